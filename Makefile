@@ -1,0 +1,57 @@
+# Everything a checkout can do. `make` alone lists it; every target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BENCHMARKS := cli submit start telemetry memory
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check format constraints clean $(BENCHMARKS:%=bench-%)
+
+help:
+	@echo 'make demo         a fleet, four jobs and their adapters, in under four minutes'
+	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
+	@echo 'make check        lint, format, types and import contracts'
+	@echo 'make format       apply the format that `make check` asks for'
+	@echo 'make bench-NAME   NAME is one of: $(BENCHMARKS)'
+	@echo 'make setup        only set up .venv'
+	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
+	@echo 'make clean        remove what the above made, .venv too'
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt .ci/setup
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' .ci/setup
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m deploy.demo.run $(DEMO)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases deploy benchmarks
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BENCHMARKS:%=bench-%): bench-%: $(READY)
+	@$(BIN)/python -m benchmarks.$* $(ARGS)
+
+# A venv of its own, so that nothing which happens to be installed gets pinned. `+cpu` is this machine's build of torch;
+# CUDA's wheels are pinned by torch itself.
+constraints:
+	rm -rf build/pin && $(PYTHON) -m venv build/pin
+	build/pin/bin/pip install --quiet --editable '.[worker,dev]'
+	(sed '/^[^#]/,$$d' constraints.txt && build/pin/bin/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//') > build/pin.txt
+	mv build/pin.txt constraints.txt && rm -rf build/pin
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,90 @@
+"""The exception tree. One root; the message says what was wrong and what would be right.
+
+TuneyardError
+├── InputError            what the user gave can't be used (CLI exit code 2, HTTP 422)
+│   ├── SpecError         a job file, with every fault in it
+│   └── UsageError        a flag, an argument, a setting
+├── NotFound              no job, host or file of that name (HTTP 404)
+├── Conflict              the thing is not in a state that allows this (HTTP 409)
+├── Unauthorized          the token is missing or wrong (HTTP 401)
+├── Unavailable           the server, a host or a database is not there (exit code 1, HTTP 503)
+├── SchemaMismatch        the database belongs to another version of tuneyard
+└── ProfileError          a model could not be traced, and why
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class TuneyardError(Exception):
+    """Root of every error that tuneyard raises on purpose."""
+
+
+class InputError(TuneyardError):
+    """What was given can't be used."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with an input.
+
+    path: where, dotted (`memory.micro_batch`); given: what stood there, as text; problem: what is wrong with it;
+    fix: what would be right.
+    """
+
+    path: str
+    given: str
+    problem: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        given = f" (given: {self.given})" if self.given else ""
+        fix = f"; {self.fix}" if self.fix else ""
+        return f"{self.path}: {self.problem}{given}{fix}"
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+class SpecError(InputError):
+    """A job file with faults; carries all of them."""
+
+    def __init__(self, faults: list[Fault], source: str = "job") -> None:
+        self.faults = faults
+        self.source = source
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        many = "fault" if len(faults) == 1 else "faults"
+        super().__init__(f"{source}: {len(faults)} {many}\n{lines}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SpecError, (self.faults, self.source))
+
+
+class UsageError(InputError):
+    """A flag, an argument or a setting that can't be used."""
+
+
+class NotFound(TuneyardError):
+    """There is nothing of that name."""
+
+
+class Conflict(TuneyardError):
+    """The thing is not in a state that allows this."""
+
+
+class Unauthorized(TuneyardError):
+    """The token is missing or wrong."""
+
+
+class Unavailable(TuneyardError):
+    """The other side is not there."""
+
+
+class SchemaMismatch(TuneyardError):
+    """The database belongs to another version of tuneyard."""
+
+
+class ProfileError(TuneyardError):
+    """A model could not be traced."""

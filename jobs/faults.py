@@ -1,0 +1,107 @@
+"""pydantic's errors -> faults in our words: where, what stood there, what is wrong, what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from jobs.errors import Fault
+from jobs.rules import RuleError
+
+MAX_SHOWN = 80
+
+_PROBLEMS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "missing": lambda ctx: "is required",
+    "literal_error": lambda ctx: "is not one of the choices",
+    "greater_than_equal": lambda ctx: f"must be at least {_plain(ctx['ge'])}",
+    "greater_than": lambda ctx: f"must be more than {_plain(ctx['gt'])}",
+    "less_than_equal": lambda ctx: f"must be at most {_plain(ctx['le'])}",
+    "less_than": lambda ctx: f"must be less than {_plain(ctx['lt'])}",
+    "finite_number": lambda ctx: "is not a finite number",
+    "string_type": lambda ctx: "is not text; put it in quotes",
+    "string_too_short": lambda ctx: "is empty",
+    "too_short": lambda ctx: "is empty",
+    "int_type": lambda ctx: "is not a whole number",
+    "bool_type": lambda ctx: "is not true or false",
+    "bool_parsing": lambda ctx: "is not true or false",
+    "dict_type": lambda ctx: "is not a mapping of keys",
+    "model_type": lambda ctx: "is not a mapping of keys",
+    "invalid_key": lambda ctx: "is a key that is not text",
+}
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
+    """Every fault in a ValidationError of root."""
+    faults: list[Fault] = []
+    for item in error.errors(include_url=False):
+        cause = (item.get("ctx") or {}).get("error")
+        faults += cause.faults if isinstance(cause, RuleError) else [_fault(item, root)]
+    return faults
+
+
+def _fault(item: Any, root: type[BaseModel]) -> Fault:
+    loc, kind, context = [str(part) for part in item["loc"]], item["type"], item.get("ctx") or {}
+    path = ".".join(loc) or "job"
+    given = "" if kind == "missing" else _shown(item["input"])
+    if kind == "extra_forbidden":
+        return Fault(path, given, "unknown key", _meant(loc, root))
+    if kind == "value_error":  # one of our own types: its message says what would be right
+        problem, _, fix = str(context["error"]).partition(": ")
+        return Fault(path, given, problem, fix or _described(loc, root))
+    if kind == "literal_error":
+        return Fault(path, given, "is not one of the choices", f"use {context['expected']}")
+    problem = _PROBLEMS.get(kind, lambda _: item["msg"][0].lower() + item["msg"][1:])(context)
+    return Fault(path, given, problem, _described(loc, root))
+
+
+def _meant(loc: list[str], root: type[BaseModel]) -> str:
+    section, _ = _walk(loc[:-1], root)
+    known = sorted(section.model_fields) if section else []
+    close = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    elsewhere = [
+        f"{name}.{loc[-1]}"
+        for name, field in root.model_fields.items()
+        if (inner := _section(field.annotation)) and loc[-1] in inner.model_fields
+    ]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    return f"known here: {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def _walk(loc: list[str], root: type[BaseModel]) -> tuple[type[BaseModel] | None, str]:
+    """The section at a path, and the description of the deepest field on the way that the job file knows."""
+    section: type[BaseModel] | None = root
+    described = ""
+    for part in loc:
+        field = section.model_fields.get(part) if section else None
+        if field is None:
+            return None, described
+        described = f"{part} is: {field.description}" if field.description else described
+        section = _section(field.annotation)
+    return section, described
+
+
+def _described(loc: list[str], root: type[BaseModel]) -> str:
+    return _walk(loc, root)[1]

@@ -1,0 +1,165 @@
+"""Types of a job file's values: units, names, choices. Each refuses with what would be right."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from jobs.units import parse_duration, parse_size
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+PRIORITIES = {"low": 25, "normal": 50, "high": 75}
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `2e-4` as text (it wants `2.0e-4`); what everybody writes is meant as a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("is not a number") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("is not a number")
+    return value
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_size(value)
+    raise ValueError("has no unit: write a size such as 24GiB or 700MiB")
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("has no unit: write a duration such as 90s, 30m or 4h")
+    seconds = parse_duration(value)
+    if not 0 < seconds < math.inf:
+        raise ValueError("is not a time that can pass: write a duration longer than 0s")
+    return seconds
+
+
+def _priority(value: Any) -> Any:
+    if isinstance(value, str) and value in PRIORITIES:
+        return PRIORITIES[value]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
+        raise ValueError("is no priority: write low, normal, high, or a whole number from 0 to 100")
+    return value
+
+
+def _name(value: str) -> str:
+    if value and not re.fullmatch(NAME, value):
+        raise ValueError(
+            "is no name: use up to 100 letters, digits, dots, underscores and dashes, "
+            "beginning with a letter or digit"
+        )
+    return value
+
+
+def _output(value: str) -> str:
+    parts = value.rstrip("/").split("/")
+    if value.startswith("~") or not value.isprintable() or any(part in ("", ".", "..") for part in parts):
+        raise ValueError("leads out of the host's output root: write a folder inside it, such as team/run-1")
+    return value
+
+
+def _checkpointing(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"every_n"}:
+        every_n = value["every_n"]
+        if isinstance(every_n, int) and not isinstance(every_n, bool) and every_n >= 1:
+            return value
+    elif isinstance(value, str) and value in ("auto", "off", "every_layer"):
+        return value
+    raise ValueError("is no checkpointing: write auto, off, every_layer, or {every_n: k} with k from 1")
+
+
+def _offload(value: Any) -> Any:
+    if isinstance(value, bool) or value == "auto":
+        return value
+    raise ValueError("is no choice here: write auto, true or false")
+
+
+def _micro_batch(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("is no micro-batch: write auto, or a whole number from 1")
+
+
+def _targets(value: Any) -> Any:
+    if value == "all-linear":
+        return value
+    if isinstance(value, list) and value and all(isinstance(name, str) and name for name in value):
+        return value
+    raise ValueError("names no modules: write all-linear, or a list such as [q_proj, v_proj]")
+
+
+def _spelt(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+# Strict: true is not 1, and "8" is not 8.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
+# Written back with their unit, so that what is stored reads like what a person would write.
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(lambda count: f"{count}B", when_used="unless-none"),
+    WithJsonSchema({"type": "string", "examples": ["24GiB", "700MiB"]}),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    PlainSerializer(_spelt, when_used="unless-none"),
+    WithJsonSchema({"type": "string", "examples": ["90s", "30m", "4h"]}),
+]
+Priority = Annotated[
+    int,
+    BeforeValidator(_priority),
+    WithJsonSchema(
+        {
+            "anyOf": [{"enum": list(PRIORITIES)}, {"type": "integer", "minimum": 0, "maximum": 100}],
+            "default": "normal",
+        }
+    ),
+]
+Name = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^({NAME})?$", "default": ""})
+]
+Output = Annotated[str, Field(min_length=1), AfterValidator(_output)]
+Checkpointing = Annotated[
+    Literal["auto", "off", "every_layer"] | dict[Literal["every_n"], Annotated[int, Field(ge=1)]],
+    BeforeValidator(_checkpointing),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["auto", "off", "every_layer"]},
+                {
+                    "type": "object",
+                    "properties": {"every_n": {"type": "integer", "minimum": 1}},
+                    "required": ["every_n"],
+                    "additionalProperties": False,
+                },
+            ],
+            "default": "auto",
+        }
+    ),
+]
+Offload = Annotated[bool | Literal["auto"], BeforeValidator(_offload)]
+MicroBatch = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_micro_batch)]
+Targets = Annotated[
+    Literal["all-linear"] | list[str],
+    BeforeValidator(_targets),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all-linear"},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ],
+            "default": "all-linear",
+        }
+    ),
+]

@@ -1,0 +1,200 @@
+"""MemoryProfile: how one architecture, trained one way, uses memory and arithmetic. Traced, never written by hand.
+
+A training step is a row of *segments*: inputs and embedding, each layer forward, the loss, the loss backward, each layer
+backward, the embedding backward. A segment changes what is live by `delta` and on its way rises to `peaks` above where
+it began. Each of these is a `Line`, exact in tokens and token pairs, so one trace of a shallow model gives the step of
+the deep one at any length and micro-batch: `jobs/memory.py` lays the segments end to end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from jobs.errors import ProfileError
+from jobs.spec import JobSpec
+
+FORMAT = 1  # raise when a profile's meaning changes: older cached ones are then traced anew
+
+CardKind = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """fixed + token x tokens + pair x pairs, in bytes or in floating-point operations.
+
+    tokens: sequences x length of one micro-batch; pairs: rows x (row length)^2, the size of an attention mask.
+    """
+
+    fixed: float = 0.0
+    token: float = 0.0
+    pair: float = 0.0
+
+    def at(self, tokens: int, pairs: int) -> float:
+        return self.fixed + self.token * tokens + self.pair * pairs
+
+    def as_list(self) -> list[float]:
+        return [self.fixed, self.token, self.pair]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of a step.
+
+    peaks: above where it began, the highest is what counts; gradients: bytes of `delta` that stay as gradients;
+    of_before, of_layer: parts of `delta` that give back what `before` and `layer` took. At the loss these are the attention
+    mask, where no layer keeps it, and autocast's copies of weights, which go once for each layer.
+    """
+
+    delta: Line
+    peaks: tuple[Line, ...] = ()
+    flops: Line = Line()
+    gradients: int = 0
+    of_before: Line = Line()
+    of_layer: Line = Line()
+
+    def peak(self, tokens: int, pairs: int) -> float:
+        return max((line.at(tokens, pairs) for line in self.peaks), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "delta": self.delta.as_list(),
+            "peaks": [line.as_list() for line in self.peaks],
+            "flops": self.flops.as_list(),
+            "gradients": self.gradients,
+            "of_before": self.of_before.as_list(),
+            "of_layer": self.of_layer.as_list(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Segment:
+        return cls(
+            Line(*value["delta"]),
+            tuple(Line(*line) for line in value["peaks"]),
+            Line(*value["flops"]),
+            int(value["gradients"]),
+            Line(*value["of_before"]),
+            Line(*value["of_layer"]),
+        )
+
+
+# Segments of a step in the order in which they run. `layer` stands for every layer but the first and the last.
+SEGMENTS = (
+    "before",
+    "first",
+    "layer",
+    "last",
+    "loss",
+    "loss_backward",
+    "last_backward",
+    "layer_backward",
+    "first_backward",
+    "after",
+)
+LOSS = ("loss", "loss_backward")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Segments by name: SEGMENTS of a micro-batch with all layers checkpointed or none, or LOSS alone."""
+
+    segments: dict[str, Segment]
+
+    def __getitem__(self, name: str) -> Segment:
+        return self.segments[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: segment.as_dict() for name, segment in self.segments.items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Pass:
+        return cls({name: Segment.from_dict(segment) for name, segment in value.items()})
+
+
+@dataclass(frozen=True)
+class MemoryProfile:
+    """What a trace found. Bytes are per process; the allocator's rounding to 512 is in them.
+
+    layers: depth of the whole model. weight_bytes: frozen and trained base weights and buffers; adapter_bytes: LoRA
+    weights; trained_bytes: gradients of one step; optimizer_bytes: AdamW's state; parameter_count: of the base.
+    mask_from_length: sequences at least this long get a materialised attention mask even without padding (sliding
+    windows), None when none do. passes: "<card kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>".
+    `padded` is a batch with rows of unequal length, which is what a micro-batch of two or more has to be ready for.
+    The loss works in chunks of loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not.
+    """
+
+    layers: int
+    weight_bytes: int
+    adapter_bytes: int
+    trained_bytes: int
+    optimizer_bytes: int
+    parameter_count: int
+    trained_count: int
+    loss_chunk_tokens: int
+    packed: bool
+    mask_from_length: int | None
+    max_length: int | None
+    passes: dict[str, Pass]
+    notes: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    def body(self, kind: CardKind, padded: bool, every: bool) -> Pass:
+        """The pass over SEGMENTS for a card kind; the padded one where there is no plain one. Raises ProfileError."""
+        mode = "every" if every else "off"
+        shapes = ("padded",) if padded else ("plain", "padded")
+        return self._first_of([f"{kind}.{shape}.{mode}" for shape in shapes])
+
+    def loss(self, kind: CardKind, tokens: int) -> Pass:
+        """The LOSS pass for this many tokens, whose peaks stand for those of the body. Raises ProfileError."""
+        return self._first_of([f"{kind}.loss.{'short' if tokens <= self.loss_chunk_tokens else 'long'}"])
+
+    def _first_of(self, names: list[str]) -> Pass:
+        for name in names:
+            if (found := self.passes.get(name)) is not None:
+                return found
+        raise ProfileError(f"the memory profile has no pass {names[0]}; trace the model again")
+
+    def as_dict(self) -> dict[str, Any]:
+        made: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        made["passes"] = {name: found.as_dict() for name, found in self.passes.items()}
+        made["notes"] = list(self.notes)
+        return made
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> MemoryProfile:
+        """The profile in a mapping made by as_dict. Raises ProfileError when it is not one of this version."""
+        if value.get("format") != FORMAT:
+            raise ProfileError(f"memory profile of format {value.get('format')}, this version reads {FORMAT}")
+        try:
+            passes = {name: Pass.from_dict(found) for name, found in value["passes"].items()}
+            return cls(**{**value, "passes": passes, "notes": tuple(value["notes"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProfileError(f"damaged memory profile: {error!r}") from None
+
+
+def trace_key(spec: JobSpec, stack: Mapping[str, str], config: Mapping[str, Any] | None) -> str:
+    """SHA-256 of everything a profile depends on, in hex.
+
+    config: the model's config.json where the caller has it (a local folder may change under the same path), else None.
+    Batch, length, data, learning rate and resources are not in it: one profile serves every shape of the same training.
+    """
+    model, method, targets = spec.model, spec.method, spec.method.targets
+    architecture = config if config is not None else model.config
+    parts: dict[str, Any] = {
+        "format": FORMAT,
+        "architecture": architecture or {"path": model.path, "revision": model.revision},
+        "remote_code": model.path if model.trust_remote_code else None,
+        "dtype": model.dtype,
+        "attention": model.attention,
+        "trainer": spec.trainer,
+        "packing": spec.training.packing,
+        "method": method.kind,
+        "adapter": None
+        if method.kind == "full"
+        else [method.rank, method.dropout > 0, sorted(targets) if isinstance(targets, list) else targets],
+        "stack": dict(stack),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,201 @@
+"""The messages between server, host and trainer. Times are Unix seconds, memory is bytes, power is watts."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.memory import Rung
+from jobs.spec import JobSpec
+from jobs.state import Outcome
+
+
+class Message(BaseModel):
+    """Unknown keys are ignored, so that an older side can read a newer one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class GpuInfo(Message):
+    """A card as its host sees it. uuid is NVML's, or `cpu-<host>-<index>` for a CPU card."""
+
+    uuid: str
+    index: int
+    kind: Literal["cuda", "cpu"]
+    name: str  # as NVML reports it, or "cpu"
+    memory_bytes: int
+    fault: str | None = None  # why it can't be used now, in words
+
+
+class HostInfo(Message):
+    """What a host says of itself when it joins."""
+
+    name: str
+    machine_id: str  # the same for server and host where they share a machine
+    labels: dict[str, str] = Field(default_factory=dict)
+    gpus: list[GpuInfo]
+    stack: dict[str, str]  # library versions that a memory profile depends on
+    model_types: list[str]  # what the installed transformers knows
+    home: str = ""  # where the agent keeps its files; attempts' folders are under it
+    output_root: str
+    version: str
+    warm: int = Field(ge=0)  # rank actors to keep with their imports done
+
+
+class GpuSample(Message):
+    """One reading of one card. None where the card can't tell."""
+
+    uuid: str
+    ts: float
+    memory_used_bytes: int | None = None
+    utilization: float | None = None  # 0 to 1: share of time with a kernel running (CPU: share of all cores)
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    energy_j: float | None = None  # since the driver started: store differences
+    throttle: int | None = None  # NVML's bit mask of reasons
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    process_memory: dict[int, int] | None = None  # pid -> bytes
+    fault: str | None = None
+
+
+class Progress(Message):
+    """One line of progress.jsonl. step counts optimizer steps."""
+
+    ts: float
+    step: int
+    total_steps: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    tokens: int = 0  # trained so far in this attempt
+    tokens_per_s: float | None = None
+    step_s: float | None = None  # mean time of the steps since the last line
+    allocated_bytes: int | None = None  # peak so far: torch's on CUDA
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None  # peak so far of what the card holds for this process
+
+
+class Started(Message):
+    """started.json: which process runs the attempt."""
+
+    ts: float
+    pid: int
+    create_time: float  # psutil's, so that a reused pid is never mistaken
+    baseline_bytes: int = 0  # resident before the job's first allocation (CPU cards)
+
+
+class Ended(Message):
+    """outcome.json: how the attempt ended, with what was measured."""
+
+    ts: float
+    outcome: Outcome
+    message: str = ""
+    steps: int = 0
+    last_checkpoint: str | None = None
+    result: str | None = None  # folder of the adapter or model
+    train_s: float | None = None
+    step_s: float | None = None  # median over the steps after the first
+    tokens_per_s: float | None = None
+    first_loss: float | None = None
+    last_loss: float | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+class Assignment(Message):
+    """What a rank actor is given: everything it needs, nothing it must ask for."""
+
+    attempt_id: int
+    job_id: int
+    number: int  # of the attempt within its job: the fencing token
+    spec: JobSpec
+    rung: Rung
+    gpus: list[GpuInfo]  # one a rank, in rank order
+    host: str
+    rank: int = 0
+    world_size: int = 1
+    master_port: int = 0
+    trusted_models: list[str] = Field(default_factory=list)  # trust_remote_code is honoured for these alone
+
+
+class TraceRequest(Message):
+    """A memory profile the server needs from this host."""
+
+    key: str
+    spec: JobSpec
+    trusted_models: list[str] = Field(default_factory=list)
+
+
+class TraceResult(Message):
+    """A profile (jobs/profile.py as a mapping), or why there is none."""
+
+    key: str
+    profile: dict[str, Any] | None = None
+    error: str | None = None
+    bad_input: bool = False  # the job file is at fault, not the host: the job fails rather than waits
+
+
+class AttemptReport(Message):
+    """News of one attempt. log continues at log_offset; what the server has already is skipped there."""
+
+    attempt_id: int
+    number: int
+    started: Started | None = None
+    progress: list[Progress] = Field(default_factory=list)
+    log: str = ""
+    log_offset: int = 0  # bytes of UTF-8 before `log`
+    ended: Ended | None = None
+
+
+class HostReport(Message):
+    """What a host sends once a second. Sending the same report twice changes nothing."""
+
+    boot: str  # changes when the agent restarts
+    sent: float
+    gpus: list[GpuInfo]
+    samples: list[GpuSample] = Field(default_factory=list)
+    attempts: list[AttemptReport] = Field(default_factory=list)
+    traces: list[TraceResult] = Field(default_factory=list)
+    ray_ready: bool = False
+    running: list[int] = Field(default_factory=list)  # attempt ids with a live process here
+
+
+class StopOrder(Message):
+    """End this attempt: gently (checkpoint first) until grace_s is over, then by force."""
+
+    attempt_id: int
+    reason: Literal["cancelled", "timeout", "preempted", "stale"]
+    grace_s: float = 20.0
+
+
+class AttemptOffsets(Message):
+    """An open attempt of this host, and how much of its news the server has."""
+
+    attempt_id: int
+    job_id: int
+    number: int
+    log_offset: int = 0
+    step: int = 0
+
+
+class HostOrders(Message):
+    """The server's answer to a report."""
+
+    stops: list[StopOrder] = Field(default_factory=list)
+    traces: list[TraceRequest] = Field(default_factory=list)
+    attempts: list[AttemptOffsets] = Field(default_factory=list)  # all open ones on this host
+    ray_address: str | None = None  # where the raylet is to join; None while there is no head
+    forget: list[int] = Field(default_factory=list)  # ended attempts whose news is all stored
+
+
+class Joined(Message):
+    """The server's answer to a host that joins."""
+
+    host_id: int
+    ray_token: str
+    ray_address: str | None = None

@@ -1,0 +1,126 @@
+"""Rules between a job file's values. They read raw values, so that they are checked beside every other fault.
+
+A value of the wrong type is another check's fault: a rule that needs it is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jobs.errors import Fault
+from jobs.overrides import SHORTHAND
+
+Given = Mapping[str, Any]
+
+# What only LoRA has, with its defaults: a value that stands at its default is not held against `full`.
+LORA_DEFAULTS: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear"}
+DEFAULT_BATCH = 8
+
+
+class RuleError(ValueError):
+    """A rule that does not hold, raised while a section is built; carries the faults."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+def hold(faults: list[Fault]) -> None:
+    """Raise RuleError unless there are no faults."""
+    if faults:
+        raise RuleError(faults)
+
+
+def broken(value: Any) -> list[Fault]:
+    """Every rule that a job file's raw mapping breaks."""
+    if not isinstance(value, Mapping):
+        return []
+    section = {name: _section(value, name) for name in ("model", "method", "training", "memory", "resources")}
+    faults: list[Fault] = []
+    for name, rule in SECTION_RULES.items():
+        if name in value:  # one that is not there is either optional, or reported as missing
+            faults += rule(section[name])
+    return faults + batch_faults(section["training"], section["memory"], section["resources"])
+
+
+def model_faults(model: Given) -> list[Fault]:
+    """One source of weights; a config needs a model type, and a tokenizer from elsewhere."""
+    path, config = model.get("path"), model.get("config")
+    if (path is None) == (config is None):
+        what = "neither" if path is None else "both"
+        fix = "give exactly one: path (hub id or folder) or config (architecture values)"
+        return [Fault("model", "", f"has {what} path {'nor' if path is None else 'and'} config", fix)]
+    faults = []
+    if isinstance(config, Mapping):
+        if not isinstance(config.get("model_type"), str):
+            given = str(config["model_type"]) if "model_type" in config else ""
+            faults.append(Fault("model.config.model_type", given, "is required", "for example llama"))
+        if model.get("tokenizer") is None:
+            fix = "a model from config has none of its own; give a hub id or folder"
+            faults.append(Fault("model.tokenizer", "", "is required", fix))
+    return faults
+
+
+def method_faults(method: Given) -> list[Fault]:
+    """What only LoRA has is not set for full."""
+    if method.get("kind") != "full":
+        return []
+    return [
+        Fault(f"method.{name}", str(method[name]), "only applies to lora and qlora", "leave it out for full")
+        for name, default in LORA_DEFAULTS.items()
+        if method.get(name, default) != default
+    ]
+
+
+def training_faults(training: Given) -> list[Fault]:
+    """One length."""
+    if training.get("epochs") is None or training.get("steps") is None:
+        return []
+    return [Fault("training.steps", str(training["steps"]), "stands beside epochs", "give one of the two")]
+
+
+def memory_faults(memory: Given) -> list[Fault]:
+    """Nothing to offload without checkpointing."""
+    if memory.get("offload") is not True or memory.get("checkpointing") != "off":
+        return []
+    fix = "set memory.checkpointing to auto, every_layer or {every_n: k}, or leave offload out"
+    return [Fault("memory.offload", "true", "needs checkpointing, which is off", fix)]
+
+
+def batch_faults(training: Given, memory: Given, resources: Given) -> list[Fault]:
+    """The global batch divides over the GPUs, and a GPU's share over micro-batches."""
+    batch, gpus = training.get("global_batch", DEFAULT_BATCH), resources.get("gpus", 1)
+    micro = memory.get("micro_batch", "auto")
+    if not _count(batch) or not _count(gpus):
+        return []
+    if batch % gpus:
+        near = sorted({max(gpus, batch // gpus * gpus), (batch // gpus + 1) * gpus})
+        fix = f"use {' or '.join(map(str, near))}"
+        return [Fault("training.global_batch", str(batch), f"is not divisible by resources.gpus {gpus}", fix)]
+    share = batch // gpus
+    if _count(micro) and share % micro:
+        below = next(k for k in range(min(micro, share), 0, -1) if share % k == 0)
+        above = next((k for k in range(micro, share + 1) if share % k == 0), below)
+        fix = f"use {below} or {above}" if above != below else f"use {below}"
+        return [Fault("memory.micro_batch", str(micro), f"does not divide the batch per GPU, {share}", fix)]
+    return []
+
+
+SECTION_RULES: dict[str, Callable[[Given], list[Fault]]] = {
+    "model": model_faults,
+    "method": method_faults,
+    "training": training_faults,
+    "memory": memory_faults,
+}
+
+
+def _section(value: Given, name: str) -> Given:
+    given = value.get(name)
+    if isinstance(given, str) and name in SHORTHAND:
+        return {SHORTHAND[name]: given}
+    return given if isinstance(given, Mapping) else {}
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

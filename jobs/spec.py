@@ -1,0 +1,273 @@
+"""JobSpec: what to train, on what, how, and on which cards. Validated whole: every fault at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jobs import rules
+from jobs.errors import SpecError
+from jobs.faults import faults_of
+from jobs.fields import (
+    Checkpointing,
+    Duration,
+    MicroBatch,
+    Name,
+    Number,
+    Offload,
+    Output,
+    Positive,
+    Priority,
+    Size,
+    Targets,
+    Whole,
+)
+from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
+from jobs.overrides import SHORTHAND
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "DataSpec",
+    "JobSpec",
+    "MemorySpec",
+    "MethodSpec",
+    "ModelSpec",
+    "ResourceSpec",
+    "TrainingSpec",
+    "parse_spec",
+    "parse_yaml",
+    "schema",
+]
+
+
+class Section(BaseModel):
+    """Part of a job file: no unknown keys, immutable. A section whose keys are all commented out is empty."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class ModelSpec(Section):
+    """The model: a hub id, a local folder, or an architecture config with random weights."""
+
+    path: str | None = Field(
+        None, min_length=1, description="Hub id (org/name) or a local folder with a config.json."
+    )
+    config: dict[str, Any] | None = Field(
+        None, description="Architecture values (with model_type) of a model that starts from random weights."
+    )
+    tokenizer: str | None = Field(
+        None, min_length=1, description="Hub id or folder of the tokenizer; the model's own when left out."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Type that the weights are loaded in."
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention implementation."
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="Run code that the model's repository brings. Works only for models an operator allowed.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        rules.hold(rules.model_faults(vars(self)))
+        return self
+
+
+class DataSpec(Section):
+    """The training data: JSONL, Parquet or CSV, a folder saved by datasets, or a hub id.
+
+    Rows have `prompt` and `completion`, or `messages`, or `text`.
+    """
+
+    path: str = Field(
+        min_length=1, description="File (.jsonl .json .parquet .csv), folder saved by datasets, or hub id."
+    )
+    split: str = Field(
+        "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class MethodSpec(Section):
+    """How weights are trained: all of them, LoRA adapters, or LoRA on a 4-bit base."""
+
+    kind: Literal["full", "lora", "qlora"] = Field("lora", description="full, lora or qlora.")
+    rank: Whole = Field(rules.LORA_DEFAULTS["rank"], ge=1, le=4096, description="LoRA rank.")
+    alpha: Number = Field(
+        rules.LORA_DEFAULTS["alpha"], gt=0, description="LoRA alpha; the update is scaled by alpha / rank."
+    )
+    dropout: Number = Field(rules.LORA_DEFAULTS["dropout"], ge=0, lt=1, description="LoRA dropout.")
+    targets: Targets = Field(
+        rules.LORA_DEFAULTS["targets"],
+        description="Modules that get an adapter: all-linear, or a list of module names.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        rules.hold(rules.method_faults(vars(self)))
+        return self
+
+
+class TrainingSpec(Section):
+    """Learning rate, length and batch. The global batch never changes with the rung that is chosen."""
+
+    learning_rate: Number = Field(2e-4, gt=0, le=10, description="Peak learning rate.")
+    epochs: Positive | None = Field(
+        None, description="Passes over the data; exclusive with steps. 1 by default."
+    )
+    steps: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="Optimizer steps; exclusive with epochs."
+    )
+    sequence_length: Whole = Field(
+        1024, ge=8, le=2**21, description="Longest sequence, in tokens; longer rows are cut."
+    )
+    global_batch: Whole = Field(
+        rules.DEFAULT_BATCH, ge=1, le=2**20, description="Sequences per optimizer step over all GPUs."
+    )
+    packing: bool = Field(False, description="Pack several rows into one sequence.")
+    warmup_ratio: Number = Field(
+        0.03, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+    )
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="Learning rate after warm-up."
+    )
+    weight_decay: Number = Field(0.0, ge=0, le=1, description="AdamW weight decay.")
+    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, adapters and data order.")
+    checkpoint_steps: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        rules.hold(rules.training_faults(vars(self)))
+        return self
+
+
+class MemorySpec(Section):
+    """How much activation checkpointing, and how sure to be that it fits."""
+
+    checkpointing: Checkpointing = Field(
+        "auto", description="auto, off, every_layer, or {every_n: k} (every k-th layer)."
+    )
+    offload: Offload = Field(
+        "auto",
+        description="Keep what checkpointing saves in host memory. auto leaves it off until it is needed.",
+    )
+    micro_batch: MicroBatch = Field(
+        "auto", description="Sequences per GPU per forward pass; accumulation makes up the global batch."
+    )
+    confidence: Number = Field(
+        0.95, ge=0.5, le=0.999, description="How sure the projection must be that the job fits."
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        rules.hold(rules.memory_faults(vars(self)))
+        return self
+
+
+class ResourceSpec(Section):
+    """What the job needs of the fleet."""
+
+    gpus: Whole = Field(1, ge=1, le=1024, description="GPUs, all on one host.")
+    card: str | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
+    min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels that the host must carry.")
+
+
+class JobSpec(Section):
+    """A fine-tuning job."""
+
+    name: Name = Field("", description="Name for people: letters, digits, dot, underscore, dash.")
+    model: ModelSpec = Field(
+        description="Hub id, local folder, or an architecture config with random weights."
+    )
+    data: DataSpec = Field(description="File of examples, folder saved by datasets, or hub id.")
+    trainer: Literal["sft"] = Field("sft", description="TRL trainer.")
+    method: MethodSpec = Field(
+        default_factory=lambda: MethodSpec(), description="full, lora or qlora, with LoRA's numbers."
+    )
+    training: TrainingSpec = Field(
+        default_factory=lambda: TrainingSpec(), description="Learning rate, length, batch."
+    )
+    memory: MemorySpec = Field(
+        default_factory=lambda: MemorySpec(), description="Activation checkpointing and micro-batch."
+    )
+    resources: ResourceSpec = Field(
+        default_factory=lambda: ResourceSpec(), description="GPUs, card type, memory, labels."
+    )
+    priority: Priority = Field(
+        50, description="low (25), normal (50), high (75), or 0 to 100; higher starts first."
+    )
+    retries: Whole = Field(
+        0, ge=0, le=100, description="How often to try again after a failure of the job's own."
+    )
+    time_limit: Duration | None = Field(
+        None, description="End the job after this long in training, such as 4h."
+    )
+    output: Output | None = Field(
+        None,
+        description="Folder for the result, inside the host's output root; job-ID-NAME by default.",
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        rules.hold(rules.batch_faults(vars(self.training), vars(self.memory), vars(self.resources)))
+        return self
+
+    @property
+    def batch_per_gpu(self) -> int:
+        """Sequences each GPU sees per optimizer step."""
+        return self.training.global_batch // self.resources.gpus
+
+
+def parse_spec(value: Any, source: str = "job") -> JobSpec:
+    """A validated JobSpec from a mapping, or SpecError with every fault."""
+    try:
+        return JobSpec.model_validate(value)
+    except ValidationError as error:
+        faults = faults_of(error, JobSpec)
+        known = {fault.path for fault in faults}
+        # pydantic looks at rules between values only once all of those stand; tell of them in the same go.
+        faults += [fault for fault in rules.broken(value) if fault.path not in known]
+        raise SpecError(faults, source) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the job file, for editors. Allows a plain string for a section where the parser does."""
+    made = JobSpec.model_json_schema()
+    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    made["title"] = "tuneyard job"
+    for section in (ModelSpec, DataSpec, MethodSpec):
+        keys = made["$defs"][section.__name__]
+        value = keys["properties"][SHORTHAND[_name_of(section)]]
+        plain = {"enum": value["enum"]} if "enum" in value else {"type": "string", "minLength": 1}
+        made["$defs"][section.__name__] = {"anyOf": [keys, plain], "description": keys["description"]}
+    return made
+
+
+def _name_of(section: type[Section]) -> str:
+    return next(name for name, field in JobSpec.model_fields.items() if field.annotation is section)

@@ -1,0 +1,103 @@
+"""States, outcomes, reasons and the literal table of moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from jobs.errors import Conflict
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Event(StrEnum):
+    """What can happen to a job."""
+
+    STARTED = "started"  # an attempt was opened and its GPUs leased
+    REQUEUED = "requeued"  # the attempt ended, and the job is to run again
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (JobState.QUEUED, Event.STARTED): JobState.RUNNING,
+    (JobState.QUEUED, Event.CANCELLED): JobState.CANCELLED,
+    (JobState.QUEUED, Event.FAILED): JobState.FAILED,
+    (JobState.RUNNING, Event.REQUEUED): JobState.QUEUED,
+    (JobState.RUNNING, Event.SUCCEEDED): JobState.SUCCEEDED,
+    (JobState.RUNNING, Event.FAILED): JobState.FAILED,
+    (JobState.RUNNING, Event.CANCELLED): JobState.CANCELLED,
+}
+
+
+def after(state: JobState, event: Event) -> JobState:
+    """The state that follows. Raises Conflict on a move that is not in TRANSITIONS."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise Conflict(f"a {state} job can't be {event}") from None
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the job's own fault: bad data, an exception in training
+    OOM = "oom"  # the card's memory ran out
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"  # the job's own time limit
+    PREEMPTED = "preempted"
+    LOST = "lost"  # the host or the process went away without a word
+    NOT_STARTED = "not_started"  # no trainer came up before the deadline
+
+
+class Code(StrEnum):
+    """Why a job waits or why it ended; what programs match on."""
+
+    # waiting
+    NEW = "new"  # not yet looked at
+    PROFILE_PENDING = "profile_pending"  # its memory profile is being traced
+    PROFILE_FAILED = "profile_failed"  # it can't be traced; it is never placed on a guess
+    NO_HOST = "no_host"  # no host is online
+    NO_CARD = "no_card"  # no host has such a card, label or memory
+    GANG = "gang"  # more GPUs than any host has
+    MEMORY = "memory"  # the projected peak fits no card, even with checkpointing
+    BUSY = "busy"  # it fits cards that others hold
+    BEHIND = "behind"  # a job before it in the order waits for the same cards
+    BACKOFF = "backoff"  # after a failure, until a time
+    # running
+    STARTING = "starting"
+    TRAINING = "training"
+    STOPPING = "stopping"
+    # ended
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    OOM = "oom"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    NOT_STARTED = "not_started"
+    BAD_INPUT = "bad_input"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A code for programs, a sentence for people, and the figures behind it (bytes, seconds, counts)."""
+
+    code: Code
+    text: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": str(self.code), "text": self.text, "figures": self.figures}

@@ -1,0 +1,1 @@
+"""The HTTP API: the one door to the server."""

@@ -1,0 +1,150 @@
+"""The FastAPI application: the token on every route but health, one shape for every error."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from jobs import errors
+from orchestrator import shapes
+from orchestrator.api import hosts, jobs, whatif
+from orchestrator.api.services import Services
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/api/v1"
+MAX_BODY_BYTES = 64 * 2**20
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_KINDS: list[tuple[type[errors.TuneyardError], int, str]] = [
+    (errors.SpecError, 422, "spec"),
+    (errors.UsageError, 422, "usage"),
+    (errors.InputError, 422, "usage"),
+    (errors.NotFound, 404, "not_found"),
+    (errors.Conflict, 409, "conflict"),
+    (errors.Unauthorized, 401, "unauthorized"),
+    (errors.Unavailable, 503, "unavailable"),
+]
+
+
+class Gate:
+    """Before any route is looked for: the token, and a bound on the body. Plain ASGI, for it is on the hot path."""
+
+    def __init__(self, app: Asgi, token: str) -> None:
+        self._app, self._expected = app, f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        open_route = scope["path"] == f"{PREFIX}/health" and scope["method"] in ("GET", "HEAD")
+        if not open_route and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+            await _refuse(
+                send,
+                401,
+                "unauthorized",
+                "the token is missing or wrong; give it as `Authorization: Bearer TOKEN`",
+            )
+            return
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES or b"transfer-encoding" in headers:
+            text = f"a body has a content-length of at most {MAX_BODY_BYTES} bytes"
+            await _refuse(send, 413, "usage", text)
+            return
+        await self._app(scope, receive, send)
+
+
+async def _refuse(send: Send, status: int, kind: str, text: str) -> None:
+    body = json.dumps({"error": {"kind": kind, "message": text, "faults": []}}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over these services."""
+    app = FastAPI(
+        title="tuneyard",
+        version=version("tuneyard"),
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    app.add_exception_handler(errors.TuneyardError, _known_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unknown_error)
+    app.add_middleware(Gate, token=services.settings.token)
+
+    @app.get(f"{PREFIX}/health")
+    def health() -> shapes.Health:
+        """Whether the server is up; needs no token."""
+        address = services.dispatch.address
+        ray = "ready" if address else "starting" if services.settings.ray else "down"
+        hosts_known = len(services.store.hosts())
+        return {"status": "ok", "version": app.version, "pid": os.getpid(), "ray": ray, "hosts": hosts_known}
+
+    for room in (jobs, whatif, hosts):
+        app.include_router(room.router, prefix=PREFIX)
+    return app
+
+
+def _answer(status: int, kind: str, message: str, faults: list[dict[str, str]] | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"kind": kind, "message": message, "faults": faults or []}}, status)
+
+
+def _known_error(request: Request, error: Exception) -> JSONResponse:
+    status, kind = next(
+        ((status, kind) for cls, status, kind in _KINDS if isinstance(error, cls)), (500, "internal")
+    )
+    faults = [fault.as_dict() for fault in error.faults] if isinstance(error, errors.SpecError) else None
+    return _answer(status, kind, str(error), faults)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {
+            "path": ".".join(map(str, item["loc"])),
+            "given": str(item.get("input"))[:80],
+            "problem": item["msg"],
+            "fix": "",
+        }
+        for item in error.errors()
+    ]
+    text = "; ".join(f"{fault['path']}: {fault['problem']}" for fault in faults)
+    return _answer(422, "usage", f"the request is not readable: {text}", faults)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = {404: "not_found", 401: "unauthorized"}.get(error.status_code, "usage")
+    return _answer(error.status_code, kind, f"{request.method} {request.url.path}: {error.detail}")
+
+
+def _unknown_error(request: Request, error: Exception) -> JSONResponse:
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _answer(
+        500, "internal", f"the server failed on {request.method} {request.url.path}; its log says why"
+    )

@@ -1,0 +1,97 @@
+"""Routes of hosts: join, report, list, drain; and their cards."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Body, Request
+
+from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest
+from jobs.spec import JobSpec
+from orchestrator import shapes
+from orchestrator.api import views
+from orchestrator.api.jobs import services
+from orchestrator.api.services import Services
+from orchestrator.config import ray_token
+from orchestrator.store.rows import GpuRow
+
+router = APIRouter()
+
+
+@router.post("/hosts/join")
+def join(request: Request, info: HostInfo) -> Joined:
+    """A host agent says what it has. The same name joins as the same host again."""
+    known = services(request)
+    host_id = known.store.join_host(info, known.controller.clock())
+    known.controller.wake()
+    token = ray_token(known.settings.ray_folder) if known.settings.ray else ""
+    return Joined(host_id=host_id, ray_token=token, ray_address=known.dispatch.address)
+
+
+@router.post("/hosts/{host_id}/report")
+def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
+    """News of a host; the answer is what it is to do. Sending the same news twice changes nothing."""
+    known = services(request)
+    now = known.controller.clock()
+    known.store.record_report(host_id, news, now)
+    if news.traces or any(attempt.ended or attempt.started for attempt in news.attempts) or news.ray_ready:
+        known.controller.wake()
+    return orders(known, host_id, news)
+
+
+def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
+    """What the database says this host is to do now."""
+    grace_s = known.settings.stop_grace_s
+    stops = [
+        StopOrder(attempt_id=attempt.id, reason=attempt.stop_reason or "cancelled", grace_s=grace_s)  # type: ignore[arg-type]
+        for attempt in known.store.open_attempts(host_id)
+        if attempt.stop_requested_at is not None
+    ]
+    traces = [
+        TraceRequest(
+            key=row.key,
+            spec=JobSpec.model_validate(row.spec),
+            trusted_models=list(known.settings.trusted_models),
+        )
+        for row in known.store.pending_profiles(host_id)
+    ]
+    mentioned = {attempt.attempt_id for attempt in news.attempts} | set(news.running)
+    return HostOrders(
+        stops=stops,
+        traces=traces,
+        attempts=known.store.offsets(host_id),
+        ray_address=known.dispatch.address,
+        forget=sorted(known.store.closed(mentioned)) if mentioned else [],
+    )
+
+
+@router.get("/hosts")
+def list_hosts(request: Request) -> dict[str, list[shapes.Host]]:
+    """Every host that ever joined."""
+    known = services(request)
+    now = known.controller.clock()
+    by_host: dict[int, list[GpuRow]] = {}
+    for gpu in known.store.gpus():
+        by_host.setdefault(gpu.host_id, []).append(gpu)
+    limit = known.settings.away_after_s
+    return {
+        "hosts": [
+            views.host(row, by_host.get(row.id, []), now - row.last_seen < limit)
+            for row in known.store.hosts()
+        ]
+    }
+
+
+@router.get("/gpus")
+def list_gpus(request: Request) -> dict[str, list[shapes.Gpu]]:
+    """Every card, with its latest reading and who holds it."""
+    store = services(request).store
+    latest = store.latest_samples()
+    return {"gpus": [views.gpu(row, latest.get(row.id)) for row in store.gpus() if row.present]}
+
+
+@router.post("/hosts/{host_id}/drain")
+def drain(request: Request, host_id: int, drained: bool = Body(embed=True)) -> dict[str, list[shapes.Host]]:
+    """Take a host out of planning, or back in. What runs there goes on."""
+    known = services(request)
+    known.store.set_drained(host_id, drained, known.controller.clock())
+    known.controller.wake()
+    return {"hosts": [row for row in list_hosts(request)["hosts"] if row["id"] == host_id]}

@@ -1,0 +1,149 @@
+"""What a client submits -> validated jobs, with every fault of every file, before anything is stored."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.errors import Fault, SpecError
+from jobs.overrides import apply_overrides
+from jobs.spec import JobSpec, parse_spec, parse_yaml
+from orchestrator.config import Settings
+from orchestrator.store.rows import NewJob
+from workers.inputs import check_data, check_model
+
+# At submit only the head of a long data file is read; the host reads all of it before it trains.
+ROWS_AT_SUBMIT = 20_000
+MAX_JOBS = 10_000
+
+
+class JobInput(BaseModel):
+    """One job as a client sends it: the text of a job file or a mapping, and what is laid over it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = None
+    spec: dict[str, Any] | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    base_dir: str | None = None
+    source: str = "job"
+
+
+class Submission(BaseModel):
+    """Body of POST /jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobInput] = Field(min_length=1, max_length=MAX_JOBS)
+    user: str = Field("", max_length=100)
+
+
+@dataclass(frozen=True)
+class FleetFacts:
+    """What the fleet is known to offer; None where no host ever joined."""
+
+    model_types: frozenset[str] | None
+    most_gpus: int | None
+
+
+def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts) -> list[tuple[JobSpec, NewJob]]:
+    """All of the jobs, or SpecError with all of the faults."""
+    read: list[tuple[JobSpec, NewJob]] = []
+    faults: list[Fault] = []
+    failed: list[str] = []
+    for item in submission.jobs:
+        try:
+            spec = read_job(item, settings, facts)
+        except SpecError as error:
+            failed.append(error.source)
+            prefix = f"{error.source}: " if len(submission.jobs) > 1 else ""
+            faults += [Fault(prefix + f.path, f.given, f.problem, f.fix) for f in error.faults]
+            continue
+        stored = spec.model_dump(mode="json", exclude_unset=True)
+        read.append((spec, NewJob(spec.name, submission.user, stored, spec.priority)))
+    if faults:
+        raise SpecError(
+            faults,
+            failed[0] if len(submission.jobs) == 1 else f"{len(failed)} of {len(submission.jobs)} jobs",
+        )
+    return read
+
+
+def read_job(item: JobInput, settings: Settings, facts: FleetFacts) -> JobSpec:
+    """One validated job, or SpecError with every fault."""
+    if (item.text is None) == (item.spec is None):
+        raise SpecError([Fault("job", "", "give exactly one of text and spec")], item.source)
+    value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
+    if item.overrides:
+        value = apply_overrides(value, item.overrides, item.source)
+    if item.base_dir is not None:
+        value = _absolute(value, Path(item.base_dir))
+    spec = parse_spec(value, item.source)
+    if faults := _faults(spec, settings, facts):
+        raise SpecError(faults, item.source)
+    return spec
+
+
+def _absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Relative paths are meant from the job file's folder; a name that is no file there may be a hub id."""
+    made = dict(value)
+    for section, keys in (("model", ("path", "tokenizer")), ("data", ("path",))):
+        inner = made.get(section)
+        if isinstance(inner, str):
+            made[section] = _resolved(inner, base)
+        elif isinstance(inner, dict):
+            made[section] = {
+                key: _resolved(given, base) if key in keys and isinstance(given, str) else given
+                for key, given in inner.items()
+            }
+    return made
+
+
+def _resolved(given: str, base: Path) -> str:
+    if given.startswith(("~", "/")):
+        return str(Path(given).expanduser()) if given.startswith("~") else given
+    path = base / given
+    is_file = given.startswith(("./", "../")) or given.endswith((".jsonl", ".json", ".csv", ".parquet"))
+    return str(path) if is_file or path.exists() else given
+
+
+def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts) -> list[Fault]:
+    faults: list[Fault] = []
+    faults += _trust(spec, settings)
+    if facts.most_gpus is not None and spec.resources.gpus > facts.most_gpus:
+        given, most = str(spec.resources.gpus), facts.most_gpus
+        fix = f"use at most {most}" if most else "no host offers a card"
+        faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
+    if spec.model.config is not None and facts.model_types is not None:
+        faults += _known_type(str(spec.model.config["model_type"]), facts.model_types)
+    if settings.sees_files:
+        faults += check_data(spec.data.path, spec.data.split, limit=ROWS_AT_SUBMIT)
+        if spec.model.path is not None:
+            faults += check_model(spec.model.path, facts.model_types)
+    return faults
+
+
+def _trust(spec: JobSpec, settings: Settings) -> Sequence[Fault]:
+    if not spec.model.trust_remote_code or spec.model.path in settings.trusted_models:
+        return []
+    return [
+        Fault(
+            "model.trust_remote_code",
+            "true",
+            f"the operator has not allowed code from {spec.model.path}",
+            "leave it out, or have the server started with --trust-model " + str(spec.model.path),
+        )
+    ]
+
+
+def _known_type(given: str, known: frozenset[str]) -> Sequence[Fault]:
+    if given in known:
+        return []
+    close = difflib.get_close_matches(given, sorted(known), n=1)
+    fix = f"did you mean {close[0]}?" if close else "see transformers' list of model types"
+    return [Fault("model.config.model_type", given, "is not known to the hosts' transformers", fix)]

@@ -1,0 +1,144 @@
+"""Routes of jobs: submit, list, show, logs, cancel, requeue."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from jobs.errors import NotFound, UsageError
+from jobs.spec import schema
+from jobs.state import JobState
+from orchestrator import shapes
+from orchestrator.api import views
+from orchestrator.api.intake import Submission, read_jobs
+from orchestrator.api.services import Services
+from orchestrator.store.rows import AttemptRow
+
+router = APIRouter()
+MAX_PAGE = 1000
+MAX_LOG_BYTES = 4 * 2**20
+
+
+def services(request: Request) -> Services:
+    made: Services = request.app.state.services
+    return made
+
+
+def parse_body(body: bytes) -> Submission:
+    """The submission in a request's body. Raises UsageError."""
+    try:
+        return Submission.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise UsageError(f"the request is not readable: {where}: {first['msg']}") from None
+
+
+@router.post("/jobs", status_code=201)
+async def submit(request: Request, dry_run: bool = False) -> Response:
+    """Store jobs, all or none; each is durable before this answers. dry_run: only check them."""
+    # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
+    known = services(request)
+    read = read_jobs(parse_body(await request.body()), known.settings, known.facts())
+    if dry_run:
+        answer: dict[str, Any] = {"jobs": [], "valid": [spec.model_dump(mode="json") for spec, _ in read]}
+        return Response(json.dumps(answer), 200, media_type="application/json")
+    rows = await known.commits.submit([job for _, job in read])
+    known.controller.wake()
+    body = json.dumps({"jobs": [views.submitted(row) for row in rows]})
+    return Response(body, 201, media_type="application/json")
+
+
+@router.get("/jobs")
+def list_jobs(
+    request: Request, state: str = "", limit: int = 50, before: int | None = None
+) -> shapes.JobPage:
+    """Newest first. state: names with commas between; before: an id, for the next page."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise UsageError(f"limit: {limit} is not usable; write a number from 1 to {MAX_PAGE}")
+    states = _states(state)
+    store = services(request).store
+    found = store.job_views(states, limit + 1, before)
+    page = [views.job(view) for view in found[:limit]]
+    return {"jobs": page, "more": len(found) > limit, "total": store.count_jobs(states)}
+
+
+def _states(text: str) -> set[JobState] | None:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in set(JobState):
+            raise UsageError(f"state: {name!r} is no state; write {', '.join(JobState)}")
+    return {JobState(name) for name in names} or None
+
+
+@router.get("/jobs/{job}")
+def show(request: Request, job: str) -> shapes.JobFull:
+    """One job by id or name, with its attempts and events."""
+    store = services(request).store
+    view = store.job_view(store.find_job(job).id)
+    attempts = store.attempts(view.job.id)
+    latest = store.latest_progress([attempt.id for attempt in attempts])
+    return views.job_full(view, attempts, latest, store.events(view.job.id))
+
+
+@router.post("/jobs/{job}/cancel")
+def cancel(request: Request, job: str) -> shapes.Job:
+    """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
+    known = services(request)
+    row = known.store.request_cancel(known.store.find_job(job).id, known.controller.clock())
+    for attempt in known.store.open_attempts():
+        if attempt.job_id == row.id:
+            known.store.request_stop(attempt.id, "cancelled", known.controller.clock())
+    known.controller.wake()
+    return views.job(known.store.job_view(row.id))
+
+
+@router.post("/jobs/{job}/requeue", status_code=201)
+def requeue(request: Request, job: str) -> shapes.Job:
+    """Submit an ended job again, as a new one."""
+    known = services(request)
+    row = known.store.requeue(known.store.find_job(job).id, known.controller.clock())
+    known.controller.wake()
+    return views.submitted(row)
+
+
+@router.get("/jobs/{job}/logs")
+def logs(
+    request: Request, job: str, attempt: int | None = None, offset: int = 0, limit: int = 1_000_000
+) -> shapes.LogPage:
+    """The log of an attempt (the latest by default) from a byte offset."""
+    if offset < 0 or not 1 <= limit <= MAX_LOG_BYTES:
+        raise UsageError(f"offset must be at least 0, limit from 1 to {MAX_LOG_BYTES}")
+    store = services(request).store
+    row = store.find_job(job)
+    attempts = store.attempts(row.id)
+    if not attempts and attempt is None:
+        return {"attempt": 0, "offset": 0, "text": "", "next_offset": 0, "ended": row.ended}
+    found = _attempt(attempts, attempt, row.id)
+    page = store.logs(found.id, offset, limit)
+    ended = found.outcome is not None and page.next_offset >= found.log_bytes
+    return {
+        "attempt": found.number,
+        "offset": page.offset,
+        "text": page.text,
+        "next_offset": page.next_offset,
+        "ended": ended,
+    }
+
+
+def _attempt(attempts: list[AttemptRow], number: int | None, job_id: int) -> AttemptRow:
+    if number is None:
+        return attempts[-1]
+    for found in attempts:
+        if found.number == number:
+            return found
+    raise NotFound(f"job {job_id} has no attempt {number}; it has {len(attempts)}")
+
+
+@router.get("/schema")
+def job_schema() -> dict[str, Any]:
+    """JSON schema of the job file."""
+    return schema()

@@ -1,0 +1,38 @@
+"""What the routes work with, and the few facts of the fleet that every submission asks for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from orchestrator.api.commits import GroupCommit
+from orchestrator.api.intake import FleetFacts
+from orchestrator.config import Settings
+from orchestrator.controller import Controller
+from orchestrator.dispatcher import Dispatch
+from orchestrator.store import Store
+
+FACTS_FOR_S = 1.0
+
+
+@dataclass
+class Services:
+    """Made once by the server."""
+
+    settings: Settings
+    store: Store
+    dispatch: Dispatch
+    controller: Controller
+    commits: GroupCommit
+    _facts: FleetFacts | None = field(default=None, repr=False)
+    _facts_at: float = field(default=0.0, repr=False)
+
+    def facts(self) -> FleetFacts:
+        """What hosts offer, at most a second old: a burst of submissions must not read it a thousand times."""
+        now = time.monotonic()
+        if self._facts is None or now - self._facts_at > FACTS_FOR_S:
+            hosts = self.store.hosts()
+            types = frozenset(name for host in hosts for name in host.info.get("model_types", []))
+            most = max((len(host.info.get("gpus", [])) for host in hosts), default=None)
+            self._facts, self._facts_at = FleetFacts(types or None, most), now
+        return self._facts

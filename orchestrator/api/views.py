@@ -1,0 +1,166 @@
+"""Rows of the store -> the shapes of the API's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.memory import Rung
+from orchestrator import shapes
+from orchestrator.store.rows import (
+    AttemptRow,
+    EventRow,
+    GpuRow,
+    HostRow,
+    JobRow,
+    JobView,
+    ProgressRow,
+    SampleRow,
+)
+
+
+def job(view: JobView) -> shapes.Job:
+    """A row of a list."""
+    row, attempt = view.job, view.attempt
+    spec = row.spec
+    model, method = spec["model"], spec.get("method", {})
+    config = model.get("config") or {}
+    resources = spec.get("resources", {})
+    projection = attempt.projection if attempt else {}
+    measured = (attempt.measured or {}) if attempt else {}
+    device = measured.get("device_bytes") or (view.progress.device_bytes if view.progress else None)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": str(row.state),
+        "reason": row.reason.as_dict(),  # type: ignore[typeddict-item]
+        "user": row.user,
+        "priority": row.priority,
+        "gpus": resources.get("gpus", 1),
+        "method": method.get("kind", "lora"),
+        "model": model.get("path") or f"{config.get('model_type')} (random weights)",
+        "trainer": spec.get("trainer", "sft"),
+        "submitted_at": row.submitted_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "attempts": attempt.number if attempt else 0,
+        "progress": progress(view.progress) if view.progress else None,
+        "host": attempt.host if attempt else None,
+        "cards": [gpu.name for gpu in attempt.gpus] if attempt else [],
+        "rung": rung(attempt.rung)["label"] if attempt else None,
+        "projected_bytes": projection.get("device_bytes"),
+        "measured_bytes": device,
+        "cancel_requested": row.cancel_requested_at is not None,
+    }
+
+
+def submitted(row: JobRow) -> shapes.Job:
+    """A job that has no attempt yet."""
+    return job(JobView(row, None, None))
+
+
+def job_full(
+    view: JobView, attempts: list[AttemptRow], latest: Mapping[int, ProgressRow], events: list[EventRow]
+) -> shapes.JobFull:
+    """One job with its history."""
+    return {
+        **job(view),  # type: ignore[typeddict-item]
+        "spec": view.job.spec,
+        "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
+        "events": [{"ts": e.ts, "kind": e.kind, "text": e.text, "attempt": e.attempt} for e in events],
+    }
+
+
+def progress(row: ProgressRow) -> shapes.ProgressShape:
+    return {
+        "step": row.step,
+        "total_steps": row.total_steps,
+        "loss": row.loss,
+        "tokens_per_s": row.tokens_per_s,
+        "eta_s": row.eta_s,
+    }
+
+
+def rung(value: Mapping[str, Any]) -> shapes.RungShape:
+    made = Rung(**value)
+    return {
+        "every_n": made.every_n,
+        "micro_batch": made.micro_batch,
+        "accumulation": made.accumulation,
+        "offload": made.offload,
+        "label": made.label,
+    }
+
+
+def projection(value: Mapping[str, Any]) -> shapes.ProjectionShape:
+    names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes", "step_s")
+    return {name: value.get(name) for name in names}  # type: ignore[return-value]
+
+
+def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
+    """One try, projected beside measured. While it runs, measured is the latest progress."""
+    measured = row.measured or {}
+    if latest is not None and not row.measured:
+        measured = {
+            "allocated_bytes": latest.allocated_bytes,
+            "reserved_bytes": latest.reserved_bytes,
+            "device_bytes": latest.device_bytes,
+            "step_s": latest.step_s,
+            "tokens_per_s": latest.tokens_per_s,
+            "last_loss": latest.loss,
+        }
+    names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "tokens_per_s")
+    return {
+        "id": row.id,
+        "number": row.number,
+        "host": row.host,
+        "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name} for gpu in row.gpus],
+        "rung": rung(row.rung),
+        "projection": projection(row.projection),
+        "measured": {name: measured.get(name) for name in names} if measured else None,  # type: ignore[typeddict-item]
+        "outcome": str(row.outcome) if row.outcome else None,
+        "message": row.message or None,
+        "steps": row.steps if row.steps is not None else (latest.step if latest else None),
+        "total_steps": latest.total_steps if latest else None,
+        "first_loss": measured.get("first_loss"),
+        "last_loss": measured.get("last_loss"),
+        "opened_at": row.opened_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "last_checkpoint": row.last_checkpoint,
+        "result": row.result,
+    }
+
+
+def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
+    present = [gpu for gpu in gpus if gpu.present]
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": "drained" if row.drained else "online" if online else "away",
+        "labels": row.info.get("labels", {}),
+        "gpus": len(present),
+        "free": sum(gpu.job_id is None and gpu.fault is None for gpu in present),
+        "last_seen": row.last_seen,
+        "stack": row.info.get("stack", {}),
+        "version": row.info.get("version", ""),
+        "ray_ready": row.ray_ready,
+    }
+
+
+def gpu(row: GpuRow, sample: SampleRow | None) -> shapes.Gpu:
+    return {
+        "id": row.id,
+        "uuid": row.uuid,
+        "host": row.host,
+        "index": row.index,
+        "kind": row.kind,
+        "name": row.name,
+        "memory_bytes": row.memory_bytes,
+        "fault": row.fault,
+        "job": row.job_id,
+        "attempt": row.attempt_id,
+        "sample": {name: value for name, value in vars(sample).items() if name != "gpu_id"}
+        if sample
+        else None,
+    }

@@ -1,0 +1,66 @@
+"""tuneyard cancel and requeue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.errors import TuneyardError
+from orchestrator.cli import words
+from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, report
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Job
+
+
+@click.command("cancel")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@client_verb
+def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+    """Cancel jobs.
+
+    JOB is an id or a name. A running job is stopped by its host within seconds; `tuneyard show` tells when.
+    """
+    return _each(api, as_json, jobs, "cancel")
+
+
+@click.command("requeue")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@client_verb
+def requeue_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+    """Submit ended jobs again.
+
+    JOB is an id or a name. The new job has the same job file and an id of its own.
+    """
+    return _each(api, as_json, jobs, "requeue")
+
+
+def _each(api: Api, as_json: bool, names: tuple[str, ...], action: str) -> int:
+    """Do it to each; a failure on one does not keep the others from it. The highest exit code."""
+    done: list[Job] = []
+    failed: list[TuneyardError] = []
+    code = OK
+    for name in names:
+        try:
+            _, job = api.post(job_path(name, f"/{action}"))
+        except TuneyardError as error:
+            failed.append(error)
+            code = FAILED if as_json else max(code, report(error, as_json=False))
+            continue
+        done.append(job)
+        if not as_json:
+            click.echo(_sentence(job, action, name))
+    if as_json:
+        first = error_value(failed[0]) if failed else {}
+        emit({"jobs": done, **first} if len(names) > 1 or not failed else first)
+    return code
+
+
+def _sentence(job: Job, action: str, asked: str) -> str:
+    if action == "requeue":
+        return f"{asked} is queued again as {words.label(job)}"
+    if job["state"] == "cancelled":
+        return f"{words.label(job)} is cancelled"
+    return f"{words.label(job)} is asked to stop"

@@ -1,0 +1,168 @@
+"""tuneyard show and why: one job in sections."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.units import span
+from orchestrator.cli import words
+from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.output import client_verb, emit
+from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Attempt, Job, JobFull, Why
+
+EVENTS_SHOWN = 30
+
+COMPARED_COLUMNS = (
+    Column("  "),
+    Column("PROJECTED", right=True),
+    Column("MEASURED", right=True),
+    Column("ERROR", right=True),
+)
+EVENT_COLUMNS = (
+    Column("  WHEN"),
+    Column("ATTEMPT", right=True, keep=3),
+    Column("EVENT", keep=4),
+    Column("WHAT", flexible=True),
+)
+WHY_COLUMNS = (
+    Column("  HOST"),
+    Column("CODE", keep=3),
+    Column("FIRST THING THAT DOES NOT FIT", flexible=True),
+)
+
+
+@click.command("show")
+@click.argument("job")
+@click.option("--events", "all_events", is_flag=True, help=f"Every event, not the last {EVENTS_SHOWN}.")
+@client_verb
+def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
+    """Show one job: attempts, projected against measured, events.
+
+    JOB is an id or a name. ERROR is how far the projection was off, in percent of what was measured.
+    """
+    found: JobFull = api.get(job_path(job))
+    if as_json:
+        emit(found)
+        return
+    now = time.time()
+    show_line(words.label(found))
+    show_fields(_summary(found, now))
+    for attempt in found["attempts_detail"]:
+        _show_attempt(attempt, now)
+    events = found["events"] if all_events else found["events"][-EVENTS_SHOWN:]
+    if events:
+        show_heading("events")
+        show(EVENT_COLUMNS, [_event_row(event, now) for event in events])
+    if hidden := len(found["events"]) - len(events):
+        click.echo(f"  {hidden} earlier events; --events shows them")
+
+
+def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
+    progress = job["progress"]
+    steps = (
+        f"step {progress['step']} of {progress['total_steps']} ({words.percent(progress)})"
+        if progress
+        else ""
+    )
+    if progress and progress["loss"] is not None:
+        steps += f", loss {progress['loss']:.3f}"
+    if progress and progress["tokens_per_s"]:
+        steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
+    if left := words.eta(job):
+        steps += f", {left} to go"
+    stopping = job["cancel_requested"] and job["state"] not in words.ENDED
+    took = None if job["started_at"] is None else (job["ended_at"] or now) - job["started_at"]
+    return [
+        ("state", words.state(job["state"], stopping)),
+        ("reason", (job["reason"] or {}).get("text", "")),
+        ("what", f"{job['trainer']}, {job['method']} of {job['model']}"),
+        ("progress", steps),
+        ("where", f"{job['host']}: {words.cards(job['cards'])}" if job["host"] else ""),
+        ("wants", f"{job['gpus']} {'GPU' if job['gpus'] == 1 else 'GPUs'}, priority {job['priority']}"),
+        ("submitted", f"{words.ago(job['submitted_at'], now)} by {job['user']}"),
+        ("started", words.ago(job["started_at"], now)),
+        ("ended", words.ago(job["ended_at"], now)),
+        ("took", span(took) if took is not None and job["ended_at"] else ""),
+    ]
+
+
+def _show_attempt(attempt: Attempt, now: float) -> None:
+    names = words.cards([gpu["name"] for gpu in attempt["gpus"]])
+    show_heading(f"attempt {attempt['number']} on {attempt['host']}: {names}")
+    ended = words.ago(attempt["ended_at"], now)
+    outcome = f"{attempt['outcome']} {ended}" if attempt["outcome"] else "open"
+    style = "" if not attempt["outcome"] else ("green" if attempt["outcome"] == "succeeded" else "red")
+    steps = f"{attempt['steps'] or 0} of {attempt['total_steps']}" if attempt["total_steps"] else ""
+    losses = (attempt["first_loss"], attempt["last_loss"])
+    show_fields(
+        [
+            ("outcome", Cell(outcome, style)),
+            ("message", attempt["message"] or ""),
+            ("checkpointing", attempt["rung"]["label"] if attempt["rung"] else ""),
+            ("steps", steps),
+            ("loss", f"{losses[0]:.3f} -> {losses[1]:.3f}" if None not in losses else ""),
+            ("checkpoint", attempt["last_checkpoint"] or ""),
+            ("result", attempt["result"] or ""),
+        ]
+    )
+    if rows := compared(attempt):
+        show(COMPARED_COLUMNS, rows)
+
+
+def compared(attempt: Attempt) -> list[Row]:
+    """Rows under COMPARED_COLUMNS: what was projected beside what was measured."""
+    projection: dict[str, Any] = dict(attempt["projection"] or {})
+    measured: dict[str, Any] = dict(attempt["measured"] or {})
+    rows: list[Row] = []
+    for name, key, form in (
+        ("peak allocated", "allocated_bytes", words.size),
+        ("peak reserved", "reserved_bytes", words.size),
+        ("peak on card", "device_bytes", words.size),
+        ("step time", "step_s", words.duration),
+    ):
+        left, right = projection.get(key), measured.get(key)
+        if left is not None or right is not None:
+            rows.append([f"  {name}", form(left), form(right), words.difference(left, right)])
+    if projection.get("upper_bytes"):
+        rows.append(["  upper bound", words.size(projection["upper_bytes"]), "", ""])
+    if measured.get("tokens_per_s"):
+        rows.append(["  tokens/s", "", f"{measured['tokens_per_s']:,.0f}", ""])
+    return rows
+
+
+def _event_row(event: Any, now: float) -> Row:
+    attempt = "" if event["attempt"] is None else str(event["attempt"])
+    return [Cell("  " + words.ago(event["ts"], now), "dim"), attempt, event["kind"], event["text"]]
+
+
+@click.command("why")
+@click.argument("job")
+@client_verb
+def why_verb(api: Api, as_json: bool, job: str) -> None:
+    """Explain why a job waits, or why it ended.
+
+    JOB is an id or a name. Each host is listed with the first thing about it that does not fit.
+    """
+    found: Why = api.get(job_path(job, "/why"))
+    if as_json:
+        emit(found)
+        return
+    subject = found["job"]
+    text = (subject["reason"] or {}).get("text", "")
+    show_line(f"{words.label(subject)} is {subject['state']}" + (f": {text}" if text else ""))
+    if found["hosts"]:
+        click.echo("")
+        show(
+            WHY_COLUMNS,
+            [[f"  {row['host']}", Cell(row["code"], "dim"), row["verdict"]] for row in found["hosts"]],
+        )
+    if found["advice"]:
+        show_heading("what would help")
+        for line in found["advice"]:
+            show_line("  - ", line)

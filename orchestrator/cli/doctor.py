@@ -1,0 +1,235 @@
+"""tuneyard doctor: each thing that must be right, and what to do when it is not."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from jobs.errors import TuneyardError, Unauthorized, Unavailable
+from jobs.units import GiB, gib
+from orchestrator.cli.http import Api
+from orchestrator.cli.output import FAILED, OK, emit, json_option
+from orchestrator.cli.settings import find_server, home, read_config
+from orchestrator.cli.table import Cell, Column, show
+
+SPACE_BYTES = 10 * GiB
+WORKER_PARTS = ("torch", "transformers", "trl", "peft", "datasets", "ray")
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was checked, ok, warn or fail, what was found, and what to do."""
+
+    name: str
+    status: str
+    found: str
+    fix: str = ""
+
+
+@click.command("doctor")
+@click.option("--server", metavar="URL", help="Server to check; TUNEYARD_URL, or this machine's own.")
+@click.option("--token", metavar="TOKEN", help="Its token; TUNEYARD_TOKEN.")
+@json_option
+def doctor_verb(server: str | None, token: str | None, as_json: bool) -> int:
+    """Check this machine and the server, with what to do about each fault.
+
+    warn is what this machine may do without; the exit code is 1 when something fails.
+    """
+    checks = [check() for check in LOCAL_CHECKS] + server_checks(server, token)
+    if as_json:
+        emit({"checks": [asdict(check) for check in checks]})
+    else:
+        columns = (
+            Column("CHECK"),
+            Column(""),
+            Column("FOUND", flexible=True),
+            Column("WHAT TO DO", flexible=True),
+        )
+        show(
+            columns,
+            [[c.name, Cell(c.status, STYLES[c.status]), c.found, c.fix] for c in checks],
+        )
+    return FAILED if any(check.status == "fail" for check in checks) else OK
+
+
+def python_check() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", "ok", f"{version} ({sys.executable})")
+
+
+def version_check() -> Check:
+    try:
+        return Check("tuneyard", "ok", metadata.version("tuneyard"))
+    except metadata.PackageNotFoundError:
+        return Check("tuneyard", "warn", "runs from a checkout, not installed", "pip install -e .")
+
+
+def worker_check() -> Check:
+    """The libraries a host needs; a laptop that only talks to a server does without."""
+    found, missing = [], []
+    for part in WORKER_PARTS:
+        if importlib.util.find_spec(part) is None:
+            missing.append(part)
+        else:
+            found.append(f"{part} {metadata.version(part)}")
+    if missing:
+        return Check(
+            "training stack",
+            "warn",
+            f"missing: {', '.join(missing)}",
+            "a host needs: pip install 'tuneyard[worker]'",
+        )
+    return Check("training stack", "ok", ", ".join(found))
+
+
+def home_check() -> Check:
+    folder = home()
+    if not folder.exists():
+        parent = next(p for p in folder.parents if p.exists())
+        if not os.access(parent, os.W_OK):
+            return Check(
+                "home",
+                "fail",
+                f"{folder} can't be made in {parent}",
+                "set TUNEYARD_HOME to a folder of yours",
+            )
+        return Check("home", "ok", f"{folder} (made at the first `tuneyard up`)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check("home", "fail", f"{folder} can't be written", "set TUNEYARD_HOME to a folder of yours")
+    config = folder / "config.json"
+    try:
+        read_config()
+    except TuneyardError as error:
+        return Check("home", "fail", str(error))
+    if config.exists() and config.stat().st_mode & 0o077:
+        return Check("home", "warn", f"others can read the token in {config}", f"chmod 600 {config}")
+    return Check("home", "ok", str(folder))
+
+
+def space_check() -> Check:
+    folder = home()
+    place = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < SPACE_BYTES:
+        return Check(
+            "disk space",
+            "warn",
+            f"{gib(free)} free at {place}",
+            "checkpoints and results take several GiB; make room",
+        )
+    return Check("disk space", "ok", f"{gib(free)} free at {place}")
+
+
+def card_check() -> Check:
+    """NVML through ctypes: pynvml is a host's library, and a laptop need not have it."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return Check(
+            "GPUs",
+            "warn",
+            "no NVIDIA driver",
+            "without GPUs jobs run on CPU cards: tuneyard up --cpu-cards 2GiB",
+        )
+    code = library.nvmlInit_v2()
+    if code:
+        return Check(
+            "GPUs",
+            "fail",
+            f"NVML does not start (error {code})",
+            "run nvidia-smi; the driver may need a reload",
+        )
+    count, version = ctypes.c_uint(), ctypes.create_string_buffer(96)
+    try:
+        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        library.nvmlSystemGetDriverVersion(version, 96)
+    finally:
+        library.nvmlShutdown()
+    found = f"{count.value} GPUs, driver {version.value.decode(errors='replace')}"
+    return Check("GPUs", "ok" if count.value else "warn", found)
+
+
+def database_check() -> Check:
+    """The job database of this machine, where there is one."""
+    from orchestrator.cli.database import (
+        database_url,
+    )  # here: with the server's settings and sqlalchemy, 0.5 s
+    from orchestrator.store import check
+
+    try:
+        url = database_url(None)
+        if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+            return Check("database", "ok", "none yet (made by the server)")
+        report = check(url)
+    except TuneyardError as error:
+        return Check("database", "fail", str(error), "check TUNEYARD_DATABASE, and that PostgreSQL runs")
+    kind = url.partition(":")[0]
+    if report.faults:
+        return Check(
+            "database", "fail", f"{len(report.faults)} faults: {report.faults[0]}", "tuneyard db check"
+        )
+    if report.revision != report.head:
+        return Check("database", "warn", f"{kind} at revision {report.revision}", "tuneyard db upgrade")
+    return Check("database", "ok", f"{kind} at revision {report.revision}")
+
+
+LOCAL_CHECKS: tuple[Callable[[], Check], ...] = (
+    python_check,
+    version_check,
+    worker_check,
+    card_check,
+    home_check,
+    space_check,
+    database_check,
+)
+
+
+def server_checks(url: str | None, token: str | None) -> list[Check]:
+    """The server as a client sees it: there, the token right, Ray ready, hosts joined."""
+    try:
+        found = find_server(url, token)
+    except Unavailable as error:
+        return [Check("server", "warn", "none is configured", str(error).partition("; ")[2])]
+    except TuneyardError as error:
+        return [Check("server", "fail", str(error))]
+    api = Api(found, timeout_s=5)
+    try:
+        health = api.get("/health")
+    except TuneyardError as error:
+        return [Check("server", "fail", *str(error).partition("; ")[::2])]
+    checks = [Check("server", "ok", f"{found.url}, version {health.get('version', '?')}")]
+    try:
+        hosts = api.get("/hosts")["hosts"]
+        checks.append(Check("token", "ok", "accepted"))
+    except Unauthorized as error:
+        return [*checks, Check("token", "fail", *str(error).partition("; ")[::2])]
+    except TuneyardError as error:
+        return [*checks, Check("token", "fail", str(error))]
+    finally:
+        api.close()
+    ray = health.get("ray", "?")
+    checks.append(
+        Check("ray", "ok", "ready")
+        if ray == "ready"
+        else Check(
+            "ray", "warn", str(ray), "wait a few seconds; then look into server.log in the server's home"
+        )
+    )
+    online = [host for host in hosts if host["state"] == "online"]
+    gpus = sum(host["gpus"] for host in online)
+    if online:
+        return [*checks, Check("hosts", "ok", f"{len(online)} of {len(hosts)} online with {gpus} cards")]
+    return [
+        *checks,
+        Check("hosts", "warn", f"0 of {len(hosts)} online", "tuneyard host run on each GPU host"),
+    ]

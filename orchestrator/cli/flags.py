@@ -1,0 +1,135 @@
+"""The flags that describe a job, shared by submit and plan, and the request body made of them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.errors import UsageError
+
+MAX_FILE_BYTES = 256 * 1024  # as jobs/spec.py has it; that one takes pydantic to import
+
+# Flag -> where its value goes in the job file.
+PATHS = {
+    "model": "model.path",
+    "data": "data.path",
+    "method": "method.kind",
+    "steps": "training.steps",
+    "epochs": "training.epochs",
+    "sequence_length": "training.sequence_length",
+    "global_batch": "training.global_batch",
+    "learning_rate": "training.learning_rate",
+    "gpus": "resources.gpus",
+    "card": "resources.card",
+    "name": "name",
+    "priority": "priority",
+    "output": "output",
+}
+
+_FLAGS = (
+    click.option("--model", metavar="ID|DIR", help="Hub id or local folder of the model."),
+    click.option("--data", metavar="PATH|ID", help="Training data: file, saved folder or hub id."),
+    click.option("--method", type=click.Choice(["lora", "full", "qlora"]), help="How weights are trained."),
+    click.option("--steps", type=int, metavar="N", help="Optimizer steps."),
+    click.option("--epochs", type=float, metavar="X", help="Passes over the data."),
+    click.option("--sequence-length", type=int, metavar="N", help="Longest sequence, in tokens."),
+    click.option(
+        "--global-batch", type=int, metavar="N", help="Sequences per optimizer step, over all GPUs."
+    ),
+    click.option("--learning-rate", type=float, metavar="X", help="Peak learning rate."),
+    click.option("--gpus", type=int, metavar="N", help="GPUs, all on one host."),
+    click.option("--card", metavar="TYPE", help="Card type, as `tuneyard gpus` shows it."),
+    click.option("--name", metavar="NAME", help="Name for people."),
+    click.option("--priority", metavar="P", help="low, normal, high, or 0 to 100."),
+    click.option("--output", metavar="DIR", help="Folder of the result, inside the host's output root."),
+    click.option(
+        "--set",
+        "settings",
+        metavar="PATH=VALUE",
+        multiple=True,
+        help="Any other field, such as memory.checkpointing=off. May be given again.",
+    ),
+)
+
+
+def job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb FILES and the flags that describe a job: `files`, `settings` and the keywords of PATHS."""
+    for flag in reversed(_FLAGS):
+        function = flag(function)
+    return click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))(function)
+
+
+def job_bodies(
+    files: tuple[Path, ...], settings: tuple[str, ...], flags: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The `jobs` of a request: each file's text with the flags over it, or one job made of the flags alone.
+
+    The text goes to the server as it is, which parses and validates it. Raises UsageError.
+    """
+    overrides = {PATHS[flag]: value for flag, value in flags.items() if value is not None}
+    if isinstance(overrides.get("priority"), str) and overrides["priority"].isdigit():
+        overrides["priority"] = int(overrides["priority"])
+    for setting in settings:
+        path, value = _setting(setting)
+        overrides[path] = value
+    if files:
+        return [_from_file(path, overrides) for path in files]
+    if not overrides:
+        raise UsageError(
+            "give a job file, or at least --model and --data; `tuneyard init` writes a file to begin from"
+        )
+    return [
+        {"text": None, "spec": {}, "overrides": overrides, "base_dir": str(Path.cwd()), "source": "flags"}
+    ]
+
+
+def user_name() -> str:
+    """Who submits, for the list; the server takes no decision by it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in this container
+        return "unknown"
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise UsageError(f"--set {text!r} has no value; write PATH=VALUE, such as --set training.steps=20")
+    try:
+        return path.strip(), json.loads(value)
+    except ValueError:
+        return path.strip(), value
+
+
+def _from_file(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+    if str(path) == "-":
+        text, base, source = sys.stdin.read(MAX_FILE_BYTES + 1), Path.cwd(), "standard input"
+    else:
+        text, base, source = _read(path), path.resolve().parent, str(path)
+    return {"text": text, "spec": None, "overrides": overrides, "base_dir": str(base), "source": source}
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no file {path}; `tuneyard init {path}` writes one to begin from"
+        ) from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder; name a job file in it, such as {path / 'job.yaml'}") from None
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise UsageError(f"{path} is too large for a job file; one has at most {MAX_FILE_BYTES // 1024} KiB")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}); is it a job file?") from None

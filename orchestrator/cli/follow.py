@@ -1,0 +1,130 @@
+"""Watching jobs to their end: states, logs, exit codes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli import words
+from orchestrator.cli.http import Api, Patience, job_path
+from orchestrator.cli.output import note
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Attempt, Job, JobFull
+
+POLL_S = 0.5
+
+EXIT_CODES = {
+    "succeeded": 0,
+    "failed": 1,
+    "cancelled": 3,
+    "oom": 4,
+    "timeout": 5,
+    "lost": 6,
+    "not_started": 6,
+}
+
+
+def exit_code(job: Job) -> int:
+    """The exit code of --wait for a job that has ended."""
+    if job["state"] == "succeeded":
+        return EXIT_CODES["succeeded"]
+    if job["state"] == "cancelled":
+        return EXIT_CODES["cancelled"]
+    return EXIT_CODES.get(job["reason"]["code"], EXIT_CODES["failed"])
+
+
+def wait(api: Api, ids: list[int], quiet: bool) -> list[Job]:
+    """Wait until every job has ended; the jobs as they ended. Unless quiet, moves are told on stderr."""
+    told: dict[int, str] = {}
+    ended: dict[int, Job] = {}
+    patience = Patience((lambda _: None) if quiet else note)
+    while len(ended) < len(ids):
+        for number in ids:
+            if number in ended:
+                continue
+            with patience.bear():
+                job: Job = api.get(job_path(str(number)))
+                if not quiet:
+                    _tell(job, told)
+                if job["state"] in words.ENDED:
+                    ended[number] = job
+        if len(ended) < len(ids):
+            time.sleep(POLL_S)
+    return [ended[number] for number in ids]
+
+
+def follow(api: Api, name: str, attempt: int | None, quiet: bool = False) -> JobFull:
+    """Print a job's log as it grows, attempt after attempt, until the job (or the asked attempt) has ended.
+
+    The job as it was last seen. With quiet nothing is printed: it only waits.
+    """
+    told: dict[int, str] = {}
+    number = attempt or 0
+    patience = Patience((lambda _: None) if quiet else note)
+    while True:
+        job: JobFull | None = None
+        with patience.bear():
+            job = api.get(job_path(name))
+        if job is None:
+            time.sleep(POLL_S)
+            continue
+        if not quiet:
+            _tell(job, told)
+        following = attempt or next(
+            (a["number"] for a in job["attempts_detail"] if a["number"] > number), None
+        )
+        if following is not None:
+            _stream(api, job, following, patience, quiet)
+            number = following
+            if attempt:
+                return job
+        elif job["state"] in words.ENDED:
+            return job
+        else:
+            time.sleep(POLL_S)
+
+
+def read_log(api: Api, name: str, attempt: int | None) -> dict[str, Any]:
+    """An attempt's whole log so far, page by page: {attempt, text, ended}."""
+    text, offset = [], 0
+    while True:
+        page = api.get(job_path(name, "/logs"), attempt=attempt, offset=offset)
+        text.append(page["text"])
+        if page["next_offset"] == offset:
+            return {"attempt": page["attempt"], "text": "".join(text), "ended": page["ended"]}
+        offset, attempt = page["next_offset"], page["attempt"]
+
+
+def _stream(api: Api, job: JobFull, attempt: int, patience: Patience, quiet: bool) -> None:
+    detail: Attempt | None = next((a for a in job["attempts_detail"] if a["number"] == attempt), None)
+    if detail and not quiet and (job["attempts"] > 1 or attempt > 1):
+        note(f"--- attempt {attempt} on {detail['host']} ---")
+    offset = 0
+    while True:
+        page: dict[str, Any] | None = None
+        with patience.bear():
+            page = api.get(job_path(str(job["id"]), "/logs"), attempt=attempt, offset=offset)
+        if page and page["next_offset"] > offset:
+            if not quiet:
+                sys.stdout.write(page["text"])
+                sys.stdout.flush()
+            offset = page["next_offset"]
+        elif page and page["ended"]:
+            return
+        else:
+            time.sleep(POLL_S)
+
+
+def _tell(job: Job, told: dict[int, str]) -> None:
+    cards = words.cards(job["cards"])
+    if job["state"] == "running":
+        where = f" on {job['host']} ({cards})" if job["host"] and cards else ""
+        line = f"{words.label(job)}: running{where}"
+    else:
+        text = (job["reason"] or {}).get("text", "")
+        line = f"{words.label(job)}: {job['state']}" + (f": {text}" if text and text != job["state"] else "")
+    if told.get(job["id"]) != line:
+        told[job["id"]] = line
+        note(line)

@@ -1,0 +1,133 @@
+"""The thin transport of the CLI: JSON over http.client, every failure as one of jobs.errors.
+
+httpx would do more and takes 0.25 s to import; the typed client for Python code uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from jobs.errors import Unavailable, UsageError
+from orchestrator.cli.answers import PREFIX, decode, gone, not_http
+from orchestrator.cli.settings import Server
+
+PATIENCE_S = 120.0
+
+
+class Api:
+    """One connection to a server, kept open between requests and opened anew when it breaks."""
+
+    def __init__(self, server: Server, timeout_s: float = 30.0) -> None:
+        """Raises UsageError for an address that is no URL."""
+        self.server = server
+        parts = _split(server.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._base = parts.path.rstrip("/") + PREFIX
+        self._timeout_s = timeout_s
+        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON answer to GET. Raises what jobs.errors has for it."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path)[1]
+
+    def post(self, path: str, body: Any = None, **query: Any) -> tuple[int, Any]:
+        """Status and JSON answer of POST. Raises what jobs.errors has for it."""
+        return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, body)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        headers = {"Accept": "application/json"}
+        if self.server.token:
+            headers["Authorization"] = f"Bearer {self.server.token}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            status, kind, raw = self._exchange(method, self._base + path, data, headers)
+        except TimeoutError:
+            raise Unavailable(
+                f"the server at {self.server.url} did not answer within {self._timeout_s:g} s"
+            ) from None
+        except ConnectionRefusedError:
+            raise gone(self.server.url) from None
+        except (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError):
+            raise Unavailable(
+                f"the server at {self.server.url} closed the connection before its answer was whole"
+            ) from None
+        except http.client.HTTPException as error:
+            raise not_http(self.server.url, f"it does not speak HTTP: {type(error).__name__}") from None
+        except UnicodeError:
+            raise UsageError("the token has characters that no token has; check TUNEYARD_TOKEN") from None
+        except OSError as error:
+            raise gone(self.server.url, error.strerror or str(error)) from None
+        return status, decode(status, kind, raw, self.server.url)
+
+    def _exchange(
+        self, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, str, bytes]:
+        # A server may close an idle connection under us; for GET it is safe to ask again, on a fresh one.
+        retry = method == "GET" and self._connection.sock is not None
+        try:
+            self._connection.request(method, path, data, headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.headers.get_content_type(), answer.read()
+        except ConnectionError:
+            self._connection.close()
+            if not retry:
+                raise
+            return self._exchange(method, path, data, headers)
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+
+
+def job_path(job: str, rest: str = "") -> str:
+    """The path of one job, by id or name."""
+    return f"/jobs/{quote(job, safe='')}{rest}"
+
+
+class Patience:
+    """Lets a watcher outlive a server that restarts: Unavailable is borne for a while, then raised."""
+
+    def __init__(self, say: Callable[[str], object], limit_s: float = PATIENCE_S) -> None:
+        self._say = say
+        self._limit_s = limit_s
+        self._since: float | None = None
+
+    @contextlib.contextmanager
+    def bear(self) -> Iterator[None]:
+        """Swallow Unavailable. What comes after the failing call in the block does not run."""
+        try:
+            yield
+        except Unavailable as error:
+            now = time.monotonic()
+            if self._since is None:
+                self._since = now
+                self._say(f"{error} (waiting for it)")
+            if now - self._since > self._limit_s:
+                raise
+            return
+        if self._since is not None:
+            self._since = None
+            self._say("the server is back")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise UsageError(f"the server address {url!r} is not a URL; write one such as http://127.0.0.1:7420")
+    return parts

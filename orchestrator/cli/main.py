@@ -1,0 +1,148 @@
+"""`tuneyard`: the entry point, a click group that imports a verb's module when the verb runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jobs.errors import TuneyardError, UsageError
+from orchestrator.cli.output import OK, report
+
+INTERRUPTED = 130
+BROKEN_PIPE = 1  # what click itself gives
+
+# Verb -> module, and the line that --help shows without importing it (a test holds it to the verb's own).
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Begin": {
+        "up": ("services", "Start server, host agent and Ray on this machine."),
+        "down": ("services", "Stop what `tuneyard up` started."),
+        "init": ("jobfile", "Write a commented job file to begin from."),
+        "doctor": ("doctor", "Check this machine and the server, with what to do about each fault."),
+    },
+    "Jobs": {
+        "submit": ("submit", "Submit jobs from files or flags."),
+        "plan": ("plan", "Show where a job would fit, and at what memory, without submitting it."),
+        "list": ("listing", "List jobs, newest first."),
+        "show": ("detail", "Show one job: attempts, projected against measured, events."),
+        "why": ("detail", "Explain why a job waits, or why it ended."),
+        "logs": ("logs", "Print the log of a job's attempt."),
+        "cancel": ("control", "Cancel jobs."),
+        "requeue": ("control", "Submit ended jobs again."),
+    },
+    "Fleet": {
+        "top": ("top", "Watch cards and jobs live."),
+        "hosts": ("listing", "List hosts."),
+        "gpus": ("listing", "List cards with what they are doing."),
+    },
+    "Operate": {
+        "serve": ("services", "Run the server in the foreground."),
+        "host": ("hosts", "Run a host agent; drain hosts."),
+        "db": ("database", "Upgrade, check and back up the job database."),
+        "schema": ("jobfile", "Print the JSON schema of the job file."),
+        "completion": ("completion", "Print the shell completion script."),
+    },
+}
+_MODULES = {verb: module for verbs in SECTIONS.values() for verb, (module, _) in verbs.items()}
+
+
+class LazyGroup(click.Group):
+    """Knows its verbs by name; imports one when it is asked for, for importing all takes time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_verb")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, verbs in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(verb, summary) for verb, (_, summary) in verbs.items()], col_spacing=3)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _MODULES:
+            from difflib import get_close_matches  # here: only a misspelt verb pays for it
+
+            close = get_close_matches(args[0], _MODULES, n=1)
+            hint = f"did you mean `tuneyard {close[0]}`?" if close else "`tuneyard --help` lists them"
+            raise UsageError(f"there is no verb {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # here: 20 ms that only --version needs
+
+        click.echo(f"tuneyard {version('tuneyard')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option("--server", metavar="URL", help="Server to ask; TUNEYARD_URL, or this machine's own.")
+@click.option("--token", metavar="TOKEN", help="Its token; TUNEYARD_TOKEN.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print it."
+)
+@click.pass_context
+def cli(ctx: click.Context, server: str | None, token: str | None) -> None:
+    """Fine-tuning jobs on your own GPU fleet.
+
+    Every verb that ends takes --json. Exit codes: 0 done, 1 failed, 2 usage or bad input, 130 interrupted;
+    `tuneyard submit --help` has those of --wait.
+    """
+    if ctx.invoked_subcommand is None:
+        from orchestrator.cli.welcome import welcome  # here: no verb needs it
+
+        welcome(server, token)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line; its exit code. Every error that is meant for people is told here, on one path."""
+    as_json = "--json" in args
+    try:
+        code = cli.main(args=list(args), prog_name="tuneyard", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "tuneyard"
+        message = error.format_message().rstrip(".")
+        return report(UsageError(f"{message}; `{where} --help` shows what there is"), as_json)
+    except click.ClickException as error:
+        return report(TuneyardError(error.format_message()), as_json)
+    except TuneyardError as error:
+        return report(error, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone; point stdout elsewhere, for the flush at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return report(
+            TuneyardError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")), as_json
+        )
+
+
+def main() -> None:
+    """Console script `tuneyard`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What every verb shares: its options, JSON on stdout, notes on stderr, errors and exit codes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from jobs.errors import (
+    Conflict,
+    InputError,
+    NotFound,
+    SpecError,
+    TuneyardError,
+    Unauthorized,
+    Unavailable,
+    UsageError,
+)
+from orchestrator.cli.http import Api
+from orchestrator.cli.settings import find_server
+
+OK, FAILED, USAGE = 0, 1, 2
+_KINDS: tuple[tuple[type[TuneyardError], str], ...] = (
+    (SpecError, "spec"),
+    (UsageError, "usage"),
+    (InputError, "usage"),
+    (NotFound, "not_found"),
+    (Conflict, "conflict"),
+    (Unauthorized, "unauthorized"),
+    (Unavailable, "unavailable"),
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON value.")
+
+
+def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb --server, --token and --json, and hand it an Api as its first argument."""
+
+    @click.option("--server", metavar="URL", help="Server to ask; TUNEYARD_URL, or this machine's own.")
+    @click.option(
+        "--token", metavar="TOKEN", help="Its token; better in TUNEYARD_TOKEN, which `ps` does not show."
+    )
+    @json_option
+    @click.pass_context
+    @functools.wraps(function)
+    def run(context: click.Context, server: str | None, token: str | None, **given: Any) -> Any:
+        shared = context.find_root().params
+        api = Api(find_server(server or shared.get("server"), token or shared.get("token")))
+        try:
+            return function(api, **given)
+        finally:
+            api.close()
+
+    return run
+
+
+def emit(value: Any) -> None:
+    """Print one JSON value: indented on a terminal, one line in a pipe."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def note(text: str) -> None:
+    """Say something that is not the answer: on stderr."""
+    click.echo(text, err=True)
+
+
+def error_value(error: TuneyardError) -> dict[str, Any]:
+    """The JSON form of an error, as the API has it."""
+    kind = next((name for known, name in _KINDS if isinstance(error, known)), "failure")
+    faults = [fault.as_dict() for fault in error.faults] if isinstance(error, SpecError) else []
+    return {"error": {"kind": kind, "message": str(error), "faults": faults}}
+
+
+def report(error: TuneyardError, as_json: bool) -> int:
+    """Tell of an error; the exit code that goes with it."""
+    if as_json:
+        emit(error_value(error))
+    else:
+        note(f"{click.style('error', fg='red', bold=True)}: {error}")
+    return USAGE if isinstance(error, InputError) else FAILED

@@ -1,0 +1,113 @@
+"""tuneyard up, down, serve: the processes of the control host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobs.errors import UsageError
+from jobs.units import parse_size
+from orchestrator.cli.output import emit, json_option, note
+from orchestrator.cli.settings import home
+from orchestrator.cli.table import show_fields
+
+
+def parse_cards(_: click.Context, __: click.Parameter, text: str | None) -> list[int] | None:
+    """Sizes of CPU cards in bytes, from `700MiB,2GiB`. Raises UsageError."""
+    if text is None:
+        return None
+    sizes = []
+    for part in text.split(","):
+        try:
+            sizes.append(parse_size(part))
+        except ValueError as error:
+            raise UsageError(f"--cpu-cards {part!r} is {error}") from None
+    if min(sizes) <= 0:
+        raise UsageError(f"--cpu-cards {text!r} has a card without memory; write sizes such as 700MiB,2GiB")
+    return sizes
+
+
+cpu_cards_option = click.option(
+    "--cpu-cards",
+    callback=parse_cards,
+    metavar="SIZES",
+    help="CPU cards in place of GPUs, such as 700MiB,2GiB.",
+)
+warm_option = click.option(
+    "--warm", type=click.IntRange(0, 64), metavar="N", help="Trainers to keep with their imports done."
+)
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", help="Port; 0 takes any free one."
+)
+
+
+@click.command("up")
+@cpu_cards_option
+@port_option
+@warm_option
+@json_option
+def up_verb(cpu_cards: list[int] | None, port: int | None, warm: int | None, as_json: bool) -> None:
+    """Start server, host agent and Ray on this machine.
+
+    It listens on loopback only, with a token that it makes, and keeps everything in TUNEYARD_HOME
+    (~/.tuneyard). The cards are the GPUs that NVML shows, or CPU cards.
+    """
+    from orchestrator import lifecycle  # here: no client verb needs it
+
+    state: dict[str, Any] = lifecycle.up(
+        home=home(), cpu_cards=cpu_cards, port=port, warm=warm, say=(lambda _: None) if as_json else note
+    )
+    if as_json:
+        emit(state)
+        return
+    click.echo(f"tuneyard {'is' if state['started'] else 'was already'} up at {state['url']}")
+    show_fields(
+        [
+            ("next", "tuneyard init, tuneyard submit job.yaml"),
+            ("watch", "tuneyard top"),
+            ("stop", "tuneyard down"),
+        ]
+    )
+
+
+@click.command("down")
+@json_option
+def down_verb(as_json: bool) -> None:
+    """Stop what `tuneyard up` started.
+
+    Running jobs are stopped too; they go on from their last checkpoint at the next `tuneyard up`.
+    """
+    from orchestrator import lifecycle  # here: no client verb needs it
+
+    state: dict[str, Any] = lifecycle.down(home=home(), say=(lambda _: None) if as_json else note)
+    if as_json:
+        emit(state)
+    else:
+        click.echo("tuneyard is down" if state.get("stopped") else "tuneyard was not up")
+
+
+@click.command("serve")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; 127.0.0.1 by default.")
+@port_option
+@click.option(
+    "--database", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST/NAME; TUNEYARD_DATABASE."
+)
+@click.option(
+    "--token", metavar="TOKEN", help="Token that clients and hosts need; TUNEYARD_TOKEN, or one is made."
+)
+@click.option(
+    "--ray/--no-ray", "ray", default=None, help="Whether it holds the Ray head; without it nothing runs."
+)
+@click.option("--ray-ip", metavar="ADDRESS", help="Private address of this machine that hosts reach Ray at.")
+@click.option("--shared-files/--no-shared-files", default=None, help="Whether it sees the hosts' files.")
+@click.option("--trust-model", "trusted", multiple=True, metavar="ID", help="A model whose own code may run.")
+def serve_verb(trusted: tuple[str, ...], **given: Any) -> None:
+    """Run the server in the foreground.
+
+    Its home is TUNEYARD_HOME (~/.tuneyard). Hosts join it with `tuneyard host run`.
+    """
+    from orchestrator.config import load  # here: no client verb needs it
+    from orchestrator.serve import run_server
+
+    run_server(load(home(), trusted_models=trusted or None, **given))

@@ -1,0 +1,138 @@
+"""How jobs, cards and times read for people. Pure: the time comes in as an argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.units import gib, span
+from orchestrator.cli.table import Cell, Column
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Gpu, Job
+
+STATE_STYLES = {
+    "queued": "yellow",
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "dim",
+    "online": "green",
+    "away": "red",
+    "drained": "yellow",
+}
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+JOB_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME", keep=8, flexible=True),
+    Column("STATE"),
+    Column("PROGRESS", right=True, keep=7),
+    Column("ETA", right=True, keep=6),
+    Column("HOST", keep=5),
+    Column("CARD", keep=4, flexible=True),
+    Column("CHECKPOINTING", keep=3, flexible=True),
+    Column("PROJECTED", right=True, keep=2),
+    Column("MEASURED", right=True, keep=2),
+    Column("SUBMITTED", right=True, keep=4),
+    Column("REASON", keep=8, flexible=True),
+)
+
+
+def ago(ts: float | None, now: float) -> str:
+    """How long ago, in one unit: now, 42s ago, 3m ago, 2h ago, 5d ago. Empty for None."""
+    if ts is None:
+        return ""
+    past = max(0.0, now - ts)
+    if past < 1:
+        return "now"
+    for limit, unit, length in ((60, "s", 1), (3600, "m", 60), (86400, "h", 3600)):
+        if past < limit:
+            return f"{int(past // length)}{unit} ago"
+    return f"{int(past // 86400)}d ago"
+
+
+def state(value: str, stopping: bool = False) -> Cell:
+    """A state in its colour; `running*` while a cancel waits to be carried out."""
+    return Cell(value + ("*" if stopping else ""), STATE_STYLES.get(value, ""))
+
+
+def percent(progress: Any) -> str:
+    """Share of the steps done, such as 40%. Empty when there is none."""
+    if not progress or not progress.get("total_steps"):
+        return ""
+    return f"{100 * progress['step'] // progress['total_steps']}%"
+
+
+def eta(job: Job) -> str:
+    """Time to go of a running job."""
+    progress = job["progress"]
+    if job["state"] != "running" or not progress or progress.get("eta_s") is None:
+        return ""
+    return span(progress["eta_s"] or 0)
+
+
+def size(count: float | None) -> str:
+    """Bytes for people; empty for None."""
+    return "" if count is None else gib(count)
+
+
+def duration(seconds: float | None) -> str:
+    """A duration for people: milliseconds below a second. Empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else span(seconds)
+
+
+def cards(names: list[str]) -> str:
+    """Names of a job's cards: 4 × A100 when they are all alike."""
+    if not names:
+        return ""
+    if len(names) > 1 and len(set(names)) == 1:
+        return f"{len(names)} × {names[0]}"
+    return ", ".join(names)
+
+
+def job_row(job: Job, now: float) -> list[Cell | str]:
+    """One job as a row under JOB_COLUMNS."""
+    return [
+        str(job["id"]),
+        job["name"] or "-",
+        state(job["state"], job["cancel_requested"] and job["state"] not in ENDED),
+        percent(job["progress"]),
+        eta(job),
+        job["host"] or "",
+        cards(job["cards"]),
+        job["rung"] or "",
+        size(job["projected_bytes"]),
+        size(job["measured_bytes"]),
+        Cell(ago(job["submitted_at"], now), "dim"),
+        Cell(reason(job), "red" if job["state"] == "failed" else "dim"),
+    ]
+
+
+def reason(job: Job) -> str:
+    """The reason, where it says more than the state does."""
+    found = job["reason"] or {}
+    text, code = found.get("text", ""), found.get("code", "")
+    return "" if job["state"] == "succeeded" or code in ("training", "succeeded", "cancelled") else text
+
+
+def label(job: Job) -> str:
+    """How a job is called in a sentence: job 12 (docs-lora)."""
+    return f"job {job['id']} ({job['name']})" if job["name"] else f"job {job['id']}"
+
+
+def difference(projected: float | None, measured: float | None) -> str:
+    """By how much the projection was off, of what was measured: +1.8%. Empty when one is missing."""
+    if not projected or not measured:
+        return ""
+    return f"{100 * (projected - measured) / measured:+.1f}%"
+
+
+def reading(gpu: Gpu, name: str, form: str, scale: float = 1) -> str:
+    """One value of a card's last sample, formatted; - where the card can't tell."""
+    sample = gpu["sample"] or {}
+    value = sample.get(name)
+    return "-" if value is None else form.format(value * scale)

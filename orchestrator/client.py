@@ -1,0 +1,201 @@
+"""The typed Python client: tuneyard from a script or a notebook.
+
+    with Client() as yard:
+        job = yard.submit({"model": "org/name", "data": "pairs.jsonl"})
+        print(yard.wait(job["id"])["state"])
+
+It finds the server as the command line does: by its arguments, by TUNEYARD_URL and TUNEYARD_TOKEN, or by
+config.json in TUNEYARD_HOME. Every failure is one of jobs.errors.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from jobs.errors import TuneyardError, Unavailable
+from jobs.state import TERMINAL, JobState
+from orchestrator.cli.answers import PREFIX, decode, gone
+from orchestrator.cli.settings import find_server
+from orchestrator.shapes import (
+    Gpu,
+    Health,
+    Host,
+    Job,
+    JobFull,
+    JobPage,
+    LogPage,
+    PlanShape,
+    Why,
+)
+
+JobFile = Mapping[str, Any] | str | Path
+"""A job: a mapping as the job file has it, the text of a job file, or the path of one."""
+
+
+class Client:
+    """A connection to a tuneyard server. Use it as a context manager, or call close()."""
+
+    def __init__(self, url: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
+        """Raises Unavailable when no server is known, UsageError when its address is no URL."""
+        server = find_server(url, token)
+        self.url = server.url
+        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        self._http = httpx.Client(base_url=server.url + PREFIX, headers=headers, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def health(self) -> Health:
+        """How the server is. The one call that needs no token."""
+        return self._get("/health")
+
+    def submit(self, job: JobFile, overrides: Mapping[str, Any] | None = None) -> Job:
+        """Submit one job; overrides are laid over it by dotted path. Raises SpecError with every fault."""
+        return self.submit_all([job], overrides)[0]
+
+    def submit_all(self, jobs: Sequence[JobFile], overrides: Mapping[str, Any] | None = None) -> list[Job]:
+        """Submit jobs together: all or, when one has a fault, none. Raises SpecError with every fault."""
+        bodies = [_body(job, overrides or {}) for job in jobs]
+        answer = self._post("/jobs", {"jobs": bodies, "user": getpass.getuser()})
+        return answer["jobs"]
+
+    def plan(
+        self, job: JobFile, overrides: Mapping[str, Any] | None = None, timeout_s: float = 300.0
+    ) -> PlanShape:
+        """What the job would take on each card type. Raises Unavailable without a profile after timeout_s."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = self._post("/plan", {"job": _body(job, overrides or {})})
+            if "pending" not in answer:
+                return answer
+            if time.monotonic() >= deadline:
+                raise Unavailable(f"there is no memory profile after {timeout_s:g} s: {answer['text']}")
+            time.sleep(0.3)
+
+    def jobs(self, states: Sequence[str] = (), limit: int = 50, before: int | None = None) -> JobPage:
+        """A page of jobs, newest first; before is an id, for the next page."""
+        query: dict[str, Any] = {"state": ",".join(states), "limit": limit}
+        if before is not None:
+            query["before"] = before
+        return self._get("/jobs", **query)
+
+    def all_jobs(self, states: Sequence[str] = ()) -> Iterator[Job]:
+        """Every job, newest first, fetched page by page."""
+        before: int | None = None
+        while True:
+            page = self.jobs(states, limit=500, before=before)
+            yield from page["jobs"]
+            if not page["more"] or not page["jobs"]:
+                return
+            before = page["jobs"][-1]["id"]
+
+    def job(self, job: int | str) -> JobFull:
+        """One job by id or name, with its attempts and events. Raises NotFound."""
+        return self._get(_path(job))
+
+    def why(self, job: int | str) -> Why:
+        """Why a job waits, host by host, or how it ended. Raises NotFound."""
+        return self._get(_path(job, "/why"))
+
+    def cancel(self, job: int | str) -> Job:
+        """Ask a job to end. Raises NotFound; Conflict when it has ended."""
+        return self._post(_path(job, "/cancel"))
+
+    def requeue(self, job: int | str) -> Job:
+        """Submit an ended job again; the new job. Raises NotFound; Conflict when it has not ended."""
+        return self._post(_path(job, "/requeue"))
+
+    def log_page(self, job: int | str, attempt: int | None = None, offset: int = 0) -> LogPage:
+        """The log of an attempt (the last by default) from a byte offset."""
+        query = {"offset": offset} if attempt is None else {"offset": offset, "attempt": attempt}
+        return self._get(_path(job, "/logs"), **query)
+
+    def logs(self, job: int | str, attempt: int | None = None) -> str:
+        """The whole log of an attempt (the last by default) so far."""
+        text, offset = [], 0
+        while True:
+            page = self.log_page(job, attempt, offset)
+            text.append(page["text"])
+            if page["next_offset"] == offset:
+                return "".join(text)
+            offset, attempt = page["next_offset"], page["attempt"] or None
+
+    def wait(self, job: int | str, timeout_s: float | None = None, poll_s: float = 1.0) -> JobFull:
+        """The job when it has ended. Raises TimeoutError after timeout_s; the job goes on."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            found = self.job(job)
+            if JobState(found["state"]) in TERMINAL:
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"job {job} is {found['state']} after {timeout_s:g} s")
+            time.sleep(poll_s)
+
+    def hosts(self) -> list[Host]:
+        """Every host that ever joined."""
+        return self._get("/hosts")["hosts"]
+
+    def gpus(self) -> list[Gpu]:
+        """Every card, with its last reading and the job on it."""
+        return self._get("/gpus")["gpus"]
+
+    def drain(self, host: str, drained: bool = True) -> None:
+        """Give a host no new jobs, or jobs again. Raises NotFound."""
+        self._post(f"/hosts/{quote(host, safe='')}/drain", {"drained": drained})
+
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the job file."""
+        return self._get("/schema")
+
+    def _get(self, path: str, **query: Any) -> Any:
+        return self._ask("GET", path, params=query)
+
+    def _post(self, path: str, body: Any = None) -> Any:
+        return self._ask("POST", path, json=body)
+
+    def _ask(self, method: str, path: str, **given: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **given)
+        except httpx.TimeoutException:
+            raise Unavailable(f"the server at {self.url} did not answer in time") from None
+        except httpx.ConnectError:
+            raise gone(self.url) from None
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"the server at {self.url} broke off: {error or type(error).__name__}"
+            ) from None
+        return decode(answer.status_code, answer.headers.get("content-type", ""), answer.content, self.url)
+
+
+def _path(job: int | str, rest: str = "") -> str:
+    return f"/jobs/{quote(str(job), safe='')}{rest}"
+
+
+def _body(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"text": None, "spec": None, "overrides": dict(overrides)}
+    if isinstance(job, Path):
+        try:
+            text = job.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TuneyardError(f"{job} can't be read: {error}") from None
+        return {**made, "text": text, "base_dir": str(job.resolve().parent), "source": str(job)}
+    if isinstance(job, str):
+        return {**made, "text": job, "base_dir": str(Path.cwd()), "source": "text"}
+    return {**made, "spec": dict(job), "base_dir": str(Path.cwd()), "source": "mapping"}

@@ -1,0 +1,183 @@
+"""Settings of the server, read once: flags win over TUNEYARD_* variables, those over what `up` wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import UsageError
+
+DEFAULT_PORT = 7420
+
+
+def home_folder(given: str | Path | None = None) -> Path:
+    """TUNEYARD_HOME, by default ~/.tuneyard."""
+    return Path(given or os.environ.get("TUNEYARD_HOME") or Path.home() / ".tuneyard").expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `tuneyard serve` runs with. Times in seconds.
+
+    trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts' files,
+    so that data and model folders are checked at submit; None: it does while it listens on loopback only.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    database: str = ""
+    token: str = ""
+    ray: bool = True
+    ray_ip: str = ""
+    ray_port: int = 0
+    trusted_models: tuple[str, ...] = ()
+    shared_files: bool | None = None
+    away_after_s: float = 20.0
+    lost_after_s: float = 90.0
+    start_deadline_s: float = 180.0
+    stop_grace_s: float = 20.0
+    keep_samples_s: float = 7 * 86400.0
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        return self.host == "localhost" or (_is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
+
+    @property
+    def sees_files(self) -> bool:
+        return self.loopback if self.shared_files is None else self.shared_files
+
+    @property
+    def ray_folder(self) -> Path:
+        """Ray's own files. Short, for Ray puts Unix sockets there and their paths may have 107 bytes."""
+        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"tuneyard-{os.getuid()}-{digest}"
+
+    @property
+    def ray_address_ip(self) -> str:
+        """Ray takes 127.0.0.1 for "the machine's first address"; any other loopback address stays what it is."""
+        if self.ray_ip:
+            return self.ray_ip
+        return "127.0.0.2" if self.loopback else self.host
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def load(home: Path, **flags: Any) -> Settings:
+    """Settings from flags (None: not given), the environment and home/config.json. Makes the token when there is none.
+
+    Raises UsageError for a setting that can't be used.
+    """
+    known = read_client_config(home)
+    database = (
+        flags.get("database") or os.environ.get("TUNEYARD_DATABASE") or f"sqlite:///{home / 'tuneyard.db'}"
+    )
+    if database.startswith("postgresql://"):
+        database = "postgresql+psycopg://" + database.removeprefix("postgresql://")
+    if not database.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise UsageError(
+            f"database: {database!r} is not usable; write sqlite:///PATH or postgresql://USER@HOST/NAME"
+        )
+    port = flags.get("port")
+    if port is None:
+        port = int(known.get("port") or DEFAULT_PORT)
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port: {port} is not a port; write a number from 1 to 65535, or 0 for any free one")
+    host = flags.get("host") or "127.0.0.1"
+    trusted = flags.get("trusted_models") or os.environ.get("TUNEYARD_TRUSTED_MODELS", "").split(",")
+    token = (
+        flags.get("token")
+        or os.environ.get("TUNEYARD_TOKEN")
+        or known.get("token")
+        or secrets.token_urlsafe(32)
+    )
+    chosen = {
+        name: flags[name]
+        for name in ("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s")
+        if flags.get(name) is not None
+    }
+    settings = Settings(
+        home=home,
+        host=host,
+        port=port or free_port(host),
+        database=database,
+        token=token,
+        trusted_models=tuple(name for name in trusted if name),
+        **chosen,
+    )
+    if not settings.loopback and settings.ray and not settings.ray_ip and not _is_ip(settings.host):
+        raise UsageError(f"host: give an address, not {host!r}, or name Ray's with --ray-ip")
+    if settings.host in ("0.0.0.0", "::") and settings.ray and not settings.ray_ip:
+        raise UsageError(
+            "host: Ray needs one private address that hosts can reach; name it with --ray-ip (for example 10.0.0.5)"
+        )
+    return settings
+
+
+def free_port(host: str) -> int:
+    """A port that nothing listens on now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def read_client_config(home: Path) -> dict[str, Any]:
+    """home/config.json, {} when there is none. Raises UsageError when it is not readable."""
+    path = home / "config.json"
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: not readable ({error}); mend it, or delete it to have a new one made"
+        ) from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: not a mapping; delete it to have a new one made")
+    return value
+
+
+def write_client_config(settings: Settings) -> None:
+    """Where clients of this machine find the server, and the token: for the owner's eyes only."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    write_private(
+        settings.home / "config.json",
+        json.dumps({"url": settings.url, "port": settings.port, "token": settings.token}, indent=1) + "\n",
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a secret with mode 0600 from the first byte, atomically."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    os.replace(staged, path)
+
+
+def ray_token(folder: Path) -> str:
+    """The cluster's token, made on first use. Ray itself would write it for everybody to read."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "auth_token"
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
+    return path.read_text()

@@ -1,0 +1,237 @@
+"""The controller: one loop, the only clock. Takes what hosts said, plans, commits, dispatches."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from jobs.errors import TuneyardError
+from jobs.recovery import Past, Requeue, decide
+from jobs.report import Assignment, Ended, GpuInfo
+from jobs.spec import JobSpec
+from jobs.state import Code, Outcome, Reason
+from orchestrator.config import Settings
+from orchestrator.dispatcher import Dispatch
+from orchestrator.fleet import Fleet
+from orchestrator.plan import Plan, plan
+from orchestrator.snapshot import Memo, fleet_of, hosts_of, waiting_of
+from orchestrator.store import Store
+from orchestrator.store.rows import AttemptRow, FleetRows
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 0.5
+PRUNE_EVERY_S = 3600.0
+
+
+class Controller:
+    """Runs tick() whenever something happened, and at least twice a second."""
+
+    def __init__(
+        self, store: Store, dispatch: Dispatch, settings: Settings, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
+        self.memo = Memo()
+        self.started_at = clock()
+        self._handed: set[int] = set()
+        self._pruned_at = 0.0
+        self._news = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self.wake()
+        self._thread.join(10)
+
+    def wake(self) -> None:
+        """Something happened: plan soon."""
+        self._news.set()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._news.wait(PERIOD_S)
+            self._news.clear()
+            try:
+                self.tick(self.clock())
+            except TuneyardError as error:
+                log.error("tick failed: %s", error)
+            except Exception:  # the loop's outermost edge: a fault in one tick must not end scheduling
+                log.exception("tick failed")
+
+    def tick(self, now: float) -> None:
+        """One pass. Crash anywhere: the next one finishes the work."""
+        self._take_reports(now)  # 1, 2: what hosts said becomes record
+        rows = self.store.fleet_rows()  # 3: one instant
+        self._give_up_on_the_silent(rows, now)
+        fleet = self._snapshot(rows, now)
+        decided = plan(fleet, now, self.memo.choose)  # 4: pure
+        self._commit(decided, now)  # 5: refusing what moved
+        self._trace(decided, fleet, now)
+        self._dispatch(now)  # 6: what was committed
+        self._prune(now)
+
+    def _take_reports(self, now: float) -> None:
+        """End the attempts whose host reported an outcome, or whose start was refused."""
+        refused = {
+            event["attempt_id"]: event["text"]
+            for event in self.dispatch.events()
+            if event["event"] == "refused" and not event.get("taken")
+        }
+        for attempt in self.store.open_attempts():
+            if attempt.reported is not None:
+                self._end(attempt, Ended.model_validate(attempt.reported), now)
+            elif attempt.id in refused and attempt.started_at is None:
+                ended = Ended(ts=now, outcome=Outcome.NOT_STARTED, message=refused[attempt.id])
+                self._end(attempt, ended, now)
+
+    def _give_up_on_the_silent(self, rows: FleetRows, now: float) -> None:
+        """Attempts whose host went away, or whose trainer never came up."""
+        seen = {host.id: max(host.last_seen, self.started_at) for host in rows.hosts}
+        for host in rows.hosts:
+            if now - seen[host.id] > self.settings.away_after_s:
+                self.store.release_profiles(host.id)
+        for attempt in rows.attempts:
+            silent_s = now - seen[attempt.host_id]
+            waited_s = now - max(attempt.opened_at, self.started_at)
+            stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
+            if silent_s > self.settings.lost_after_s:
+                text = f"host {attempt.host} has not been heard of for {silent_s:.0f}s"
+                self._end(attempt, self._ended(attempt, Outcome.LOST, text, now), now)
+            elif attempt.started_at is None and stopping_s > self.settings.stop_grace_s:
+                self._end(
+                    attempt, self._ended(attempt, Outcome.CANCELLED, "stopped before it began", now), now
+                )
+            elif attempt.started_at is None and waited_s > self.settings.start_deadline_s:
+                text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
+                self._end(attempt, self._ended(attempt, Outcome.NOT_STARTED, text, now), now)
+
+    def _ended(self, attempt: AttemptRow, outcome: Outcome, text: str, now: float) -> Ended:
+        """What is known of an attempt that can't speak for itself."""
+        latest = self.store.latest_progress([attempt.id]).get(attempt.id)
+        return Ended(
+            ts=now,
+            outcome=outcome,
+            message=text,
+            steps=latest.step if latest else 0,
+            device_bytes=latest.device_bytes if latest else None,
+            allocated_bytes=latest.allocated_bytes if latest else None,
+            reserved_bytes=latest.reserved_bytes if latest else None,
+        )
+
+    def _end(self, attempt: AttemptRow, ended: Ended, now: float) -> None:
+        job = self.store.job(attempt.job_id)
+        history = [
+            Past(past.outcome, past.steps or 0)
+            for past in self.store.attempts(attempt.job_id)
+            if past.outcome is not None and past.id != attempt.id
+        ]
+        cancelled = job.cancel_requested_at is not None
+        decision = decide(history, ended, JobSpec.model_validate(job.spec), cancelled)
+        not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
+        self.store.end_attempt(
+            attempt.id, attempt.number, ended, decision.event, decision.reason, now, not_before=not_before
+        )
+        self._handed.discard(attempt.id)
+        log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+
+    def _snapshot(self, rows: FleetRows, now: float) -> Fleet:
+        open_jobs = {attempt.job_id for attempt in rows.attempts}
+        queued = [job for job in rows.queued if job.id not in open_jobs]
+        hosts = hosts_of(rows, now, self.settings, self.started_at)
+        self.memo.forget_all_but({job.id for job in queued})
+        queue = [waiting_of(job, hosts, self.memo) for job in queued]
+        keys = {key for job in queue for key in job.keys.values()}
+        profiles = self.store.profiles(keys)
+        bad = {key: row.error or "" for key, row in profiles.items() if row.bad_input}
+        for job in queue:
+            fault = next((bad[key] for key in job.keys.values() if key in bad), None)
+            if fault is not None:
+                self.store.fail_queued(job.job_id, Reason(Code.BAD_INPUT, fault), now)
+        return fleet_of(hosts, queue, profiles, self.memo, now)
+
+    def _commit(self, decided: Plan, now: float) -> None:
+        for job_id, placement in decided.starts.items():
+            opened = self.store.start_attempt(
+                job_id,
+                placement.host.id,
+                [gpu.id for gpu in placement.gpus],
+                dataclasses.asdict(placement.choice.rung),
+                placement.choice.projection.as_dict(),
+                now,
+            )
+            if opened is not None:
+                log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
+        self.store.set_reasons(dict(decided.waits))
+
+    def _trace(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        specs = {job.job_id: job.spec for job in fleet.queue}
+        for key, (job_id, host_id) in decided.traces.items():
+            self.store.want_profile(key, specs[job_id].model_dump(mode="json", exclude_unset=True), now)
+            self.store.assign_profile(key, host_id, now)
+
+    def _dispatch(self, now: float) -> None:
+        """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides."""
+        hosts = {host.id: host for host in self.store.hosts()}
+        if self.dispatch.address is None:
+            self._handed.clear()
+            return
+        self.dispatch.pool(
+            {
+                host.name: int(host.info.get("warm", 0))
+                for host in hosts.values()
+                if host.ray_ready and now - max(host.last_seen, self.started_at) < self.settings.away_after_s
+            }
+        )
+        for attempt in self.store.open_attempts():
+            if (
+                attempt.started_at is not None
+                or attempt.stop_requested_at is not None
+                or attempt.id in self._handed
+            ):
+                continue
+            info = hosts[attempt.host_id].info
+            assignments = self._assignments(attempt)
+            if self.dispatch.start(attempt.id, attempt.host, info["home"], info["output_root"], assignments):
+                self._handed.add(attempt.id)
+                self.store.mark_dispatched(attempt.id, now)
+
+    def _assignments(self, attempt: AttemptRow) -> list[dict[str, object]]:
+        """One a rank. Ranks of a gang meet on a port that is free here: server and host may differ, so they may retry."""
+        job = self.store.job(attempt.job_id)
+        port = _free_port() if len(attempt.gpus) > 1 else 0
+        gpus = [
+            GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)  # type: ignore[arg-type]
+            for g in attempt.gpus
+        ]
+        whole = Assignment(
+            attempt_id=attempt.id,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            spec=JobSpec.model_validate(job.spec),
+            rung=attempt.rung,  # type: ignore[arg-type]  # pydantic reads the mapping
+            gpus=gpus,
+            host=attempt.host,
+            world_size=len(gpus),
+            master_port=port,
+            trusted_models=list(self.settings.trusted_models),
+        ).model_dump(mode="json")
+        return [{**whole, "rank": rank} for rank in range(len(gpus))]
+
+    def _prune(self, now: float) -> None:
+        if now - self._pruned_at > PRUNE_EVERY_S:
+            self._pruned_at = now
+            self.store.prune_samples(now - self.settings.keep_samples_s)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,300 @@
+"""Start rank actors over Ray: the only Ray driver, in its own process.
+
+A driver whose GCS stays away is ended from C++ after 60 s, so it must not be the server. The server writes commands as JSON
+lines to this process's stdin and reads events from its stdout:
+
+    {"op": "start", "attempt_id": 7, "host": "a", "home": .., "output_root": .., "assignments": [..]}   one a rank
+    {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
+    {"op": "shutdown"}                          end the Ray head too
+
+    {"event": "ready", "address": ..}  {"event": "started" | "refused", "attempt_id": 7, "text": ..}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from workers.rank import rank_actor
+
+NAMESPACE = "tuneyard"
+HEAD_READY_S = 60.0
+ADOPT_S = 90.0
+# A new actor's imports would compete with the job that just took the last one for its first step.
+REFILL_AFTER_S = 6.0
+PERIOD_S = 0.5
+
+
+def emit(event: str, **fields: Any) -> None:
+    """One event to the server."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+class Head:
+    """The Ray head: GCS and a raylet without CPUs. Survives a crash of the server, so that running actors do too."""
+
+    def __init__(self, folder: Path, node_ip: str, port: int) -> None:
+        self.folder, self.node_ip, self.port = folder, node_ip, port
+        self.record = folder / "head.json"
+        self.process: psutil.Process | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self.node_ip}:{self.port}"
+
+    def ensure(self) -> None:
+        """Adopt the head that runs already, or start one. Raises RuntimeError when it does not come up."""
+        if self._adopt():
+            return
+        log = (self.folder / "head.log").open("ab")
+        command = [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            f"--port={self.port}",
+            f"--node-ip-address={self.node_ip}",
+            "--num-cpus=0",
+            "--include-dashboard=false",
+            "--include-log-monitor=false",
+            "--disable-usage-stats",
+            "--object-store-memory=80000000",
+        ]
+        child = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        log.close()
+        self.process = psutil.Process(child.pid)
+        made = {
+            "pid": child.pid,
+            "create_time": self.process.create_time(),
+            "ip": self.node_ip,
+            "port": self.port,
+        }
+        self.record.write_text(json.dumps(made))
+
+    def _adopt(self) -> bool:
+        with contextlib.suppress(OSError, ValueError, KeyError, psutil.NoSuchProcess):
+            known = json.loads(self.record.read_text())
+            process = psutil.Process(known["pid"])
+            if (
+                abs(process.create_time() - known["create_time"]) < 1
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                self.process, self.node_ip, self.port = process, known["ip"], known["port"]
+                return True
+        return False
+
+    def alive(self) -> bool:
+        if self.process is None:
+            return False
+        try:
+            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def stop(self) -> None:
+        """End the head and what it started."""
+        if self.process is None:
+            return
+        family = [self.process, *self._children()]
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(sent)
+            _, family = psutil.wait_procs(family, timeout=5)
+            if not family:
+                break
+        self.record.unlink(missing_ok=True)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return self.process.children(recursive=True) if self.process else []
+        except psutil.NoSuchProcess:
+            return []
+
+
+@dataclass
+class Pool:
+    """Warm rank actors by host. An actor is used once."""
+
+    wanted: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, list[Any]] = field(default_factory=dict)
+    taken_at: dict[str, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, host: str) -> Any:
+        """A warm (or warming) actor of that host, else a new one."""
+        with self.lock:
+            self.taken_at[host] = time.monotonic()
+            waiting = self.idle.get(host) or []
+            if waiting:
+                return waiting.pop(0)
+        return new_actor(host)
+
+    def refill(self, alive: set[str]) -> None:
+        """Make what is missing, end what is too many, forget hosts that are gone."""
+        with self.lock:
+            for host in set(self.idle) | set(self.wanted):
+                actors = self.idle.setdefault(host, [])
+                if host not in alive:
+                    self.idle.pop(host)
+                    continue
+                while len(actors) > self.wanted.get(host, 0):
+                    ray.kill(actors.pop())
+                rested = time.monotonic() - self.taken_at.get(host, -REFILL_AFTER_S) >= REFILL_AFTER_S
+                while rested and len(actors) < self.wanted.get(host, 0):
+                    actor = new_actor(host)
+                    actor.warm.remote()
+                    actors.append(actor)
+
+
+def new_actor(host: str) -> Any:
+    """A detached rank actor on that host. It asks Ray for nothing: GPUs are ours to assign."""
+    name = f"rank-{host}-{uuid.uuid4().hex[:12]}"
+    return (
+        rank_actor()
+        .options(name=name, lifetime="detached", num_cpus=0, label_selector={"host": host})
+        .remote()
+    )
+
+
+def hosts_alive() -> set[str]:
+    """Names of the hosts whose raylet is in the cluster. Ray waits for ever for a label that nobody has."""
+    return {
+        node["Labels"]["host"] for node in ray.nodes() if node["Alive"] and "host" in node.get("Labels", {})
+    }
+
+
+def start(command: dict[str, Any], pool: Pool) -> None:
+    """Hand the assignments to rank actors; says so, or why not."""
+    attempt_id, host = command["attempt_id"], command["host"]
+    if host not in hosts_alive():
+        emit("refused", attempt_id=attempt_id, text=f"host {host} is not in the Ray cluster")
+        return
+    actors = []
+    try:
+        for assignment in command["assignments"]:
+            actor = pool.take(host)
+            actors.append(actor)
+            taken = actor.adopt.remote(json.dumps(assignment), command["home"], command["output_root"], {})
+            if not ray.get(taken, timeout=ADOPT_S):
+                emit(
+                    "refused",
+                    attempt_id=attempt_id,
+                    text="another trainer has this attempt already",
+                    taken=True,
+                )
+                return
+    except GetTimeoutError:
+        _kill(actors)
+        emit("refused", attempt_id=attempt_id, text=f"no rank actor came up on {host} within {ADOPT_S:.0f}s")
+    except RayError as error:
+        _kill(actors)
+        emit(
+            "refused",
+            attempt_id=attempt_id,
+            text=f"the rank actor on {host} failed: {str(error).splitlines()[0]}",
+        )
+    else:
+        emit("started", attempt_id=attempt_id)
+
+
+def _kill(actors: list[Any]) -> None:
+    for actor in actors:
+        ray.kill(actor)
+
+
+def end_idle_actors() -> None:
+    """Actors that a dispatcher before this one left without work; those at work are left alone."""
+    for name in ray.util.list_named_actors():
+        with contextlib.suppress(ValueError, RayError):
+            actor = ray.get_actor(name)
+            try:
+                busy = ray.get(actor.state.remote(), timeout=5)["attempt"] is not None
+            except GetTimeoutError:
+                busy = True
+            if not busy:
+                ray.kill(actor)
+
+
+def connect(head: Head) -> None:
+    """Join the cluster as its driver. Raises RuntimeError when the head does not answer in time."""
+    deadline = time.monotonic() + HEAD_READY_S
+    while True:
+        try:
+            ray.init(
+                address=head.address, namespace=NAMESPACE, log_to_driver=False, _node_ip_address=head.node_ip
+            )
+            return
+        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+            if time.monotonic() > deadline or not head.alive():
+                raise RuntimeError(f"the Ray head at {head.address} does not answer: {error}") from error
+            time.sleep(0.3)
+
+
+def read_commands(inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """Commands from stdin; None when the server is gone."""
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    inbox.put(None)
+
+
+def serve(head: Head) -> int:
+    """Obey the server until it goes away or the head dies. Returns the exit code."""
+    head.ensure()
+    connect(head)
+    end_idle_actors()
+    emit("ready", address=head.address)
+    inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=read_commands, args=(inbox,), daemon=True).start()
+    pool = Pool()
+    with ThreadPoolExecutor(8) as workers:
+        while True:
+            try:
+                command = inbox.get(timeout=PERIOD_S)
+            except queue.Empty:
+                if not head.alive():
+                    emit("head_died", text="the Ray head ended")
+                    # Not through the executor's exit: a pending Ray call would block it for a minute.
+                    os._exit(3)
+                pool.refill(hosts_alive())
+                continue
+            if command is None:
+                return 0
+            if command["op"] == "shutdown":
+                ray.shutdown()
+                head.stop()
+                return 0
+            if command["op"] == "pool":
+                pool.wanted = command["warm"]
+            elif command["op"] == "start":
+                workers.submit(start, command, pool)
+
+
+def main() -> None:
+    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; the token is in RAY_AUTH_TOKEN."""
+    folder, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
+    sys.exit(serve(Head(folder, node_ip, port)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The server's side of dispatch: keeps the dispatch child alive, hands it starts, collects what became of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+
+class Dispatch(Protocol):
+    """What the controller needs of a dispatcher; the tests' fake is one too."""
+
+    @property
+    def address(self) -> str | None:
+        """Where raylets join; None while there is no head."""
+
+    def start(
+        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
+    ) -> bool:
+        """Hand over an attempt; False while there is nobody to hand it to."""
+
+    def pool(self, warm: dict[str, int]) -> None:
+        """How many warm rank actors each host is to keep."""
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened since the last call."""
+
+
+class NoDispatch:
+    """A server without Ray (`serve --no-ray`): nothing starts."""
+
+    address: str | None = None
+
+    def start(
+        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
+    ) -> bool:
+        return False
+
+    def pool(self, warm: dict[str, int]) -> None:
+        return None
+
+    def events(self) -> list[dict[str, Any]]:
+        return []
+
+
+class DispatchProcess:
+    """Supervises `python -m orchestrator.dispatch`: starts it, restarts it with a growing delay, reads its events."""
+
+    def __init__(self, folder: Path, node_ip: str, port: int, token: str) -> None:
+        self._arguments = [str(folder), node_ip, str(port)]
+        self._folder = folder
+        self.wake: Callable[[], None] = lambda: None  # called when something happened
+        self._environment = {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": token,
+            "RAY_TMPDIR": str(folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DEDUP_LOGS": "0",
+        }
+        self._lock = threading.Lock()
+        self._events: list[dict[str, Any]] = []
+        self._child: subprocess.Popen[str] | None = None
+        self._warm: dict[str, int] = {}
+        self._address: str | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="dispatcher", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the child, and the Ray head with it."""
+        self._closing.set()
+        child = self._child
+        self._write(child, {"op": "shutdown"})
+        if child is not None:
+            try:
+                child.wait(15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self._thread.join(5)
+
+    @property
+    def address(self) -> str | None:
+        return self._address
+
+    def start(
+        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
+    ) -> bool:
+        command = {
+            "op": "start",
+            "attempt_id": attempt_id,
+            "host": host,
+            "home": home,
+            "output_root": output_root,
+        }
+        return self._send({**command, "assignments": assignments})
+
+    def pool(self, warm: dict[str, int]) -> None:
+        if warm != self._warm and self._send({"op": "pool", "warm": warm}):
+            self._warm = dict(warm)
+
+    def events(self) -> list[dict[str, Any]]:
+        with self._lock:
+            taken, self._events = self._events, []
+        return taken
+
+    def _send(self, command: dict[str, Any]) -> bool:
+        return self._address is not None and self._write(self._child, command)
+
+    def _write(self, child: subprocess.Popen[str] | None, command: dict[str, Any]) -> bool:
+        if child is None or child.stdin is None:
+            return False
+        try:
+            with self._lock:
+                child.stdin.write(json.dumps(command) + "\n")
+                child.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return False
+        return True
+
+    def _supervise(self) -> None:
+        delay = 0.5
+        while not self._closing.is_set():
+            with (self._folder / "dispatch.log").open("ab") as errors:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "orchestrator.dispatch", *self._arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=self._environment,
+                )
+            was_ready = self._read(self._child)
+            code = self._child.wait()
+            self._address, self._warm = None, {}
+            if self._closing.is_set():
+                return
+            delay = 0.5 if was_ready else min(30.0, delay * 2)
+            log.warning("the dispatcher ended with code %s; a new one starts in %.1fs", code, delay)
+            self.wake()
+            self._closing.wait(delay)
+
+    def _read(self, child: subprocess.Popen[str]) -> bool:
+        """Events until the child's stdout ends. Returns whether it ever became ready."""
+        assert child.stdout is not None
+        ready = False
+        for line in child.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                log.warning("the dispatcher printed %r", line[:200])
+                continue
+            if event["event"] == "ready":
+                ready, self._address = True, event["address"]
+                log.info("Ray head at %s", self._address)
+            elif event["event"] == "head_died":
+                log.warning("the Ray head died")
+            else:
+                with self._lock:
+                    self._events.append(event)
+            self.wake()
+        return ready

@@ -1,0 +1,185 @@
+"""`tuneyard up` and `down`: server and host agent of this machine as background processes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobs.errors import Unavailable
+from jobs.units import gib
+from orchestrator.config import Settings, load, write_client_config
+
+READY_S = 60.0
+STOP_S = 40.0
+
+
+def up(
+    home: Path,
+    cpu_cards: Sequence[int] | None = None,
+    port: int | None = None,
+    warm: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Start what does not run yet; returns once the host has joined.
+
+    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host_pid", "gpus", "started"}.
+    Raises Unavailable with the end of the log when one of them does not come up.
+    """
+    home = home.absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    started = []
+    if running(home, "server") is None:
+        settings = load(home, port=port)
+        write_client_config(settings)  # so that the server takes this very port and token
+        _spawn(home, "server", ["serve", "--port", str(settings.port)])
+        _await(home, "server", lambda: _healthy(settings))
+        started.append("server")
+        say(f"server: {settings.url} (process {_pid(home, 'server')})")
+    settings = load(home)
+    if running(home, "host") is None:
+        cards = None if cpu_cards is None else ",".join(f"{size}B" for size in cpu_cards)
+        _spawn(home, "host", ["host", "run", *_given("--cpu-cards", cards), *_given("--warm", warm)])
+        started.append("host")
+    _await(home, "host", lambda: bool(_cards(settings)))
+    cards_up = _cards(settings)
+    names = ", ".join(f"{gpu['name']} {gib(gpu['memory_bytes'])}" for gpu in cards_up)
+    say(f"host: {cards_up[0]['host']} (process {_pid(home, 'host')}) with {names}")
+    return {
+        "url": settings.url,
+        "home": str(home),
+        "server_pid": _pid(home, "server"),
+        "host_pid": _pid(home, "host"),
+        "gpus": cards_up,
+        "started": started,
+    }
+
+
+def down(home: Path, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """End host agent and server, gently first. Returns {"stopped": names}."""
+    home = home.absolute()
+    stopped = []
+    for name in ("host", "server"):
+        process = running(home, name)
+        if process is not None:
+            say(f"{name}: process {process.pid} is asked to end")
+            _end(process)
+            stopped.append(name)
+    end_ray_head(load(home).ray_folder)
+    return {"stopped": stopped}
+
+
+def _pid(home: Path, name: str) -> int | None:
+    process = running(home, name)
+    return process.pid if process else None
+
+
+def running(home: Path, name: str) -> psutil.Process | None:
+    """The process of this home's server or host, if it runs: a reused process id is not mistaken for it."""
+    return recorded(home / "run" / f"{name}.json")
+
+
+def recorded(path: Path) -> psutil.Process | None:
+    """The process that a record of {"pid", "create_time"} names, if it is still that one."""
+    with contextlib.suppress(OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        known = json.loads(path.read_text())
+        process = psutil.Process(known["pid"])
+        if abs(process.create_time() - known["create_time"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def end_ray_head(folder: Path) -> None:
+    """End a Ray head that outlived its server (which was killed)."""
+    process = recorded(folder / "head.json")
+    if process is not None:
+        _end(process)
+    (folder / "head.json").unlink(missing_ok=True)
+
+
+def _end(process: psutil.Process) -> None:
+    """Terminate; after a while kill it and what it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = process.children(recursive=True)
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except psutil.TimeoutExpired:
+            process.kill()
+        _, alive = psutil.wait_procs(family, timeout=3)
+        for child in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _given(flag: str, value: Any) -> list[str]:
+    return [] if value is None else [flag, str(value)]
+
+
+def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
+    """A background process of its own session, so that the terminal's Ctrl-C does not reach it."""
+    (home / "run").mkdir(exist_ok=True, mode=0o700)
+    with (home / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "TUNEYARD_HOME": str(home)},
+        )
+    record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time()}
+    (home / "run" / f"{name}.json").write_text(json.dumps(record))
+
+
+def _await(home: Path, name: str, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_S
+    while not ready():
+        if running(home, name) is None or time.monotonic() > deadline:
+            raise Unavailable(
+                f"the {name} did not come up; the end of {home / f'{name}.log'}:\n{_tail(home / f'{name}.log')}"
+            )
+        time.sleep(0.05)
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return str(error)
+    return "\n".join(f"  {line}" for line in lines[-8:])
+
+
+def _get(settings: Settings, path: str) -> Any:
+    connection = http.client.HTTPConnection(
+        "127.0.0.1" if settings.loopback else settings.host, settings.port, timeout=5
+    )
+    try:
+        connection.request("GET", f"/api/v1{path}", headers={"Authorization": f"Bearer {settings.token}"})
+        response = connection.getresponse()
+        return json.loads(response.read()) if response.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+def _healthy(settings: Settings) -> bool:
+    return (_get(settings, "/health") or {}).get("status") == "ok"
+
+
+def _cards(settings: Settings) -> list[dict[str, Any]]:
+    """Cards of hosts that answer now."""
+    hosts = (_get(settings, "/hosts") or {"hosts": []})["hosts"]
+    online = {host["name"] for host in hosts if host["state"] == "online"}
+    return [gpu for gpu in (_get(settings, "/gpus") or {"gpus": []})["gpus"] if gpu["host"] in online]

@@ -1,0 +1,208 @@
+"""place(job, fleet, free) -> Placement | Misfit: the smallest card that fits, and why it is nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from jobs.cards import Card
+from jobs.ladder import Choice, NoFit
+from jobs.profile import MemoryProfile
+from jobs.spec import JobSpec
+from jobs.state import Code, Reason
+from jobs.units import gib
+from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+
+Chooser = Callable[[Waiting, MemoryProfile, Card], Choice | NoFit]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Cards of one host, one a rank, and the rung that the job runs on there."""
+
+    host: Host
+    gpus: tuple[Gpu, ...]
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why the job can't start now.
+
+    by_host: for each host the first thing that does not fit; wanted: on which cards of one host it would run once they are
+    free (what jobs behind it must leave alone); untraced: profile keys that nobody asked for yet, with a host to trace on.
+    """
+
+    reason: Reason
+    by_host: Mapping[str, Reason] = field(default_factory=dict)
+    wanted: frozenset[int] = frozenset()
+    untraced: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """Cards of one type on one host that could take the job, free or not."""
+
+    host: Host
+    usable: tuple[Gpu, ...]
+    free: tuple[Gpu, ...]
+    choice: Choice
+
+
+def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) -> Placement | Misfit:
+    """Where the job starts now, given the ids of the cards that are free for it, or why it does not."""
+    options: list[_Option] = []
+    by_host: dict[str, Reason] = {}
+    untraced: dict[str, int] = {}
+    for host in fleet.hosts:
+        found = _options(job, host, fleet.profiles, free, chooser)
+        if isinstance(found, Reason):
+            by_host[host.name] = found
+            key = job.keys.get(host.stack_id)
+            if (
+                found.code is Code.PROFILE_PENDING
+                and key is not None
+                and key not in fleet.profiles
+                and host.open
+            ):
+                untraced.setdefault(key, host.id)
+            continue
+        options += found
+        by_host[host.name] = _busy(job.spec, found)
+    ready = [option for option in options if len(option.free) >= job.spec.resources.gpus]
+    if ready:
+        best = min(ready, key=_preference)
+        return Placement(best.host, best.free[: job.spec.resources.gpus], best.choice)
+    wanted: frozenset[int] = frozenset()
+    if options:
+        # The host that lacks least is kept for it, so that a gang is not starved by small jobs behind it.
+        nearest = max(options, key=lambda option: (len(option.free), -option.host.id))
+        wanted = frozenset(gpu.id for gpu in nearest.usable)
+    return Misfit(_overall(job, by_host, options), by_host, wanted, untraced)
+
+
+def _preference(option: _Option) -> tuple[float, int, int, int]:
+    """Smallest card first; then the host with the fewest free cards left (best fit); then the oldest host."""
+    return (option.free[0].memory_bytes, len(option.free), option.host.id, option.free[0].index)
+
+
+def _options(
+    job: Waiting,
+    host: Host,
+    profiles: Mapping[str, MemoryProfile | NoProfile],
+    free: frozenset[int],
+    chooser: Chooser,
+) -> list[_Option] | Reason:
+    """The host's card types that could take the job, or the first thing that does not fit."""
+    need = job.spec.resources
+    if not host.online:
+        return Reason(Code.NO_HOST, "does not answer")
+    if host.drained:
+        return Reason(Code.NO_HOST, "is drained")
+    for name, value in need.labels.items():
+        if host.labels.get(name) != value:
+            has = host.labels.get(name)
+            return Reason(
+                Code.NO_CARD, f"has no label {name}={value}" + (f" (has {name}={has})" if has else "")
+            )
+    usable = [gpu for gpu in host.gpus if gpu.usable]
+    if not usable:
+        return Reason(
+            Code.NO_CARD, f"none of its {len(host.gpus)} cards is usable" if host.gpus else "has no cards"
+        )
+    if need.card is not None:
+        usable = [gpu for gpu in usable if need.card.lower() in gpu.label.lower()]
+        if not usable:
+            return Reason(Code.NO_CARD, f"has no card of type {need.card}")
+    if need.min_memory is not None:
+        least = need.min_memory
+        usable = [gpu for gpu in usable if gpu.memory_bytes >= least]
+        if not usable:
+            return Reason(Code.NO_CARD, f"has no card of at least {gib(least)}", {"min_memory_bytes": least})
+    types: dict[tuple[str, int], list[Gpu]] = {}
+    for gpu in usable:
+        types.setdefault((gpu.name, gpu.memory_bytes), []).append(gpu)
+    groups = [group for group in types.values() if len(group) >= need.gpus]
+    if not groups:
+        most = max(len(group) for group in types.values())
+        return Reason(
+            Code.GANG,
+            f"has {most} such cards of one type, the job needs {need.gpus}",
+            {"gpus": need.gpus, "most": most},
+        )
+    profile = profiles.get(job.keys.get(host.stack_id, ""), NoProfile())
+    if isinstance(profile, NoProfile):
+        if profile.error is not None:
+            return Reason(Code.PROFILE_FAILED, f"no memory profile: {profile.error}")
+        return Reason(Code.PROFILE_PENDING, "its memory profile is being traced")
+    options, nearest = [], None
+    for group in sorted(groups, key=lambda group: group[0].memory_bytes):
+        choice = chooser(job, profile, group[0].card)
+        if isinstance(choice, Choice):
+            options.append(_Option(host, tuple(group), tuple(gpu for gpu in group if gpu.id in free), choice))
+        else:
+            nearest = choice.reason
+    if options and not host.ray_ready:
+        return Reason(
+            Code.BUSY, f"fits {options[0].usable[0].label} and up; its Ray worker is still coming up"
+        )
+    if options:
+        return options
+    assert nearest is not None
+    return nearest
+
+
+def _busy(spec: JobSpec, options: list[_Option]) -> Reason:
+    """Cards fit, but too few of them are free."""
+    smallest = options[0]
+    holders = sorted({gpu.held_by for option in options for gpu in option.usable if gpu.held_by is not None})
+    figures = {
+        "gpus": spec.resources.gpus,
+        "free": max(len(option.free) for option in options),
+        "fitting": sum(len(option.usable) for option in options),
+        "held_by_jobs": holders,
+        "upper_bytes": smallest.choice.projection.upper_bytes,
+    }
+    smallest_label = smallest.usable[0].label
+    for option in options:
+        unheld = [gpu for gpu in option.usable if gpu.held_by is None]
+        if len(unheld) >= spec.resources.gpus:
+            return Reason(Code.BEHIND, f"fits {smallest_label} and up; kept for a job before it", figures)
+    who = f"job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:5]))}" + (
+        " …" if len(holders) > 5 else ""
+    )
+    return Reason(Code.BUSY, f"fits {smallest_label} and up; held by {who}", figures)
+
+
+# What is said for the whole fleet: the obstacle nearest to a start.
+_NEAREST = (
+    Code.BUSY,
+    Code.BEHIND,
+    Code.PROFILE_PENDING,
+    Code.MEMORY,
+    Code.PROFILE_FAILED,
+    Code.GANG,
+    Code.NO_CARD,
+    Code.NO_HOST,
+)
+
+
+def _overall(job: Waiting, by_host: Mapping[str, Reason], options: list[_Option]) -> Reason:
+    if not by_host:
+        return Reason(Code.NO_HOST, "no host has joined; start one with `tuneyard up` or `tuneyard host run`")
+    code = next(code for code in _NEAREST if any(reason.code is code for reason in by_host.values()))
+    chosen = {name: reason for name, reason in by_host.items() if reason.code is code}
+    if code is Code.MEMORY:
+        # The largest card's figures: the least that is missing.
+        name, reason = max(chosen.items(), key=lambda item: item[1].figures.get("card_bytes", 0))
+        return Reason(code, f"fits no card: {reason.text}", dict(reason.figures))
+    if code is Code.NO_HOST:
+        return Reason(
+            code,
+            f"no host is online ({', '.join(f'{name} {reason.text}' for name, reason in chosen.items())})",
+        )
+    name, reason = next(iter(chosen.items()))
+    if code is Code.NO_CARD and len(chosen) > 1:
+        return Reason(code, f"no host has what it asks for ({name} {reason.text})", dict(reason.figures))
+    prefix = "" if code in (Code.PROFILE_PENDING, Code.PROFILE_FAILED) else f"{name}: "
+    return Reason(code, prefix + reason.text, dict(reason.figures))

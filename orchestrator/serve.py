@@ -1,0 +1,114 @@
+"""`tuneyard serve`: the API, the controller and the dispatcher in one process, until SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import uvicorn
+
+from jobs.errors import Conflict, Unavailable
+from orchestrator.api.app import create_app
+from orchestrator.api.commits import GroupCommit
+from orchestrator.api.services import Services
+from orchestrator.config import Settings, free_port, ray_token, write_client_config
+from orchestrator.controller import Controller
+from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
+from orchestrator.store import Store, upgrade
+
+log = logging.getLogger("tuneyard")
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises TuneyardError when it can't start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with only_one(settings.home / "run", "server"), bound(settings) as listener:
+        upgrade(settings.database)
+        store = Store(settings.database)
+        dispatch = _dispatch(settings)
+        controller = Controller(store, dispatch, settings)
+        services = Services(settings, store, dispatch, controller, GroupCommit(store))
+        if isinstance(dispatch, DispatchProcess):
+            dispatch.wake = controller.wake
+        write_client_config(settings)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(services), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+            )
+        )
+        # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, the default ones come back after it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _open(services, dispatch)
+        log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            controller.close()
+            services.commits.close()
+            if isinstance(dispatch, DispatchProcess):
+                dispatch.close()
+            store.close()
+
+
+def _dispatch(settings: Settings) -> Dispatch:
+    if not settings.ray:
+        return NoDispatch()
+    token = ray_token(settings.ray_folder)
+    port = settings.ray_port or free_port(settings.ray_address_ip)
+    return DispatchProcess(settings.ray_folder, settings.ray_address_ip, port, token)
+
+
+def _open(services: Services, dispatch: Dispatch) -> None:
+    services.commits.open()
+    services.controller.open()
+    if isinstance(dispatch, DispatchProcess):
+        dispatch.open()
+
+
+@contextlib.contextmanager
+def bound(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket. Raises Unavailable when the port is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another port with --port, or end what listens there"
+        ) from None
+    with listener:
+        listener.listen(2048)
+        yield listener
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of this home's server (or host) and say which process it is. Raises Conflict when one runs."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    record = folder / f"{name}.json"
+    with (folder / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"a {name} already runs for {folder.parent}; `tuneyard down` ends it") from None
+        process = psutil.Process()
+        record.write_text(json.dumps({"pid": process.pid, "create_time": process.create_time()}))
+        try:
+            yield
+        finally:
+            record.unlink(missing_ok=True)

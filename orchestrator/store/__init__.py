@@ -1,0 +1,24 @@
+"""Every SQL statement. Store is the one door to the database, for one process and any number of threads."""
+
+from __future__ import annotations
+
+from orchestrator.store.attempts import AttemptStore
+from orchestrator.store.jobs import JobStore
+from orchestrator.store.profiles import ProfileStore
+from orchestrator.store.reports import ReportStore
+from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
+
+__all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
+
+
+class Store(JobStore, AttemptStore, ReportStore, ProfileStore):
+    """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
+
+    Every method is one short transaction, and raises Unavailable where the database is not there. Times are
+    arguments.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        with self.read() as connection:
+            require_current(connection, self.url)

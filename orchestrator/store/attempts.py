@@ -1,0 +1,318 @@
+"""Attempts in the database: opened with their leases, stopped, ended with what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from jobs.errors import NotFound
+from jobs.report import AttemptOffsets, Ended
+from jobs.state import Code, Event, JobState, Reason
+from orchestrator.store import reads
+from orchestrator.store.database import Database, Stale
+from orchestrator.store.jobs import move
+from orchestrator.store.rows import AttemptRow, Note, Observation
+from orchestrator.tables import attempts, gpus, hosts, jobs, leases, observations, progress
+
+_BYTES = ("allocated_bytes", "reserved_bytes", "device_bytes")
+_FIGURES = (*_BYTES, "step_s", "train_s", "tokens_per_s", "first_loss", "last_loss")
+
+
+class AttemptStore(Database):
+    """Attempts and their leases. Every transaction touches the job before the attempt: two can't deadlock."""
+
+    def start_attempt(
+        self,
+        job_id: int,
+        host_id: int,
+        gpu_ids: Sequence[int],
+        rung: Mapping[str, Any],
+        projection: Mapping[str, Any],
+        now: float,
+    ) -> AttemptRow | None:
+        """Moves a queued job to running, opens its next attempt and leases the cards, in rank order.
+
+        None, and nothing changed, when anything moved since it was planned: the job is not queued or was
+        cancelled, a card is taken, gone or faulty, the host is drained.
+        """
+        try:
+            with self.write() as connection:
+                attempt_id = self._open(connection, job_id, host_id, gpu_ids, rung, projection, now)
+                return reads.attempt_rows(connection, attempts.c.id == attempt_id)[0]
+        except (Stale, IntegrityError):
+            return None
+
+    def _open(
+        self,
+        connection: sa.Connection,
+        job_id: int,
+        host_id: int,
+        gpu_ids: Sequence[int],
+        rung: Mapping[str, Any],
+        projection: Mapping[str, Any],
+        now: float,
+    ) -> int:
+        fit = sa.and_(
+            gpus.c.id.in_(gpu_ids),
+            gpus.c.present,
+            gpus.c.fault.is_(None),
+            hosts.c.id == host_id,
+            sa.not_(hosts.c.drained),
+        )
+        usable = connection.execute(
+            sa.select(gpus.c.id, hosts.c.name).select_from(gpus.join(hosts)).where(fit)
+        ).all()
+        if not gpu_ids or len(usable) != len(gpu_ids):
+            raise Stale
+        starting = Reason(Code.STARTING, f"starting on {usable[0].name}")
+        moved = move(
+            connection,
+            job_id,
+            JobState.QUEUED,
+            Event.STARTED,
+            starting,
+            now,
+            jobs.c.cancel_requested_at.is_(None),
+            started_at=sa.func.coalesce(jobs.c.started_at, now),
+            not_before=None,
+        )
+        if not moved:
+            raise Stale
+        last = sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_id == job_id)
+        number = (connection.execute(last).scalar() or 0) + 1
+        opened = attempts.insert().values(
+            job_id=job_id,
+            number=number,
+            host_id=host_id,
+            rung=dict(rung),
+            projection=dict(projection),
+            opened_at=now,
+            log_bytes=0,
+        )
+        attempt_id: int = connection.execute(opened.returning(attempts.c.id)).scalar_one()
+        promised = int(projection.get("upper_bytes", 0))
+        held = [
+            {
+                "attempt_id": attempt_id,
+                "gpu_id": gpu_id,
+                "rank": rank,
+                "exclusive": True,
+                "memory_bytes": promised,
+            }
+            for rank, gpu_id in enumerate(gpu_ids)
+        ]
+        # In the order of ids: two starts that want the same cards can't wait for each other.
+        connection.execute(leases.insert(), sorted(held, key=lambda lease: lease["gpu_id"]))
+        data = {"number": number, "host": usable[0].name, "gpus": list(gpu_ids)}
+        text = f"attempt {number} opened on {usable[0].name}"
+        reads.note(
+            connection,
+            now,
+            Event.STARTED,
+            text,
+            job_id=job_id,
+            attempt_id=attempt_id,
+            host_id=host_id,
+            data=data,
+        )
+        return attempt_id
+
+    def mark_dispatched(self, attempt_id: int, now: float) -> bool:
+        """The attempt was handed to Ray. False when it is closed or was handed over before."""
+        update = attempts.update().where(
+            attempts.c.id == attempt_id, attempts.c.outcome.is_(None), attempts.c.dispatched_at.is_(None)
+        )
+        with self.write() as connection:
+            row = connection.execute(update.values(dispatched_at=now).returning(attempts.c.job_id)).first()
+            if row:
+                text = "handed to the host"
+                reads.note(connection, now, Note.DISPATCHED, text, job_id=row.job_id, attempt_id=attempt_id)
+        return row is not None
+
+    def request_stop(self, attempt_id: int, reason: str, now: float) -> bool:
+        """Asks for the end of an open attempt. False when it is closed or was asked before."""
+        open_here = sa.and_(
+            attempts.c.id == attempt_id, attempts.c.outcome.is_(None), attempts.c.stop_requested_at.is_(None)
+        )
+        stopping = Reason(Code.STOPPING, f"stopping: {reason}")
+        its_job = sa.select(attempts.c.job_id).where(open_here).scalar_subquery()
+        try:
+            with self.write() as connection:
+                update = jobs.update().where(jobs.c.id == its_job, jobs.c.state == JobState.RUNNING)
+                connection.execute(update.values(**reads.reason_values(stopping)))
+                asked = attempts.update().where(open_here).values(stop_requested_at=now, stop_reason=reason)
+                row = connection.execute(asked.returning(attempts.c.job_id)).first()
+                if row is None:
+                    raise Stale
+                data = {"reason": reason}
+                reads.note(
+                    connection,
+                    now,
+                    Note.STOP_REQUESTED,
+                    f"asked to stop: {reason}",
+                    job_id=row.job_id,
+                    attempt_id=attempt_id,
+                    data=data,
+                )
+        except Stale:
+            return False
+        return True
+
+    def end_attempt(
+        self,
+        attempt_id: int,
+        number: int,
+        ended: Ended,
+        event: Event,
+        reason: Reason,
+        now: float,
+        not_before: float | None = None,
+    ) -> bool:
+        """Closes an open attempt, frees its cards, notes what was measured and moves its job.
+
+        False, and nothing changed, when the attempt is closed, bears another number, or its job was
+        cancelled while the caller decided to requeue it (decide again: now it is to be cancelled). Raises
+        Conflict on an illegal event.
+        """
+        mine = sa.and_(attempts.c.id == attempt_id, attempts.c.number == number, attempts.c.outcome.is_(None))
+        try:
+            with self.write() as connection:
+                found = reads.attempt_rows(connection, mine)
+                if not found:
+                    raise Stale
+                attempt = found[0]
+                not_cancelled = [jobs.c.cancel_requested_at.is_(None)] if event == Event.REQUEUED else []
+                moved = move(
+                    connection,
+                    attempt.job_id,
+                    JobState.RUNNING,
+                    event,
+                    reason,
+                    now,
+                    *not_cancelled,
+                    not_before=not_before,
+                )
+                closed = connection.execute(attempts.update().where(mine).values(**_closing(ended, now)))
+                if not moved or not closed.rowcount:
+                    raise Stale
+                held = leases.update().where(
+                    leases.c.attempt_id == attempt_id, leases.c.released_at.is_(None)
+                )
+                connection.execute(held.values(released_at=now))
+                _observe(connection, attempt, ended, now)
+                data = {"outcome": ended.outcome, "message": ended.message, **reason.as_dict()}
+                reads.note(
+                    connection,
+                    now,
+                    event,
+                    reason.text,
+                    job_id=attempt.job_id,
+                    attempt_id=attempt_id,
+                    data=data,
+                )
+        except Stale:
+            return False
+        return True
+
+    def attempt(self, attempt_id: int) -> AttemptRow:
+        """The attempt of that id. Raises NotFound."""
+        with self.read() as connection:
+            found = reads.attempt_rows(connection, attempts.c.id == attempt_id)
+        if not found:
+            raise NotFound(f"there is no attempt {attempt_id}")
+        return found[0]
+
+    def attempts(self, job_id: int) -> list[AttemptRow]:
+        """The job's attempts, oldest first."""
+        with self.read() as connection:
+            return reads.attempt_rows(connection, attempts.c.job_id == job_id)
+
+    def open_attempts(self, host_id: int | None = None) -> list[AttemptRow]:
+        """Attempts without an outcome, everywhere or on one host."""
+        here = [] if host_id is None else [attempts.c.host_id == host_id]
+        with self.read() as connection:
+            return reads.attempt_rows(connection, attempts.c.outcome.is_(None), *here)
+
+    def closed(self, attempt_ids: Collection[int]) -> set[int]:
+        """Those of the attempts that have ended, or never were."""
+        still_open: set[int] = set()
+        with self.read() as connection:
+            for ids in reads.chunks(attempt_ids):
+                query = sa.select(attempts.c.id).where(attempts.c.id.in_(ids), attempts.c.outcome.is_(None))
+                still_open |= set(connection.execute(query).scalars())
+        return set(attempt_ids) - still_open
+
+    def offsets(self, host_id: int) -> list[AttemptOffsets]:
+        """The open attempts of a host, and how much of their news is stored."""
+        step = sa.select(sa.func.max(progress.c.step)).where(progress.c.attempt_id == attempts.c.id)
+        query = (
+            sa.select(
+                attempts.c.id,
+                attempts.c.job_id,
+                attempts.c.number,
+                attempts.c.log_bytes,
+                step.scalar_subquery(),
+            )
+            .where(attempts.c.host_id == host_id, attempts.c.outcome.is_(None))
+            .order_by(attempts.c.id)
+        )
+        with self.read() as connection:
+            return [
+                AttemptOffsets(
+                    attempt_id=id_, job_id=job_id, number=number, log_offset=log_bytes, step=last or 0
+                )
+                for id_, job_id, number, log_bytes, last in connection.execute(query)
+            ]
+
+    def observations(self) -> list[Observation]:
+        """Projected beside measured, of every ended attempt that was measured, oldest first."""
+        query = sa.select(observations).order_by(observations.c.attempt_id)
+        with self.read() as connection:
+            return [Observation(**row._mapping) for row in connection.execute(query)]
+
+
+def _closing(ended: Ended, now: float) -> dict[str, Any]:
+    """The columns of attempts that an end fills."""
+    figures = {name: getattr(ended, name) for name in _FIGURES if getattr(ended, name) is not None}
+    return {
+        "outcome": ended.outcome,
+        "message": ended.message,
+        "ended_at": now,
+        "steps": ended.steps,
+        "last_checkpoint": ended.last_checkpoint,
+        "result": ended.result,
+        "measured": figures or None,
+    }
+
+
+def _observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: float) -> None:
+    """Writes what calibration reads, where the attempt got far enough to measure memory."""
+    if ended.allocated_bytes is None and ended.device_bytes is None:
+        return
+    job = reads.job_rows(connection, sa.select(jobs).where(jobs.c.id == attempt.job_id))[0]
+    info = connection.execute(sa.select(hosts.c.info).where(hosts.c.id == attempt.host_id)).scalar_one()
+    model, method = job.spec["model"], job.spec.get("method", "lora")
+    if isinstance(model, Mapping):
+        model = model.get("path") or model["config"]["model_type"]
+    projected, rung = attempt.projection, attempt.rung
+    connection.execute(
+        observations.insert().values(
+            attempt_id=attempt.id,
+            ts=now,
+            trace_key=job.trace_key,
+            architecture=model,
+            method=method.get("kind", "lora") if isinstance(method, Mapping) else method,
+            card=attempt.gpus[0].name,
+            stack=info.get("stack", {}),
+            rung=rung,
+            outcome=ended.outcome,
+            projected_upper_bytes=projected.get("upper_bytes"),
+            projected_step_s=projected.get("step_s"),
+            measured_step_s=ended.step_s,
+            **{f"projected_{name}": projected.get(name) for name in _BYTES},
+            **{f"measured_{name}": getattr(ended, name) for name in _BYTES},
+        )
+    )

@@ -1,0 +1,137 @@
+"""What must always hold (DESIGN, section 5), as far as the tables can show it.
+
+`tuneyard db check` asks, and every store test at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from jobs.errors import Conflict
+from jobs.state import TERMINAL, Event, JobState, after
+from orchestrator.store.rows import Note
+from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
+
+_OPEN = attempts.c.outcome.is_(None)
+_HELD = leases.c.released_at.is_(None)
+_MOVES = frozenset(str(event) for event in Event)
+
+
+def faults(connection: sa.Connection) -> list[str]:
+    """Every breach of an invariant, in words. Empty when all is well."""
+    return [
+        *_leases(connection),
+        *_running(connection),
+        *_history(connection),
+        *_reasons(connection),
+        *_projected(connection),
+        *_logs(connection),
+    ]
+
+
+def _leases(connection: sa.Connection) -> Iterator[str]:
+    """1: at most one exclusive open lease a card, and no more promised than it has."""
+    query = (
+        sa.select(
+            gpus.c.uuid,
+            gpus.c.memory_bytes,
+            sa.func.count().label("open"),
+            sa.func.sum(sa.case((leases.c.exclusive, 1), else_=0)).label("exclusive"),
+            sa.func.sum(leases.c.memory_bytes).label("promised"),
+        )
+        .select_from(gpus.join(leases))
+        .where(_HELD)
+        .group_by(gpus.c.id, gpus.c.uuid, gpus.c.memory_bytes)
+    )
+    for row in connection.execute(query):
+        if row.exclusive and row.open > 1:
+            yield f"card {row.uuid}: {row.open} open leases, though {row.exclusive} of them exclusive"
+        if row.promised > row.memory_bytes:
+            yield f"card {row.uuid}: {row.promised} bytes are promised of {row.memory_bytes}"
+
+
+def _running(connection: sa.Connection) -> Iterator[str]:
+    """2: running if and only if there is one open attempt; an ended one holds nothing, an open one a card."""
+    open_count = sa.func.count(attempts.c.id)
+    query = (
+        sa.select(jobs.c.id, jobs.c.state, open_count.label("open"))
+        .outerjoin(attempts, sa.and_(attempts.c.job_id == jobs.c.id, _OPEN))
+        .group_by(jobs.c.id, jobs.c.state)
+        .having(open_count != sa.case((jobs.c.state == JobState.RUNNING, 1), else_=0))
+    )
+    for row in connection.execute(query):
+        yield f"job {row.id} is {row.state} with {row.open} open attempts"
+    held = sa.func.count(leases.c.gpu_id)
+    ends = (
+        sa.select(attempts.c.id, attempts.c.outcome, held.label("held"))
+        .outerjoin(leases, sa.and_(leases.c.attempt_id == attempts.c.id, _HELD))
+        .group_by(attempts.c.id, attempts.c.outcome)
+        .having(sa.or_(sa.and_(_OPEN, held == 0), sa.and_(sa.not_(_OPEN), held > 0)))
+    )
+    for row in connection.execute(ends):
+        yield f"attempt {row.id} ({row.outcome or 'open'}) holds {row.held} cards"
+
+
+def _history(connection: sa.Connection) -> Iterator[str]:
+    """3: replaying the events gives the current state, and nothing moves a job that has ended."""
+    replayed: dict[int, JobState] = {}
+    moves = sa.select(events.c.id, events.c.job_id, events.c.kind).where(
+        events.c.kind.in_({*_MOVES, Note.SUBMITTED})
+    )
+    for row in connection.execute(moves.order_by(events.c.id)):
+        state = replayed.get(row.job_id)
+        if (state is None) != (row.kind == Note.SUBMITTED):
+            when = "before" if state is None else "after"
+            yield f"job {row.job_id}: event {row.id} ({row.kind}) comes {when} it was submitted"
+        elif state is None:
+            replayed[row.job_id] = JobState.QUEUED
+        else:
+            try:
+                replayed[row.job_id] = after(state, Event(row.kind))
+            except Conflict as error:
+                yield f"job {row.job_id}: event {row.id}: {error}"
+    for job in connection.execute(sa.select(jobs.c.id, jobs.c.state)):
+        if replayed.get(job.id) != job.state:
+            yield f"job {job.id} is {job.state}, but its events say {replayed.get(job.id)}"
+
+
+def _reasons(connection: sa.Connection) -> Iterator[str]:
+    """5: every job has a reason, every ended job an end; a queued one that was cancelled does not stay."""
+    names = ("id", "state", "reason_text", "ended_at", "cancel_requested_at")
+    for row in connection.execute(sa.select(*(jobs.c[name] for name in names))):
+        if not row.reason_text:
+            yield f"job {row.id} is {row.state} without a reason"
+        if (row.state in TERMINAL) != (row.ended_at is not None):
+            yield f"job {row.id} is {row.state}, and ended at {row.ended_at}"
+        if row.state == JobState.QUEUED and row.cancel_requested_at is not None:
+            yield f"job {row.id} is queued, though it was cancelled"
+
+
+def _projected(connection: sa.Connection) -> Iterator[str]:
+    """6: what was placed was projected to fit the cards it was placed on."""
+    query = sa.select(attempts.c.id, attempts.c.projection, gpus.c.uuid, gpus.c.memory_bytes)
+    for row in connection.execute(
+        query.select_from(attempts.join(leases).join(gpus, gpus.c.id == leases.c.gpu_id))
+    ):
+        upper = row.projection.get("upper_bytes")
+        if upper is None:
+            yield f"attempt {row.id} was placed without a projection"
+        elif upper > row.memory_bytes:
+            yield f"attempt {row.id}: projected at up to {upper} bytes, on {row.uuid} of {row.memory_bytes}"
+
+
+def _logs(connection: sa.Connection) -> Iterator[str]:
+    """7: the stored log has no hole and no overlap."""
+    ends: dict[int, int] = {}
+    query = sa.select(log_chunks).order_by(log_chunks.c.attempt_id, log_chunks.c.start_byte)
+    for row in connection.execute(query):
+        end = ends.get(row.attempt_id, 0)
+        if row.start_byte != end:
+            yield f"attempt {row.attempt_id}: its log jumps from byte {end} to {row.start_byte}"
+        ends[row.attempt_id] = row.start_byte + len(row.text.encode())
+    for found in connection.execute(sa.select(attempts.c.id, attempts.c.log_bytes)):
+        if found.log_bytes != ends.get(found.id, 0):
+            stored = ends.get(found.id, 0)
+            yield f"attempt {found.id}: {stored} bytes of log are stored, {found.log_bytes} acknowledged"

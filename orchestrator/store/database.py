@@ -1,0 +1,126 @@
+"""One database, SQLite or PostgreSQL alike: short write transactions, and reads that see one instant."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from jobs.errors import Unavailable, UsageError
+
+LOCK_WAIT_S = 15.0  # for another process that writes to the same SQLite file
+
+
+class Stale(Exception):
+    """What this transaction stood on has moved: undo it. Never leaves the store."""
+
+
+def parse_url(url: str) -> sa.URL:
+    """The database that url names, with the driver we use. Raises UsageError."""
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        raise UsageError(
+            f"{url!r} is not a database URL; write sqlite:////path/tuneyard.db or postgresql://user@host/name"
+        ) from None
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+    driver = drivers.get(parsed.drivername.partition("+")[0])
+    if driver is None:
+        raise UsageError(
+            f"{parsed.drivername} is not a database that tuneyard can use; use sqlite or postgresql"
+        )
+    if driver == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise UsageError("a SQLite database needs a file; write sqlite:////path/tuneyard.db")
+    return parsed.set(drivername=driver)
+
+
+def shown(url: sa.URL) -> str:
+    """url for people, without its password."""
+    return url.database or "" if url.drivername == "sqlite" else url.render_as_string(hide_password=True)
+
+
+def make_engine(url: sa.URL) -> sa.Engine:
+    """An engine on url. Nothing is opened yet, but a SQLite file is made, readable by its owner alone."""
+    if url.drivername != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=32)
+    try:
+        os.close(os.open(Path(url.database or ""), os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise Unavailable(f"the database {url.database} can't be opened: {error.strerror}") from None
+    engine = sa.create_engine(
+        url, connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False}, pool_size=8, max_overflow=32
+    )
+    sa.event.listen(engine, "connect", _sqlite_connect)
+    sa.event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    """We begin transactions ourselves: sqlite3 begins late, and fails where another writer came between."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def reachable(url: sa.URL) -> Iterator[None]:
+    """Turns a database that is away, locked, full or not one at all into Unavailable."""
+    try:
+        yield
+    except PoolTimeout:
+        raise Unavailable(f"the database {shown(url)} is busy: all its connections are in use") from None
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        if not isinstance(error, DatabaseError) and not error.connection_invalidated:
+            raise
+        raise Unavailable(f"the database {shown(url)} is not available: {error.orig}") from error
+
+
+class Database:
+    """What every part of the store stands on."""
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_url(url)
+        self._engine = make_engine(self.url)
+        self.is_sqlite = self.url.drivername == "sqlite"
+        self._writer = self._engine.execution_options(writes=True)
+        self._reader = (
+            self._engine
+            if self.is_sqlite
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
+        # SQLite waits for another writer by sleeping; threads of one process queue here instead.
+        self._one_writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Reads that all see the same instant."""
+        with reachable(self.url), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: all of it or nothing, durable when the block ends."""
+        with reachable(self.url), self._one_writer, self._writer.begin() as connection:
+            yield connection
+
+    def upsert(self, table: sa.Table) -> Any:
+        """An INSERT of this database that has on_conflict_do_nothing and on_conflict_do_update."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

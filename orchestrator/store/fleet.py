@@ -1,0 +1,118 @@
+"""Hosts and cards in the database: who joined, what they have, what is drained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.errors import NotFound
+from jobs.report import GpuInfo, HostInfo
+from orchestrator.store import reads
+from orchestrator.store.database import Database
+from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
+from orchestrator.tables import attempts, gpus, hosts
+
+
+class FleetStore(Database):
+    """Hosts and cards."""
+
+    def join_host(self, info: HostInfo, now: float) -> int:
+        """Notes a host, or what a known one has now, and returns its id. The same name is the same host.
+
+        A card is known by its uuid: it may move to another host. Cards that info does not list are no longer
+        present.
+        """
+        fresh = {"info": info.model_dump(mode="json"), "last_seen": now, "ray_ready": False}
+        new = {"name": info.name, "joined_at": now, "drained": False, "running": []}
+        upsert = self.upsert(hosts).values(**new, **fresh)
+        upsert = upsert.on_conflict_do_update(index_elements=[hosts.c.name], set_=fresh)
+        with self.write() as connection:
+            host_id: int = connection.execute(upsert.returning(hosts.c.id)).scalar_one()
+            self._have_gpus(connection, {host_id: info.gpus})
+            reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
+        return host_id
+
+    def set_drained(self, host_id: int, drained: bool, now: float) -> None:
+        """Takes a host out of planning, or back in; what runs there goes on. Raises NotFound."""
+        with self.write() as connection:
+            update = hosts.update().where(hosts.c.id == host_id, hosts.c.drained != drained)
+            if connection.execute(update.values(drained=drained)).rowcount:
+                kind, text = (
+                    (Note.HOST_DRAINED, "drained") if drained else (Note.HOST_RESUMED, "takes work again")
+                )
+                reads.note(connection, now, kind, text, host_id=host_id)
+            else:
+                _one_host(connection, hosts.c.id == host_id, str(host_id))
+
+    def host(self, host_id: int) -> HostRow:
+        """The host of that id. Raises NotFound."""
+        with self.read() as connection:
+            return _one_host(connection, hosts.c.id == host_id, str(host_id))
+
+    def host_by_name(self, name: str) -> HostRow:
+        """The host of that name. Raises NotFound."""
+        with self.read() as connection:
+            return _one_host(connection, hosts.c.name == name, repr(name))
+
+    def hosts(self) -> list[HostRow]:
+        """Every host that ever joined, by name."""
+        with self.read() as connection:
+            return reads.host_rows(connection)
+
+    def gpus(self) -> list[GpuRow]:
+        """Every card, by host and index, with the attempt that holds it."""
+        with self.read() as connection:
+            return reads.gpu_rows(connection)
+
+    def fleet_rows(self, limit: int = 10_000) -> FleetRows:
+        """Hosts, cards, open attempts, and the first `limit` jobs of the queue, all at one instant."""
+        with self.read() as connection:
+            return FleetRows(
+                hosts=reads.host_rows(connection),
+                gpus=reads.gpu_rows(connection),
+                queued=reads.queue_rows(connection, limit),
+                attempts=reads.attempt_rows(connection, attempts.c.outcome.is_(None)),
+            )
+
+    def _have_gpus(self, connection: sa.Connection, have: dict[int, Sequence[GpuInfo]]) -> None:
+        """Makes the cards of hosts what their reports say. Writes only what differs."""
+        stored = {
+            row.uuid: row
+            for ids in reads.chunks(have)
+            for row in connection.execute(sa.select(gpus).where(gpus.c.host_id.in_(ids)))
+        }
+        wanted = {info.uuid: _columns(info, host_id) for host_id, infos in have.items() for info in infos}
+        changed = [values for uuid, values in sorted(wanted.items()) if not _same(stored.get(uuid), values)]
+        if changed:
+            insert = self.upsert(gpus)
+            kept = {name: insert.excluded[name] for name in changed[0] if name != "uuid"}
+            connection.execute(insert.on_conflict_do_update(index_elements=[gpus.c.uuid], set_=kept), changed)
+        gone = [row.id for uuid, row in stored.items() if row.present and uuid not in wanted]
+        if gone:
+            connection.execute(gpus.update().where(gpus.c.id.in_(sorted(gone))).values(present=False))
+
+
+def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:
+    return {
+        "uuid": info.uuid,
+        "host_id": host_id,
+        "idx": info.index,
+        "kind": info.kind,
+        "name": info.name,
+        "memory_bytes": info.memory_bytes,
+        "fault": info.fault,
+        "present": True,
+    }
+
+
+def _same(row: Any, values: dict[str, Any]) -> bool:
+    return row is not None and all(getattr(row, name) == value for name, value in values.items())
+
+
+def _one_host(connection: sa.Connection, condition: sa.ColumnElement[bool], named: str) -> HostRow:
+    found = reads.host_rows(connection, condition)
+    if not found:
+        raise NotFound(f"there is no host {named}; `tuneyard hosts` shows the hosts there are")
+    return found[0]

@@ -1,0 +1,271 @@
+"""Jobs in the database: submitted, listed, cancelled, and why they wait."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.errors import Conflict, NotFound
+from jobs.state import TERMINAL, Code, Event, JobState, Reason, after
+from orchestrator.store import reads
+from orchestrator.store.database import Database
+from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
+from orchestrator.tables import attempts, events, jobs, to_json
+
+_NEW = Reason(Code.NEW, "waits for the scheduler's next look")
+_CANCELLED = Reason(Code.CANCELLED, "cancelled before it started")
+
+
+class JobStore(Database):
+    """Jobs."""
+
+    def submit(self, new: Sequence[NewJob], now: float) -> list[JobRow]:
+        """Stores jobs as queued, all or none. Durable when it returns."""
+        return self.submit_groups([new], now)[0]
+
+    def submit_groups(self, groups: Sequence[Sequence[NewJob]], now: float) -> list[list[JobRow]]:
+        """Several clients' jobs under one commit."""
+        with self.write() as connection:
+            made = iter(_insert(connection, [job for group in groups for job in group], now))
+        return [list(itertools.islice(made, len(group))) for group in groups]
+
+    def job(self, job_id: int) -> JobRow:
+        """The job of that id. Raises NotFound."""
+        with self.read() as connection:
+            return _one(connection, job_id)
+
+    def job_by_name(self, name: str) -> JobRow:
+        """The newest job of that name. Raises NotFound."""
+        query = sa.select(jobs).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)
+        with self.read() as connection:
+            found = reads.job_rows(connection, query)
+        if not found:
+            raise NotFound(f"there is no job {name!r}; `tuneyard list` shows the jobs there are")
+        return found[0]
+
+    def find_job(self, text: str) -> JobRow:
+        """The job of that id, or the newest of that name. Raises NotFound."""
+        if text.isascii() and text.isdigit() and len(text) < 19:
+            try:
+                return self.job(int(text))
+            except NotFound:
+                pass  # a name may be all digits
+        return self.job_by_name(text)
+
+    def jobs(
+        self, states: Collection[JobState] | None = None, limit: int = 50, before: int | None = None
+    ) -> list[JobRow]:
+        """Jobs in any of states, newest first, with ids below before."""
+        with self.read() as connection:
+            return reads.job_rows(connection, _page(states, limit, before))
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        with self.read() as connection:
+            found = {JobState(state): count for state, count in connection.execute(query)}
+        return {state: found.get(state, 0) for state in JobState}
+
+    def count_jobs(self, states: Collection[JobState] | None = None) -> int:
+        """How many jobs are in any of states."""
+        counts = self.counts()
+        return sum(counts[state] for state in (JobState if states is None else states))
+
+    def job_views(
+        self, states: Collection[JobState] | None = None, limit: int = 50, before: int | None = None
+    ) -> list[JobView]:
+        """jobs(), each with its latest attempt and progress. Four statements, whatever the number."""
+        with self.read() as connection:
+            return _views(connection, reads.job_rows(connection, _page(states, limit, before)))
+
+    def job_view(self, job_id: int) -> JobView:
+        """One job with its latest attempt and progress. Raises NotFound."""
+        with self.read() as connection:
+            return _views(connection, [_one(connection, job_id)])[0]
+
+    def queued(self, limit: int = 10_000) -> list[JobRow]:
+        """Queued jobs in starting order: highest priority, then first come first served."""
+        with self.read() as connection:
+            return reads.queue_rows(connection, limit)
+
+    def events(self, job_id: int) -> list[EventRow]:
+        """What happened to the job, oldest first."""
+        query = (
+            sa.select(events, attempts.c.number.label("attempt"))
+            .outerjoin(attempts, attempts.c.id == events.c.attempt_id)
+            .where(events.c.job_id == job_id)
+            .order_by(events.c.id)
+        )
+        with self.read() as connection:
+            return [EventRow(**row._mapping) for row in connection.execute(query)]
+
+    def request_cancel(self, job_id: int, now: float) -> JobRow:
+        """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended."""
+        with self.write() as connection:
+            if move(
+                connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now, cancel_requested_at=now
+            ):
+                reads.note(connection, now, Event.CANCELLED, _CANCELLED.text, job_id=job_id)
+                return _one(connection, job_id)
+            asked = connection.execute(
+                jobs.update()
+                .where(
+                    jobs.c.id == job_id,
+                    jobs.c.state == JobState.RUNNING,
+                    jobs.c.cancel_requested_at.is_(None),
+                )
+                .values(cancel_requested_at=now)
+            )
+            if asked.rowcount:
+                reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
+            row = _one(connection, job_id)
+        if row.ended:
+            raise Conflict(f"job {job_id} has ended already: it {_ended_as(row)}")
+        return row
+
+    def requeue(self, job_id: int, now: float) -> JobRow:
+        """Submits an ended job again, as a new job. Raises Conflict while it is queued or running."""
+        with self.write() as connection:
+            row = _one(connection, job_id)
+            if not row.ended:
+                raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
+            again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key)
+            copy = _insert(connection, [again], now, {"copy_of": job_id})[0]
+            text = f"submitted again as job {copy.id}"
+            reads.note(connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id})
+        return copy
+
+    def fail_queued(self, job_id: int, reason: Reason, now: float) -> bool:
+        """Ends a queued job that can never run. False when it is not queued any more."""
+        with self.write() as connection:
+            moved = move(connection, job_id, JobState.QUEUED, Event.FAILED, reason, now)
+            if moved:
+                reads.note(connection, now, Event.FAILED, reason.text, job_id=job_id, data=reason.as_dict())
+        return moved
+
+    def set_reasons(self, reasons: Mapping[int, Reason]) -> int:
+        """Says why queued jobs wait. Writes only what changed, and returns how many that were."""
+        columns = (jobs.c.id, jobs.c.reason_code, jobs.c.reason_text, jobs.c.reason_figures)
+        with self.read() as connection:
+            rows = connection.execute(sa.select(*columns).where(jobs.c.state == JobState.QUEUED)).all()
+        changed = [
+            {"job": row.id, **reads.reason_values(reasons[row.id])}
+            for row in rows
+            if row.id in reasons and not reads.same_reason(row, reasons[row.id])
+        ]
+        if changed:
+            changed.sort(key=lambda values: values["job"])
+            update = jobs.update().where(jobs.c.id == sa.bindparam("job"), jobs.c.state == JobState.QUEUED)
+            with self.write() as connection:
+                connection.execute(update, changed)
+        return len(changed)
+
+    def set_trace_keys(self, keys: Mapping[int, str]) -> None:
+        """Notes which memory profile each job needs."""
+        if not keys:
+            return
+        update = jobs.update().where(jobs.c.id == sa.bindparam("job")).values(trace_key=sa.bindparam("key"))
+        with self.write() as connection:
+            connection.execute(update, [{"job": job_id, "key": key} for job_id, key in sorted(keys.items())])
+
+
+def move(
+    connection: sa.Connection,
+    job_id: int,
+    old: JobState,
+    event: Event,
+    reason: Reason,
+    now: float,
+    *conditions: sa.ColumnElement[bool],
+    **values: Any,
+) -> bool:
+    """The one statement that changes a job's state. False when the job is not in `old`, or a condition fails.
+
+    The caller writes the event. Raises Conflict on a move that is not in jobs.state.TRANSITIONS.
+    """
+    new = after(old, event)
+    if new in TERMINAL:
+        values |= {"ended_at": now}
+    update = jobs.update().where(jobs.c.id == job_id, jobs.c.state == old, *conditions)
+    done = connection.execute(update.values(state=new, **reads.reason_values(reason), **values))
+    return bool(done.rowcount)
+
+
+def _insert(
+    connection: sa.Connection, new: Sequence[NewJob], now: float, data: dict[str, Any] | None = None
+) -> list[JobRow]:
+    if not new:
+        return []
+    fixed = {"state": JobState.QUEUED, "submitted_at": now, **reads.reason_values(_NEW)}
+    values = [
+        {
+            "name": job.name,
+            "user": job.user,
+            "spec": to_json(job.spec),
+            "priority": job.priority,
+            "trace_key": job.trace_key,
+            **fixed,
+        }
+        for job in new
+    ]
+    ids = (
+        connection.execute(jobs.insert().returning(jobs.c.id, sort_by_parameter_order=True), values)
+        .scalars()
+        .all()
+    )
+    notes = [
+        {
+            "ts": now,
+            "job_id": job_id,
+            "kind": Note.SUBMITTED,
+            "text": f"submitted by {job.user}",
+            "data": {"user": job.user, **(data or {})},
+        }
+        for job_id, job in zip(ids, new, strict=True)
+    ]
+    connection.execute(events.insert(), notes)
+    return [
+        JobRow(
+            id=job_id,
+            name=job.name,
+            user=job.user,
+            state=JobState.QUEUED,
+            reason=_NEW,
+            spec_json=row["spec"],
+            priority=job.priority,
+            trace_key=job.trace_key,
+            submitted_at=now,
+        )
+        for job_id, job, row in zip(ids, new, values, strict=True)
+    ]
+
+
+def _one(connection: sa.Connection, job_id: int) -> JobRow:
+    found = reads.job_rows(connection, sa.select(jobs).where(jobs.c.id == job_id))
+    if not found:
+        raise NotFound(f"there is no job {job_id}; `tuneyard list` shows the jobs there are")
+    return found[0]
+
+
+def _page(states: Collection[JobState] | None, limit: int, before: int | None) -> sa.Select[Any]:
+    query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(jobs.c.state.in_(sorted(states)))
+    return query if before is None else query.where(jobs.c.id < before)
+
+
+def _views(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
+    tries = reads.latest_attempts(connection, [row.id for row in rows])
+    lines = reads.latest_progress(connection, [attempt.id for attempt in tries.values()])
+    return [
+        JobView(row, attempt, lines.get(attempt.id) if attempt else None)
+        for row in rows
+        for attempt in [tries.get(row.id)]
+    ]
+
+
+def _ended_as(row: JobRow) -> str:
+    return "was cancelled" if row.state == JobState.CANCELLED else str(row.state)

@@ -1,0 +1,200 @@
+"""Rows as they are read, by every part of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.state import Code, JobState, Outcome, Reason
+from orchestrator.store.rows import (
+    AttemptRow,
+    GpuRow,
+    HostRow,
+    JobRow,
+    LeasedGpu,
+    ProgressRow,
+)
+from orchestrator.tables import attempts, events, gpus, hosts, jobs, leases, progress, to_json
+
+CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
+
+
+def chunks(ids: Collection[int]) -> Iterable[list[int]]:
+    """ids in sorted pieces that fit a statement."""
+    ordered = sorted(ids)
+    return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
+
+
+def job_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[JobRow]:
+    """The jobs that a select(jobs) finds."""
+    return [
+        JobRow(
+            id=row.id,
+            name=row.name,
+            user=row.user,
+            state=JobState(row.state),
+            reason=Reason(Code(row.reason_code), row.reason_text, row.reason_figures),
+            spec_json=row.spec,
+            priority=row.priority,
+            trace_key=row.trace_key,
+            submitted_at=row.submitted_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            cancel_requested_at=row.cancel_requested_at,
+            not_before=row.not_before,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def queue_rows(connection: sa.Connection, limit: int) -> list[JobRow]:
+    """Queued jobs in starting order: priority, then first come first served."""
+    query = sa.select(jobs).where(jobs.c.state == JobState.QUEUED)
+    return job_rows(connection, query.order_by(jobs.c.priority.desc(), jobs.c.id).limit(limit))
+
+
+def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[AttemptRow]:
+    """The attempts that meet the conditions, by id, with host names and cards. Two statements."""
+    query = (
+        sa.select(attempts, hosts.c.name.label("host")).select_from(attempts.join(hosts)).where(*conditions)
+    )
+    found = connection.execute(query.order_by(attempts.c.id)).all()
+    held = _leased(connection, [row.id for row in found])
+    return [
+        AttemptRow(
+            id=row.id,
+            job_id=row.job_id,
+            number=row.number,
+            host_id=row.host_id,
+            host=row.host,
+            gpus=tuple(held.get(row.id, ())),
+            rung=row.rung,
+            projection=row.projection,
+            opened_at=row.opened_at,
+            dispatched_at=row.dispatched_at,
+            started_at=row.started_at,
+            started=row.started,
+            stop_requested_at=row.stop_requested_at,
+            stop_reason=row.stop_reason,
+            log_bytes=row.log_bytes,
+            reported=row.reported,
+            outcome=Outcome(row.outcome) if row.outcome else None,
+            message=row.message or "",
+            ended_at=row.ended_at,
+            steps=row.steps,
+            last_checkpoint=row.last_checkpoint,
+            result=row.result,
+            measured=row.measured,
+        )
+        for row in found
+    ]
+
+
+def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, list[LeasedGpu]]:
+    held: dict[int, list[LeasedGpu]] = {}
+    for ids in chunks(attempt_ids):
+        query = (
+            sa.select(leases.c.attempt_id, gpus)
+            .select_from(leases.join(gpus))
+            .where(leases.c.attempt_id.in_(ids))
+        )
+        for row in connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank)):
+            card = LeasedGpu(row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes)
+            held.setdefault(row.attempt_id, []).append(card)
+    return held
+
+
+def latest_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, AttemptRow]:
+    """Each job's attempt of the highest number."""
+    others = attempts.alias()
+    latest = (
+        sa.select(sa.func.max(others.c.number)).where(others.c.job_id == attempts.c.job_id).scalar_subquery()
+    )
+    found = [
+        row
+        for ids in chunks(job_ids)
+        for row in attempt_rows(connection, attempts.c.job_id.in_(ids), attempts.c.number == latest)
+    ]
+    return {row.job_id: row for row in found}
+
+
+def latest_progress(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, ProgressRow]:
+    """Each attempt's line of the highest step: one index look-up each."""
+    others = progress.alias()
+    latest = (
+        sa.select(sa.func.max(others.c.step)).where(others.c.attempt_id == attempts.c.id).scalar_subquery()
+    )
+    query = sa.select(progress).where(progress.c.attempt_id == attempts.c.id, progress.c.step == latest)
+    found = [
+        ProgressRow(**row._mapping)
+        for ids in chunks(attempt_ids)
+        for row in connection.execute(query.where(attempts.c.id.in_(ids)))
+    ]
+    return {row.attempt_id: row for row in found}
+
+
+def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[HostRow]:
+    """Hosts by name."""
+    query = sa.select(hosts).where(*conditions).order_by(hosts.c.name)
+    return [HostRow(**{**row._mapping, "running": tuple(row.running)}) for row in connection.execute(query)]
+
+
+def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
+    """Every card, by host and index, with the attempt that holds it."""
+    open_lease = sa.and_(leases.c.gpu_id == gpus.c.id, leases.c.exclusive, leases.c.released_at.is_(None))
+    query = (
+        sa.select(gpus, hosts.c.name.label("host"), leases.c.attempt_id, attempts.c.job_id)
+        .select_from(gpus.join(hosts))
+        .outerjoin(leases, open_lease)
+        .outerjoin(attempts, attempts.c.id == leases.c.attempt_id)
+        .order_by(hosts.c.name, gpus.c.idx)
+    )
+    return [
+        GpuRow(
+            id=row.id,
+            uuid=row.uuid,
+            host_id=row.host_id,
+            host=row.host,
+            index=row.idx,
+            kind=row.kind,
+            name=row.name,
+            memory_bytes=row.memory_bytes,
+            fault=row.fault,
+            present=row.present,
+            attempt_id=row.attempt_id,
+            job_id=row.job_id,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def reason_values(reason: Reason) -> dict[str, Any]:
+    """The columns of jobs that hold a reason."""
+    return {"reason_code": reason.code, "reason_text": reason.text, "reason_figures": reason.figures}
+
+
+def same_reason(row: Any, reason: Reason) -> bool:
+    """Whether the row of jobs holds this reason already."""
+    return (
+        row.reason_code == reason.code
+        and row.reason_text == reason.text
+        and to_json(row.reason_figures) == to_json(reason.figures)
+    )
+
+
+def note(
+    connection: sa.Connection,
+    now: float,
+    kind: str,
+    text: str,
+    *,
+    job_id: int | None = None,
+    attempt_id: int | None = None,
+    host_id: int | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Writes an event, in the transaction that makes it true."""
+    values = {"job_id": job_id, "attempt_id": attempt_id, "host_id": host_id, "data": data or {}}
+    connection.execute(events.insert().values(ts=now, kind=str(kind), text=text, **values))

@@ -1,0 +1,197 @@
+"""What hosts report, into the database. Every part is idempotent: the same report twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.errors import NotFound
+from jobs.report import AttemptReport, HostReport, Started
+from jobs.state import Code, JobState, Reason
+from orchestrator.store import reads
+from orchestrator.store.fleet import FleetStore
+from orchestrator.store.profiles import answer
+from orchestrator.store.rows import Note
+from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, sample_tuple
+from orchestrator.tables import attempts, clean_text, gpus, hosts, jobs, leases, log_chunks, progress
+
+_TRAINING = Reason(Code.TRAINING, "training")
+_PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A card's lease, from opened to released (None: still held)."""
+
+    attempt_id: int
+    opened_at: float
+    released_at: float | None
+
+
+class ReportStore(FleetStore, TelemetryStore):
+    """Host reports."""
+
+    def record_report(self, host_id: int, report: HostReport, now: float) -> None:
+        """Stores what a host says. Raises NotFound where the host must join (anew) first."""
+        if self.record_reports([(host_id, report)], now):
+            raise NotFound(f"there is no host {host_id}: join first")
+
+    def record_reports(self, reports: Sequence[tuple[int, HostReport]], now: float) -> set[int]:
+        """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first."""
+        with self.write() as connection:
+            found = connection.execute(
+                sa.select(hosts.c.id).where(hosts.c.id.in_({host for host, _ in reports}))
+            )
+            known = set(found.scalars())
+            taken = sorted(
+                ((host_id, report) for host_id, report in reports if host_id in known),
+                key=lambda pair: pair[0],
+            )
+            if taken:
+                self._record(connection, taken, now)
+        return {host_id for host_id, _ in reports} - known
+
+    def _record(self, connection: sa.Connection, reports: list[tuple[int, HostReport]], now: float) -> None:
+        seen = hosts.update().where(hosts.c.id == sa.bindparam("host"))
+        seen = seen.values(
+            {name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running")}
+        )
+        connection.execute(
+            seen,
+            [
+                {
+                    "host": host_id,
+                    "boot": report.boot,
+                    "last_seen": now,
+                    "ray_ready": report.ray_ready,
+                    "running": report.running,
+                }
+                for host_id, report in reports
+            ],
+        )
+        self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports})
+        self._record_attempts(connection, reports, now)
+        if rows := _sample_tuples(connection, reports):
+            self.insert_samples(connection, rows)
+        for _, report in reports:
+            for trace in report.traces:
+                answer(connection, trace, now)
+
+    def _record_attempts(
+        self, connection: sa.Connection, reports: list[tuple[int, HostReport]], now: float
+    ) -> None:
+        news = [(host_id, item) for host_id, report in reports for item in report.attempts]
+        rows = _attempts(connection, {item.attempt_id for _, item in news})
+        mine = [
+            (rows[item.attempt_id], item)
+            for host_id, item in sorted(news, key=lambda pair: pair[1].attempt_id)
+            if item.attempt_id in rows and rows[item.attempt_id].host_id == host_id
+        ]
+        # An old number, or an attempt that is closed: from here on only its log counts.
+        current = [(row, item) for row, item in mine if row.number == item.number and row.outcome is None]
+        for row, item in current:
+            if item.started is not None and row.started_at is None:
+                _start(connection, row, item.started, now)
+        for row, item in mine:
+            if item.log:
+                _append(connection, row, item)
+        lines = [
+            {"attempt_id": row.id, **{name: _plain(getattr(line, name)) for name in _PROGRESS}}
+            for row, item in current
+            for line in item.progress
+        ]
+        if lines:
+            connection.execute(self.upsert(progress).on_conflict_do_nothing(), lines)
+        for row, item in current:
+            if item.ended is not None:
+                update = attempts.update().where(
+                    attempts.c.id == row.id, attempts.c.outcome.is_(None), attempts.c.reported.is_(None)
+                )
+                connection.execute(update.values(reported=item.ended.model_dump(mode="json")))
+
+
+def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]:
+    names = ("id", "job_id", "host_id", "number", "outcome", "started_at", "log_bytes")
+    query = sa.select(*(attempts.c[name] for name in names))
+    return {
+        row.id: row
+        for part in reads.chunks(ids)
+        for row in connection.execute(query.where(attempts.c.id.in_(part)))
+    }
+
+
+def _start(connection: sa.Connection, row: Any, started: Started, now: float) -> None:
+    """The attempt's process is up. The job is touched before the attempt, as everywhere."""
+    job = jobs.update().where(
+        jobs.c.id == row.job_id, jobs.c.state == JobState.RUNNING, jobs.c.reason_code == Code.STARTING
+    )
+    connection.execute(job.values(**reads.reason_values(_TRAINING)))
+    update = attempts.update().where(
+        attempts.c.id == row.id, attempts.c.outcome.is_(None), attempts.c.started_at.is_(None)
+    )
+    said = started.model_dump(mode="json")
+    if connection.execute(update.values(started_at=started.ts, started=said)).rowcount:
+        text = "its process is up"
+        reads.note(connection, now, Note.TRAINING, text, job_id=row.job_id, attempt_id=row.id, data=said)
+
+
+def _append(connection: sa.Connection, row: Any, item: AttemptReport) -> None:
+    """Stores what of the log is beyond what is stored. A gap waits until the host sends what is missing."""
+    data = clean_text(item.log).encode()
+    new = data[max(0, row.log_bytes - item.log_offset) :]
+    if item.log_offset > row.log_bytes or not new:
+        return
+    end = row.log_bytes + len(new)
+    grow = attempts.update().where(attempts.c.id == row.id, attempts.c.log_bytes == row.log_bytes)
+    if connection.execute(grow.values(log_bytes=end)).rowcount:
+        # Half a character at the cut becomes question marks, one a byte: offsets stay true.
+        text = new.decode(errors="surrogateescape").encode(errors="replace").decode()
+        connection.execute(log_chunks.insert().values(attempt_id=row.id, start_byte=row.log_bytes, text=text))
+
+
+def _plain(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
+
+
+def _sample_tuples(connection: sa.Connection, reports: list[tuple[int, HostReport]]) -> list[SampleTuple]:
+    """Rows of samples, each with the attempt that held its card at its time: spooled ones arrive late."""
+    times = [sample.ts for _, report in reports for sample in report.samples]
+    if not times:
+        return []
+    host_ids = [host_id for host_id, report in reports if report.samples]
+    cards: dict[tuple[int, str], int] = {}
+    for ids in reads.chunks(host_ids):
+        query = sa.select(gpus.c.id, gpus.c.host_id, gpus.c.uuid).where(gpus.c.host_id.in_(ids))
+        cards |= {(row.host_id, row.uuid): row.id for row in connection.execute(query)}
+    held = _leases_since(connection, host_ids, min(times))
+    rows = []
+    for host_id, report in reports:
+        for sample in report.samples:
+            gpu_id = cards.get((host_id, sample.uuid))
+            if gpu_id is not None:
+                rows.append(sample_tuple(gpu_id, _holder(held.get(gpu_id, ()), sample.ts), sample))
+    return rows
+
+
+def _leases_since(connection: sa.Connection, host_ids: list[int], since: float) -> dict[int, list[_Held]]:
+    held: dict[int, list[_Held]] = {}
+    for ids in reads.chunks(host_ids):
+        query = (
+            sa.select(leases.c.gpu_id, leases.c.attempt_id, attempts.c.opened_at, leases.c.released_at)
+            .select_from(leases.join(attempts).join(gpus, gpus.c.id == leases.c.gpu_id))
+            .where(gpus.c.host_id.in_(ids))
+            .where(sa.or_(leases.c.released_at.is_(None), leases.c.released_at >= since))
+        )
+        for gpu_id, attempt_id, opened_at, released_at in connection.execute(query):
+            held.setdefault(gpu_id, []).append(_Held(attempt_id, opened_at, released_at))
+    return held
+
+
+def _holder(held: Collection[_Held], ts: float) -> int | None:
+    for lease in held:
+        if lease.opened_at <= ts and (lease.released_at is None or ts < lease.released_at):
+            return lease.attempt_id
+    return None

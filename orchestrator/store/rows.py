@@ -1,0 +1,272 @@
+"""What the store takes and gives: frozen rows, JSON already read. Times are Unix seconds, memory is bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from jobs.state import TERMINAL, JobState, Outcome, Reason
+
+
+class Note(StrEnum):
+    """Kinds of events that move no job (those that do are jobs.state.Event)."""
+
+    SUBMITTED = "submitted"  # the first event of every job
+    COPIED = "copied"  # an ended job was submitted again as another
+    CANCEL_REQUESTED = "cancel_requested"
+    DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
+    TRAINING = "training"  # its process is up
+    STOP_REQUESTED = "stop_requested"
+    HOST_JOINED = "host_joined"
+    HOST_DRAINED = "host_drained"
+    HOST_RESUMED = "host_resumed"
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to submit. spec is what jobs.spec.parse_spec accepts again."""
+
+    name: str
+    user: str
+    spec: dict[str, Any]
+    priority: int = 50
+    trace_key: str | None = None
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job. reason says why it waits, or why it ended."""
+
+    id: int
+    name: str
+    user: str
+    state: JobState
+    reason: Reason
+    spec_json: str
+    priority: int
+    trace_key: str | None
+    submitted_at: float
+    started_at: float | None = None  # its first attempt
+    ended_at: float | None = None
+    cancel_requested_at: float | None = None
+    not_before: float | None = None  # back-off: not to start before
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The spec as a mapping, read on first use: most rows of a long queue are only counted."""
+        value: dict[str, Any] = json.loads(self.spec_json)
+        return value
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class LeasedGpu:
+    """A card that an attempt holds or held, in rank order."""
+
+    id: int
+    uuid: str
+    index: int
+    kind: str
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One try of a job. Open while outcome is None."""
+
+    id: int
+    job_id: int
+    number: int  # within its job, from 1: the fencing token
+    host_id: int
+    host: str
+    gpus: tuple[LeasedGpu, ...]
+    rung: dict[str, Any]
+    projection: dict[str, Any]
+    opened_at: float
+    dispatched_at: float | None
+    started_at: float | None  # by the host's clock
+    started: dict[str, Any] | None  # jobs.report.Started
+    stop_requested_at: float | None
+    stop_reason: str | None  # the reason of jobs.report.StopOrder
+    log_bytes: int
+    reported: dict[str, Any] | None  # jobs.report.Ended as the host said it
+    outcome: Outcome | None
+    message: str
+    ended_at: float | None
+    steps: int | None
+    last_checkpoint: str | None
+    result: str | None
+    measured: (
+        dict[str, Any] | None
+    )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """A host. Whether it is away is the caller's judgement of last_seen."""
+
+    id: int
+    name: str
+    info: dict[str, Any]  # jobs.report.HostInfo
+    boot: str | None
+    joined_at: float
+    last_seen: float
+    drained: bool
+    ray_ready: bool
+    running: tuple[int, ...]  # attempt ids with a live process, as last reported
+
+
+@dataclass(frozen=True)
+class GpuRow:
+    """A card, with the attempt that holds it exclusively now."""
+
+    id: int
+    uuid: str
+    host_id: int
+    host: str
+    index: int
+    kind: str
+    name: str
+    memory_bytes: int
+    fault: str | None
+    present: bool
+    attempt_id: int | None
+    job_id: int | None
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """A memory profile that was asked for: pending until it has a profile or an error."""
+
+    key: str
+    spec: dict[str, Any]
+    profile: dict[str, Any] | None
+    error: str | None
+    bad_input: bool
+    host_id: int | None
+    requested_at: float
+    assigned_at: float | None
+    ended_at: float | None
+
+    @property
+    def pending(self) -> bool:
+        return self.profile is None and self.error is None
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """Something that happened. kind is a jobs.state.Event or a Note; attempt is its number within the job."""
+
+    id: int
+    ts: float
+    job_id: int | None
+    attempt_id: int | None
+    attempt: int | None
+    host_id: int | None
+    kind: str
+    text: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ProgressRow:
+    """One line of an attempt's progress (jobs.report.Progress)."""
+
+    attempt_id: int
+    step: int
+    ts: float
+    total_steps: int
+    loss: float | None
+    learning_rate: float | None
+    tokens: int
+    tokens_per_s: float | None
+    step_s: float | None
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    device_bytes: int | None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds of training left at the present pace."""
+        return None if self.step_s is None else max(0, self.total_steps - self.step) * self.step_s
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One reading of one card (jobs.report.GpuSample), with the attempt that held the card."""
+
+    gpu_id: int
+    ts: float
+    attempt_id: int | None
+    memory_used_bytes: int | None
+    utilization: float | None
+    power_w: float | None
+    power_limit_w: float | None
+    temperature_c: float | None
+    sm_clock_mhz: float | None
+    memory_clock_mhz: float | None
+    energy_j: float | None
+    throttle: int | None
+    ecc_corrected: int | None
+    ecc_uncorrected: int | None
+    process_memory: dict[str, int] | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Projected beside measured, of one ended attempt: what calibration reads."""
+
+    attempt_id: int
+    ts: float
+    trace_key: str | None
+    architecture: str
+    method: str
+    card: str
+    stack: dict[str, str]
+    rung: dict[str, Any]
+    outcome: str
+    projected_allocated_bytes: int | None
+    projected_reserved_bytes: int | None
+    projected_device_bytes: int | None
+    projected_upper_bytes: int | None
+    projected_step_s: float | None
+    measured_allocated_bytes: int | None
+    measured_reserved_bytes: int | None
+    measured_device_bytes: int | None
+    measured_step_s: float | None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as lists show it: with its latest attempt and that attempt's latest progress."""
+
+    job: JobRow
+    attempt: AttemptRow | None
+    progress: ProgressRow | None
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """A piece of an attempt's log. Offsets are bytes of UTF-8."""
+
+    offset: int
+    text: str
+    next_offset: int
+
+
+@dataclass(frozen=True)
+class FleetRows:
+    """What the scheduler reads, all at one instant."""
+
+    hosts: list[HostRow]
+    gpus: list[GpuRow]
+    queued: list[JobRow]  # in starting order
+    attempts: list[AttemptRow]  # open ones

@@ -1,0 +1,287 @@
+"""The tables, their constraints and indexes. Times are Unix seconds, memory is bytes.
+
+The migrations make the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+from jobs.state import JobState, Outcome
+
+
+def _finite(value: Any) -> Any:
+    """value without what JSON has no word for: NaN and the infinities become None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """value as compact JSON with sorted keys, so that equal values are equal texts."""
+    try:
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+def clean_text(text: str) -> str:
+    """text without NUL, which PostgreSQL can't hold; SUBSTITUTE in its place keeps the length in bytes."""
+    return text.replace("\0", "\x1a") if "\0" in text else text
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value in a text column: the same bytes on both databases, and NaN on neither."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else to_json(value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Words(TypeDecorator[str]):
+    """Text that came from outside, and may hold a NUL."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else clean_text(value)
+
+
+# SQLite numbers rows by itself only where the type is spelt INTEGER.
+Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _unique_while(name: str, column: sa.Column[Any], condition: str) -> sa.Index:
+    return sa.Index(
+        name, column, unique=True, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition)
+    )
+
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("name", Words, nullable=False),
+    sa.Column("user", Words, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason_code", sa.Text, nullable=False),
+    sa.Column("reason_text", Words, nullable=False),
+    sa.Column("reason_figures", Json, nullable=False),
+    sa.Column("spec", Words, nullable=False),  # JSON, read on demand: a queue of 10,000 is read every tick
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("trace_key", sa.Text),
+    sa.Column("submitted_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),  # of its first attempt
+    sa.Column("ended_at", sa.Double),
+    sa.Column("cancel_requested_at", sa.Double),
+    sa.Column("not_before", sa.Double),  # back-off after a failure
+    _one_of("state", JobState),
+    sa.Index("ix_jobs_state_id", "state", "id"),
+    sa.Index("ix_jobs_name_id", "name", "id"),
+)
+sa.Index("ix_jobs_queue", jobs.c.state, jobs.c.priority.desc(), jobs.c.id)
+
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("name", Words, nullable=False, unique=True),
+    sa.Column("info", Json, nullable=False),  # jobs.report.HostInfo
+    sa.Column("boot", Words),  # of the agent that reported last
+    sa.Column("joined_at", sa.Double, nullable=False),
+    sa.Column("last_seen", sa.Double, nullable=False),
+    sa.Column("drained", sa.Boolean, nullable=False),
+    sa.Column("ray_ready", sa.Boolean, nullable=False),
+    sa.Column("running", Json, nullable=False),  # attempt ids with a live process, as last reported
+)
+
+gpus = sa.Table(
+    "gpus",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("uuid", Words, nullable=False, unique=True),
+    sa.Column("host_id", Key, sa.ForeignKey("hosts.id"), nullable=False, index=True),
+    sa.Column("idx", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", Words, nullable=False),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False),
+    sa.Column("fault", Words),
+    sa.Column("present", sa.Boolean, nullable=False),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("job_id", Key, sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),  # within its job: the fencing token
+    sa.Column("host_id", Key, sa.ForeignKey("hosts.id"), nullable=False),
+    sa.Column("rung", Json, nullable=False),
+    sa.Column("projection", Json, nullable=False),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    sa.Column("dispatched_at", sa.Double),
+    sa.Column("started_at", sa.Double),  # by the host's clock
+    sa.Column("started", Json),  # jobs.report.Started
+    sa.Column("stop_requested_at", sa.Double),
+    sa.Column("stop_reason", sa.Text),
+    sa.Column("log_bytes", sa.BigInteger, nullable=False),
+    sa.Column("reported", Json),  # jobs.report.Ended as the host said it, until the controller acts on it
+    sa.Column("outcome", sa.Text),  # NULL while the attempt is open
+    sa.Column("message", Words),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("steps", sa.Integer),
+    sa.Column("last_checkpoint", Words),
+    sa.Column("result", Words),
+    sa.Column("measured", Json),  # the figures of jobs.report.Ended
+    _one_of("outcome", Outcome),
+    sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
+    sa.UniqueConstraint("job_id", "number"),
+    sa.Index("ix_attempts_host_id_outcome", "host_id", "outcome"),
+)
+_unique_while("uq_attempts_open", attempts.c.job_id, "outcome IS NULL")
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
+    sa.Column("gpu_id", Key, sa.ForeignKey("gpus.id"), primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False),  # of the trainer that gets this card
+    sa.Column("exclusive", sa.Boolean, nullable=False),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False),  # promised to the attempt
+    sa.Column("released_at", sa.Double),  # NULL while the lease is open
+    sa.Index("ix_leases_gpu_id_released_at", "gpu_id", "released_at"),
+)
+_unique_while("uq_leases_exclusive", leases.c.gpu_id, "exclusive AND released_at IS NULL")
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("ts", sa.Double, nullable=False),
+    sa.Column("job_id", Key, sa.ForeignKey("jobs.id")),
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id")),
+    sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("text", Words, nullable=False),
+    sa.Column("data", Json, nullable=False),
+    sa.Index("ix_events_job_id_id", "job_id", "id"),
+)
+
+profiles = sa.Table(
+    "profiles",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("spec", Json, nullable=False),  # of a job that needs it: what the host traces
+    sa.Column("profile", Json),
+    sa.Column("error", Words),
+    sa.Column("bad_input", sa.Boolean, nullable=False),
+    sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who traces it, or traced it
+    sa.Column("requested_at", sa.Double, nullable=False),
+    sa.Column("assigned_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+)
+
+# No foreign keys here: cards and attempts are never deleted, and PostgreSQL would look up both for each row.
+samples = sa.Table(
+    "samples",
+    metadata,
+    sa.Column("gpu_id", Key, primary_key=True, autoincrement=False),
+    sa.Column("ts", sa.Double, primary_key=True),
+    sa.Column("attempt_id", Key),
+    sa.Column("memory_used_bytes", sa.BigInteger),
+    sa.Column("utilization", sa.Double),
+    sa.Column("power_w", sa.Double),
+    sa.Column("power_limit_w", sa.Double),
+    sa.Column("temperature_c", sa.Double),
+    sa.Column("sm_clock_mhz", sa.Double),
+    sa.Column("memory_clock_mhz", sa.Double),
+    sa.Column("energy_j", sa.Double),
+    sa.Column("throttle", sa.BigInteger),
+    sa.Column("ecc_corrected", sa.BigInteger),
+    sa.Column("ecc_uncorrected", sa.BigInteger),
+    sa.Column("process_memory", Json),
+    sa.Column("fault", Words),
+    sqlite_with_rowid=False,
+)
+
+log_chunks = sa.Table(
+    "log_chunks",
+    metadata,
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
+    sa.Column("start_byte", sa.BigInteger, primary_key=True),
+    sa.Column("text", Words, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
+    sa.Column("step", sa.Integer, primary_key=True),
+    sa.Column("ts", sa.Double, nullable=False),
+    sa.Column("total_steps", sa.Integer, nullable=False),
+    sa.Column("loss", sa.Double),
+    sa.Column("learning_rate", sa.Double),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("tokens_per_s", sa.Double),
+    sa.Column("step_s", sa.Double),
+    sa.Column("allocated_bytes", sa.BigInteger),
+    sa.Column("reserved_bytes", sa.BigInteger),
+    sa.Column("device_bytes", sa.BigInteger),
+    sqlite_with_rowid=False,
+)
+
+observations = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True, autoincrement=False),
+    sa.Column("ts", sa.Double, nullable=False),
+    sa.Column("trace_key", sa.Text),
+    sa.Column("architecture", Words, nullable=False),  # hub id or folder, or the model_type of a config
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("card", Words, nullable=False),
+    sa.Column("stack", Json, nullable=False),
+    sa.Column("rung", Json, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("projected_allocated_bytes", sa.BigInteger),
+    sa.Column("projected_reserved_bytes", sa.BigInteger),
+    sa.Column("projected_device_bytes", sa.BigInteger),
+    sa.Column("projected_upper_bytes", sa.BigInteger),
+    sa.Column("projected_step_s", sa.Double),
+    sa.Column("measured_allocated_bytes", sa.BigInteger),
+    sa.Column("measured_reserved_bytes", sa.BigInteger),
+    sa.Column("measured_device_bytes", sa.BigInteger),
+    sa.Column("measured_step_s", sa.Double),
+    sa.Index("ix_observations_card_method", "card", "method"),
+)

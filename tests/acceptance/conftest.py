@@ -1,0 +1,120 @@
+"""A real fleet for the acceptance tests: server, agent, Ray and TRL on this machine, through the command line alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
+
+TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
+
+
+@dataclass
+class Fleet:
+    """A tuneyard home with everything up."""
+
+    home: Path
+    inputs: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [TUNEYARD, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON answer of a verb that must succeed."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def job_file(self, name: str, model: dict[str, Any] | None = None, **sections: Any) -> Path:
+        """A small job that trains in seconds; sections are laid over it."""
+        training = {"steps": 6, "sequence_length": 64, "global_batch": 4, "learning_rate": 0.01, "warmup_ratio": 0.0}
+        training |= sections.pop("training", {})
+        spec = {
+            "name": name,
+            "model": {"config": {**TINY, **(model or {})}, "tokenizer": "./tokenizer", "dtype": "float32"},
+            "data": "./rows.jsonl",
+            "training": training,
+            **sections,
+        }
+        path = self.inputs / f"{name}.yaml"
+        path.write_text(json.dumps(spec))  # JSON is YAML
+        return path
+
+    def submit(self, name: str, **sections: Any) -> int:
+        """The id of the submitted job."""
+        answer = self.json("submit", str(self.job_file(name, **sections)))
+        return int(answer["jobs"][0]["id"])
+
+    def show(self, job: int) -> dict[str, Any]:
+        shown: dict[str, Any] = self.json("show", str(job))
+        return shown
+
+    def wait(self, job: int, until: Callable[[dict[str, Any]], bool], timeout_s: float = 100) -> dict[str, Any]:
+        """The job once it is as wanted."""
+        deadline = time.monotonic() + timeout_s
+        while not until(shown := self.show(job)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"job {job} is not as wanted: {json.dumps(shown, indent=1)}\n{self.logs(job)}")
+            time.sleep(0.2)
+        return shown
+
+    def end(self, job: int, timeout_s: float = 100) -> dict[str, Any]:
+        """The job once it has ended."""
+        return self.wait(job, lambda shown: shown["ended_at"] is not None, timeout_s)
+
+    def logs(self, job: int) -> str:
+        return self.run("logs", str(job)).stdout
+
+    def trainer(self, job: int) -> psutil.Process:
+        """The process that trains the job's open attempt."""
+        attempt = self.show(job)["attempts_detail"][-1]["id"]
+        started = json.loads((self.home / "host" / "attempts" / str(attempt) / "started.json").read_text())
+        return psutil.Process(started["pid"])
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every process that was started for this home."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TUNEYARD_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    inputs = tmp_path_factory.mktemp("inputs")
+    make_tokenizer(inputs / "tokenizer")
+    write_rows(inputs / "rows.jsonl", prompt_rows(256))
+    with tempfile.TemporaryDirectory(prefix="ty-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        environment = {**os.environ, "TUNEYARD_HOME": str(home)}
+        made = Fleet(home, inputs, environment)
+        try:
+            up = made.run("up", "--cpu-cards", "700MiB,2GiB", "--port", "0")
+            assert up.returncode == 0, up.stdout + up.stderr
+            yield made
+        finally:
+            down = made.run("down")
+            left = [" ".join(process.cmdline())[:100] for process in processes_of(home)]
+            print((home / "server.log").read_text()[-3000:], (home / "host.log").read_text()[-3000:])
+        assert down.returncode == 0, down.stdout + down.stderr
+        assert not left, left

@@ -1,0 +1,143 @@
+"""Jobs from submit to their end, on a real fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from orchestrator.store import Store
+from tests import invariants
+from tests.acceptance.conftest import TUNEYARD, Fleet, processes_of
+
+pytestmark = pytest.mark.acceptance
+
+
+def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet: Fleet):
+    job = fleet.submit("lora", method={"kind": "lora", "rank": 4}, training={"steps": 12})
+    shown = fleet.end(job)
+    assert shown["state"] == "succeeded", fleet.logs(job)
+    (attempt,) = shown["attempts_detail"]
+    assert attempt["last_loss"] < attempt["first_loss"]
+    assert attempt["steps"] == 12
+    assert attempt["measured"]["device_bytes"] > 0
+    assert attempt["measured"]["device_bytes"] <= attempt["projection"]["upper_bytes"]
+    assert attempt["measured"]["step_s"] > 0
+    result = Path(attempt["result"])
+    manifest = json.loads((result / "manifest.json").read_text())
+    assert "adapter_model.safetensors" in json.dumps(manifest)
+    with safe_open(result / "adapter_model.safetensors", "pt") as file:
+        assert any("lora_A" in name for name in file.keys())  # noqa: SIM118  # safe_open is no mapping
+    events = [event["kind"] for event in shown["events"]]
+    assert events[0] == "submitted" and events[-1] == "succeeded"
+    assert "12" in fleet.logs(job)
+
+
+def test_samples_of_the_card_are_stored_against_the_attempt(fleet: Fleet):
+    job = fleet.submit("sampled", training={"steps": 150})
+    shown = fleet.end(job)
+    attempt = shown["attempts_detail"][0]
+    with sqlite3.connect(fleet.home / "tuneyard.db") as database:
+        rows = database.execute(
+            "SELECT memory_used_bytes, utilization FROM samples WHERE attempt_id = ?", [attempt["id"]]
+        ).fetchall()
+    assert len(rows) >= 1
+    assert max(memory or 0 for memory, _ in rows) > 0
+
+
+def test_cancel_stops_a_running_job_at_a_checkpoint_and_frees_its_card(fleet: Fleet):
+    job = fleet.submit("endless", training={"steps": 100_000})
+    fleet.wait(job, lambda shown: bool(shown["progress"]))
+    trainer = fleet.trainer(job)
+    assert fleet.run("cancel", str(job)).returncode == 0
+    shown = fleet.end(job, 60)
+    assert shown["state"] == "cancelled"
+    assert shown["attempts_detail"][0]["last_checkpoint"]
+    trainer.wait(10)
+    assert all(gpu["job"] is None for gpu in fleet.json("gpus")["gpus"])
+
+
+def test_a_killed_trainer_goes_on_from_its_last_checkpoint(fleet: Fleet):
+    job = fleet.submit("killed", training={"steps": 400, "checkpoint_steps": 20})
+    fleet.wait(job, lambda shown: bool(shown["progress"]) and shown["progress"]["step"] >= 45)
+    fleet.trainer(job).kill()
+    shown = fleet.end(job)
+    assert shown["state"] == "succeeded", fleet.logs(job)
+    first, second = shown["attempts_detail"]
+    assert first["outcome"] == "lost"
+    assert second["outcome"] == "succeeded" and second["steps"] == 400
+    with sqlite3.connect(fleet.home / "tuneyard.db") as database:
+        (begun,) = database.execute("SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]).fetchone()
+    assert begun > 20, "the second attempt began anew"
+
+
+def test_a_wrong_projection_ends_in_a_true_allocation_failure(fleet: Fleet):
+    """The profile in the database is made to lie; everything after it is real."""
+    sections = {
+        "model": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 8},
+        "method": "full",
+        "memory": {"checkpointing": "off", "micro_batch": 32},
+        "training": {"sequence_length": 256, "global_batch": 32, "packing": True},
+        "resources": {"min_memory": "600MiB"},
+    }
+    asked = fleet.job_file("greedy", **sections)
+    planned = fleet.json("plan", str(asked))
+    needs = min(card["projection"]["device_bytes"] for card in planned["cards"])
+    assert needs > 700 * 2**20, "the job is meant to be too large for the small card"
+    with sqlite3.connect(fleet.home / "tuneyard.db", timeout=30) as database:
+        for key, text in database.execute("SELECT key, profile FROM profiles WHERE profile IS NOT NULL").fetchall():
+            profile = json.loads(text)
+            if profile["layers"] != 6:
+                continue
+            for found in profile["passes"].values():
+                for segment in found.values():
+                    for line in (segment["delta"], segment["of_layer"], *segment["peaks"]):
+                        line[:] = [value / 100 for value in line]
+            database.execute("UPDATE profiles SET profile = ? WHERE key = ?", [json.dumps(profile), key])
+    fleet.run("down")
+    assert fleet.run("up", "--cpu-cards", "700MiB,2GiB").returncode == 0
+    done = fleet.run("submit", str(asked), "--wait", "--json", timeout=150)
+    shown = fleet.show(json.loads(done.stdout)["jobs"][0]["id"] if "jobs" in done.stdout else 0)
+    assert shown["reason"]["code"] == "oom", shown
+    assert done.returncode == 4
+    (attempt,) = shown["attempts_detail"]
+    assert attempt["outcome"] == "oom"
+    assert "can't allocate memory" in attempt["message"] + fleet.logs(shown["id"])
+
+
+def test_a_second_host_joins_with_one_command_and_gets_work(fleet: Fleet, tmp_path: Path):
+    config = json.loads((fleet.home / "config.json").read_text())
+    with tempfile.TemporaryDirectory(prefix="ty2-", ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, "TUNEYARD_HOME": folder}
+        command = [TUNEYARD, "host", "run", "--server", config["url"], "--token", config["token"]]
+        command += ["--name", "second", "--cpu-cards", "1GiB", "--label", "rack=b", "--warm", "0"]
+        with (tmp_path / "host.log").open("w") as log:
+            agent = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            job = fleet.submit("elsewhere", resources={"labels": {"rack": "b"}})
+            shown = fleet.end(job)
+            assert shown["state"] == "succeeded", fleet.logs(job) + (tmp_path / "host.log").read_text()
+            assert shown["host"] == "second"
+            assert Path(shown["attempts_detail"][0]["result"]).is_relative_to(folder)
+        finally:
+            agent.terminate()
+            agent.wait(40)
+        deadline = time.monotonic() + 10
+        while (left := processes_of(Path(folder))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not left
+        hosts = {host["name"]: host["state"] for host in fleet.json("hosts")["hosts"]}
+        assert "second" in hosts
+
+
+def test_what_must_always_hold_holds_at_the_end(fleet: Fleet):
+    store = Store(f"sqlite:///{fleet.home / 'tuneyard.db'}")
+    invariants.check_all(store)
+    store.close()

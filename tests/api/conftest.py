@@ -1,0 +1,71 @@
+"""A real application over a real SQLite store, with a fake dispatcher and a clock that tests set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from orchestrator.api.app import create_app
+from orchestrator.api.commits import GroupCommit
+from orchestrator.api.services import Services
+from orchestrator.config import Settings
+from orchestrator.controller import Controller
+from orchestrator.store import Store, upgrade
+from tests import invariants
+from tests.fakes import FakeDispatch
+
+TOKEN = "test-token"
+
+
+@dataclass
+class Yard:
+    """A server without its loop: tests tick it by hand."""
+
+    services: Services
+    http: TestClient
+    dispatch: FakeDispatch
+    now: float = 1_000.0
+    data: Path = field(default_factory=Path)
+
+    def tick(self) -> None:
+        self.services.controller.tick(self.now)
+
+    def job(self, **sections: Any) -> dict[str, Any]:
+        """A valid job as a client would send it."""
+        config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        config |= {"num_attention_heads": 4, "vocab_size": 256}
+        spec = {"model": {"config": config, "tokenizer": "org/tokenizer"}, "data": str(self.data), **sections}
+        return {"spec": spec}
+
+    def submit(self, **sections: Any) -> dict[str, Any]:
+        answer = self.http.post("/api/v1/jobs", json={"jobs": [self.job(**sections)], "user": "ada"})
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()["jobs"][0]
+        return made
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    upgrade(url)
+    store = Store(url)
+    dispatch = FakeDispatch()
+    settings = Settings(home=tmp_path, database=url, token=TOKEN, ray=False)
+    controller = Controller(store, dispatch, settings)
+    services = Services(settings, store, dispatch, controller, GroupCommit(store))
+    services.commits.open()
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "a line"}\n' * 4)
+    with TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+        made = Yard(services, http, dispatch, data=data)
+        controller.clock = lambda: made.now
+        controller.started_at = made.now
+        yield made
+    services.commits.close()
+    invariants.check_all(store)
+    store.close()

@@ -1,0 +1,225 @@
+"""A job's way through the real controller, store and API, with hosts played by the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.state import Outcome
+from orchestrator.api.app import PREFIX
+from tests.profiles import small_profile
+
+HOST = {
+    "name": "h1",
+    "machine_id": "m",
+    "labels": {},
+    "stack": {"torch": "2.13.0"},
+    "model_types": ["llama"],
+    "home": "/tmp/h1",
+    "output_root": "/tmp/h1/output",
+    "version": "0.1.0",
+    "warm": 1,
+}
+
+
+def card(number: int, gib: float, **fields: Any) -> dict[str, Any]:
+    memory = int(gib * 2**30)
+    return {
+        "uuid": f"cpu-{number}",
+        "index": number,
+        "kind": "cpu",
+        "name": "cpu",
+        "memory_bytes": memory,
+        **fields,
+    }
+
+
+class FakeHost:
+    """Joins and reports over the real API."""
+
+    def __init__(self, yard, *cards: dict[str, Any], name: str = "h1") -> None:
+        self.yard, self.cards = yard, list(cards)
+        joined = yard.http.post(f"{PREFIX}/hosts/join", json={**HOST, "name": name, "gpus": self.cards})
+        assert joined.status_code == 200, joined.text
+        self.id = joined.json()["host_id"]
+
+    def report(self, **news: Any) -> dict[str, Any]:
+        body = {"boot": "b", "sent": self.yard.now, "gpus": self.cards, "ray_ready": True, **news}
+        answer = self.yard.http.post(f"{PREFIX}/hosts/{self.id}/report", json=body)
+        assert answer.status_code == 200, answer.text
+        orders: dict[str, Any] = answer.json()
+        return orders
+
+    def trace(self) -> None:
+        """Answer the trace that the server asks for."""
+        self.yard.tick()
+        for wanted in self.report()["traces"]:
+            self.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+        self.yard.tick()
+
+
+def job(yard, number: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = yard.http.get(f"{PREFIX}/jobs/{number}").json()
+    return found
+
+
+def end(attempt_id: int, number: int, outcome: Outcome, **measured: Any) -> list[dict[str, Any]]:
+    ended = {"ts": 1.0, "outcome": outcome, "steps": 10, "message": "as asked", **measured}
+    started = {"ts": 0.5, "pid": 1, "create_time": 1.0}
+    return [{"attempt_id": attempt_id, "number": number, "started": started, "ended": ended}]
+
+
+def test_from_submit_to_success_with_projected_beside_measured(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(name="a")
+    yard.tick()
+    assert job(yard)["reason"]["code"] == "profile_pending"
+    host.trace()
+    assert job(yard)["state"] == "running"
+    (handed,) = yard.dispatch.started
+    assignment = handed["assignments"][0]
+    assert (assignment["job_id"], assignment["number"], assignment["rung"]["every_n"]) == (1, 1, 0)
+    assert assignment["gpus"][0]["uuid"] == "cpu-0"
+    assert yard.dispatch.warm == {"h1": 1}
+    host.report(attempts=end(1, 1, Outcome.SUCCEEDED, device_bytes=123, step_s=0.5, result="/tmp/x"))
+    yard.tick()
+    shown = job(yard)
+    assert (shown["state"], shown["measured_bytes"]) == ("succeeded", 123)
+    attempt = shown["attempts_detail"][0]
+    assert attempt["measured"]["step_s"] == 0.5
+    assert attempt["projection"]["device_bytes"] == sum(attempt["projection"]["parts"].values())
+    (seen,) = yard.services.store.observations()
+    assert seen.measured_device_bytes == 123
+    assert seen.projected_device_bytes == attempt["projection"]["device_bytes"]
+    assert host.report(attempts=end(1, 1, Outcome.SUCCEEDED))["forget"] == [1]
+
+
+def test_a_job_that_fits_nowhere_says_so_with_numbers(yard):
+    host = FakeHost(yard, card(0, 0.01))
+    yard.submit()
+    host.trace()
+    shown = job(yard)
+    assert (shown["state"], shown["reason"]["code"]) == ("queued", "memory")
+    why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
+    assert why["hosts"][0]["code"] == "memory"
+    assert "MiB" in why["hosts"][0]["verdict"]
+    assert why["advice"]
+
+
+def test_a_profile_that_can_not_be_traced_keeps_the_job_waiting_and_bad_input_ends_it(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    key = host.report()["traces"][0]["key"]
+    host.report(traces=[{"key": key, "error": "out of time"}])
+    yard.tick()
+    assert job(yard)["reason"]["code"] == "profile_failed"
+    assert "out of time" in job(yard)["reason"]["text"]
+    yard.now += 400
+    host.report()
+    yard.tick()
+    assert host.report()["traces"][0]["key"] == key
+    host.report(traces=[{"key": key, "error": "method.targets: no module q", "bad_input": True}])
+    yard.tick()
+    shown = job(yard)
+    assert (shown["state"], shown["reason"]["code"]) == ("failed", "bad_input")
+    assert "no module q" in shown["reason"]["text"]
+
+
+def test_plan_answers_202_until_the_profile_is_there_then_marks_the_pick(yard):
+    host = FakeHost(yard, card(0, 0.01), card(1, 2), card(2, 4))
+    asked = {"job": yard.job(name="x")}
+    first = yard.http.post(f"{PREFIX}/plan", json=asked)
+    assert first.status_code == 202 and first.json()["pending"]
+    for wanted in host.report()["traces"]:
+        host.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+    planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
+    assert [entry["fits"] for entry in planned["cards"]] == [False, True, True]
+    assert [entry["pick"] for entry in planned["cards"]] == [False, True, False]
+    assert planned["cards"][0]["reason"]
+    assert yard.http.get(f"{PREFIX}/jobs").json()["total"] == 0
+
+
+def test_cancel_of_a_running_job_orders_a_stop_and_its_outcome_ends_it(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    host.report(attempts=[{"attempt_id": 1, "number": 1, "started": {"ts": 1, "pid": 1, "create_time": 1}}])
+    assert yard.http.post(f"{PREFIX}/jobs/1/cancel").json()["state"] == "running"
+    stops = host.report()["stops"]
+    assert [(stop["attempt_id"], stop["reason"]) for stop in stops] == [(1, "cancelled")]
+    host.report(attempts=end(1, 1, Outcome.CANCELLED))
+    yard.tick()
+    assert job(yard)["state"] == "cancelled"
+
+
+def test_a_silent_host_loses_its_job_and_an_old_report_changes_nothing(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    yard.now += 1_000
+    other = FakeHost(yard, card(5, 2), name="h2")
+    other.report()
+    yard.tick()
+    yard.tick()
+    shown = job(yard)
+    assert [attempt["outcome"] for attempt in shown["attempts_detail"]] == ["lost", None]
+    assert shown["host"] == "h2"
+    host.report(attempts=end(1, 1, Outcome.SUCCEEDED))
+    yard.tick()
+    assert job(yard)["state"] == "running"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_refused_start_is_tried_again(yard, restarted):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    if restarted:  # a new dispatcher knows nothing: the attempt is handed over again
+        yard.dispatch.address = None
+        yard.tick()
+        yard.dispatch.address = "127.0.0.2:2"
+        yard.tick()
+        assert [handed["attempt_id"] for handed in yard.dispatch.started] == [1, 1]
+        return
+    yard.dispatch.said.append({"event": "refused", "attempt_id": 1, "text": "no raylet"})
+    yard.tick()
+    yard.tick()
+    assert [attempt["outcome"] for attempt in job(yard)["attempts_detail"]] == ["not_started", None]
+
+
+def test_more_gpus_than_any_host_has_is_refused_at_submit(yard):
+    FakeHost(yard, card(0, 2))
+    answer = yard.http.post(f"{PREFIX}/jobs", json={"jobs": [yard.job(resources={"gpus": 2})]})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["faults"][0]["path"] == "resources.gpus"
+
+
+def test_an_unknown_model_type_is_refused_with_a_suggestion(yard):
+    FakeHost(yard, card(0, 2))
+    body = yard.job()
+    body["spec"]["model"]["config"]["model_type"] = "lama"
+    answer = yard.http.post(f"{PREFIX}/jobs", json={"jobs": [body]})
+    assert "did you mean llama?" in answer.json()["error"]["faults"][0]["fix"]
+
+
+def test_hosts_cards_and_drain(yard):
+    host = FakeHost(yard, card(0, 2), card(1, 4, fault="GPU is lost"))
+    sample = {"uuid": "cpu-0", "ts": yard.now, "memory_used_bytes": 77}
+    host.report(samples=[sample])
+    (row,) = yard.http.get(f"{PREFIX}/hosts").json()["hosts"]
+    assert (row["state"], row["gpus"], row["free"]) == ("online", 2, 1)
+    gpus = yard.http.get(f"{PREFIX}/gpus").json()["gpus"]
+    assert gpus[0]["sample"]["memory_used_bytes"] == 77
+    assert gpus[1]["fault"] == "GPU is lost"
+    drained = yard.http.post(f"{PREFIX}/hosts/{host.id}/drain", json={"drained": True}).json()["hosts"]
+    assert drained[0]["state"] == "drained"
+    yard.submit()
+    host.trace()
+    assert job(yard)["reason"]["code"] == "no_host"
+    assert yard.http.post(f"{PREFIX}/hosts/99/drain", json={"drained": True}).status_code == 404
+    assert (
+        yard.http.post(f"{PREFIX}/hosts/99/report", json={"boot": "b", "sent": 1, "gpus": []}).status_code
+        == 404
+    )

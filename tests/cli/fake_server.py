@@ -1,0 +1,253 @@
+"""A small HTTP server that speaks the API's contract, with scripted jobs. Real sockets, no real work.
+
+Submissions are parsed by jobs/spec.py as the real server does, so that a bad file gets its real faults.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
+from jobs.overrides import apply_overrides
+from jobs.spec import parse_spec, parse_yaml
+
+TOKEN = "secret-of-the-tests"
+KINDS = {
+    SpecError: (422, "spec"),
+    UsageError: (422, "usage"),
+    NotFound: (404, "not_found"),
+    Conflict: (409, "conflict"),
+}
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+class FakeServer:
+    """Use as a context manager; `url` is where it listens. State is plain attributes that a test sets."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, dict[str, Any]] = {}
+        self.hosts: list[dict[str, Any]] = []
+        self.gpus: list[dict[str, Any]] = []
+        self.plans: list[tuple[int, dict[str, Any]]] = []
+        self.why: dict[str, Any] = {"hosts": [], "advice": []}
+        self.logs: dict[tuple[int, int], str] = {}
+        self.requests: list[tuple[str, str, Any]] = []
+        self.raw: tuple[int, str, bytes] | None = None  # answer every request with this
+        self.hang_s = 0.0
+        self.on_show: Callable[[dict[str, Any]], None] = lambda job: None  # called before each GET /jobs/ID
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def __enter__(self) -> FakeServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def add(self, **fields: Any) -> dict[str, Any]:
+        """A job as the list has it, queued a minute ago unless fields say otherwise."""
+        number = max(self.jobs, default=0) + 1
+        job = {
+            "id": number,
+            "name": "",
+            "state": "queued",
+            "reason": {"code": "new", "text": "not yet looked at", "figures": {}},
+            "user": "ada",
+            "priority": 50,
+            "gpus": 1,
+            "method": "lora",
+            "model": "org/tiny",
+            "trainer": "sft",
+            "submitted_at": time.time() - 60,
+            "started_at": None,
+            "ended_at": None,
+            "attempts": 0,
+            "progress": None,
+            "host": None,
+            "cards": [],
+            "rung": None,
+            "projected_bytes": None,
+            "measured_bytes": None,
+            "cancel_requested": False,
+            "spec": {},
+            "attempts_detail": [],
+            "events": [],
+            **fields,
+        }
+        self.jobs[number] = job
+        return job
+
+    def end(self, job: dict[str, Any], state: str, code: str | None = None, text: str = "") -> None:
+        """Let a job end."""
+        job.update(
+            state=state,
+            ended_at=time.time(),
+            reason={"code": code or state, "text": text or state, "figures": {}},
+        )
+
+    def find(self, name: str) -> dict[str, Any]:
+        for job in reversed(self.jobs.values()):
+            if name in (str(job["id"]), job["name"]):
+                return job
+        raise NotFound(f"there is no job {name}")
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        parts = [unquote(part) for part in path.removeprefix("/api/v1/").split("/")]
+        match method, parts:
+            case "GET", ["health"]:
+                return 200, {
+                    "status": "ok",
+                    "version": "0.1.0",
+                    "pid": 1,
+                    "ray": "ready",
+                    "hosts": len(self.hosts),
+                }
+            case "GET", ["jobs"]:
+                return 200, self._page(query)
+            case "POST", ["jobs"]:
+                return self._submit(body, query.get("dry_run") == "true")
+            case "GET", ["jobs", name]:
+                job = self.find(name)
+                self.on_show(job)
+                return 200, job
+            case "GET", ["jobs", name, "why"]:
+                return 200, {"job": _brief(self.find(name)), **self.why}
+            case "GET", ["jobs", name, "logs"]:
+                return 200, self._log(self.find(name), query)
+            case "POST", ["jobs", name, "cancel"]:
+                return 200, self._cancel(self.find(name))
+            case "POST", ["jobs", name, "requeue"]:
+                old = self.find(name)
+                return 201, _brief(self.add(name=old["name"]))
+            case "POST", ["plan"]:
+                parse(body["job"])
+                return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
+            case "GET", ["hosts"]:
+                return 200, {"hosts": self.hosts}
+            case "POST", ["hosts", name, "drain"]:
+                return 200, {"hosts": [host for host in self.hosts if host["name"] == name]}
+            case "GET", ["gpus"]:
+                return 200, {"gpus": self.gpus}
+        raise NotFound(f"no route {method} {path}")
+
+    def _page(self, query: dict[str, str]) -> dict[str, Any]:
+        states = [state for state in query.get("state", "").split(",") if state]
+        matching = [job for job in reversed(self.jobs.values()) if not states or job["state"] in states]
+        before = int(query.get("before", 10**12))
+        later = [job for job in matching if job["id"] < before]
+        limit = int(query.get("limit", 50))
+        return {
+            "jobs": [_brief(j) for j in later[:limit]],
+            "more": len(later) > limit,
+            "total": len(matching),
+        }
+
+    def _submit(self, body: Any, dry_run: bool) -> tuple[int, Any]:
+        specs = [parse(item) for item in body["jobs"]]
+        if dry_run:
+            return 200, {"jobs": [], "valid": [spec.model_dump(mode="json") for spec in specs]}
+        made = [
+            self.add(
+                name=spec.name, method=spec.method.kind, model=spec.model.path or "config", user=body["user"]
+            )
+            for spec in specs
+        ]
+        return 201, {"jobs": [_brief(job) for job in made]}
+
+    def _cancel(self, job: dict[str, Any]) -> dict[str, Any]:
+        if job["state"] in ENDED:
+            raise Conflict(f"job {job['id']} has ended ({job['state']}); there is nothing to cancel")
+        if job["state"] == "queued":
+            self.end(job, "cancelled")
+        job["cancel_requested"] = True
+        return _brief(job)
+
+    def _log(self, job: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
+        attempt = int(query.get("attempt") or job["attempts"])
+        raw = self.logs.get((job["id"], attempt), "").encode()
+        offset = int(query.get("offset", 0))
+        piece = raw[offset : offset + 50]  # small pages, so that clients must page
+        later = attempt < job["attempts"] or job["state"] in ENDED
+        ended = later and offset + len(piece) >= len(raw)
+        return {
+            "attempt": attempt,
+            "offset": offset,
+            "text": piece.decode(),
+            "next_offset": offset + len(piece),
+            "ended": ended,
+        }
+
+
+def parse(item: dict[str, Any]) -> Any:
+    """A job as the server reads it. Raises SpecError."""
+    source = item["source"]
+    value = parse_yaml(item["text"], source) if item["text"] is not None else dict(item["spec"])
+    return parse_spec(apply_overrides(value, item["overrides"], source), source)
+
+
+def _brief(job: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in job.items() if key not in ("spec", "attempts_detail", "events")}
+
+
+def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._serve("GET")
+
+        def do_POST(self) -> None:
+            self._serve("POST")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+        def _serve(self, method: str) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            parts = urlsplit(self.path)
+            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+            fake.requests.append((method, self.path, body))
+            time.sleep(fake.hang_s)
+            if fake.raw is not None:
+                self._send(*fake.raw)
+                return
+            if parts.path != "/api/v1/health" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                self._json(
+                    401, {"error": {"kind": "unauthorized", "message": "the token is wrong", "faults": []}}
+                )
+                return
+            try:
+                self._json(*fake.answer(method, parts.path, query, body))
+            except TuneyardError as error:
+                status, kind = KINDS[type(error)]
+                faults = [fault.as_dict() for fault in error.faults] if isinstance(error, SpecError) else []
+                self._json(status, {"error": {"kind": kind, "message": str(error), "faults": faults}})
+
+        def _json(self, status: int, value: Any) -> None:
+            self._send(status, "application/json", json.dumps(value).encode())
+
+        def _send(self, status: int, kind: str, raw: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+    return Handler

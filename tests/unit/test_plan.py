@@ -1,0 +1,145 @@
+"""The planner: priority, first come first served, smallest card that fits, and a reason for everybody else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.state import Code
+from orchestrator.fleet import NoProfile
+from orchestrator.plan import plan
+from tests.fleets import KEY, Peaks, fleet, gpu, host, waiting
+
+EASY = Peaks(off=20, every_layer=10)
+
+
+def started(decided) -> dict[int, list[int]]:
+    return {job: [gpu.id for gpu in placement.gpus] for job, placement in decided.starts.items()}
+
+
+def test_the_smallest_card_that_fits_is_taken_with_just_the_checkpointing_it_calls_for():
+    hosts = [host(1, gpu(1, 80), gpu(2, 24), gpu(3, 12))]
+    decided = plan(fleet(hosts, [waiting(1)]), 0, EASY)
+    assert started(decided) == {1: [3]}
+    assert decided.starts[1].choice.rung.every_n == 1
+    decided = plan(fleet([host(1, gpu(1, 80), gpu(2, 24))], [waiting(1)]), 0, EASY)
+    assert started(decided) == {1: [2]}
+    assert decided.starts[1].choice.rung.every_n == 0
+
+
+def test_priority_goes_before_age_and_age_before_id():
+    hosts = [host(1, gpu(1))]
+    decided = plan(fleet(hosts, [waiting(1), waiting(2, priority=75)]), 0, EASY)
+    assert started(decided) == {2: [1]}
+    assert decided.waits[1].code is Code.BEHIND
+    assert started(plan(fleet(hosts, [waiting(2), waiting(1)]), 0, EASY)) == {1: [1]}
+
+
+def test_a_job_passes_one_that_waits_for_cards_it_could_not_use():
+    small, large = Peaks(4, 2), Peaks(60, 40)
+    hosts = [host(1, gpu(1, 12), gpu(2, 80, held_by=9))]
+
+    def chooser(job, profile, card):
+        return (large if job.job_id == 1 else small)(job, profile, card)
+
+    decided = plan(fleet(hosts, [waiting(1), waiting(2)]), 0, chooser)
+    assert started(decided) == {2: [1]}
+    assert decided.waits[1].code is Code.BUSY
+    assert decided.waits[1].figures["held_by_jobs"] == [9]
+
+
+def test_small_jobs_do_not_starve_a_gang():
+    gang = waiting(1, resources={"gpus": 2})
+    hosts = [host(1, gpu(1), gpu(2, held_by=9))]
+    decided = plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)
+    assert started(decided) == {}
+    assert decided.waits[1].code is Code.BUSY
+    assert decided.waits[2].code is Code.BEHIND
+    hosts = [host(1, gpu(1), gpu(2))]
+    assert started(plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)) == {1: [1, 2]}
+
+
+def test_a_gang_is_never_split_over_hosts_or_card_types():
+    gang = waiting(1, resources={"gpus": 2})
+    decided = plan(fleet([host(1, gpu(1)), host(2, gpu(2))], [gang]), 0, EASY)
+    assert decided.waits[1].code is Code.GANG
+    decided = plan(fleet([host(1, gpu(1, 24), gpu(2, 80))], [gang]), 0, EASY)
+    assert decided.waits[1].code is Code.GANG
+
+
+@pytest.mark.parametrize(
+    ("hosts", "job", "code", "words"),
+    [
+        ([], waiting(1), Code.NO_HOST, "no host has joined"),
+        ([host(1, gpu(1), online=False)], waiting(1), Code.NO_HOST, "does not answer"),
+        ([host(1, gpu(1), drained=True)], waiting(1), Code.NO_HOST, "drained"),
+        ([host(1)], waiting(1), Code.NO_CARD, "no cards"),
+        ([host(1, gpu(1, fault="lost"))], waiting(1), Code.NO_CARD, "none of its 1 cards is usable"),
+        ([host(1, gpu(1))], waiting(1, resources={"card": "h100"}), Code.NO_CARD, "no card of type h100"),
+        (
+            [host(1, gpu(1))],
+            waiting(1, resources={"min_memory": "80GiB"}),
+            Code.NO_CARD,
+            "at least 80.00 GiB",
+        ),
+        ([host(1, gpu(1))], waiting(1, resources={"labels": {"rack": "a"}}), Code.NO_CARD, "no label rack=a"),
+        ([host(1, gpu(1, 8))], waiting(1), Code.MEMORY, "fits no card: needs 10 GiB"),
+        ([host(1, gpu(1, held_by=7))], waiting(1), Code.BUSY, "held by job 7"),
+        ([host(1, gpu(1), ray_ready=False)], waiting(1), Code.BUSY, "Ray worker is still coming up"),
+        ([host(1, gpu(1))], waiting(1, not_before=60), Code.BACKOFF, "1m00s"),
+    ],
+)
+def test_every_job_that_waits_has_a_typed_reason(hosts, job, code, words):
+    decided = plan(fleet(hosts, [job]), 0, EASY)
+    assert not decided.starts
+    assert decided.waits[1].code is code
+    assert words in decided.waits[1].text
+
+
+def test_without_a_profile_a_job_is_never_placed_but_traced():
+    hosts = [host(1, gpu(1))]
+    decided = plan(fleet(hosts, [waiting(1)], profiles={}), 0, EASY)
+    assert not decided.starts
+    assert decided.waits[1].code is Code.PROFILE_PENDING
+    assert decided.traces == {KEY: (1, 1)}
+    pending = plan(fleet(hosts, [waiting(1)], profiles={KEY: NoProfile()}), 0, EASY)
+    assert pending.traces == {}
+    failed = plan(fleet(hosts, [waiting(1)], profiles={KEY: NoProfile("no such layer")}), 0, EASY)
+    assert failed.waits[1].code is Code.PROFILE_FAILED
+    assert "no such layer" in failed.waits[1].text
+
+
+@given(st.randoms(use_true_random=False))
+def test_no_card_is_given_twice_and_order_of_input_does_not_matter(rng: random.Random):
+    hosts = [
+        host(
+            h,
+            *(
+                gpu(h * 10 + g, rng.choice([8, 24, 80]), held_by=rng.choice([None, None, 99]))
+                for g in range(4)
+            ),
+        )
+        for h in range(1, 4)
+    ]
+    jobs = [
+        waiting(n, priority=rng.choice([25, 50, 75]), resources={"gpus": gpus}, training={"global_batch": 12})
+        for n in range(1, 15)
+        for gpus in [rng.choice([1, 1, 2, 4])]
+    ]
+    decided = plan(fleet(hosts, jobs), 0, EASY)
+    given_out = [card.id for placement in decided.starts.values() for card in placement.gpus]
+    assert len(given_out) == len(set(given_out))
+    assert set(decided.starts) | set(decided.waits) == {job.job_id for job in jobs}
+    for job in jobs:
+        if placement := decided.starts.get(job.job_id):
+            assert len(placement.gpus) == job.spec.resources.gpus
+            assert all(card.held_by is None and card in placement.host.gpus for card in placement.gpus)
+            assert placement.choice.projection.upper_bytes <= min(
+                card.memory_bytes for card in placement.gpus
+            )
+    shuffled = rng.sample(jobs, len(jobs))
+    again = plan(fleet(rng.sample(hosts, len(hosts)), shuffled), 0, EASY)
+    assert started(again) == started(decided)

@@ -1,0 +1,159 @@
+"""Ending trainers: gently, by force, when they are stale; and telling of those that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs.report import StopOrder
+from jobs.state import Outcome
+from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
+from tests.workers.fake_server import TOKEN, FakeServer
+from workers.checkpoints import MANIFEST, name_of
+from workers.folder import AttemptFolder, checkpoints_root
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer().up()
+    yield fake
+    fake.down()
+
+
+@pytest.fixture
+def host(server: FakeServer, tmp_path: Path) -> Iterator[Host]:
+    made = Host(server, tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_trainer_that_obeys_ends_with_its_own_outcome(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    trainer = host.train(7, OBEYS)
+    server.stops = [StopOrder(attempt_id=7, reason="cancelled", grace_s=30)]
+    host.tick_until(lambda: 7 in server.ended)
+    assert server.ended[7].message == "stopped when asked"
+    assert trainer.wait(5) == 0
+
+
+def test_a_trainer_that_does_not_is_killed_after_its_grace(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    trainer = host.train(7, IGNORES)
+    begun = time.monotonic()
+    server.stops = [StopOrder(attempt_id=7, reason="timeout", grace_s=1.0)]
+    host.tick_until(lambda: 7 in server.ended)
+    assert time.monotonic() - begun >= 1.0
+    assert trainer.wait(5) == -signal.SIGKILL
+    assert server.ended[7].outcome is Outcome.TIMEOUT
+    assert server.ended[7].steps == 3
+    assert "ended by force (timeout), 1 s after" in server.ended[7].message
+
+
+def test_force_takes_the_children_too(server: FakeServer, host: Host, tmp_path: Path) -> None:
+    server.open_attempt(7)
+    note = tmp_path / "child"
+    host.train(
+        7,
+        f"""
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+open({str(note)!r}, "w").write(str(child.pid))
+while True: time.sleep(1)
+""",
+    )
+    wait_until(lambda: note.exists() and note.read_text() != "")
+    child = psutil.Process(int(note.read_text()))
+    server.stops = [StopOrder(attempt_id=7, reason="cancelled", grace_s=0)]
+    host.tick_until(lambda: 7 in server.ended)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_stop_before_the_trainer_started_keeps_it_from_starting(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    server.stops = [StopOrder(attempt_id=7, reason="cancelled", grace_s=0.2)]
+    host.tick_until(lambda: 7 in server.ended)
+    assert server.ended[7].outcome is Outcome.CANCELLED
+    assert "before a trainer started" in server.ended[7].message
+
+
+def test_what_the_server_does_not_hold_open_is_ended(server: FakeServer, host: Host) -> None:
+    server.open_attempt(8)
+    stale, fresh = host.train(7, IGNORES), host.train(8, IGNORES)
+    host.tick_until(lambda: stale.poll() is not None)
+    assert stale.returncode == -signal.SIGKILL
+    host.agent.tick()
+    assert fresh.poll() is None
+    outcome = AttemptFolder(host.home, 7).ended()
+    assert outcome is not None and outcome.outcome is Outcome.LOST
+    assert 7 not in server.ended
+
+
+def test_a_folder_that_came_after_the_report_is_no_stale_one(server: FakeServer, host: Host) -> None:
+    host.tick_until(lambda: bool(server.reports))
+    with server.lock:  # a report is under way, its answer will not name attempt 7
+        host.agent.tick()
+        trainer = host.train(7, IGNORES)
+    server.open_attempt(7)
+    told = len(server.reports)
+    host.tick_until(lambda: len(server.reports) > told + 3)
+    assert trainer.poll() is None
+
+
+def test_a_trainer_that_died_is_told_as_lost_with_what_is_known(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    checkpoint = checkpoints_root(host.home, 1) / name_of(2)
+    checkpoint.mkdir(parents=True)
+    (checkpoint / MANIFEST).write_text("{}")
+    host.train(7, DIES).wait()
+    begun = time.monotonic()
+    host.tick_until(lambda: 7 in server.ended)
+    assert time.monotonic() - begun > 2.0, "its last file may still be on the way"
+    ended = server.ended[7]
+    assert (ended.outcome, ended.steps) == (Outcome.LOST, 3)
+    assert (ended.first_loss, ended.last_loss) == (1.0, pytest.approx(1 / 3))
+    assert "ended without an outcome" in ended.message and "3 of 100 steps" in ended.message
+
+
+def test_a_reused_pid_is_not_taken_for_the_trainer(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    bystander = host.train(7, IGNORES)
+    started = AttemptFolder(host.home, 7).started()
+    assert started is not None
+    forged = started.model_copy(update={"create_time": started.create_time - 1000})
+    AttemptFolder(host.home, 7).write_started(forged)
+    host.tick_until(lambda: 7 in server.ended)
+    assert server.ended[7].outcome is Outcome.LOST
+    assert bystander.poll() is None
+
+
+def test_sigterm_leaves_no_process_behind(server: FakeServer, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from workers.host import run_host
+sys.exit(run_host({server.url!r}, {TOKEN!r}, {str(tmp_path)!r}, "alpha", [2**30], warm=0))
+"""
+    agent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)
+    try:
+        server.open_attempt(7)
+        other = Host(server, tmp_path)  # only for its trainers
+        trainer = other.train(7, OBEYS)
+        wait_until(lambda: bool(server.progress.get(7)))
+        assert server.reports[-1].running == [7]
+        agent.send_signal(signal.SIGTERM)
+        assert trainer.wait(15) == 0
+        assert agent.wait(15) == 0
+        assert 7 in server.ended, "the last report told of it"
+        assert not psutil.pid_exists(trainer.pid)
+    finally:
+        for process in (agent, *other.trainers):
+            process.kill()
+            process.wait()
+    assert os.listdir(tmp_path / "attempts") in ([], ["7"])

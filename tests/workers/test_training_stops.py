@@ -1,0 +1,150 @@
+"""Stopping, resuming, time limits: what a run leaves that does not reach its end, and how the next goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.memory import Rung
+from jobs.report import Ended, Progress
+from jobs.state import Outcome
+from tests.workers.builders import make_assignment
+from workers.callbacks import Decision
+from workers.checkpoints import latest_good, listed, verify
+from workers.folder import STOP_REASONS, AttemptFolder, StopReason, checkpoints_root
+from workers.training import run_attempt, train
+
+
+class StopsAfter(AttemptFolder):
+    """Asked to stop as soon as a step is reported."""
+
+    def __init__(self, host_home: Path, attempt_id: int, step: int, reason: StopReason) -> None:
+        super().__init__(host_home, attempt_id)
+        self._step, self._reason = step, reason
+
+    def append_progress(self, progress: Progress) -> None:
+        super().append_progress(progress)
+        if progress.step == self._step:
+            self.request_stop(self._reason)
+
+
+def losses(folder: AttemptFolder) -> dict[int, float]:
+    return {line.step: line.loss for line in folder.progress() if line.loss is not None}
+
+
+def run(home: Path, folder: AttemptFolder, assignment: Any) -> Ended:
+    assert folder.claim(assignment)
+    return train(assignment, folder, home, home / "out", line_every_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "rung"), [("full", Rung(0, 2, 2)), ({"kind": "lora", "dropout": 0.1}, Rung(1, 1, 4))]
+)
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
+    method: Any, rung: Rung, tmp_path: Path, tokenizer: Path, rows: Path
+) -> None:
+    def assignment(job_id: int, attempt_id: int) -> Any:
+        return make_assignment(
+            rows,
+            tokenizer,
+            job_id=job_id,
+            attempt_id=attempt_id,
+            rung=rung,
+            method=method,
+            training={"steps": 20},  # more than one pass over the 64 rows
+        )
+
+    whole = AttemptFolder(tmp_path, 1)
+    assert run(tmp_path, whole, assignment(1, 1)).steps == 20
+
+    first = StopsAfter(tmp_path, 2, step=17, reason="preempted")
+    stopped = run(tmp_path, first, assignment(2, 2))
+    assert (stopped.outcome, stopped.steps) == (Outcome.PREEMPTED, 18)
+    checkpoint = latest_good(checkpoints_root(tmp_path, 2))
+    assert checkpoint and checkpoint[1] == 18 and stopped.last_checkpoint == str(checkpoint[0])
+    assert stopped.result is None
+
+    second = AttemptFolder(tmp_path, 3)
+    resumed = run(tmp_path, second, assignment(2, 3))
+    assert (resumed.outcome, resumed.steps) == (Outcome.SUCCEEDED, 20)
+    assert sorted(losses(second)) == [19, 20]
+    assert losses(first) | losses(second) == pytest.approx(losses(whole), rel=1e-5)
+
+
+def test_checkpoints_are_verified_and_pruned(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    training = {"steps": 7, "checkpoint_steps": 2}
+    ended = run(tmp_path, AttemptFolder(tmp_path, 1), make_assignment(rows, tokenizer, training=training))
+    root = checkpoints_root(tmp_path, 1)
+    assert [step for _, step in listed(root)] == [4, 6]
+    assert ended.last_checkpoint == str(listed(root)[-1][0])
+    for path, step in listed(root):
+        manifest = verify(path)
+        assert (manifest["step"], manifest["attempt_id"]) == (step, 1)
+        assert not list(path.glob("*.bin"))  # no pickle that nobody needs
+    assert sorted(path.name for path in root.iterdir()) == ["step-00000004", "step-00000006"]
+
+
+def test_a_corrupt_checkpoint_is_passed_over(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    training = {"steps": 7, "checkpoint_steps": 2}
+    run(tmp_path, AttemptFolder(tmp_path, 1), make_assignment(rows, tokenizer, training=training, output="a"))
+    newest = listed(checkpoints_root(tmp_path, 1))[-1][0]
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    folder = AttemptFolder(tmp_path, 2)
+    again = make_assignment(rows, tokenizer, attempt_id=2, training=training, output="a")
+    assert run(tmp_path, folder, again).outcome is Outcome.SUCCEEDED
+    assert sorted(losses(folder)) == [5, 6, 7]
+    verify(newest)  # step 6 came by again, and took the corrupt one's place
+
+
+def test_a_run_that_only_lacked_its_result_is_finished(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    """The process died after the last step's checkpoint."""
+    first = StopsAfter(tmp_path, 1, step=3, reason="preempted")
+    assert run(tmp_path, first, make_assignment(rows, tokenizer)).steps == 4
+    assert latest_good(checkpoints_root(tmp_path, 1)) is None  # the last step has no use for one
+    shorter = make_assignment(rows, tokenizer, training={"steps": 3, "checkpoint_steps": 2})
+    run(tmp_path, AttemptFolder(tmp_path, 2), shorter.model_copy(update={"job_id": 2, "attempt_id": 2}))
+    done = make_assignment(rows, tokenizer, job_id=2, attempt_id=3, output="late", training={"steps": 2})
+    ended = run(tmp_path, AttemptFolder(tmp_path, 3), done)
+    assert (ended.outcome, ended.steps) == (Outcome.SUCCEEDED, 2)
+    assert ended.result and verify(Path(ended.result))["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "saves"),
+    [
+        ("cancelled", Outcome.CANCELLED, True),
+        ("timeout", Outcome.TIMEOUT, True),
+        ("stale", Outcome.LOST, False),
+    ],
+)
+def test_the_stop_file_says_how_it_ends(
+    reason: StopReason, outcome: Outcome, saves: bool, tmp_path: Path, tokenizer: Path, rows: Path
+) -> None:
+    folder = StopsAfter(tmp_path, 1, step=1, reason=reason)
+    ended = run(tmp_path, folder, make_assignment(rows, tokenizer))
+    assert (ended.outcome, ended.steps) == (outcome, 2)
+    assert bool(listed(checkpoints_root(tmp_path, 1))) is saves  # a stale attempt must not write any more
+
+
+def test_the_time_limit_is_the_jobs(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    assignment = make_assignment(rows, tokenizer, time_limit="0.05s", training={"steps": 10_000})
+    ended = run(tmp_path, AttemptFolder(tmp_path, 1), assignment)
+    assert ended.outcome is Outcome.TIMEOUT and 0 < ended.steps < 10_000 and ended.last_checkpoint
+
+
+def test_a_stop_before_the_first_step(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    folder = AttemptFolder(tmp_path, 1)
+    folder.request_stop("cancelled")
+    ended = run_attempt(make_assignment(rows, tokenizer), folder, tmp_path, tmp_path / "out")
+    assert (ended.outcome, ended.steps) == (Outcome.CANCELLED, 0)
+    assert folder.ended() == ended
+
+
+def test_a_decision_reaches_the_other_ranks() -> None:
+    for stop in (None, *STOP_REASONS):
+        for save in (False, True):
+            decision = Decision(log=not save, save=save, stop=stop)
+            assert Decision.of(decision.code()) == decision

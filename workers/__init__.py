@@ -1,0 +1,1 @@
+"""What runs on a GPU host. Knows jobs, never the orchestrator, never the database."""

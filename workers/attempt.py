@@ -1,0 +1,83 @@
+"""A process that runs one rank of an attempt: its group, log, environment, imports; then the training."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+from jobs.report import Assignment, Ended
+from workers import gang
+from workers.folder import AttemptFolder
+
+# Nothing heavy is imported above: a process must set its environment before torch comes in, and the dispatcher
+# reads the module of the Ray actor without needing torch.
+TRAINING = "workers.training"
+# Loaded by transformers and torch when first used: the first job should find them there.
+LAZY = ("transformers.models.llama.modeling_llama", "torch._dynamo", "torch.distributed")
+
+
+def before_imports() -> None:
+    """Environment that the libraries read when they are imported. Call it first, in a process of our own."""
+    # Ray sets OMP_NUM_THREADS=1 for an actor that asks for no CPU; torch would train on one core.
+    os.environ.pop("OMP_NUM_THREADS", None)
+    # Arrow's default allocator maps 1 GiB at its first use, which would count against a CPU card's memory.
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    # torch.cuda.is_available() would else start CUDA, which then never looks at CUDA_VISIBLE_DEVICES again.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+def warm() -> None:
+    """Import what training needs, and leave CUDA alone. Takes 5 to 9 s the first time."""
+    before_imports()
+    for name in (TRAINING, *LAZY):
+        importlib.import_module(name)
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
+    importlib.import_module("workers.measure").set_threads()
+    if importlib.import_module("torch").cuda.is_initialized():
+        raise RuntimeError("an import started CUDA; this process can't be given a card any more")
+
+
+def run_rank(
+    assignment: Assignment, host_home: Path | str, output_root: Path | str, env: dict[str, str] | None = None
+) -> Ended:
+    """Run a claimed rank in this process, which must end afterwards: its memory and limits are the job's."""
+    folder = AttemptFolder(host_home, assignment.attempt_id)
+    own_process_group()
+    redirect_output(folder.log_path)
+    os.environ.update({**(env or {}), **gang.environment(assignment)})
+    warm()
+    training = importlib.import_module(TRAINING)
+    ended: Ended = training.run_attempt(assignment, folder, host_home, output_root)
+    return ended
+
+
+def own_process_group() -> None:
+    """Lead a process group, so that the host agent can end the trainer with whatever it started."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+
+def redirect_output(path: Path) -> None:
+    """Everything this process prints goes to the end of a file, also from C and from other threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    sys.stdout = io.TextIOWrapper(
+        io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", force=True
+    )

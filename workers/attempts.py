@@ -1,0 +1,224 @@
+"""The attempts on this host: which run, which are to end, which ended without a word."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from jobs.report import Ended, Progress, Started, StopOrder
+from jobs.state import Outcome
+from workers import processes
+from workers.checkpoints import MANIFEST, listed
+from workers.folder import AttemptFolder, StopReason, attempt_folders, checkpoints_root
+
+log = logging.getLogger(__name__)
+
+LOST_GRACE_S = 3.0  # between a trainer's death and the verdict: its last file may still be on the way
+LINGER_S = 15.0  # for a trainer to exit after its outcome
+
+_FORCED: dict[StopReason, Outcome] = {
+    "cancelled": Outcome.CANCELLED,
+    "timeout": Outcome.TIMEOUT,
+    "preempted": Outcome.PREEMPTED,
+    "stale": Outcome.LOST,
+}
+
+
+@dataclass
+class _Stop:
+    reason: StopReason
+    deadline: float  # Unix seconds; by force from then on
+    grace_s: float
+
+
+@dataclass
+class _Local:
+    """One attempt as this host sees it."""
+
+    folder: AttemptFolder
+    world_size: int | None = None  # None until the assignment is there
+    cards: list[str] = field(default_factory=list)  # uuid by rank
+    job_id: int | None = None
+    started: dict[int, Started] = field(default_factory=dict)  # by rank
+    live: dict[int, psutil.Process] = field(default_factory=dict)  # by rank
+    over_since: float | None = None  # since when an outcome is seen
+    dead_since: float | None = None  # since when a rank is seen gone that left no outcome
+    stop: _Stop | None = None
+    oom_kills: int | None = None  # the kernel's count when all ranks were last seen alive
+
+
+class Attempts:
+    """Everything under <home>/attempts, and the processes that belong to it. It owns the kill."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._local: dict[int, _Local] = {}
+        self._to_forget: set[int] = set()
+
+    def supervise(self, now: float) -> None:
+        """Look at every folder and process; end what is to end; write the outcome of what died silently."""
+        folders = {folder.attempt_id: folder for folder in attempt_folders(self._home)}
+        self._local = {key: self._local.get(key) or _Local(folder) for key, folder in folders.items()}
+        for local in self._local.values():
+            _look(local, now)
+            _decide(local, now)
+        for key in [key for key in self._to_forget if not self._is_live(key)]:
+            AttemptFolder(self._home, key).remove()
+            self._to_forget.discard(key)
+            self._local.pop(key, None)
+
+    def known(self) -> set[int]:
+        """Attempts that have a folder."""
+        return set(self._local)
+
+    def running(self) -> list[int]:
+        """Attempts with a live process."""
+        return [key for key, local in self._local.items() if local.live]
+
+    def pids(self) -> set[int]:
+        """Live trainer processes of attempts that have no outcome yet."""
+        return {p.pid for one in self._local.values() if one.over_since is None for p in one.live.values()}
+
+    def on_cards(self) -> dict[str, tuple[list[int], int]]:
+        """uuid -> (pids, baseline bytes) of the trainers that are on a card now."""
+        found: dict[str, tuple[list[int], int]] = {}
+        for local in self._local.values():
+            for rank, process in local.live.items():
+                if rank < len(local.cards):
+                    pids, baseline = found.get(local.cards[rank], ([], 0))
+                    found[local.cards[rank]] = (
+                        [*pids, process.pid],
+                        max(baseline, local.started[rank].baseline_bytes),
+                    )
+        return found
+
+    def stop(self, order: StopOrder, now: float) -> None:
+        """Ask the trainer to end, and hold it to that. The same order again changes nothing."""
+        local = self._local.setdefault(order.attempt_id, _Local(AttemptFolder(self._home, order.attempt_id)))
+        if local.over_since is not None or (local.stop and local.stop.reason == order.reason):
+            return
+        log.info("attempt %d is to end (%s), by force in %g s", order.attempt_id, order.reason, order.grace_s)
+        local.folder.request_stop(order.reason)
+        deadline = now + order.grace_s
+        if local.stop:  # another reason gives no more time
+            deadline = min(deadline, local.stop.deadline)
+        local.stop = _Stop(order.reason, deadline, order.grace_s)
+
+    def fence(self, open_ids: set[int], listed_before: set[int], now: float) -> None:
+        """End what the server no longer holds open.
+
+        listed_before: attempts seen here before the report was sent whose answer names open_ids. The server
+        opens an attempt before it sends it here, so what it leaves out of that answer is stale, not new.
+        """
+        for key in listed_before - open_ids:
+            local = self._local.get(key)
+            if local is not None and local.over_since is None:
+                self.stop(StopOrder(attempt_id=key, reason="stale", grace_s=0.0), now)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Delete these folders, once nothing runs in them."""
+        for key in ids:
+            if key in self._local:
+                self._to_forget.add(key)
+                for process in self._local[key].live.values():
+                    processes.end(process)
+
+    def _is_live(self, key: int) -> bool:
+        local = self._local.get(key)
+        return bool(local and local.live)
+
+
+def _look(local: _Local, now: float) -> None:
+    if local.world_size is None and (assignment := local.folder.assignment()) is not None:
+        local.world_size = assignment.world_size
+        local.cards = [gpu.uuid for gpu in assignment.gpus]
+        local.job_id = assignment.job_id
+    if local.world_size is None or len(local.started) < local.world_size:
+        local.started = local.folder.processes()
+    found = {rank: processes.find(one.pid, one.create_time) for rank, one in local.started.items()}
+    local.live = {rank: process for rank, process in found.items() if process is not None}
+    if local.over_since is None and local.folder.outcome_path().exists():
+        local.over_since = now
+    gone = [rank for rank in local.started if rank not in local.live]
+    if not gone:
+        local.oom_kills = processes.oom_kills()
+    if all(local.folder.outcome_path(rank).exists() for rank in gone):
+        local.dead_since = None
+    elif local.dead_since is None:
+        local.dead_since = now
+
+
+def _decide(local: _Local, now: float) -> None:
+    forced = local.stop is not None and now >= local.stop.deadline
+    if local.over_since is not None:
+        if local.live and (forced or now >= local.over_since + LINGER_S):
+            _end(local)
+        return
+    if forced:
+        _end(local)
+        if not local.live:
+            _write_outcome(local, now, forced)
+    elif local.dead_since is not None and now >= local.dead_since + LOST_GRACE_S:
+        _end(local)  # the other ranks of a gang wait for this one in vain
+        _write_outcome(local, now, forced)
+
+
+def _end(local: _Local) -> None:
+    for rank, process in local.live.items():
+        log.warning("ending rank %d of attempt %d (pid %d)", rank, local.folder.attempt_id, process.pid)
+    gone = processes.end_all(local.live.values(), timeout_s=0.5)
+    still = {process.pid for process in gone}
+    local.live = {rank: process for rank, process in local.live.items() if process.pid in still}
+
+
+def _write_outcome(local: _Local, now: float, forced: bool) -> None:
+    """The outcome of an attempt that left none, from what its files tell. The trainer's own would win."""
+    lines = local.folder.progress()
+    last = lines[-1] if lines else None
+    losses = [line.loss for line in lines if line.loss is not None]
+    checkpoint = _last_checkpoint(local)
+    ended = Ended(
+        ts=now,
+        outcome=_FORCED[local.stop.reason] if local.stop else Outcome.LOST,
+        message=_what_is_known(local, last, checkpoint, forced),
+        steps=last.step if last else 0,
+        last_checkpoint=checkpoint,
+        tokens_per_s=last.tokens_per_s if last else None,
+        first_loss=losses[0] if losses else None,
+        last_loss=losses[-1] if losses else None,
+        allocated_bytes=last.allocated_bytes if last else None,
+        reserved_bytes=last.reserved_bytes if last else None,
+        device_bytes=last.device_bytes if last else None,
+    )
+    if local.folder.write_ended(ended):
+        log.warning("attempt %d: %s: %s", local.folder.attempt_id, ended.outcome, ended.message)
+    local.over_since = now
+
+
+def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None, forced: bool) -> str:
+    trainer = local.started.get(0)
+    if local.stop and trainer is None:
+        text = f"ended ({local.stop.reason}) before a trainer started"
+    elif local.stop and forced:
+        text = f"ended by force ({local.stop.reason}), {local.stop.grace_s:g} s after it was asked to stop"
+    else:
+        text = f"the trainer process (pid {trainer.pid if trainer else '?'}) ended without an outcome"
+        if trainer and processes.killed_by_kernel(trainer.pid):
+            text += ": the kernel ended it because the host's memory ran out"
+        elif local.oom_kills is not None and (processes.oom_kills() or 0) > local.oom_kills:
+            text += ": the kernel ended processes at that time because the host's memory ran out"
+    text += f"; {last.step} of {last.total_steps} steps done" if last else "; no step was done"
+    return text + (f"; last checkpoint {Path(checkpoint).name}" if checkpoint else "; no checkpoint")
+
+
+def _last_checkpoint(local: _Local) -> str | None:
+    """The newest with a manifest. Whether it is good is checked where it is resumed: checksums take long."""
+    if local.job_id is None:
+        return None
+    root = checkpoints_root(local.folder.path.parent.parent, local.job_id)
+    complete = [path for path, _ in listed(root) if (path / MANIFEST).is_file()]
+    return str(complete[-1]) if complete else None

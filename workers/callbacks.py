@@ -1,0 +1,241 @@
+"""What a running trainer does besides training: progress, checkpoints, stopping, figures."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from array import array
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from jobs.report import Assignment, Ended, Progress
+from workers.checkpoints import prune, publish_checkpoint, staging_folder
+from workers.folder import STOP_REASONS, AttemptFolder, StopReason
+from workers.measure import Meter
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 1.0
+KEEP = 2
+# Where the job leaves checkpoint_steps to us: not sooner than this, and saving takes 2% of the time at most.
+SAVE_EVERY_S = 10.0
+SAVE_SHARE = 0.02
+
+
+@dataclass
+class Figures:
+    """What was measured of an attempt; filled while it runs, so that a failure leaves what there was."""
+
+    meter: Meter
+    steps: int = 0
+    tokens: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    last_checkpoint: str | None = None
+    result: str | None = None
+    train_s: float | None = None
+    step_times: array[float] = field(default_factory=lambda: array("d"))
+    marks: list[tuple[float, int]] = field(default_factory=list)  # first and last line: seconds, tokens
+
+    def ended(self, **how: Any) -> Ended:
+        """The attempt's end as it is reported. how: ts, outcome, message."""
+        peaks = self.meter.read()
+        later = self.step_times[1:]
+        return Ended(
+            steps=self.steps,
+            last_checkpoint=self.last_checkpoint,
+            result=self.result,
+            train_s=self.train_s,
+            step_s=statistics.median(later) if later else None,
+            tokens_per_s=self.tokens_per_s(),
+            first_loss=self.first_loss,
+            last_loss=self.last_loss,
+            allocated_bytes=peaks.allocated_bytes,
+            reserved_bytes=peaks.reserved_bytes,
+            device_bytes=peaks.device_bytes,
+            **how,
+        )
+
+    def tokens_per_s(self) -> float | None:
+        """Between the first and the last line, so that the first step's warm-up does not count."""
+        if len(self.marks) < 2:
+            return self.tokens / self.train_s if self.train_s and self.tokens else None
+        (begin, before), (end, after) = self.marks
+        return (after - before) / (end - begin) if end > begin else None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do after a step. Every rank of a gang must do the same, so rank 0 decides for all."""
+
+    log: bool = False
+    save: bool = False
+    stop: StopReason | None = None
+
+    def code(self) -> int:
+        reason = STOP_REASONS.index(self.stop) + 1 if self.stop else 0
+        return int(self.log) | int(self.save) << 1 | reason << 2
+
+    @classmethod
+    def of(cls, code: int) -> Decision:
+        reason = code >> 2
+        return cls(bool(code & 1), bool(code & 2), STOP_REASONS[reason - 1] if reason else None)
+
+
+class Reporter(TrainerCallback):
+    """Writes progress, saves checkpoints, obeys the stop file and the time limit.
+
+    line_every_s: seconds between progress lines at least; the first and the last step always have one.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        folder: AttemptFolder,
+        checkpoints: Path,
+        figures: Figures,
+        line_every_s: float = LINE_EVERY_S,
+    ) -> None:
+        self.stopped: StopReason | None = None
+        self._assignment, self._folder, self._checkpoints = assignment, folder, checkpoints
+        self._figures, self._line_every_s = figures, line_every_s
+        self._gang = assignment.world_size > 1
+        self._leads = assignment.rank == 0
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._publishing: Future[Path] | None = None
+        self._began = self._step_ended = self._lined = self._saved = 0.0
+        self._save_cost_s = 0.0
+        self._since_line = 0
+        self._save_every = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._began = self._step_ended = self._lined = self._saved = time.monotonic()
+        self._figures.steps = state.global_step
+        asked = self._assignment.spec.training.checkpoint_steps
+        self._save_every = asked or max(1, state.max_steps // 10)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        now = time.monotonic()
+        self._figures.step_times.append(now - self._step_ended)
+        self._figures.steps = state.global_step
+        self._figures.train_s = now - self._began
+        self._step_ended = now
+        self._since_line += 1
+        decision = self._agreed(self._decide(state, now) if self._leads else Decision(), args.device)
+        control.should_log = control.should_log or decision.log
+        control.should_save = control.should_save or decision.save
+        if decision.stop:
+            self.stopped = decision.stop
+            control.should_training_stop = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return  # the summary at the end
+        now, figures = time.monotonic(), self._figures
+        before, tokens = figures.tokens, int(logs.get("num_tokens", 0))
+        loss, took = logs["loss"], now - self._lined
+        figures.tokens, figures.last_loss = tokens, loss
+        if figures.first_loss is None:
+            figures.first_loss = loss
+        figures.marks = [*figures.marks[:1], (now, tokens)]
+        if self._leads:
+            peaks = figures.meter.read()
+            steps = figures.step_times[-self._since_line :] if self._since_line else None
+            self._folder.append_progress(
+                Progress(
+                    ts=time.time(),
+                    step=state.global_step,
+                    total_steps=state.max_steps,
+                    loss=loss,
+                    learning_rate=logs.get("learning_rate"),
+                    tokens=tokens,
+                    tokens_per_s=(tokens - before) / took if took > 0 else None,
+                    step_s=statistics.fmean(steps) if steps else None,
+                    allocated_bytes=peaks.allocated_bytes,
+                    reserved_bytes=peaks.reserved_bytes,
+                    device_bytes=peaks.device_bytes,
+                )
+            )
+        self._lined, self._since_line = now, 0
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._gang:
+            torch.distributed.barrier()  # every rank has written its part
+        if self._leads:
+            self._finish_publishing()
+            staged = staging_folder(self._checkpoints, self._assignment.attempt_id)
+            self._publishing = self._publisher.submit(
+                self._publish, staged / f"checkpoint-{state.global_step}", state.global_step
+            )
+        now = time.monotonic()
+        self._save_cost_s = now - self._step_ended
+        self._saved = self._step_ended = now
+
+    def close(self) -> None:
+        """Wait until the last checkpoint is published. Raises what its publishing raised."""
+        self._finish_publishing()
+        self._publisher.shutdown()
+
+    def _decide(self, state: TrainerState, now: float) -> Decision:
+        last = state.global_step >= state.max_steps
+        stop = None if last else self._stop_reason(now)
+        first = len(self._figures.step_times) == 1
+        line = first or last or stop is not None or now - self._lined >= self._line_every_s
+        save = not last and self._save_due(state.global_step, now)
+        return Decision(line, stop != "stale" if stop else save, stop)
+
+    def _stop_reason(self, now: float) -> StopReason | None:
+        if reason := self._folder.stop_requested():
+            return reason
+        limit = self._assignment.spec.time_limit
+        return "timeout" if limit is not None and now - self._began > limit else None
+
+    def _save_due(self, step: int, now: float) -> bool:
+        if step % self._save_every:
+            return False
+        if self._assignment.spec.training.checkpoint_steps is not None:
+            return True
+        return now - self._saved >= max(SAVE_EVERY_S, self._save_cost_s / SAVE_SHARE)
+
+    def _agreed(self, decision: Decision, device: torch.device) -> Decision:
+        if not self._gang:
+            return decision
+        code = torch.tensor([decision.code()], device=device)
+        torch.distributed.broadcast(code, src=0)
+        return Decision.of(int(code.item()))
+
+    def _publish(self, staged: Path, step: int) -> Path:
+        """Off the training thread: hashing and fsync of gigabytes need not hold up the next steps."""
+        # Not needed to resume; and the first one is a pickle.
+        for name in ("training_args.bin", "README.md"):
+            (staged / name).unlink(missing_ok=True)
+        facts = {"attempt_id": self._assignment.attempt_id, "number": self._assignment.number}
+        path = publish_checkpoint(staged, self._checkpoints, step, facts)
+        prune(self._checkpoints, KEEP)
+        return path
+
+    def _finish_publishing(self) -> None:
+        if self._publishing is not None:
+            path = self._publishing.result()
+            self._publishing = None
+            self._figures.last_checkpoint = str(path)
+            log.info("checkpoint %s", path)

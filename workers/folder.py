@@ -1,0 +1,227 @@
+"""The attempt folder: every file name on a host, published whole or not at all.
+
+<host home>/attempts/<attempt id>/
+    assignment.json  started.json  log.txt  progress.jsonl  outcome.json  stop
+    assignment-1.json  started-1.json  failed-1.json      the same of rank 1 of a gang, and so on
+<host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import ValidationError
+
+from jobs.report import Assignment, Ended, Message, Progress, Started
+
+StopReason = Literal["cancelled", "timeout", "preempted", "stale"]
+STOP_REASONS: tuple[StopReason, ...] = ("cancelled", "timeout", "preempted", "stale")
+M = TypeVar("M", bound=Message)
+
+
+def attempts_root(host_home: Path | str) -> Path:
+    """The folder that holds one folder an attempt."""
+    return Path(host_home) / "attempts"
+
+
+def checkpoints_root(host_home: Path | str, job_id: int) -> Path:
+    """The folder of a job's checkpoints, shared by its attempts on this host."""
+    return Path(host_home) / "jobs" / str(job_id) / "checkpoints"
+
+
+def attempt_folders(host_home: Path | str) -> list[AttemptFolder]:
+    """Every attempt that left something on this host, by attempt id."""
+    root = attempts_root(host_home)
+    names = [entry.name for entry in root.iterdir()] if root.is_dir() else []
+    return [AttemptFolder(host_home, number) for number in sorted(int(n) for n in names if n.isdigit())]
+
+
+class AttemptFolder:
+    """The files of one attempt. Reading a file that is missing or not yet whole gives None."""
+
+    def __init__(self, host_home: Path | str, attempt_id: int) -> None:
+        self.attempt_id = attempt_id
+        self.path = attempts_root(host_home) / str(attempt_id)
+        self.log_path = self.path / "log.txt"
+        self.progress_path = self.path / "progress.jsonl"
+        self.stop_path = self.path / "stop"
+        self._stop = str(self.stop_path)
+
+    def __repr__(self) -> str:
+        return f"AttemptFolder({self.path})"
+
+    def assignment_path(self, rank: int = 0) -> Path:
+        return self.path / _ranked("assignment", rank)
+
+    def started_path(self, rank: int = 0) -> Path:
+        return self.path / _ranked("started", rank)
+
+    def outcome_path(self, rank: int = 0) -> Path:
+        return self.path / _ranked("outcome", rank)
+
+    def claim(self, assignment: Assignment) -> bool:
+        """Take this rank of the attempt. False: another process has it, or the attempt is over."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.outcome_path().exists():
+            return False
+        return publish_once(self.assignment_path(assignment.rank), assignment.model_dump_json())
+
+    def assignment(self, rank: int = 0) -> Assignment | None:
+        return _read(self.assignment_path(rank), Assignment)
+
+    def write_started(self, started: Started, rank: int = 0) -> None:
+        publish(self.started_path(rank), started.model_dump_json())
+
+    def started(self, rank: int = 0) -> Started | None:
+        return _read(self.started_path(rank), Started)
+
+    def processes(self) -> dict[int, Started]:
+        """Rank -> process, of every rank that has started. All of them are to be ended with the attempt."""
+        found: dict[int, Started] = {}
+        for path in self.path.glob("started*.json"):
+            started = _read(path, Started)
+            if started is not None:
+                found[_rank_of(path.name)] = started
+        return dict(sorted(found.items()))
+
+    def append_progress(self, progress: Progress) -> None:
+        """One line in one write, so that a reader sees it whole or torn at the end, never mixed."""
+        line = (progress.model_dump_json(exclude_none=True) + "\n").encode()
+        file = os.open(self.progress_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(file, line)
+        finally:
+            os.close(file)
+
+    def progress(self, after_step: int = -1) -> list[Progress]:
+        """The lines whose step is greater than after_step. A torn last line is left for the next reading."""
+        return [line for line in self._progress() if line.step > after_step]
+
+    def _progress(self) -> Iterator[Progress]:
+        try:
+            text = self.progress_path.read_bytes()
+        except FileNotFoundError:
+            return
+        whole, _, _ = text.rpartition(b"\n")
+        for line in whole.splitlines():
+            with contextlib.suppress(ValidationError):
+                yield Progress.model_validate_json(line)
+
+    def read_log(self, offset: int = 0, limit: int = 1_000_000) -> bytes:
+        """Bytes of the log from `offset`; cut so that no UTF-8 character is split. b"" at the end."""
+        try:
+            with self.log_path.open("rb") as file:
+                file.seek(offset)
+                return _whole_characters(file.read(limit))
+        except FileNotFoundError:
+            return b""
+
+    def write_ended(self, ended: Ended, rank: int = 0) -> bool:
+        """Record how a rank ended; rank 0's is the outcome. The first one counts: False if there was one."""
+        return publish_once(self.outcome_path(rank), ended.model_dump_json())
+
+    def ended(self, rank: int = 0) -> Ended | None:
+        return _read(self.outcome_path(rank), Ended)
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Ask the trainer to save a checkpoint and end. A later reason replaces an earlier one."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        publish(self.stop_path, json.dumps({"reason": reason, "ts": time.time()}))
+
+    def stop_requested(self) -> StopReason | None:
+        """Why the attempt is to end, or None. Cheap enough for every step."""
+        if not os.path.exists(self._stop):
+            return None
+        try:
+            reason = json.loads(self.stop_path.read_bytes()).get("reason")
+        except (OSError, ValueError, AttributeError):
+            return "cancelled"
+        return reason if reason in STOP_REASONS else "cancelled"
+
+    def remove(self) -> None:
+        """Delete the folder. It first leaves the place where readers look, so that none sees half of it."""
+        gone = self.path.with_name(f".removed-{self.attempt_id}-{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def publish(path: Path, text: str) -> None:
+    """Put a file in place, whole: temporary file, fsync, rename."""
+    staged = _staged(path, text)
+    os.replace(staged, path)
+    sync_folder(path.parent)
+
+
+def publish_once(path: Path, text: str) -> bool:
+    """Put a file in place, whole, unless there is one. False if there is one."""
+    staged = _staged(path, text)
+    try:
+        # A hard link fails where the name exists, as O_EXCL does, but never shows a half-written file.
+        os.link(staged, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(staged)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_file(path: Path | str) -> None:
+    """Have a file's content on disk before anyone is told of it."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_folder(path: Path | str) -> None:
+    """Have a folder's entries on disk."""
+    sync_file(path)
+
+
+def _staged(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return staged
+
+
+def _read(path: Path, kind: type[M]) -> M | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _ranked(stem: str, rank: int) -> str:
+    return f"{stem}.json" if rank == 0 else f"{stem}-{rank}.json"
+
+
+def _rank_of(name: str) -> int:
+    _, dash, rank = name.removesuffix(".json").partition("-")
+    return int(rank) if dash else 0
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the beginning of a UTF-8 character at the end."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte < 0x80:
+            return data
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if length > back else data
+    return data

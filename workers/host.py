@@ -1,0 +1,285 @@
+"""The host agent: samples cards, ships news, carries out orders. It owns what runs on its host."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from jobs.errors import Conflict, Unauthorized, Unavailable
+from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest, TraceResult
+from workers import machine, processes
+from workers.attempts import Attempts
+from workers.gpus import Cards, find_cards
+from workers.link import JoinAnew, Link
+from workers.raylet import Raylet
+from workers.shipping import Shipper
+from workers.spool import Spool
+from workers.tracer import TIMEOUT_S, Tracer, trace_memory_bytes
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 1.0
+LEAVE_GRACE_S = 20.0  # for trainers to save a checkpoint when the agent is told to end
+
+
+class RayletLike(Protocol):
+    """What the agent needs of Ray on this host."""
+
+    def follow(self, address: str | None, token: str, trainers: set[int], now: float) -> None: ...
+
+    def ready(self, address: str | None) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class _Flight:
+    """A request that is under way, with what was true when it was sent."""
+
+    answer: Future[Joined] | Future[HostOrders]
+    report: HostReport | None  # None: it asks to join
+    listed: set[int]  # attempts that had a folder
+
+
+class Agent:
+    """One host's side of the conversation. tick() is the whole of it."""
+
+    def __init__(
+        self,
+        link: Link,
+        info: HostInfo,
+        home: Path,
+        cards: Cards,
+        raylet: RayletLike,
+        trace: Callable[[TraceRequest], TraceResult],
+        clock: Callable[[], float] = time.time,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._link = link
+        self._info = info
+        self._cards = cards
+        self._raylet = raylet
+        self._clock = clock
+        self._period_s = period_s
+        self._boot = uuid.uuid4().hex
+        self._spool = Spool(home / "spool")
+        self._attempts = Attempts(home)
+        self._shipper = Shipper(home)
+        self._wake = threading.Event()
+        self._tracer = Tracer(trace, done=self._wake.set)
+        self._caller = ThreadPoolExecutor(1, thread_name_prefix="link")
+        self._joined: Joined | None = None
+        self._orders = HostOrders()
+        self._address: str | None = None  # of the Ray head, when last heard of
+        self._flight: _Flight | None = None
+        self._more = False  # the last report did not hold all there is
+        self._away = False
+        self._ending = False
+
+    def run(self) -> None:
+        """Until end() is called. Raises Unauthorized when the server refuses to let this host join."""
+        while not self._ending:
+            begun = time.monotonic()
+            try:
+                self.tick()
+            except Unauthorized:
+                raise
+            except Exception:  # the process's outermost edge: a fault must not cost the host its agent
+                log.exception("a tick failed; the next one goes on")
+            self._wake.wait(max(0.0, begun + self._period_s - time.monotonic()))
+            self._wake.clear()
+
+    def end(self) -> None:
+        """Have run() return within a period. Safe in a signal handler: it takes no lock."""
+        self._ending = True
+
+    def tick(self) -> None:
+        """One round. A server that hangs or is away delays none but the steps that need it."""
+        until = time.monotonic() + self._period_s
+        now = self._clock()
+        # 1 look at trainers: end what is to end, record what died
+        self._attempts.supervise(now)
+        # 2 look at cards
+        self._sample(now)
+        while True:
+            # 3 send the news, unless the last report is still under way
+            flight = self._flight = self._flight or self._send(now)
+            # 4 take the answer
+            answer = self._take(flight, until)
+            # 5 do what it says
+            if isinstance(answer, Joined):
+                self._joined, self._address = answer, answer.ray_address
+            elif isinstance(answer, HostOrders):
+                self._obey(flight, answer, now)
+            # again while there is more to tell, as after an absence
+            if answer is None or not self._more or time.monotonic() > until:
+                break
+        # 6 keep Ray's part of this host where it belongs
+        token = self._joined.ray_token if self._joined else ""
+        self._raylet.follow(self._address, token, self._attempts.pids(), now)
+
+    def leave(self, grace_s: float = LEAVE_GRACE_S) -> None:
+        """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray."""
+        for attempt_id in self._attempts.running():
+            order = StopOrder(attempt_id=attempt_id, reason="preempted", grace_s=grace_s)
+            self._attempts.stop(order, self._clock())
+        deadline = time.monotonic() + grace_s + 5  # 5 s for the kernel to end what was killed
+        while self._attempts.running() and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._attempts.supervise(self._clock())
+        self._address = None  # no raylet is to be started any more
+        if self._joined is not None:
+            if self._flight is not None:
+                self._take(self._flight, time.monotonic() + self._period_s)
+            self.tick()
+        self._spool.spill()
+        self._raylet.stop()
+        processes.end_all(processes.children(psutil.Process()))  # a trace, for instance
+        self._cards.close()
+        self._caller.shutdown(wait=False, cancel_futures=True)
+
+    def _sample(self, now: float) -> None:
+        on_cards = self._attempts.on_cards()
+        for info in self._cards.infos():
+            pids, baseline_bytes = on_cards.get(info.uuid, ([], 0))
+            self._cards.assign(info.uuid, pids, baseline_bytes)
+        self._spool.put(self._cards.sample(now))
+
+    def _send(self, now: float) -> _Flight:
+        listed = self._attempts.known()
+        if self._joined is None:
+            info = self._info.model_copy(update={"gpus": self._cards.infos()})
+            self._more = True  # the first report follows at once
+            return _Flight(self._caller.submit(self._link.join, info), None, listed)
+        news = self._shipper.news(self._orders.attempts, now)
+        report = HostReport(
+            boot=self._boot,
+            sent=now,
+            gpus=self._cards.infos(),
+            samples=self._spool.batch(),
+            attempts=news.attempts,
+            traces=self._tracer.results(),
+            ray_ready=self._raylet.ready(self._address),
+            running=self._attempts.running(),
+        )
+        self._more = news.more
+        return _Flight(self._caller.submit(self._link.report, self._joined.host_id, report), report, listed)
+
+    def _take(self, flight: _Flight, until: float) -> Joined | HostOrders | None:
+        """The answer, or None: not yet, or none."""
+        try:
+            answer: Joined | HostOrders = flight.answer.result(timeout=max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            return None
+        except JoinAnew as error:
+            log.warning("%s", error)
+            self._joined = None
+            self._spool.spill()
+            return None
+        except (Unavailable, Unauthorized) as error:
+            # A token that is changed under a host that trains must not end the training.
+            if isinstance(error, Unauthorized) and self._joined is None:
+                raise
+            if not self._away:
+                log.warning("%s; training goes on, news is kept on disk", error)
+            self._away = True
+            self._spool.spill()
+            return None
+        finally:
+            if flight.answer.done():
+                self._flight = None
+        if self._away:
+            log.info("the server is back")
+        self._away = False
+        return answer
+
+    def _obey(self, flight: _Flight, orders: HostOrders, now: float) -> None:
+        report = flight.report
+        assert report is not None  # only a report is answered with orders
+        self._spool.confirm()
+        self._more = self._more or self._spool.backlog()
+        self._orders = orders
+        self._address = orders.ray_address
+        self._tracer.acknowledge(report.traces, {request.key for request in orders.traces})
+        self._tracer.order(orders.traces)
+        for stop in orders.stops:
+            self._attempts.stop(stop, now)
+        self._attempts.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
+        self._attempts.forget(orders.forget)
+
+
+def run_host(
+    server_url: str,
+    token: str,
+    home: Path | str,
+    name: str | None = None,
+    cpu_cards: list[int] | None = None,
+    labels: dict[str, str] | None = None,
+    output_root: Path | str | None = None,
+    warm: int | None = None,
+) -> int:
+    """Run the agent until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when the token is refused.
+
+    home: the host's own folder (TUNEYARD_HOME/host); cpu_cards: bytes of each, None for what NVML shows;
+    name: the machine's by default; warm: rank actors to keep with their imports done, by default 1 from 8 GiB
+    of memory on. Raises Conflict when another agent runs on this home, Unavailable where there are no cards.
+    """
+    home = Path(home).resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    lock = _lock(home)  # held as long as the process lives
+    name = name or socket.gethostname()
+    cards = find_cards(name, cpu_cards)
+    info = HostInfo(
+        name=name,
+        machine_id=machine.machine_id(home),
+        labels=labels or {},
+        gpus=cards.infos(),
+        stack=machine.stack(),
+        model_types=machine.model_types(),
+        output_root=str(Path(output_root or home / "output").resolve()),
+        version=machine.own_version(),
+        warm=machine.warm_default() if warm is None else warm,
+    )
+    agent = Agent(Link(server_url, token), info, home, cards, Raylet(home, name), _trace)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: agent.end())
+    log.info("host %s: %d cards, %s", name, len(info.gpus), server_url)
+    try:
+        agent.run()
+    except Unauthorized as error:
+        log.error("%s", error)
+        return 1
+    finally:
+        agent.leave()
+        os.close(lock)
+    return 0
+
+
+def _trace(request: TraceRequest) -> TraceResult:
+    from workers.trace_child import trace_in_child  # TODO to the top once it is there
+
+    return trace_in_child(request, timeout_s=TIMEOUT_S, memory_bytes=trace_memory_bytes())
+
+
+def _lock(home: Path) -> int:
+    """Raises Conflict when another agent has it: two would end each other's trainers."""
+    lock = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Conflict(f"another host agent runs on {home}: end it, or give this one another home") from None
+    return lock

@@ -1,0 +1,63 @@
+"""The host's line to the server: join and report over HTTP."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from jobs.errors import TuneyardError, Unauthorized, Unavailable
+from jobs.report import HostInfo, HostOrders, HostReport, Joined, Message
+
+M = TypeVar("M", bound=Message)
+_TIMEOUT = httpx.Timeout(15.0, connect=5.0)  # seconds
+
+
+class JoinAnew(TuneyardError):
+    """The server does not hold this host under this id."""
+
+
+class Link:
+    """POSTs to one server.
+
+    Raises Unauthorized (401), JoinAnew (404, 409 to a report), and Unavailable for everything after which the
+    same message may be sent again: no connection, no answer in time, an answer that is none.
+    """
+
+    def __init__(self, server_url: str, token: str) -> None:
+        self._url = server_url.rstrip("/")
+        self._client = httpx.Client(
+            base_url=f"{self._url}/api/v1",
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            timeout=_TIMEOUT,
+        )
+
+    def join(self, info: HostInfo) -> Joined:
+        return self._post("/hosts/join", info, Joined)
+
+    def report(self, host_id: int, report: HostReport) -> HostOrders:
+        return self._post(f"/hosts/{host_id}/report", report, HostOrders, lost_is_join=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _post(self, path: str, message: Message, answer: type[M], lost_is_join: bool = False) -> M:
+        try:
+            response = self._client.post(path, content=message.model_dump_json(exclude_none=True))
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the server at {self._url} can't be reached: {error}") from error
+        except httpx.InvalidURL as error:
+            raise Unavailable(f"{self._url} is no server address: {error}") from error
+        if response.status_code == 401:
+            raise Unauthorized(
+                f"the server at {self._url} refuses this token: take the one in its home's config.json"
+            )
+        if lost_is_join and response.status_code in (404, 409):
+            raise JoinAnew(f"the server at {self._url} wants this host to join anew")
+        if not response.is_success:
+            raise Unavailable(f"{path}: the server answered {response.status_code}: {response.text[:500]}")
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unavailable(f"{path}: no answer of a tuneyard server of this version: {error}") from error

@@ -1,0 +1,90 @@
+"""What a trainer takes: memory of its card, and the limit that makes a CPU card's memory real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from jobs.report import GpuInfo
+
+_STATUS = "/proc/self/status"
+_CLEAR_REFS = "/proc/self/clear_refs"
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Highest values so far, in bytes. allocated and reserved are torch's, on CUDA only."""
+
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    device_bytes: int
+
+
+class Meter:
+    """Reads the memory peaks of this process on its card, from the moment it is made."""
+
+    def __init__(self, card: GpuInfo) -> None:
+        self._cuda = card.kind == "cuda"
+        self._highest = 0
+        if not self._cuda:
+            _settle_threads()
+            # The peak of the imports is not the job's. Without the right to reset it, it stays a lower bound.
+            with contextlib.suppress(OSError), open(_CLEAR_REFS, "w") as file:
+                file.write("5")
+        self.baseline_bytes = status_bytes("VmRSS")
+
+    def read(self) -> Peaks:
+        if not self._cuda:
+            return Peaks(None, None, max(0, status_bytes("VmHWM") - self.baseline_bytes))
+        if not torch.cuda.is_initialized():
+            return Peaks(0, 0, 0)
+        free, total = torch.cuda.mem_get_info()
+        # The caching allocator gives nothing back while it trains, so what is used now is the peak.
+        self._highest = max(self._highest, total - free)
+        return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
+
+
+@contextlib.contextmanager
+def card_limit(card: GpuInfo) -> Iterator[None]:
+    """Hold this process to a CPU card's memory on top of what it has now; a CUDA card has its own limit.
+
+    RLIMIT_DATA (setrlimit(2)) counts private writable mappings, which is what torch allocates from. Only the
+    soft limit is set, so that it can be lifted for the outcome to be written.
+    """
+    if card.kind == "cuda":
+        yield
+        return
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + card.memory_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def status_bytes(field: str) -> int:
+    """A size in /proc/self/status (proc_pid_status(5)), in bytes."""
+    with open(_STATUS) as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    raise KeyError(f"{_STATUS} has no {field}")
+
+
+def set_threads() -> None:
+    """Let torch use what TUNEYARD_CPU_THREADS says; its own default otherwise."""
+    wanted = os.environ.get("TUNEYARD_CPU_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        torch.set_num_threads(int(wanted))
+
+
+def _settle_threads() -> None:
+    """Start the compute threads before the baseline: their stacks (8 MiB each) are not the job's memory."""
+    a = torch.ones(256, 256, requires_grad=True)
+    (a @ a).sum().backward()
+    torch.ones(1 << 20).add_(1)

@@ -1,0 +1,137 @@
+"""News of open attempts: what the server lacks of each folder's log, progress and outcome."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from jobs.report import AttemptOffsets, AttemptReport, Ended, Progress
+from jobs.state import Outcome
+from jobs.units import KiB
+from workers.folder import AttemptFolder
+
+LOG_BYTES = 256 * KiB  # of one attempt, a report
+PROGRESS_LINES = 500  # of one attempt, a report
+_READ_BYTES = 256 * KiB
+
+
+def _one_for_one(error: UnicodeError) -> tuple[str, int]:
+    """A question mark for every byte that is no UTF-8, so that offsets in bytes stay right."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "?" * (error.end - error.start), error.end
+
+
+codecs.register_error("tuneyard-one-for-one", _one_for_one)
+
+
+class ProgressTail:
+    """The lines of a progress.jsonl that the server has not stored, read once from disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._restart()
+
+    def _restart(self) -> None:
+        self._offset = 0  # bytes read
+        self._pending: list[Progress] = []
+        self._stored = -1  # the last step taken off because the server has it
+        self.at_end = False
+
+    def take(self, step: int) -> list[Progress]:
+        """Lines after `step`, the last that the server has; at most PROGRESS_LINES, oldest first."""
+        if step < self._stored:  # the server went back, to a backup for instance
+            self._restart()
+        self._drop(step)
+        while len(self._pending) <= PROGRESS_LINES and self._read():
+            self._drop(step)
+        self.at_end = len(self._pending) <= PROGRESS_LINES
+        return self._pending[:PROGRESS_LINES]
+
+    def _drop(self, step: int) -> None:
+        self._stored = step
+        self._pending = [line for line in self._pending if line.step > step]
+
+    def _read(self) -> bool:
+        """Read on; a torn last line is left for the next time. False at the end."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                whole, newline, _ = file.read(_READ_BYTES).rpartition(b"\n")
+        except FileNotFoundError:
+            return False
+        self._offset += len(whole) + len(newline)
+        for line in whole.splitlines():
+            try:
+                self._pending.append(Progress.model_validate_json(line))
+            except ValidationError:  # a foreign or damaged line is no reason to stop telling
+                continue
+        return bool(newline)
+
+
+@dataclass
+class News:
+    """What one report tells of attempts. more: not all that is there went into it."""
+
+    attempts: list[AttemptReport] = field(default_factory=list)
+    more: bool = False
+
+
+class Shipper:
+    """Reads news from the folders, from where the server stands."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._tails: dict[int, ProgressTail] = {}
+
+    def news(self, attempts: list[AttemptOffsets], now: float) -> News:
+        """News of the attempts that the server holds open."""
+        ids = {one.attempt_id for one in attempts}
+        self._tails = {key: tail for key, tail in self._tails.items() if key in ids}
+        news = News()
+        for one in attempts:
+            report, whole = self._read(one, now)
+            news.attempts.append(report)
+            news.more = news.more or not whole
+        return news
+
+    def _read(self, known: AttemptOffsets, now: float) -> tuple[AttemptReport, bool]:
+        folder = AttemptFolder(self._home, known.attempt_id)
+        if not folder.path.is_dir():
+            return _gone(known, folder, now), True
+        # The outcome is read first: what the trainer wrote before it is then seen below.
+        ended = folder.ended()
+        tail = self._tails.setdefault(known.attempt_id, ProgressTail(folder.progress_path))
+        progress = tail.take(known.step)
+        data = folder.read_log(known.log_offset, LOG_BYTES)
+        whole = tail.at_end and len(data) < LOG_BYTES - 3
+        report = AttemptReport(
+            attempt_id=known.attempt_id,
+            number=known.number,
+            started=folder.started(),
+            progress=progress,
+            # PostgreSQL's text can't hold a NUL.
+            log=data.decode("utf-8", errors="tuneyard-one-for-one").replace("\x00", "?"),
+            log_offset=known.log_offset,
+            # The outcome goes last: once the server has it, it asks for no more.
+            ended=ended if whole else None,
+        )
+        return report, whole
+
+
+def _gone(known: AttemptOffsets, folder: AttemptFolder, now: float) -> AttemptReport:
+    """An attempt without a folder has not started, unless the server already had news of it."""
+    ended = None
+    if known.log_offset or known.step:
+        ended = Ended(
+            ts=now,
+            outcome=Outcome.LOST,
+            message=f"its folder {folder.path} is gone from the host",
+            steps=known.step,
+        )
+    return AttemptReport(
+        attempt_id=known.attempt_id, number=known.number, log_offset=known.log_offset, ended=ended
+    )

@@ -1,0 +1,155 @@
+"""trace_step: one micro-batch of the real training step on fake tensors -> its segments."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import masking_utils
+
+from jobs.profile import CardKind, Segment
+from jobs.spec import JobSpec
+from workers.cuda_paths import cuda_paths
+from workers.fake_model import FakeModel
+from workers.live_bytes import LiveBytes
+
+
+def checkpoint(fake: FakeModel, every_n: int) -> None:
+    """Switch activation checkpointing as the trainer does: off for 0, else every every_n-th layer, non-reentrant."""
+    if every_n == 0:
+        if fake.base.is_activation_checkpointing:
+            fake.base.activation_checkpointing_disable()
+            fake.base.disable_input_require_grads()  # the trainer that never checkpoints never asks for them
+        return
+    fake.base.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every_n)
+
+
+def trace_step(
+    fake: FakeModel,
+    spec: JobSpec,
+    mode: FakeTensorMode,
+    *,
+    kind: CardKind,
+    padded: bool,
+    rows: int,
+    length: int,
+    marked: bool = True,
+) -> dict[str, Segment]:
+    """The segments of one forward and backward pass of rows x length tokens, by name.
+
+    With three layers the names are jobs.profile.SEGMENTS; deeper models (for checks) number those between the first
+    and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that attention needs a mask. marked: rows
+    and length come from marked_rows and marked_length, so that lines can be read off. The caller switches checkpointing.
+    """
+    parameters = fake.parameters()
+    for parameter in parameters:
+        parameter.grad = None
+    tracked = [p for p in parameters if p.requires_grad]
+    live = LiveBytes(rows * marked, length * marked, lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None))
+    gc.collect()
+    gc.disable()  # a collection in the middle would free cycles at moments that differ from run to run
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(mode)
+            stack.enter_context(_masks(padded))
+            if kind == "cuda":
+                stack.enter_context(cuda_paths())
+            for tensor in [*parameters, *fake.model.buffers()]:
+                live.ignore(tensor)
+            handles = _marks(fake, live)
+            stack.callback(lambda: [handle.remove() for handle in handles])
+            stack.enter_context(live)
+            loss = _forward(fake, spec, rows, length)
+            live.mark("loss")
+            torch.autograd.backward(loss)  # Tensor.backward would run with cuda_paths switched off
+            live.mark(_closing(live, len(fake.layers)))
+    finally:
+        gc.enable()
+    return live.finish()
+
+
+def _closing(live: LiveBytes, depth: int) -> str:
+    """What ends with the step: the first layer's backward where its input has no gradient, else the embedding's."""
+    earliest = "last_backward" if depth == 1 else "first_backward"
+    return "after" if earliest in live.segments else earliest
+
+
+def _forward(fake: FakeModel, spec: JobSpec, rows: int, length: int) -> torch.Tensor:
+    """The loss as SFTTrainer.compute_loss takes it (trl 1.16, loss_type nll), under accelerate's autocast."""
+    ids = torch.zeros((rows, length), dtype=torch.int64)
+    inputs: dict[str, Any] = {"input_ids": ids, "labels": torch.zeros((rows, length), dtype=torch.int64)}
+    if spec.training.packing:
+        inputs["position_ids"] = torch.zeros((rows, length), dtype=torch.int64)
+    if not spec.training.packing or spec.model.attention == "flash_attention_2":
+        inputs["attention_mask"] = torch.ones((rows, length), dtype=torch.int64)
+    bf16 = spec.model.dtype == "bfloat16"
+    with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+        outputs = fake.model(**inputs, use_cache=False, fused_lm_head=True)
+    return -outputs.log_probs.sum() / torch.as_tensor(rows * length)
+
+
+def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
+    """Hooks that end a segment where each layer begins and ends, forward and backward.
+
+    A layer ends where the next module begins, not where it returns: only then has the model's loop over its layers let
+    go of the layer's input.
+    """
+    layers = fake.layers
+    outer = {id(module) for module in fake.base.modules()}
+    outer -= {id(inner) for layer in layers for inner in layer.modules()}
+    output: list[torch.Tensor] = []
+
+    def name(index: int) -> str:
+        if index == len(layers) - 1:
+            return "last"
+        return "first" if index == 0 else ("layer" if len(layers) <= 3 else f"layer{index}")
+
+    def entered(index: int, args: Any, kwargs: Any) -> None:
+        live.mark("before" if index == 0 else name(index - 1))
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _: live.mark(f"{name(index)}_backward"))
+
+    def left(out: Any) -> None:
+        output.append(out[0] if isinstance(out, tuple) else out)
+        output[0].register_hook(lambda _: live.mark("loss_backward"))
+
+    def beyond() -> None:
+        if output:
+            output.clear()
+            live.mark("last")
+
+    handles: list[Any] = [
+        layer.register_forward_pre_hook(lambda _, a, k, i=index: entered(i, a, k), with_kwargs=True)
+        for index, layer in enumerate(layers)
+    ]
+    handles.append(layers[-1].register_forward_hook(lambda _, a, out: left(out)))
+    for module in fake.base.modules():
+        if id(module) in outer and module is not fake.base:
+            handles.append(module.register_forward_pre_hook(lambda *_: beyond()))
+    return handles
+
+
+@contextmanager
+def _masks(padded: bool) -> Iterator[None]:
+    """Let transformers see rows of equal length (no mask needed) or of unequal length.
+
+    It looks at the values of the attention mask, which fake tensors do not have.
+    """
+    kept = masking_utils.is_tracing, masking_utils.fast_all
+    if not padded:
+        masking_utils.is_tracing = lambda *_: False
+        masking_utils.fast_all = lambda _: True
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing, masking_utils.fast_all = kept
+
+
+def _block(count: int) -> int:
+    return -(-count // 512) * 512

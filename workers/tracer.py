@@ -1,0 +1,69 @@
+"""Memory traces that the server asks for: one child process at a time, beside the agent's loop."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+import psutil
+
+from jobs.report import TraceRequest, TraceResult
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 600.0
+
+
+def trace_memory_bytes() -> int:
+    """What a trace may take: half of the memory that is free; trainers may be about to want the rest."""
+    return psutil.virtual_memory().available // 2
+
+
+class Tracer:
+    """Takes orders, keeps results until they are acknowledged. One thread: a trace takes all it gets."""
+
+    def __init__(self, trace: Callable[[TraceRequest], TraceResult], done: Callable[[], None]) -> None:
+        """trace: runs one, for as long as that takes; done: called from the thread after each."""
+        self._trace = trace
+        self._done = done
+        self._lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[TraceRequest] = queue.SimpleQueue()
+        self._taken: set[str] = set()  # keys that wait or run
+        self._results: dict[str, TraceResult] = {}
+        threading.Thread(target=self._run, name="tracer", daemon=True).start()
+
+    def order(self, requests: list[TraceRequest]) -> None:
+        """Trace what is neither under way nor done."""
+        with self._lock:
+            for request in requests:
+                if request.key not in self._taken and request.key not in self._results:
+                    self._taken.add(request.key)
+                    self._waiting.put(request)
+
+    def results(self) -> list[TraceResult]:
+        with self._lock:
+            return list(self._results.values())
+
+    def acknowledge(self, sent: list[TraceResult], still_wanted: set[str]) -> None:
+        """The server took these results; those it still asks for it has not stored, so they go again."""
+        with self._lock:
+            for result in sent:
+                if result.key not in still_wanted and self._results.get(result.key) == result:
+                    del self._results[result.key]
+
+    def _run(self) -> None:
+        while True:
+            request = self._waiting.get()
+            try:
+                result = self._trace(request)
+            except Exception as error:  # this thread's outermost edge: the next trace must still find it
+                log.exception("the trace of %s failed", request.key)
+                result = TraceResult(
+                    key=request.key, error=f"the trace failed: {type(error).__name__}: {error}"
+                )
+            with self._lock:
+                self._taken.discard(request.key)
+                self._results[request.key] = result
+            self._done()

@@ -1,0 +1,278 @@
+"""TRL: builds the trainer of an assignment, runs it, and says how it ended."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from jobs.errors import TuneyardError
+from jobs.memory import Rung
+from jobs.report import Assignment, Ended, Started
+from jobs.spec import JobSpec
+from jobs.state import Outcome
+from jobs.units import gib
+from workers import gang
+from workers.building import (
+    build_config,
+    build_dataset,
+    build_model,
+    build_tokenizer,
+    check_fit,
+    check_method,
+    lora_config,
+    trusts,
+)
+from workers.callbacks import LINE_EVERY_S, Figures, Reporter
+from workers.checkpoints import clear_leftovers, latest_good, staging_folder
+from workers.folder import AttemptFolder, StopReason, checkpoints_root
+from workers.inputs import resolve_output
+from workers.measure import Meter, card_limit
+from workers.results import check_free, publish_result
+
+log = logging.getLogger(__name__)
+
+OUTCOMES: dict[StopReason, Outcome] = {
+    "cancelled": Outcome.CANCELLED,
+    "timeout": Outcome.TIMEOUT,
+    "preempted": Outcome.PREEMPTED,
+    "stale": Outcome.LOST,
+}
+PEER_S = 5.0  # for a rank that failed to say so
+_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+# How torch, cuBLAS, oneDNN, the C++ library and mmap(2) say that memory ran out without a type for it.
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator: can't allocate memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|could not create a memory object|std::bad_alloc|Cannot allocate memory"
+)
+
+
+class Stopped(TuneyardError):
+    """The attempt was asked to end before it trained."""
+
+    def __init__(self, reason: StopReason) -> None:
+        self.reason = reason
+        super().__init__(f"{reason} before the first step")
+
+
+def sft_config(
+    spec: JobSpec, rung: Rung, output_dir: Path | str, *, use_cpu: bool, world_size: int = 1
+) -> SFTConfig:
+    """TRL's configuration of a job on a rung; what the memory profile is traced with is this, too.
+
+    activation_checkpointing is always given: left out, TRL 1.16 takes its own gradient_checkpointing=True.
+    """
+    training = spec.training
+    checkpointing: dict[str, Any] = {"activation_checkpointing": False}
+    if rung.every_n:
+        checkpointing = {
+            "activation_checkpointing": True,
+            "activation_checkpointing_kwargs": {
+                "every_n_layers": rung.every_n,
+                "use_reentrant": False,
+                "offload": rung.offload,
+            },
+        }
+    return SFTConfig(
+        output_dir=str(output_dir),
+        **checkpointing,
+        per_device_train_batch_size=rung.micro_batch,
+        gradient_accumulation_steps=rung.accumulation,
+        max_length=training.sequence_length,
+        packing=training.packing,
+        max_steps=training.steps or -1,
+        num_train_epochs=training.epochs or 1,
+        learning_rate=training.learning_rate,
+        # transformers reads a value below 1 as a share of the steps, and 1 as one step.
+        warmup_steps=min(training.warmup_ratio, 1 - 1e-9),
+        lr_scheduler_type=_SCHEDULERS[training.scheduler],
+        weight_decay=training.weight_decay,
+        optim="adamw_torch_fused",
+        seed=training.seed,
+        bf16=spec.model.dtype == "bfloat16",
+        fp16=spec.model.dtype == "float16" and not use_cpu,
+        use_cpu=use_cpu,
+        dataloader_pin_memory=not use_cpu,
+        ddp_backend=("gloo" if use_cpu else "nccl") if world_size > 1 else None,
+        ddp_find_unused_parameters=False if world_size > 1 else None,
+        # Lines and checkpoints are the reporter's to decide.
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def train(
+    assignment: Assignment,
+    folder: AttemptFolder,
+    host_home: Path | str,
+    output_root: Path | str,
+    figures: Figures | None = None,
+    line_every_s: float = LINE_EVERY_S,
+) -> Ended:
+    """Train to the end, or until the attempt is to stop.
+
+    figures: filled on the way, for whoever catches what this raises. line_every_s: see Reporter.
+    Raises TuneyardError for what the job asks and can't have, and whatever the libraries raise.
+    """
+    spec, card = assignment.spec, assignment.gpus[assignment.rank]
+    figures = figures or Figures(Meter(card))
+    target = resolve_output(output_root, spec, assignment.job_id)
+    check_free(target, assignment)
+    check_method(spec, assignment.rung, card.kind == "cpu")
+    trust = trusts(spec.model, assignment.trusted_models)
+    checkpoints = checkpoints_root(host_home, assignment.job_id)
+    if assignment.rank == 0:
+        clear_leftovers(checkpoints, assignment.attempt_id)
+    resume = latest_good(checkpoints)
+    if resume:
+        figures.last_checkpoint = str(resume[0])
+        log.info("resuming after step %d from %s", resume[1], resume[0])
+    _obey_stop(folder)
+    reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s)
+    staging = staging_folder(checkpoints, assignment.attempt_id)
+    trainer = build_trainer(assignment, staging, trust, [reporter])
+    _obey_stop(folder)
+    with closing(reporter):
+        trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+    if assignment.rank == 0:
+        shutil.rmtree(staging, ignore_errors=True)
+    if reporter.stopped:
+        outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
+        return figures.ended(ts=time.time(), outcome=outcome, message=message)
+    if assignment.rank == 0:
+        facts = _facts(figures, assignment)
+        made = publish_result(trainer.model, trainer.processing_class, target, assignment, facts)
+        figures.result = str(made)
+    return figures.ended(ts=time.time(), outcome=Outcome.SUCCEEDED, message=_summary(figures))
+
+
+def build_trainer(
+    assignment: Assignment,
+    output_dir: Path | str,
+    trust: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> SFTTrainer:
+    """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train."""
+    spec = assignment.spec
+    tokenizer = build_tokenizer(spec.model, trust)
+    rows = build_dataset(spec.data)
+    config = build_config(spec.model, trust)
+    check_fit(rows, tokenizer, config)
+    return SFTTrainer(
+        model=build_model(spec, config, trust),
+        args=sft_config(
+            spec,
+            assignment.rung,
+            output_dir,
+            use_cpu=assignment.gpus[assignment.rank].kind == "cpu",
+            world_size=assignment.world_size,
+        ),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=lora_config(spec.method),
+        callbacks=list(callbacks),
+    )
+
+
+def run_attempt(
+    assignment: Assignment, folder: AttemptFolder, host_home: Path | str, output_root: Path | str
+) -> Ended:
+    """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised."""
+    card = assignment.gpus[assignment.rank]
+    figures = Figures(Meter(card))
+
+    def give_up(outcome: Outcome, message: str) -> None:
+        folder.write_ended(figures.ended(ts=time.time(), outcome=outcome, message=message), assignment.rank)
+
+    try:
+        folder.write_started(_started(figures.meter), assignment.rank)
+        with gang.Watch(assignment, folder, give_up), card_limit(card):
+            ended = train(assignment, folder, host_home, output_root, figures)
+    except Stopped as stopped:
+        ended = figures.ended(ts=time.time(), outcome=OUTCOMES[stopped.reason], message=str(stopped))
+    except Exception as error:  # the edge of the process: every failure becomes an outcome
+        ended = _failure(error, figures, assignment, folder)
+        # Its frames hold the model; what they hold must go before the outcome is written.
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    folder.write_ended(ended, assignment.rank)
+    log.info("ended: %s %s", ended.outcome, ended.message)
+    return ended
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether this, or what caused it, is memory that ran out."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        if isinstance(seen, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _failure(error: Exception, figures: Figures, assignment: Assignment, folder: AttemptFolder) -> Ended:
+    if not isinstance(error, TuneyardError):
+        traceback.print_exception(error)
+    first_line = next((line for line in str(error).splitlines() if line.strip()), "")
+    if ran_out_of_memory(error):
+        card = assignment.gpus[assignment.rank]
+        where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
+        text = f"memory ran out {where} on {card.name} with {gib(card.memory_bytes)}: {first_line}"
+        return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
+    if assignment.rank == 0 and assignment.world_size > 1 and not isinstance(error, TuneyardError):
+        # A collective fails here when another rank has failed: that one knows why.
+        peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
+        if peer is not None:
+            rank, how = peer
+            return figures.ended(ts=time.time(), outcome=how.outcome, message=f"rank {rank}: {how.message}")
+    text = str(error) if isinstance(error, TuneyardError) else f"{type(error).__name__}: {first_line}"
+    return figures.ended(ts=time.time(), outcome=Outcome.FAILED, message=text)
+
+
+def _obey_stop(folder: AttemptFolder) -> None:
+    if reason := folder.stop_requested():
+        raise Stopped(reason)
+
+
+def _started(meter: Meter) -> Started:
+    process = psutil.Process()
+    return Started(
+        ts=time.time(),
+        pid=process.pid,
+        create_time=process.create_time(),
+        baseline_bytes=meter.baseline_bytes,
+    )
+
+
+def _summary(figures: Figures) -> str:
+    if figures.first_loss is None or figures.last_loss is None:
+        return f"{figures.steps} steps"
+    return f"{figures.steps} steps, loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
+
+
+def _facts(figures: Figures, assignment: Assignment) -> dict[str, Any]:
+    return {
+        "rung": assignment.rung.label,
+        "steps": figures.steps,
+        "first_loss": figures.first_loss,
+        "final_loss": figures.last_loss,
+        "created": time.time(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+    }
