@@ -37,8 +37,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# The core schema of YAML 1.2. YAML 1.1 reads `off` as False, `2e-4` as text, 010 as 8, 1:30 as 90 and 2024-01-01
-# as a date: none of that is what people mean.
+# The core schema of YAML 1.2. YAML 1.1 reads `off` as False, `2e-4` as text, 010 as 8, 1:30 as 90; 2024-01-01
+# as a date. None of that is what people mean.
 _CORE = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),

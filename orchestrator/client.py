@@ -48,7 +48,9 @@ class Client:
         server = find_server(url, token)
         self.url = server.url
         headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-        self._http = httpx.Client(base_url=server.url + PREFIX, headers=headers, timeout=timeout_s)
+        self._http = httpx.Client(
+            base_url=server.url.rstrip("/") + PREFIX, headers=headers, timeout=timeout_s
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -31,6 +31,7 @@ import psutil
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from orchestrator.config import free_port
 from workers.rank import rank_actor
 
 NAMESPACE = "tuneyard"
@@ -50,8 +51,9 @@ def emit(event: str, **fields: Any) -> None:
 class Head:
     """The Ray head: GCS and a raylet without CPUs. Survives a crash of the server, so that running actors do too."""
 
-    def __init__(self, folder: Path, node_ip: str, port: int) -> None:
-        self.folder, self.node_ip, self.port = folder, node_ip, port
+    def __init__(self, folder: Path, node_ip: str, fixed_port: int = 0) -> None:
+        self.folder, self.node_ip, self.fixed_port = folder, node_ip, fixed_port
+        self.port = fixed_port
         self.record = folder / "head.json"
         self.process: psutil.Process | None = None
 
@@ -60,9 +62,13 @@ class Head:
         return f"{self.node_ip}:{self.port}"
 
     def ensure(self) -> None:
-        """Adopt the head that runs already, or start one. Raises RuntimeError when it does not come up."""
+        """Adopt the head that runs already, or start one.
+
+        A new head gets a new port where none is fixed: the address is how hosts learn that it is another one.
+        """
         if self._adopt():
             return
+        self.port = self.fixed_port or free_port(self.node_ip)
         log = (self.folder / "head.log").open("ab")
         command = [
             str(Path(sys.executable).with_name("ray")),
@@ -111,17 +117,14 @@ class Head:
             return False
 
     def stop(self) -> None:
-        """End the head and what it started."""
+        """End the head and what it started. By force: nothing in it is worth saving, and asked gently it takes 10 s."""
         if self.process is None:
             return
         family = [self.process, *self._children()]
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            for process in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(sent)
-            _, family = psutil.wait_procs(family, timeout=5)
-            if not family:
-                break
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
         self.record.unlink(missing_ok=True)
 
     def _children(self) -> list[psutil.Process]:
@@ -290,7 +293,7 @@ def serve(head: Head) -> int:
 
 
 def main() -> None:
-    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; the token is in RAY_AUTH_TOKEN."""
+    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; port 0 takes a free one; the token is in RAY_AUTH_TOKEN."""
     folder, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
     sys.exit(serve(Head(folder, node_ip, port)))

@@ -16,6 +16,9 @@ from sqlalchemy.types import TypeDecorator
 from jobs.state import JobState, Outcome
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
+
+
 def _finite(value: Any) -> Any:
     """value without what JSON has no word for: NaN and the infinities become None."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -30,9 +33,9 @@ def _finite(value: Any) -> Any:
 def to_json(value: Any) -> str:
     """value as compact JSON with sorted keys, so that equal values are equal texts."""
     try:
-        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+        return _encode(value)
     except ValueError:
-        return json.dumps(_finite(value), separators=(",", ":"), sort_keys=True, allow_nan=False)
+        return _encode(_finite(value))
 
 
 def clean_text(text: str) -> str:

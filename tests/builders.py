@@ -69,7 +69,12 @@ def a_host(name: str = "alpha", gpus: int = 1, **values: Any) -> HostInfo:
 
 def a_report(*attempts: AttemptReport, host: str = "alpha", gpus: int = 1, **values: Any) -> HostReport:
     """News of a host."""
-    given = {"boot": "boot-1", "sent": NOW, "gpus": cards(host, gpus), "attempts": list(attempts)}
+    given: dict[str, Any] = {
+        "boot": "boot-1",
+        "sent": NOW,
+        "gpus": cards(host, gpus),
+        "attempts": list(attempts),
+    }
     return HostReport(**given | values)
 
 

@@ -13,8 +13,8 @@ from jobs.report import Assignment, Ended
 from workers import gang
 from workers.folder import AttemptFolder
 
-# Nothing heavy is imported above: a process must set its environment before torch comes in, and the dispatcher
-# reads the module of the Ray actor without needing torch.
+# Nothing heavy is imported above: a process must set its environment before torch comes in, and the
+# dispatcher reads the module of the Ray actor without needing torch.
 TRAINING = "workers.training"
 # Loaded by transformers and torch when first used: the first job should find them there.
 LAZY = ("transformers.models.llama.modeling_llama", "torch._dynamo", "torch.distributed")

@@ -70,7 +70,7 @@ def build_config(model: ModelSpec, trust: bool) -> PreTrainedConfig:
 
 
 def build_model(spec: JobSpec, config: PreTrainedConfig, trust: bool) -> PreTrainedModel:
-    """The model on the CPU (qlora: in 4 bits on the GPU), in the spec's dtype; the seed makes random weights."""
+    """The model on the CPU (qlora: in 4 bits on the GPU), in its dtype; the seed makes random weights."""
     model = spec.model
     options: dict[str, Any] = {
         "dtype": getattr(torch, model.dtype),

@@ -21,12 +21,12 @@ import psutil
 from jobs.errors import Conflict, Unauthorized, Unavailable
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest, TraceResult
 from workers import machine, processes
-from workers.attempts import Attempts
 from workers.gpus import Cards, find_cards
 from workers.link import JoinAnew, Link
 from workers.raylet import Raylet
 from workers.shipping import Shipper
 from workers.spool import Spool
+from workers.supervisor import Supervisor
 from workers.tracer import TIMEOUT_S, Tracer, trace_memory_bytes
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Agent:
         self._period_s = period_s
         self._boot = uuid.uuid4().hex
         self._spool = Spool(home / "spool")
-        self._attempts = Attempts(home)
+        self._supervisor = Supervisor(home)
         self._shipper = Shipper(home)
         self._wake = threading.Event()
         self._tracer = Tracer(trace, done=self._wake.set)
@@ -111,7 +111,7 @@ class Agent:
         until = time.monotonic() + self._period_s
         now = self._clock()
         # 1 look at trainers: end what is to end, record what died
-        self._attempts.supervise(now)
+        self._supervisor.supervise(now)
         # 2 look at cards
         self._sample(now)
         while True:
@@ -129,17 +129,17 @@ class Agent:
                 break
         # 6 keep Ray's part of this host where it belongs
         token = self._joined.ray_token if self._joined else ""
-        self._raylet.follow(self._address, token, self._attempts.pids(), now)
+        self._raylet.follow(self._address, token, self._supervisor.pids(), now)
 
     def leave(self, grace_s: float = LEAVE_GRACE_S) -> None:
         """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray."""
-        for attempt_id in self._attempts.running():
+        for attempt_id in self._supervisor.running():
             order = StopOrder(attempt_id=attempt_id, reason="preempted", grace_s=grace_s)
-            self._attempts.stop(order, self._clock())
+            self._supervisor.stop(order, self._clock())
         deadline = time.monotonic() + grace_s + 5  # 5 s for the kernel to end what was killed
-        while self._attempts.running() and time.monotonic() < deadline:
+        while self._supervisor.running() and time.monotonic() < deadline:
             time.sleep(0.1)
-            self._attempts.supervise(self._clock())
+            self._supervisor.supervise(self._clock())
         self._address = None  # no raylet is to be started any more
         if self._joined is not None:
             if self._flight is not None:
@@ -152,14 +152,14 @@ class Agent:
         self._caller.shutdown(wait=False, cancel_futures=True)
 
     def _sample(self, now: float) -> None:
-        on_cards = self._attempts.on_cards()
+        on_cards = self._supervisor.on_cards()
         for info in self._cards.infos():
             pids, baseline_bytes = on_cards.get(info.uuid, ([], 0))
             self._cards.assign(info.uuid, pids, baseline_bytes)
         self._spool.put(self._cards.sample(now))
 
     def _send(self, now: float) -> _Flight:
-        listed = self._attempts.known()
+        listed = self._supervisor.known()
         if self._joined is None:
             info = self._info.model_copy(update={"gpus": self._cards.infos()})
             self._more = True  # the first report follows at once
@@ -173,7 +173,7 @@ class Agent:
             attempts=news.attempts,
             traces=self._tracer.results(),
             ray_ready=self._raylet.ready(self._address),
-            running=self._attempts.running(),
+            running=self._supervisor.running(),
         )
         self._more = news.more
         return _Flight(self._caller.submit(self._link.report, self._joined.host_id, report), report, listed)
@@ -216,9 +216,9 @@ class Agent:
         self._tracer.acknowledge(report.traces, {request.key for request in orders.traces})
         self._tracer.order(orders.traces)
         for stop in orders.stops:
-            self._attempts.stop(stop, now)
-        self._attempts.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
-        self._attempts.forget(orders.forget)
+            self._supervisor.stop(stop, now)
+        self._supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
+        self._supervisor.forget(orders.forget)
 
 
 def run_host(
@@ -237,6 +237,8 @@ def run_host(
     name: the machine's by default; warm: rank actors to keep with their imports done, by default 1 from 8 GiB
     of memory on. Raises Conflict when another agent runs on this home, Unavailable where there are no cards.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     home = Path(home).resolve()
     home.mkdir(parents=True, exist_ok=True)
     lock = _lock(home)  # held as long as the process lives
@@ -269,7 +271,7 @@ def run_host(
 
 
 def _trace(request: TraceRequest) -> TraceResult:
-    from workers.trace_child import trace_in_child  # TODO to the top once it is there
+    from workers.trace_child import trace_in_child
 
     return trace_in_child(request, timeout_s=TIMEOUT_S, memory_bytes=trace_memory_bytes())
 

@@ -19,8 +19,7 @@ BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 Size = tuple[int, int, int]
 
 # Safe primes: p and (p - 1) / 2 are both prime. A length that is one leaves its mark on every size that depends on it.
-_LENGTHS = (1019, 1187, 1283, 1307, 1319, 1367, 2039, 2063, 2099, 2207, 2447, 2459, 2579, 2819)
-_ROWS = (3, 5, 7, 11, 13)
+_LENGTHS = (1187, 1283, 1307, 1319, 2063, 2099, 2207, 2447, 4127, 4139, 4259, 4283)
 
 
 def marked_length(dimensions: set[int], shortest: int) -> int:
@@ -31,16 +30,10 @@ def marked_length(dimensions: set[int], shortest: int) -> int:
     return _LENGTHS[-1]
 
 
-def marked_rows(dimensions: set[int], fewest: int) -> int:
-    """A small prime number of sequences that divides as few of the model's dimensions as may be."""
-    candidates = [rows for rows in _ROWS if rows >= fewest]
-    return min(candidates, key=lambda rows: sum(1 for n in dimensions if n and n % rows == 0))
-
-
 class LiveBytes(TorchDispatchMode):
     """Counts live bytes and floating-point operations, split by `mark`.
 
-    rows, length: the shape of the traced micro-batch, from marked_rows and marked_length. As length is a prime that
+    rows, length: the shape of the traced micro-batch; the length comes from marked_length. As length is a prime that
     divides nothing else, a size that it divides is proportional to the tokens, one that its square divides to the
     token pairs, anything else is fixed: one run gives exact lines instead of three runs and a fit. Sizes that depend on the length
     but not on the rows are counted as if they did (position tables; a few KiB, on the safe side). With rows and length 0

@@ -11,9 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ MARK = "TUNEYARD_RAYLET"  # environment variable that a raylet's processes inher
 # A raylet ends itself, and its workers with it, when the head stays away for this long; Ray's default of 60 s
 # would let a restart of the control host cost the training on every other one.
 HEAD_AWAY_S = 86_400
+_RAY = (sys.executable, "-m", "ray.scripts.scripts")
 _STARTED = b"Ray runtime started."  # printed by `ray start` (ray/scripts/scripts.py, 2.60)
 _SOCKET_ROOM = 38  # characters of a temporary folder: Ray adds up to 69, a Unix socket's path ends at 107
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -59,8 +59,10 @@ class Raylet:
     on; the rest of its processes is ended. A raylet outlives an agent that crashed: the next takes it over.
     """
 
-    def __init__(self, home: Path, host_name: str) -> None:
+    def __init__(self, home: Path, host_name: str, ray: Sequence[str] = _RAY) -> None:
+        """ray: the command line tool of Ray."""
         self._home = home
+        self._ray = ray
         self._host_name = host_name
         self._state = home / "raylets.json"
         self._log_path = home / "raylet.log"
@@ -74,14 +76,14 @@ class Raylet:
     def follow(self, address: str | None, token: str, trainers: set[int], now: float) -> None:
         """Be part of the head at this address (ip:port); None: there is none now, so stay as it is.
 
-        trainers: pids that must not be ended.
+        trainers: pids that must not be ended; now: Unix seconds, between tries that fail.
         """
         for popen in self._popen.values():
             popen.poll()  # or a dead child stays a zombie
-        self._tidy(address, trainers)
+        self._tidy(address, trainers, now)
         if address is None or self._current(address) is not None or now < self._not_before:
             return
-        self._start(address, token, now)
+        self._start(address, token)
 
     def ready(self, address: str | None) -> bool:
         """Whether a raylet of this host is part of the head at this address."""
@@ -107,7 +109,7 @@ class Raylet:
     def _current(self, address: str) -> _Child | None:
         return next((child for child in self._children if child.address == address), None)
 
-    def _tidy(self, address: str | None, trainers: set[int]) -> None:
+    def _tidy(self, address: str | None, trainers: set[int], now: float) -> None:
         """Drop what died; end the raylets of former heads that hold no trainer."""
         kept = []
         for child in self._children:
@@ -116,7 +118,7 @@ class Raylet:
                 kept.append(child)
             elif process is None:
                 self._failures += 1
-                self._not_before = time.time() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
+                self._not_before = now + _BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1]
                 tail = self._read_log()[-600:].decode(errors="replace").strip()
                 log.warning("the raylet (pid %d) ended; its log ends with: %s", child.pid, tail)
                 self._end(child, keep=trainers)
@@ -146,11 +148,11 @@ class Raylet:
         if (popen := self._popen.pop(child.pid, None)) is not None:
             popen.poll()
 
-    def _start(self, address: str, token: str, now: float) -> None:
+    def _start(self, address: str, token: str) -> None:
         folder = temp_folder(self._home)
         mark = uuid.uuid4().hex
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+            *(*self._ray, "start", "--block"),
             f"--address={address}",
             f"--node-ip-address={node_ip(address)}",
             f"--temp-dir={folder}",

@@ -16,6 +16,10 @@ KINDS = (("prompt", "completion"), ("messages",), ("text",))
 WANTED = "it needs prompt and completion, or messages, or text"
 
 
+# The csv module refuses fields over 128 KiB; documents are longer.
+csv.field_size_limit(2**31 - 1)
+
+
 class _Bad(Exception):
     """A row that won't do: where, and why."""
 
@@ -169,8 +173,8 @@ def _check_parquet(path: Path) -> list[Fault]:
         if head != b"PAR1" or file.read(4) != b"PAR1":
             return [_fault(path, "is not a Parquet file, or is cut off", "write it again")]
     try:
-        # Here, not above: only Parquet needs it, it costs the server 25 MiB, and the base install lacks it; the
-        # columns are then left to the host.
+        # Here, not above: only Parquet needs it, it costs the server 25 MiB, and the base install lacks it
+        # (the columns are then left to the host).
         from pyarrow import parquet
     except ImportError:
         return []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import _engine_run_backward
 from transformers import masking_utils
 
 from jobs.profile import CardKind, Segment
@@ -43,8 +44,8 @@ def trace_step(
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
     With three layers the names are jobs.profile.SEGMENTS; deeper models (for checks) number those between the first
-    and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that attention needs a mask. marked: rows
-    and length come from marked_rows and marked_length, so that lines can be read off. The caller switches checkpointing.
+    and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that attention needs a mask. marked: the
+    length comes from marked_length, so that lines can be read off. The caller switches checkpointing.
     """
     parameters = fake.parameters()
     for parameter in parameters:
@@ -66,11 +67,16 @@ def trace_step(
             stack.enter_context(live)
             loss = _forward(fake, spec, rows, length)
             live.mark("loss")
-            torch.autograd.backward(loss)  # Tensor.backward would run with cuda_paths switched off
+            _backward(loss)
             live.mark(_closing(live, len(fake.layers)))
     finally:
         gc.enable()
     return live.finish()
+
+
+def _backward(loss: torch.Tensor) -> None:
+    """loss.backward(), by the call it ends in: the public ones switch cuda_paths off for what is recomputed."""
+    _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
 def _closing(live: LiveBytes, depth: int) -> str:

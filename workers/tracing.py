@@ -18,6 +18,7 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import replace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -34,12 +35,11 @@ from jobs.profile import LOSS, SEGMENTS, CardKind, MemoryProfile, Pass, Segment,
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
 from workers.fake_model import FakeModel, build, check_config, load_config
-from workers.live_bytes import BLOCK_BYTES, marked_length, marked_rows
+from workers.live_bytes import BLOCK_BYTES, marked_length
 from workers.step_trace import checkpoint, trace_step
 
 CHECK_DEPTH, CHECK_ROWS, CHECK_LENGTH = 5, 2, 1536
 CHECK_TOLERANCE = 0.03
-_SHORT, _LONG = 1000, 2000  # lengths around which the loss fits in one chunk of tokens and does not
 _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 
@@ -63,12 +63,9 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
 def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, Pass]:
     dimensions = {n for p in fake.parameters() for n in p.shape}
     packed = spec.training.packing
-    shapes = {
-        "short": (1 if packed else marked_rows(dimensions, 3), marked_length(dimensions, _SHORT)),
-        "long": (1 if packed else marked_rows(dimensions, 5), marked_length(dimensions, _LONG)),
-    }
-    if packed:
-        shapes["long"] = (1, marked_length(dimensions, TOKEN_CHUNK_SIZE + 2))
+    few, many = marked_length(dimensions, TOKEN_CHUNK_SIZE // 4), marked_length(dimensions, TOKEN_CHUNK_SIZE // 2)
+    beyond = marked_length(dimensions, TOKEN_CHUNK_SIZE + 2)
+    shapes = {"short": (1, many), "long": (1, beyond)} if packed else {"short": (3, few), "long": (7, many)}
     passes: dict[str, Pass] = {}
     for every, size in ((False, "short"), (True, "long")):
         checkpoint(fake, int(every))
@@ -178,7 +175,7 @@ def _checked(
     fake = build(spec, config, mode, depth=CHECK_DEPTH, trust=trust)
     rows = 1 if spec.training.packing else CHECK_ROWS
     traced = whole_step(fake, spec, mode, every_n=2, kind="cuda", rows=rows, length=CHECK_LENGTH)
-    shallow = _profile(spec, config, FakeModel(fake.model, fake.base, fake.layers, CHECK_DEPTH), profile.passes)
+    shallow = _profile(spec, config, replace(fake, depth=CHECK_DEPTH), profile.passes)
     foretold = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE).allocated_bytes
     if abs(foretold - traced) > CHECK_TOLERANCE * traced:
         raise ProfileError(
@@ -198,7 +195,7 @@ def whole_step(
     checkpoint(fake, every_n)
     padded = (rows > 1 and spec.model.attention == "sdpa") or spec.training.packing or spec.model.attention == "eager"
     found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False)
-    sizes = _Sizes(fake)
+    sizes = _Sizes(replace(fake, depth=len(fake.layers)))
     resting = sizes.whole("weight") + sizes.whole("adapter") + sizes.whole("optimizer")
     live, highest = 0.0, float(sizes.whole("trained"))
     for segment in found.values():

@@ -1,7 +1,7 @@
-"""The demo's input, made on the spot: instruction pairs from the standard library's docstrings, and a tokenizer for them.
+"""The demo's input, made on the spot: questions and answers from docstrings, and a tokenizer for them.
 
-Source files are parsed, never imported, so nothing of what they would do on import happens. The same Python gives the
-same files, byte for byte.
+Source files are parsed, never imported, so nothing of what they would do on import happens. The same Python
+gives the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import os
-import platform
 import shutil
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -50,36 +50,38 @@ class Input:
 
 
 def prepare(folder: Path) -> Input:
-    """The demo's input under `folder`; made when this Python or this file has changed since, else found there.
+    """The demo's input in `folder`; made anew when Python or this file has changed since, else as it is.
 
     The folder is published by one rename, so that an interrupted run leaves nothing half made.
     """
-    made = folder / f"input-{_fingerprint()}"
-    if not (made / "input.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    facts = _facts(folder)
+    if facts.get("fingerprint") != fingerprint():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".input-") as scratch:
             whole = Path(scratch) / "input"
             write_input(whole)
-            shutil.rmtree(made, ignore_errors=True)
-            os.rename(whole, made)
-    count: int = json.loads((made / "input.json").read_text())["pairs"]
-    return Input(made / "pairs.jsonl", made / "tokenizer", count)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(whole, folder)
+        facts = _facts(folder)
+    return Input(folder / "pairs.jsonl", folder / "tokenizer", facts["pairs"])
 
 
 def write_input(folder: Path) -> None:
-    """Writes pairs.jsonl, tokenizer/ and input.json (last) into a new folder."""
+    """Writes pairs.jsonl, tokenizer/ and input.json into a new folder."""
     folder.mkdir(parents=True)
     found = list(pairs(Path(sysconfig.get_paths()["stdlib"])))
     with (folder / "pairs.jsonl").open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found)
-    train_tokenizer(pair["prompt"] + pair["completion"] for pair in found).save_pretrained(folder / "tokenizer")
-    (folder / "input.json").write_text(json.dumps({"pairs": len(found), "python": platform.python_version()}))
+    texts = (pair["prompt"] + pair["completion"] for pair in found)
+    train_tokenizer(texts).save_pretrained(folder / "tokenizer")
+    facts = {"fingerprint": fingerprint(), "pairs": len(found)}
+    (folder / "input.json").write_text(json.dumps(facts))
 
 
 def pairs(library: Path) -> Iterator[dict[str, str]]:
     """{prompt, completion} for every public class, function and method below `library` that has a docstring.
 
-    Ordered by module and position. Files that can't be parsed (the library keeps some on purpose) are left out.
+    Ordered by module and position. Files that can't be parsed (it keeps some on purpose) are left out.
     """
     seen: set[str] = set()
     for path in sorted(library.rglob("*.py")):
@@ -94,7 +96,7 @@ def pairs(library: Path) -> Iterator[dict[str, str]]:
         for name, node in _documented(tree, module):
             text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
             prompt = f"What does {name} do?\nSignature: {_signature(name, node)}\n"
-            if len(text) >= SHORTEST_DOCSTRING and prompt not in seen and text.isprintable() | ("\n" in text):
+            if len(text) >= SHORTEST_DOCSTRING and prompt not in seen:
                 seen.add(prompt)
                 yield {"prompt": prompt, "completion": text}
 
@@ -135,6 +137,15 @@ def _signature(name: str, node: Documented) -> str:
     return f"{name}({ast.unparse(node.args)})"
 
 
-def _fingerprint() -> str:
+def fingerprint() -> str:
+    """Changes when the input would."""
     source = Path(__file__).read_bytes() + sys.version.encode()
-    return hashlib.sha256(source).hexdigest()[:12]
+    return hashlib.sha256(source).hexdigest()
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / "input.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts

@@ -47,7 +47,7 @@ def upgrade() -> None:
         sa.Column("cancel_requested_at", sa.Double()),
         sa.Column("not_before", sa.Double()),
         sa.CheckConstraint(
-            "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="ck_jobs_state"
+            "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_jobs_state")
         ),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
@@ -101,9 +101,9 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "outcome IN ('succeeded', 'failed', 'oom', 'cancelled', 'timeout', 'preempted', 'lost', "
             "'not_started')",
-            name="ck_attempts_outcome",
+            name=op.f("ck_attempts_outcome"),
         ),
-        sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ck_attempts_ended"),
+        sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name=op.f("ck_attempts_ended")),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name="fk_attempts_host_id"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_attempts_job_id"),
         sa.PrimaryKeyConstraint("id", name="pk_attempts"),

@@ -28,12 +28,12 @@ EVENT_COLUMNS = (
     Column("  WHEN"),
     Column("ATTEMPT", right=True, keep=3),
     Column("EVENT", keep=4),
-    Column("WHAT", flexible=True),
+    Column("WHAT", wrap=True),
 )
 WHY_COLUMNS = (
     Column("  HOST"),
     Column("CODE", keep=3),
-    Column("FIRST THING THAT DOES NOT FIT", flexible=True),
+    Column("FIRST THING THAT DOES NOT FIT", wrap=True),
 )
 
 

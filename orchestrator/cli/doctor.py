@@ -52,8 +52,8 @@ def doctor_verb(server: str | None, token: str | None, as_json: bool) -> int:
         columns = (
             Column("CHECK"),
             Column(""),
-            Column("FOUND", flexible=True),
-            Column("WHAT TO DO", flexible=True),
+            Column("FOUND", wrap=True),
+            Column("WHAT TO DO", wrap=True),
         )
         show(
             columns,

@@ -44,12 +44,13 @@ def wait(api: Api, ids: list[int], quiet: bool) -> list[Job]:
         for number in ids:
             if number in ended:
                 continue
+            job: Job | None = None
             with patience.bear():
-                job: Job = api.get(job_path(str(number)))
-                if not quiet:
-                    _tell(job, told)
-                if job["state"] in words.ENDED:
-                    ended[number] = job
+                job = api.get(job_path(str(number)))
+            if job and not quiet:
+                _tell(job, told)
+            if job and job["state"] in words.ENDED:
+                ended[number] = job
         if len(ended) < len(ids):
             time.sleep(POLL_S)
     return [ended[number] for number in ids]

@@ -47,7 +47,7 @@ def run_verb(
     labels: dict[str, str],
     output_root: Path | None,
     warm: int | None,
-) -> None:
+) -> int:
     """Join a server with this machine's cards, in the foreground.
 
     Its home is the folder host/ in TUNEYARD_HOME (~/.tuneyard).
@@ -55,10 +55,10 @@ def run_verb(
     found = find_server(server, token)
     from workers.host import run_host  # here: it brings pydantic and psutil, which no other verb needs
 
-    run_host(
+    return run_host(
         server_url=found.url,
         token=found.token,
-        home=home(),
+        home=home() / "host",
         name=name,
         cpu_cards=cpu_cards,
         labels=labels,

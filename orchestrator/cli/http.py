@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from jobs.errors import Unavailable, UsageError
 from orchestrator.cli.answers import PREFIX, decode, gone, not_http
@@ -24,9 +24,8 @@ class Api:
     """One connection to a server, kept open between requests and opened anew when it breaks."""
 
     def __init__(self, server: Server, timeout_s: float = 30.0) -> None:
-        """Raises UsageError for an address that is no URL."""
         self.server = server
-        parts = _split(server.url)
+        parts = urlsplit(server.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._base = parts.path.rstrip("/") + PREFIX
         self._timeout_s = timeout_s
@@ -120,14 +119,3 @@ class Patience:
         if self._since is not None:
             self._since = None
             self._say("the server is back")
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not url.isprintable() or " " in url:
-        raise UsageError(f"the server address {url!r} is not a URL; write one such as http://127.0.0.1:7420")
-    return parts

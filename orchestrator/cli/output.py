@@ -22,6 +22,7 @@ from jobs.errors import (
 )
 from orchestrator.cli.http import Api
 from orchestrator.cli.settings import find_server
+from orchestrator.cli.table import clean
 
 OK, FAILED, USAGE = 0, 1, 2
 _KINDS: tuple[tuple[type[TuneyardError], str], ...] = (
@@ -66,7 +67,7 @@ def emit(value: Any) -> None:
 
 def note(text: str) -> None:
     """Say something that is not the answer: on stderr."""
-    click.echo(text, err=True)
+    click.echo(clean(text, lines=True), err=True)
 
 
 def error_value(error: TuneyardError) -> dict[str, Any]:
@@ -81,5 +82,6 @@ def report(error: TuneyardError, as_json: bool) -> int:
     if as_json:
         emit(error_value(error))
     else:
-        note(f"{click.style('error', fg='red', bold=True)}: {error}")
+        lead = click.style("error", fg="red", bold=True)
+        click.echo(f"{lead}: {clean(str(error), lines=True)}", err=True)
     return USAGE if isinstance(error, InputError) else FAILED

@@ -32,7 +32,7 @@ CARD_COLUMNS = (
     Column("CHECKPOINTING", keep=8, flexible=True),
     Column("SLOWDOWN", right=True, keep=5),
     Column("STEP", right=True, keep=3),
-    Column("WHY NOT", keep=8, flexible=True),
+    Column("WHY NOT", keep=8, wrap=True),
 )
 TRIED_COLUMNS = (
     Column("  CHECKPOINTING"),

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jobs.errors import Unavailable, UsageError
 from orchestrator.cli.answers import START_HINT
@@ -49,7 +50,7 @@ def read_config() -> dict[str, str]:
 
 
 def find_server(url: str | None = None, token: str | None = None) -> Server:
-    """The server to talk to. Raises Unavailable when none is known.
+    """The server to talk to. Raises Unavailable when none is known, UsageError for an address that is no URL.
 
     A token from config.json goes only to the server that is named there: another one has no business with it.
     """
@@ -60,6 +61,17 @@ def find_server(url: str | None = None, token: str | None = None) -> Server:
         url = config.get("url")
     if not url:
         raise Unavailable(f"no tuneyard server is known on this machine; {START_HINT}")
+    _check_url(url)
     if not token and url.rstrip("/") == config.get("url", "").rstrip("/"):
         token = config.get("token")
-    return Server(url.rstrip("/"), token or "")
+    return Server(url, token or "")
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise UsageError(f"the server address {url!r} is not a URL; write one such as http://127.0.0.1:7420")

@@ -12,19 +12,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\n|\t")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 GAP = 2
-NARROWEST_FLEXIBLE = 16
+NARROWEST = 16  # characters that a flexible column keeps
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column. keep: 0 is dropped first on a narrow terminal, 9 never; flexible: is cut with an ellipsis."""
+    """A column. On a narrow terminal, keep 0 is dropped first, 9 never; flexible: it may be cut with an ellipsis;
+    wrap: it goes on in the next line instead.
+    """
 
     title: str
     right: bool = False
     keep: int = 9
     flexible: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class Cell:
 Row = Sequence[Cell | str]
 
 
-def clean(text: str) -> str:
-    """Text without control characters: what others named can't drive this terminal."""
-    return _CONTROL.sub(" ", text)
+def clean(text: str, lines: bool = False) -> str:
+    """Text without control characters: what others named can't drive this terminal. lines: keep line ends."""
+    return (_CONTROL_BUT_LINES if lines else _CONTROL).sub(" ", text)
 
 
 def is_terminal() -> bool:
@@ -51,35 +55,45 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[int]:
-    """Indices of the columns that fit a width: flexible ones shrink first, then the least kept are dropped.
+def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[int, int]:
+    """Index -> width of the columns that fit a width.
 
-    A column that is empty in every row is never shown.
+    The widest flexible column shrinks first, down to NARROWEST; then the least kept are dropped. A column
+    that is empty in every row is never shown.
     """
     texts = [[_text(cell) for cell in row] for row in rows]
-    shown = [i for i in range(len(columns)) if not texts or any(row[i] for row in texts)]
-    least = {}
-    for i in shown:
-        natural = max([len(columns[i].title), *(len(row[i]) for row in texts)])
-        least[i] = min(natural, NARROWEST_FLEXIBLE) if columns[i].flexible else natural
-    while sum(least[i] for i in shown) + GAP * (len(shown) - 1) > width:
-        droppable = [i for i in shown if columns[i].keep < 9]
-        if not droppable:
+    natural = {
+        i: max([len(column.title), *(len(row[i]) for row in texts)])
+        for i, column in enumerate(columns)
+        if not texts or any(row[i] for row in texts)
+    }
+    least = {
+        i: min(n, NARROWEST) if columns[i].flexible or columns[i].wrap else n for i, n in natural.items()
+    }
+    while _total(least) > width and (droppable := [i for i in least if columns[i].keep < 9]):
+        del least[min(droppable, key=lambda i: (columns[i].keep, -i))]
+    widths = {i: natural[i] for i in least}
+    while (over := _total(widths) - width) > 0:
+        flexible = [i for i in widths if widths[i] > least[i]]
+        if not flexible:
             break
-        shown.remove(min(droppable, key=lambda i: (columns[i].keep, -i)))
-    return shown
+        widest = max(flexible, key=lambda i: widths[i])
+        widths[widest] = max(least[widest], widths[widest] - over)
+    return widths
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """The table as aligned text, whole: what a pipe gets. One line a row, no trailing blanks."""
-    shown = fit(columns, rows, sys.maxsize)
-    lines = [[columns[i].title for i in shown], *([_text(row[i]) for i in shown] for row in rows)]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(shown))]
+    widths = fit(columns, rows, sys.maxsize)
     out = []
-    for line in lines:
+    for line in [[column.title for column in columns], *rows]:
         cells = (
-            text.rjust(width) if columns[i].right else text.ljust(width)
-            for i, text, width in zip(shown, line, widths, strict=True)
+            _text(line[i]).rjust(width) if columns[i].right else _text(line[i]).ljust(width)
+            for i, width in widths.items()
         )
         out.append((" " * GAP).join(cells).rstrip() + "\n")
     return "".join(out)
@@ -104,6 +118,7 @@ def show_fields(fields: Sequence[tuple[str, Cell | str]], indent: int = 2) -> No
 
 def show_line(lead: str, cell: Cell | str = "") -> None:
     """Print one line: lead as it is, then the cell in its style."""
+    lead = clean(lead)
     if not is_terminal():
         sys.stdout.write(f"{lead}{_text(cell)}".rstrip() + "\n")
         return
@@ -126,26 +141,26 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> ob
     from rich.table import Table  # here: rich costs 0.1 s, for terminals only
     from rich.text import Text
 
-    shown = fit(columns, rows, width)
+    widths = fit(columns, rows, width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold dim", show_edge=False)
-    for i in shown:
+    for i, wide in widths.items():
         column = columns[i]
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=True,
+            no_wrap=not column.wrap,
             overflow="ellipsis",
-            min_width=None if column.flexible else len(column.title),
+            width=wide,
         )
     for row in rows:
-        table.add_row(*(Text(_text(row[i]), style=_style(row[i])) for i in shown))
+        table.add_row(*(Text(_text(row[i]), style=_style(row[i])) for i in widths))
     return table
 
 
 def _rich_print(what: object) -> None:
     from rich.console import Console  # here: rich costs 0.1 s, for terminals only
 
-    Console(highlight=False, width=terminal_width()).print(what, soft_wrap=not hasattr(what, "columns"))
+    Console(highlight=False, width=terminal_width()).print(what)
 
 
 def _text(cell: Cell | str) -> str:

@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +17,7 @@ from jobs.units import gib
 from orchestrator.cli import words
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import client_verb, emit
-from orchestrator.cli.table import Cell, Column, is_terminal, rich_table, show
+from orchestrator.cli.table import Cell, Column, is_terminal, rich_table, show, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.shapes import Gpu, Job
@@ -60,7 +60,8 @@ def top_verb(api: Api, as_json: bool, once: bool, interval: float) -> None:
     elif once or not is_terminal():
         _print_once(_ask(api))
     else:
-        _watch(api, interval)
+        with suppress(KeyboardInterrupt):  # the way out, not a failure
+            _watch(api, interval)
 
 
 def _ask(api: Api) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def _ask(api: Api) -> dict[str, Any]:
 
 def _print_once(view: dict[str, Any]) -> None:
     now = time.time()
-    click.echo(headline(view))
+    click.echo(headline(view)[: terminal_width()] if is_terminal() else headline(view))
     if view["gpus"]:
         click.echo("")
         show(CARD_COLUMNS, card_rows(view))
@@ -166,16 +167,13 @@ def _watch(api: Api, interval: float) -> None:
     console = Console(highlight=False)
     view = _ask(api)
     with _keys() as keys, Live(frame(view, ""), console=console, screen=True, auto_refresh=False) as live:
-        try:
-            while not _quit_pressed(keys, interval):
-                trouble = ""
-                try:
-                    view = _ask(api)
-                except Unavailable as error:
-                    trouble = f"{error}; what is shown is from before"
-                live.update(frame(view, trouble), refresh=True)
-        except KeyboardInterrupt:
-            return  # the way out, not a failure
+        while not _quit_pressed(keys, interval):
+            trouble = ""
+            try:
+                view = _ask(api)
+            except Unavailable as error:
+                trouble = f"{error}; what is shown is from before"
+            live.update(frame(view, trouble), refresh=True)
 
 
 @contextmanager

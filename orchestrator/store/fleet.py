@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -76,22 +76,30 @@ class FleetStore(Database):
                 attempts=reads.attempt_rows(connection, attempts.c.outcome.is_(None)),
             )
 
-    def _have_gpus(self, connection: sa.Connection, have: dict[int, Sequence[GpuInfo]]) -> None:
-        """Makes the cards of hosts what their reports say. Writes only what differs."""
-        stored = {
-            row.uuid: row
-            for ids in reads.chunks(have)
-            for row in connection.execute(sa.select(gpus).where(gpus.c.host_id.in_(ids)))
-        }
+    def _have_gpus(
+        self,
+        connection: sa.Connection,
+        have: dict[int, Sequence[GpuInfo]],
+        stored: Collection[Any] | None = None,
+    ) -> bool:
+        """Makes the cards of hosts what their reports say. Returns whether anything differed.
+
+        stored: the rows of gpus on these hosts, where the caller has read them.
+        """
+        if stored is None:
+            query = sa.select(gpus).where(gpus.c.host_id.in_(have))
+            stored = connection.execute(query).all()
+        known = {row.uuid: row for row in stored}
         wanted = {info.uuid: _columns(info, host_id) for host_id, infos in have.items() for info in infos}
-        changed = [values for uuid, values in sorted(wanted.items()) if not _same(stored.get(uuid), values)]
+        changed = [values for uuid, values in sorted(wanted.items()) if not _same(known.get(uuid), values)]
         if changed:
             insert = self.upsert(gpus)
             kept = {name: insert.excluded[name] for name in changed[0] if name != "uuid"}
             connection.execute(insert.on_conflict_do_update(index_elements=[gpus.c.uuid], set_=kept), changed)
-        gone = [row.id for uuid, row in stored.items() if row.present and uuid not in wanted]
+        gone = sorted(row.id for uuid, row in known.items() if row.present and uuid not in wanted)
         if gone:
-            connection.execute(gpus.update().where(gpus.c.id.in_(sorted(gone))).values(present=False))
+            connection.execute(gpus.update().where(gpus.c.id.in_(gone)).values(present=False))
+        return bool(changed or gone)
 
 
 def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:

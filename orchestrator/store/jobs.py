@@ -11,10 +11,19 @@ import sqlalchemy as sa
 from jobs.errors import Conflict, NotFound
 from jobs.state import TERMINAL, Code, Event, JobState, Reason, after
 from orchestrator.store import reads
+from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
-from orchestrator.tables import attempts, events, jobs, to_json
+from orchestrator.tables import attempts, clean_text, events, jobs, to_json
 
+_insert_jobs = BulkInsert(
+    jobs,
+    [
+        *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
+        *("spec", "priority", "trace_key", "submitted_at"),
+    ],
+)
+_insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data"])
 _NEW = Reason(Code.NEW, "waits for the scheduler's next look")
 _CANCELLED = Reason(Code.CANCELLED, "cancelled before it started")
 
@@ -104,25 +113,19 @@ class JobStore(Database):
 
     def request_cancel(self, job_id: int, now: float) -> JobRow:
         """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended."""
+        # Both states in one statement: between two, a job could go from one to the other, missed by both.
+        ask = jobs.update().where(
+            jobs.c.id == job_id, jobs.c.state.not_in(sorted(TERMINAL)), jobs.c.cancel_requested_at.is_(None)
+        )
         with self.write() as connection:
-            if move(
-                connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now, cancel_requested_at=now
-            ):
+            was = connection.execute(ask.values(cancel_requested_at=now).returning(jobs.c.state)).scalar()
+            if was == JobState.QUEUED:
+                move(connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now)
                 reads.note(connection, now, Event.CANCELLED, _CANCELLED.text, job_id=job_id)
-                return _one(connection, job_id)
-            asked = connection.execute(
-                jobs.update()
-                .where(
-                    jobs.c.id == job_id,
-                    jobs.c.state == JobState.RUNNING,
-                    jobs.c.cancel_requested_at.is_(None),
-                )
-                .values(cancel_requested_at=now)
-            )
-            if asked.rowcount:
+            elif was == JobState.RUNNING:
                 reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
             row = _one(connection, job_id)
-        if row.ended:
+        if row.ended and was is None:
             raise Conflict(f"job {job_id} has ended already: it {_ended_as(row)}")
         return row
 
@@ -197,50 +200,46 @@ def move(
 def _insert(
     connection: sa.Connection, new: Sequence[NewJob], now: float, data: dict[str, Any] | None = None
 ) -> list[JobRow]:
-    if not new:
-        return []
-    fixed = {"state": JobState.QUEUED, "submitted_at": now, **reads.reason_values(_NEW)}
-    values = [
-        {
-            "name": job.name,
-            "user": job.user,
-            "spec": to_json(job.spec),
-            "priority": job.priority,
-            "trace_key": job.trace_key,
-            **fixed,
-        }
-        for job in new
-    ]
-    ids = (
-        connection.execute(jobs.insert().returning(jobs.c.id, sort_by_parameter_order=True), values)
-        .scalars()
-        .all()
-    )
-    notes = [
-        {
-            "ts": now,
-            "job_id": job_id,
-            "kind": Note.SUBMITTED,
-            "text": f"submitted by {job.user}",
-            "data": {"user": job.user, **(data or {})},
-        }
-        for job_id, job in zip(ids, new, strict=True)
-    ]
-    connection.execute(events.insert(), notes)
-    return [
+    made = [
         JobRow(
             id=job_id,
-            name=job.name,
-            user=job.user,
+            name=clean_text(job.name),
+            user=clean_text(job.user),
             state=JobState.QUEUED,
             reason=_NEW,
-            spec_json=row["spec"],
+            spec_json=to_json(job.spec),
             priority=job.priority,
             trace_key=job.trace_key,
             submitted_at=now,
         )
-        for job_id, job, row in zip(ids, new, values, strict=True)
+        for job_id, job in zip(next_ids(connection, jobs, len(new)), new, strict=True)
     ]
+    code, text, queued = str(_NEW.code), _NEW.text, str(JobState.QUEUED)
+    _insert_jobs(
+        connection,
+        [
+            (
+                row.id,
+                row.name,
+                row.user,
+                queued,
+                code,
+                text,
+                "{}",
+                row.spec_json,
+                row.priority,
+                row.trace_key,
+                now,
+            )
+            for row in made
+        ],
+    )
+    kind, more = str(Note.SUBMITTED), to_json(data or {})
+    _insert_events(
+        connection,
+        [(now, row.id, kind, f"submitted by {row.user}", more) for row in made],
+    )
+    return made
 
 
 def _one(connection: sa.Connection, job_id: int) -> JobRow:

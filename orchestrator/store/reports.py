@@ -15,10 +15,16 @@ from orchestrator.store import reads
 from orchestrator.store.fleet import FleetStore
 from orchestrator.store.profiles import answer
 from orchestrator.store.rows import Note
-from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, sample_tuple
+from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
 from orchestrator.tables import attempts, clean_text, gpus, hosts, jobs, leases, log_chunks, progress
 
 _TRAINING = Reason(Code.TRAINING, "training")
+_Report = tuple[int, HostReport]
+_SEEN = (
+    hosts.update()
+    .where(hosts.c.id == sa.bindparam("host"))
+    .values({name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running")})
+)
 _PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
 
 
@@ -42,25 +48,17 @@ class ReportStore(FleetStore, TelemetryStore):
     def record_reports(self, reports: Sequence[tuple[int, HostReport]], now: float) -> set[int]:
         """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first."""
         with self.write() as connection:
-            found = connection.execute(
-                sa.select(hosts.c.id).where(hosts.c.id.in_({host for host, _ in reports}))
-            )
-            known = set(found.scalars())
-            taken = sorted(
-                ((host_id, report) for host_id, report in reports if host_id in known),
-                key=lambda pair: pair[0],
-            )
+            stored = _known(connection, {host_id for host_id, _ in reports})
+            taken = sorted((pair for pair in reports if pair[0] in stored), key=lambda pair: pair[0])
             if taken:
-                self._record(connection, taken, now)
-        return {host_id for host_id, _ in reports} - known
+                self._record(connection, taken, stored, now)
+        return {host_id for host_id, _ in reports} - stored.keys()
 
-    def _record(self, connection: sa.Connection, reports: list[tuple[int, HostReport]], now: float) -> None:
-        seen = hosts.update().where(hosts.c.id == sa.bindparam("host"))
-        seen = seen.values(
-            {name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running")}
-        )
+    def _record(
+        self, connection: sa.Connection, reports: list[_Report], stored: dict[int, list[Any]], now: float
+    ) -> None:
         connection.execute(
-            seen,
+            _SEEN,
             [
                 {
                     "host": host_id,
@@ -72,18 +70,19 @@ class ReportStore(FleetStore, TelemetryStore):
                 for host_id, report in reports
             ],
         )
-        self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports})
+        cards = [row for rows in stored.values() for row in rows]
+        if self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports}, cards):
+            stored = _known(connection, stored.keys())
         self._record_attempts(connection, reports, now)
-        if rows := _sample_tuples(connection, reports):
-            self.insert_samples(connection, rows)
+        insert_samples(connection, _sample_tuples(connection, reports, stored))
         for _, report in reports:
             for trace in report.traces:
                 answer(connection, trace, now)
 
-    def _record_attempts(
-        self, connection: sa.Connection, reports: list[tuple[int, HostReport]], now: float
-    ) -> None:
+    def _record_attempts(self, connection: sa.Connection, reports: list[_Report], now: float) -> None:
         news = [(host_id, item) for host_id, report in reports for item in report.attempts]
+        if not news:
+            return
         rows = _attempts(connection, {item.attempt_id for _, item in news})
         mine = [
             (rows[item.attempt_id], item)
@@ -111,6 +110,19 @@ class ReportStore(FleetStore, TelemetryStore):
                     attempts.c.id == row.id, attempts.c.outcome.is_(None), attempts.c.reported.is_(None)
                 )
                 connection.execute(update.values(reported=item.ended.model_dump(mode="json")))
+
+
+def _known(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, list[Any]]:
+    """Those of the hosts that are known, each with its rows of gpus."""
+    joined = hosts.outerjoin(gpus, gpus.c.host_id == hosts.c.id)
+    found: dict[int, list[Any]] = {}
+    for ids in reads.chunks(host_ids):
+        query = sa.select(hosts.c.id.label("known"), gpus).select_from(joined).where(hosts.c.id.in_(ids))
+        for row in connection.execute(query):
+            cards = found.setdefault(row.known, [])
+            if row.id is not None:
+                cards.append(row)
+    return found
 
 
 def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]:
@@ -156,17 +168,15 @@ def _plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _sample_tuples(connection: sa.Connection, reports: list[tuple[int, HostReport]]) -> list[SampleTuple]:
+def _sample_tuples(
+    connection: sa.Connection, reports: list[_Report], stored: dict[int, list[Any]]
+) -> list[SampleTuple]:
     """Rows of samples, each with the attempt that held its card at its time: spooled ones arrive late."""
     times = [sample.ts for _, report in reports for sample in report.samples]
     if not times:
         return []
-    host_ids = [host_id for host_id, report in reports if report.samples]
-    cards: dict[tuple[int, str], int] = {}
-    for ids in reads.chunks(host_ids):
-        query = sa.select(gpus.c.id, gpus.c.host_id, gpus.c.uuid).where(gpus.c.host_id.in_(ids))
-        cards |= {(row.host_id, row.uuid): row.id for row in connection.execute(query)}
-    held = _leases_since(connection, host_ids, min(times))
+    cards = {(row.host_id, row.uuid): row.id for rows in stored.values() for row in rows}
+    held = _leases_since(connection, sorted(stored), min(times))
     rows = []
     for host_id, report in reports:
         for sample in report.samples:

@@ -10,23 +10,12 @@ import sqlalchemy as sa
 
 from jobs.report import GpuSample
 from orchestrator.store import reads
+from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
 from orchestrator.store.rows import LogPage, ProgressRow, SampleRow
 from orchestrator.tables import clean_text, gpus, log_chunks, progress, samples, to_json
 
-_COLUMNS = [column.name for column in samples.c]
-# Nearly half of a row's cost would be SQLAlchemy's; both statements go to the driver as they are.
-_SQLITE_INSERT = (
-    f"INSERT OR IGNORE INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-)
-# One array a column: a statement of one text whatever the number of rows, at a tenth of executemany's cost.
-_ARRAYS = ", ".join(
-    "%s::" + {"BIGINT": "int8", "DOUBLE": "float8"}.get(str(column.type), "text") + "[]"
-    for column in samples.c
-)
-_POSTGRES_INSERT = (
-    f"INSERT INTO samples ({', '.join(_COLUMNS)}) SELECT * FROM unnest({_ARRAYS}) ON CONFLICT DO NOTHING"
-)
+insert_samples = BulkInsert(samples, samples.c.keys(), ignore_known=True)
 
 SampleTuple = tuple[Any, ...]
 
@@ -65,16 +54,7 @@ class TelemetryStore(Database):
         """Stores rows of samples (see sample_tuple). One that is there already stays as it is."""
         if rows:
             with self.write() as connection:
-                self.insert_samples(connection, rows)
-
-    def insert_samples(self, connection: sa.Connection, rows: Sequence[SampleTuple]) -> None:
-        """record_samples, inside a transaction."""
-        if self.is_sqlite:
-            connection.exec_driver_sql(_SQLITE_INSERT, list(rows))
-        else:
-            connection.exec_driver_sql(
-                _POSTGRES_INSERT, tuple(list(column) for column in zip(*rows, strict=True))
-            )
+                insert_samples(connection, rows)
 
     def latest_samples(self) -> dict[int, SampleRow]:
         """Each card's newest sample: one index look-up each."""

@@ -87,7 +87,9 @@ def test_no_start_on_a_drained_host_or_a_faulty_or_absent_card(store: Store) -> 
 
 def test_an_end_closes_the_attempt_frees_its_cards_and_moves_the_job(store: Store) -> None:
     attempt = training(store)
-    ended = an_end(steps=10, result="/srv/job-1", last_checkpoint="step-10", first_loss=2.0, device_bytes=19 * GiB)
+    ended = an_end(
+        steps=10, result="/srv/job-1", last_checkpoint="step-10", first_loss=2.0, device_bytes=19 * GiB
+    )
     assert store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 61)
     closed = store.attempt(attempt.id)
     assert (closed.outcome, closed.ended_at, closed.steps) == (Outcome.SUCCEEDED, NOW + 61, 10)
@@ -125,7 +127,9 @@ def test_an_illegal_move_is_refused_whole(store: Store) -> None:
 
 def test_a_requeued_job_waits_and_tries_again_under_a_new_number(store: Store) -> None:
     first = training(store)
-    assert store.end_attempt(first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 5, not_before=NOW + 35)
+    assert store.end_attempt(
+        first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 5, not_before=NOW + 35
+    )
     row = store.job(first.job_id)
     assert (row.state, row.not_before, row.ended_at, row.reason) == (JobState.QUEUED, NOW + 35, None, LOST)
     second = opened(store, row, first.host_id, [first.gpus[0].id], NOW + 40)
@@ -146,7 +150,11 @@ def test_a_cancel_that_comes_before_a_requeue_wins(store: Store) -> None:
 
 
 def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) -> None:
-    spec = {"model": {"config": {"model_type": "llama"}, "tokenizer": "t"}, "data": "d", "method": {"kind": "qlora"}}
+    spec = {
+        "model": {"config": {"model_type": "llama"}, "tokenizer": "t"},
+        "data": "d",
+        "method": {"kind": "qlora"},
+    }
     attempt = training(store, spec=spec, trace_key="sha")
     ended = an_end(allocated_bytes=16 * GiB, reserved_bytes=17 * GiB, device_bytes=18 * GiB, step_s=0.6)
     store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
@@ -161,7 +169,9 @@ def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) ->
 
 def test_an_attempt_that_measured_nothing_leaves_no_observation(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW)
+    store.end_attempt(
+        attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW
+    )
     assert store.observations() == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
 
@@ -15,11 +17,19 @@ from tests.builders import NOW, a_report, an_end, because, news, submitted, trai
 
 J, A, L, E = tables.jobs, tables.attempts, tables.leases, tables.events
 
-BREACHES = {
+BREACHES: dict[str, Callable[[int, AttemptRow], list[sa.Executable]]] = {
     "2 open leases": lambda job, attempt: [
         sa.text("DROP INDEX uq_leases_exclusive"),
+        sa.text("DROP INDEX uq_attempts_open"),
         A.insert().values(
-            id=90, job_id=job, number=2, host_id=attempt.host_id, rung={}, projection={}, opened_at=0, log_bytes=0
+            id=90,
+            job_id=job,
+            number=2,
+            host_id=attempt.host_id,
+            rung={},
+            projection={},
+            opened_at=0,
+            log_bytes=0,
         ),
         L.insert().values(attempt_id=90, gpu_id=attempt.gpus[0].id, rank=0, exclusive=True, memory_bytes=0),
     ],
@@ -66,7 +76,9 @@ def test_a_job_that_ended_and_moved_on_is_found(url: str) -> None:
     store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     with store.write() as connection:
         connection.execute(J.update().values(state=JobState.QUEUED, ended_at=None))
-        connection.execute(E.insert().values(ts=NOW, job_id=attempt.job_id, kind="requeued", text="", data={}))
+        connection.execute(
+            E.insert().values(ts=NOW, job_id=attempt.job_id, kind="requeued", text="", data={})
+        )
     with store.read() as connection:
         found = faults(connection)
     store.close()
@@ -82,11 +94,17 @@ def test_a_job_that_ended_and_moved_on_is_found(url: str) -> None:
         J.update().values(name=None),
         A.update().values(job_id=999),
         A.insert().values(
-            job_id=1, number=1, host_id=1, rung={}, projection={}, opened_at=0, log_bytes=0, outcome="lost", ended_at=1
+            job_id=1,
+            number=1,
+            host_id=1,
+            rung={},
+            projection={},
+            opened_at=0,
+            log_bytes=0,
+            outcome="lost",
+            ended_at=1,
         ),
-        A.insert().values(
-            job_id=1, number=2, host_id=1, rung={}, projection={}, opened_at=0, log_bytes=0
-        ),
+        A.insert().values(job_id=1, number=2, host_id=1, rung={}, projection={}, opened_at=0, log_bytes=0),
     ],
     ids=["state", "outcome", "ended", "null", "foreign key", "same number", "second open attempt"],
 )

@@ -39,9 +39,9 @@ def test_a_group_commit_gives_each_client_its_own_jobs(store: Store) -> None:
 
 
 def test_a_submission_is_all_or_nothing(store: Store) -> None:
-    nobodys = a_job("bad", user=None)  # which its column refuses, after the first was inserted
+    unranked = a_job("bad", priority=None)  # which its column refuses, after the first was inserted
     with pytest.raises(sa.exc.IntegrityError):
-        store.submit_groups([[a_job("good")], [nobodys]], NOW)
+        store.submit_groups([[a_job("good")], [unranked]], NOW)
     assert store.count_jobs() == 0
 
 
@@ -89,7 +89,11 @@ def test_a_view_shows_the_latest_attempt_and_progress(store: Store) -> None:
     store.record_report(attempt.host_id, a_report(news(attempt, progress=[a_line(1), a_line(2)])), NOW)
     view, other = store.job_view(attempt.job_id), store.job_view(waiting.id)
     assert view.attempt is not None and view.progress is not None
-    assert (view.attempt.id, view.attempt.host, view.attempt.gpus[0].name) == (attempt.id, "alpha", "NVIDIA A10G")
+    assert (view.attempt.id, view.attempt.host, view.attempt.gpus[0].name) == (
+        attempt.id,
+        "alpha",
+        "NVIDIA A10G",
+    )
     assert (view.progress.step, view.progress.loss) == (2, 1.0)
     assert other.attempt is None and other.progress is None
     assert store.job_views() == [other, view]

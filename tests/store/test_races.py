@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 
-from jobs.errors import Conflict
 from jobs.state import Code, Event, JobState, Outcome
 from orchestrator.store import Store
 from tests.builders import (
@@ -33,15 +33,15 @@ from tests.builders import (
 )
 
 Opener = Callable[[], Store]
-T = TypeVar("T")
 ROUNDS = 12
+LOST = because(Code.LOST, "host alpha went away")
 
 
-def at_once(*acts: Callable[[], T]) -> list[T]:
+def at_once(*acts: Callable[[], Any]) -> list[Any]:
     """What each act returns, all begun at the same moment, each in its own thread."""
     barrier = threading.Barrier(len(acts))
 
-    def begin(act: Callable[[], T]) -> T:
+    def begin(act: Callable[[], Any]) -> Any:
         barrier.wait()
         return act()
 
@@ -61,9 +61,7 @@ def test_two_starts_for_one_card(two: tuple[Store, Store]) -> None:
         jobs = two[0].submit([a_job(), a_job()], NOW)
         won = at_once(
             *(
-                lambda store=store, job=job: store.start_attempt(
-                    job.id, host_id, gpu_ids, RUNG, a_projection(), NOW
-                )
+                partial(store.start_attempt, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW)
                 for store, job in zip(two, jobs, strict=True)
             )
         )
@@ -79,9 +77,7 @@ def test_two_starts_of_one_job(two: tuple[Store, Store]) -> None:
         job = submitted(two[0])
         won = at_once(
             *(
-                lambda store=store, card=card: store.start_attempt(
-                    job.id, host_id, [card], RUNG, a_projection(), NOW
-                )
+                partial(store.start_attempt, job.id, host_id, [card], RUNG, a_projection(), NOW)
                 for store, card in zip(two, gpu_ids, strict=True)
             )
         )
@@ -95,8 +91,8 @@ def test_two_gangs_that_want_the_same_cards_in_another_order(two: tuple[Store, S
     for _ in range(ROUNDS):
         jobs = two[0].submit([a_job(), a_job()], NOW)
         won = at_once(
-            lambda: two[0].start_attempt(jobs[0].id, host_id, gpu_ids, RUNG, a_projection(), NOW),
-            lambda: two[1].start_attempt(jobs[1].id, host_id, gpu_ids[::-1], RUNG, a_projection(), NOW),
+            partial(two[0].start_attempt, jobs[0].id, host_id, gpu_ids, RUNG, a_projection(), NOW),
+            partial(two[1].start_attempt, jobs[1].id, host_id, gpu_ids[::-1], RUNG, a_projection(), NOW),
         )
         (attempt,) = [attempt for attempt in won if attempt is not None]
         assert len(attempt.gpus) == 4
@@ -108,8 +104,8 @@ def test_cancel_against_start(two: tuple[Store, Store]) -> None:
     for card in gpu_ids:
         job = submitted(two[0])
         row, attempt = at_once(
-            lambda: two[0].request_cancel(job.id, NOW),
-            lambda card=card: two[1].start_attempt(job.id, host_id, [card], RUNG, a_projection(), NOW),
+            partial(two[0].request_cancel, job.id, NOW),
+            partial(two[1].start_attempt, job.id, host_id, [card], RUNG, a_projection(), NOW),
         )
         after = two[0].job(job.id)
         assert after.cancel_requested_at == NOW, "an acknowledged cancel must not be lost"
@@ -117,26 +113,18 @@ def test_cancel_against_start(two: tuple[Store, Store]) -> None:
         assert row.state == after.state
 
 
-def test_cancel_against_the_end(two: tuple[Store, Store]) -> None:
+def test_cancel_against_requeue(two: tuple[Store, Store]) -> None:
     host_id, gpu_ids = joined(two[0])
     for _ in range(ROUNDS):
         attempt = opened(two[0], submitted(two[0]), host_id, gpu_ids)
 
-        def cancel() -> bool:
-            try:
-                two[0].request_cancel(attempt.job_id, NOW)
-            except Conflict:
-                return False
-            return True
-
-        def requeue() -> bool:
-            reason = because(Code.LOST, "lost")
-            return two[1].end_attempt(attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, reason, NOW)
-
-        cancelled, requeued = at_once(cancel, requeue)
-        row = two[0].job(attempt.job_id)
-        assert cancelled, "neither a running nor a queued job refuses"
-        assert row.state == (JobState.CANCELLED if requeued else JobState.RUNNING)
+        row, requeued = at_once(
+            partial(two[0].request_cancel, attempt.job_id, NOW),  # neither a running nor a queued job refuses
+            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW),
+        )
+        after = two[0].job(attempt.job_id)
+        assert after.cancel_requested_at == NOW == row.cancel_requested_at
+        assert after.state == (JobState.CANCELLED if requeued else JobState.RUNNING)
         if not requeued:
             gone = because(Code.CANCELLED, "cancelled")
             assert two[1].end_attempt(attempt.id, 1, an_end(Outcome.CANCELLED), Event.CANCELLED, gone, NOW)
@@ -147,10 +135,8 @@ def test_two_ends_of_one_attempt(two: tuple[Store, Store]) -> None:
     for _ in range(ROUNDS):
         attempt = opened(two[0], submitted(two[0]), host_id, gpu_ids)
         done = at_once(
-            lambda: two[0].end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW),
-            lambda: two[1].end_attempt(
-                attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, because(Code.LOST, "lost"), NOW
-            ),
+            partial(two[0].end_attempt, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW),
+            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
         )
         assert sorted(done) == [False, True]
         assert two[0].job(attempt.job_id).state == (JobState.SUCCEEDED if done[0] else JobState.FAILED)
@@ -165,7 +151,7 @@ def test_the_same_report_twice_at_once(two: tuple[Store, Store]) -> None:
             news(attempt, started=a_start(), progress=[a_line(step)], log=piece, log_offset=len(written)),
             samples=[a_sample(ts=NOW + step)],
         )
-        at_once(*(lambda store=store: store.record_report(attempt.host_id, report, NOW) for store in two))
+        at_once(*(partial(store.record_report, attempt.host_id, report, NOW) for store in two))
         written += piece
     assert two[0].logs(attempt.id).text == written
     assert len(two[0].progress(attempt.id)) == ROUNDS
@@ -179,10 +165,8 @@ def test_a_report_against_the_end_of_its_attempt(two: tuple[Store, Store]) -> No
         attempt = opened(two[0], submitted(two[0]), host_id, gpu_ids)
         report = a_report(news(attempt, started=a_start(), log="hello\n", ended=an_end()))
         at_once(
-            lambda report=report: two[0].record_report(host_id, report, NOW),
-            lambda: two[1].end_attempt(
-                attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, because(Code.LOST, "lost"), NOW
-            ),
+            partial(two[0].record_report, host_id, report, NOW),
+            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
         )
         row = two[0].attempt(attempt.id)
         assert row.outcome == Outcome.LOST and two[0].logs(attempt.id).text == "hello\n"
@@ -195,8 +179,8 @@ def test_stop_against_a_report_of_the_start(two: tuple[Store, Store]) -> None:
         attempt = opened(two[0], submitted(two[0]), host_id, [card])
         report = a_report(news(attempt, started=a_start()), gpus=ROUNDS)
         at_once(
-            lambda report=report: two[0].record_report(host_id, report, NOW),
-            lambda: two[1].request_stop(attempt.id, "timeout", NOW),
+            partial(two[0].record_report, host_id, report, NOW),
+            partial(two[1].request_stop, attempt.id, "timeout", NOW),
         )
         row = two[0].attempt(attempt.id)
         assert row.started_at is not None and row.stop_reason == "timeout"
@@ -204,25 +188,22 @@ def test_stop_against_a_report_of_the_start(two: tuple[Store, Store]) -> None:
 
 
 def test_one_host_joins_twice_at_once(two: tuple[Store, Store]) -> None:
-    ids = at_once(*(lambda store=store: store.join_host(a_host(gpus=8), NOW) for store in two))
+    ids = at_once(*(partial(store.join_host, a_host(gpus=8), NOW) for store in two))
     assert ids[0] == ids[1] and len(two[0].gpus()) == 8
 
 
 def test_a_profile_goes_to_one_host(two: tuple[Store, Store]) -> None:
     hosts = [joined(two[0], name)[0] for name in ("alpha", "beta")]
     for key in (f"sha-{n}" for n in range(ROUNDS)):
-        at_once(*(lambda store=store, key=key: store.want_profile(key, a_spec(), NOW) for store in two))
+        at_once(*(partial(store.want_profile, key, a_spec(), NOW) for store in two))
         given = at_once(
-            *(
-                lambda store=store, key=key, host=host: store.assign_profile(key, host, NOW)
-                for store, host in zip(two, hosts, strict=True)
-            )
+            *(partial(store.assign_profile, key, host, NOW) for store, host in zip(two, hosts, strict=True))
         )
         assert sorted(given) == [False, True]
 
 
 def test_many_clients_submit_at_once(open_store: Opener) -> None:
     store = open_store()
-    rows = at_once(*(lambda name=f"job-{n}": store.submit([a_job(name)], NOW)[0] for n in range(24)))
+    rows = [row for (row,) in at_once(*(partial(store.submit, [a_job(f"job-{n}")], NOW) for n in range(24)))]
     assert len({row.id for row in rows}) == store.count_jobs() == 24
     assert all(store.job(row.id).name == f"job-{n}" for n, row in enumerate(rows))

@@ -83,7 +83,7 @@ def make_assignment(
     trusted_models: list[str] | None = None,
     **sections: Any,
 ) -> Assignment:
-    """An attempt on CPU cards. sections: what the test says of the job file (model, method, training, ...)."""
+    """An attempt on CPU cards. sections: what the test says of the job file (model, method, training)."""
     training = {
         "steps": 4,
         "sequence_length": 32,

@@ -141,7 +141,7 @@ def test_a_token_that_changes_later_does_not_end_training(server: FakeServer, ho
 
 
 def test_a_trace_is_run_once_and_told_until_it_is_stored(server: FakeServer, tmp_path: Path) -> None:
-    spec = parse_spec({"model": {"config": {"model_type": "llama"}}, "data": "/d.jsonl"})
+    spec = parse_spec({"model": "gpt2", "data": "/d.jsonl"})
     runs: list[str] = []
     going_on = threading.Event()
 

@@ -32,7 +32,8 @@ def read(shipper: Shipper, log_offset: int = 0, step: int = 0) -> tuple[AttemptR
 
 def collect(shipper: Shipper) -> tuple[str, list[int], Ended | None, int]:
     """Everything, as a server takes it that confirms each report; with the number of reports."""
-    log, steps, reports = "", [], 0
+    log, reports = "", 0
+    steps: list[int] = []
     while True:
         report, more = read(shipper, len(log.encode()), steps[-1] if steps else 0)
         assert len(report.log.encode()) <= LOG_BYTES and len(report.progress) <= PROGRESS_LINES

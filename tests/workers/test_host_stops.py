@@ -51,7 +51,7 @@ def test_a_trainer_that_does_not_is_killed_after_its_grace(server: FakeServer, h
     server.stops = [StopOrder(attempt_id=7, reason="timeout", grace_s=1.0)]
     host.tick_until(lambda: 7 in server.ended)
     assert time.monotonic() - begun >= 1.0
-    assert trainer.wait(5) == -signal.SIGKILL
+    assert not psutil.pid_exists(trainer.pid)
     assert server.ended[7].outcome is Outcome.TIMEOUT
     assert server.ended[7].steps == 3
     assert "ended by force (timeout), 1 s after" in server.ended[7].message
@@ -87,8 +87,7 @@ def test_a_stop_before_the_trainer_started_keeps_it_from_starting(server: FakeSe
 def test_what_the_server_does_not_hold_open_is_ended(server: FakeServer, host: Host) -> None:
     server.open_attempt(8)
     stale, fresh = host.train(7, IGNORES), host.train(8, IGNORES)
-    host.tick_until(lambda: stale.poll() is not None)
-    assert stale.returncode == -signal.SIGKILL
+    host.tick_until(lambda: not psutil.pid_exists(stale.pid))
     host.agent.tick()
     assert fresh.poll() is None
     outcome = AttemptFolder(host.home, 7).ended()

@@ -1,4 +1,4 @@
-"""Stopping, resuming, time limits: what a run leaves that does not reach its end, and how the next goes on."""
+"""Stopping, resuming, time limits: what an unfinished run leaves, and how the next goes on."""
 
 from __future__ import annotations
 
@@ -99,17 +99,11 @@ def test_a_corrupt_checkpoint_is_passed_over(tmp_path: Path, tokenizer: Path, ro
     verify(newest)  # step 6 came by again, and took the corrupt one's place
 
 
-def test_a_run_that_only_lacked_its_result_is_finished(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
-    """The process died after the last step's checkpoint."""
-    first = StopsAfter(tmp_path, 1, step=3, reason="preempted")
-    assert run(tmp_path, first, make_assignment(rows, tokenizer)).steps == 4
-    assert latest_good(checkpoints_root(tmp_path, 1)) is None  # the last step has no use for one
-    shorter = make_assignment(rows, tokenizer, training={"steps": 3, "checkpoint_steps": 2})
-    run(tmp_path, AttemptFolder(tmp_path, 2), shorter.model_copy(update={"job_id": 2, "attempt_id": 2}))
-    done = make_assignment(rows, tokenizer, job_id=2, attempt_id=3, output="late", training={"steps": 2})
-    ended = run(tmp_path, AttemptFolder(tmp_path, 3), done)
-    assert (ended.outcome, ended.steps) == (Outcome.SUCCEEDED, 2)
-    assert ended.result and verify(Path(ended.result))["steps"] == 2
+def test_the_last_step_ends_the_run_whatever_is_asked(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    """Its weights are the result: there is nothing left to stop, and no use for a checkpoint."""
+    folder = StopsAfter(tmp_path, 1, step=3, reason="preempted")
+    ended = run(tmp_path, folder, make_assignment(rows, tokenizer, training={"checkpoint_steps": 4}))
+    assert (ended.outcome, ended.steps, ended.last_checkpoint) == (Outcome.SUCCEEDED, 4, None)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class _Local:
     oom_kills: int | None = None  # the kernel's count when all ranks were last seen alive
 
 
-class Attempts:
+class Supervisor:
     """Everything under <home>/attempts, and the processes that belong to it. It owns the kill."""
 
     def __init__(self, home: Path) -> None:
@@ -120,12 +120,8 @@ class Attempts:
                 self.stop(StopOrder(attempt_id=key, reason="stale", grace_s=0.0), now)
 
     def forget(self, ids: Iterable[int]) -> None:
-        """Delete these folders, once nothing runs in them."""
-        for key in ids:
-            if key in self._local:
-                self._to_forget.add(key)
-                for process in self._local[key].live.values():
-                    processes.end(process)
+        """Delete these folders, once nothing runs in them: a trainer exits some time after its outcome."""
+        self._to_forget |= self._local.keys() & set(ids)
 
     def _is_live(self, key: int) -> bool:
         local = self._local.get(key)

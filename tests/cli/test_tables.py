@@ -1,0 +1,249 @@
+"""list, hosts, gpus, top, show, why, plan: what people and programs get in a pipe."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from jobs.units import GiB
+from tests.cli import scenes
+from tests.cli.conftest import Tuneyard
+from tests.cli.fake_server import FakeServer
+
+
+def test_list(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.running(server, submitted_at=time.time() - 7300)
+    scenes.waiting(server)
+    failed = server.add(name="", method="full")
+    server.end(failed, "failed", "oom", "out of memory at step 3")
+    ran = tuneyard("list")
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "ID  NAME       STATE    PROGRESS    ETA  HOST   CARD       CHECKPOINTING     PROJECTED"
+        "  MEASURED  SUBMITTED  REASON",
+        " 3  -          failed                                                                 "
+        "               1m ago  out of memory at step 3",
+        " 2  too-big    queued                                                                 "
+        "               1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
+        " 1  docs-lora  running       41%  7m01s  box-1  A100-40GB  every layer, 2×4   7.00 GiB"
+        "  6.90 GiB     2h ago",
+    ]
+
+
+def test_list_narrows_and_pages(tuneyard: Tuneyard, server: FakeServer) -> None:
+    for number in range(1203):
+        server.add(name=f"job-{number}", state="running" if number % 2 else "queued")
+    ran = tuneyard("list", "--limit", "2", "--json")
+    assert ([job["id"] for job in ran.json["jobs"]], ran.json["total"]) == ([1203, 1202], 1203)
+    ran = tuneyard("list", "--limit", "2")
+    assert ran.out.count("\n") == 3
+    assert ran.err == "2 of 1,203 jobs; --limit N or --all shows more\n"
+    ran = tuneyard("list", "--all", "--state", "queued,running", "--json")
+    assert [job["id"] for job in ran.json["jobs"]] == list(range(1203, 0, -1))
+    assert len(tuneyard("list", "--all", "--state", "queued", "--json").json["jobs"]) == 602
+
+
+def test_list_of_nothing(tuneyard: Tuneyard) -> None:
+    ran = tuneyard("list")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no jobs; `tuneyard submit` makes the first\n")
+    assert tuneyard("list", "--state", "failed").err == "no jobs that are failed\n"
+    assert tuneyard("list", "--json").json == {"jobs": [], "more": False, "total": 0}
+
+
+@pytest.mark.parametrize("args", [("--state", "zzz"), ("--limit", "0"), ("--limit", "x")], ids=str)
+def test_list_usage(tuneyard: Tuneyard, args: tuple[str, str]) -> None:
+    assert tuneyard("list", *args).code == 2
+    ran = tuneyard("list", *args, "--json")
+    assert (ran.code, ran.err) == (2, "")
+    assert ran.json["error"]["kind"] == "usage"
+
+
+def test_a_cancel_on_its_way_is_marked(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.running(server, cancel_requested=True)
+    assert " running* " in tuneyard("list").out
+
+
+def test_what_others_named_can_not_drive_the_terminal(tuneyard: Tuneyard, server: FakeServer) -> None:
+    reason = {"code": "failed", "text": "\x1b[2Jgone\x07\nnew line", "figures": {}}
+    scenes.running(server, state="failed", reason=reason)
+    for args in (("list",), ("show", "1"), ("why", "1")):
+        out = tuneyard(*args).out
+        assert "\x1b" not in out
+        assert "\x07" not in out
+        assert "[2Jgone  new line" in out
+
+
+def test_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
+    assert "no host has joined" in tuneyard("hosts").err
+    away = scenes.host("b", state="away", ray_ready=False, last_seen=time.time() - 500, labels={}, free=2)
+    server.hosts = [scenes.host("box-1", last_seen=time.time() - 2.5), away]
+    assert tuneyard("hosts").out.splitlines() == [
+        "NAME   STATE   RAY      CARDS  FREE  LAST SEEN  LABELS   TORCH   VERSION",
+        "box-1  online  ready        2     1     2s ago  rack=b4  2.13.0  0.1.0",
+        "b      away    not yet      2     2     8m ago           2.13.0  0.1.0",
+    ]
+    assert tuneyard("hosts", "--json").json == {"hosts": server.hosts}
+
+
+def test_gpus(tuneyard: Tuneyard, server: FakeServer) -> None:
+    assert "no cards" in tuneyard("gpus").err
+    server.gpus = [
+        scenes.gpu(1, job=12, attempt=7),
+        scenes.gpu(
+            2, name="cpu", memory_bytes=700 * 2**20, sample={"memory_used_bytes": 0, "utilization": 0.0}
+        ),
+        scenes.gpu(3, fault="NVML: GPU is lost", sample=None),
+    ]
+    assert tuneyard("gpus").out.splitlines() == [
+        "HOST   #  CARD          MEMORY     IN USE  BUSY  POWER   TEMP  JOB  FAULT",
+        "box-1  0  A100-40GB  40.00 GiB  30.00 GiB   98%  310 W  61 °C   12",
+        "box-1  1  cpu          700 MiB      0 MiB    0%      -      -",
+        "box-1  2  A100-40GB  40.00 GiB          -     -      -      -       NVML: GPU is lost",
+    ]
+
+
+def test_top_in_a_pipe_prints_once(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.running(server)
+    scenes.waiting(server)
+    server.gpus = [scenes.gpu(1, job=1), scenes.gpu(2, sample=None)]
+    ran = tuneyard("top")
+    assert ran.out == tuneyard("top", "--once").out
+    assert ran.out.splitlines() == [
+        "2 cards, 1 busy, 310 W; 1 running, 1 queued",
+        "",
+        "HOST   #  CARD       MEMORY                            USE              POWER   TEMP  JOB"
+        "          PROGRESS    ETA",
+        "box-1  0  A100-40GB  ████████░░ 30.00 GiB / 40.00 GiB  ██████████  98%  310 W  61 °C  1 docs-lora"
+        "       41%  7m01s",
+        "box-1  1  A100-40GB  ░░░░░░░░░░ - / 40.00 GiB          -                    -      -  idle",
+        "",
+        "ID  NAME     GPUS  SUBMITTED  WAITS FOR",
+        " 2  too-big     1     1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
+    ]  # fmt: skip
+    assert set(tuneyard("top", "--json").json) == {"gpus", "jobs", "total"}
+
+
+def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:
+    ended = scenes.attempt(
+        outcome="oom", message="out of memory", ended_at=time.time() - 100, steps=3, last_checkpoint=None
+    )
+    scenes.running(server, attempts=2, attempts_detail=[ended, scenes.attempt(2)], user="ada")
+    out = tuneyard("show", "docs-lora").out
+    for line in (
+        "job 1 (docs-lora)",
+        "  state      running",
+        "  progress   step 41 of 100 (41%), loss 1.234, 5,123 tokens/s, 7m01s to go",
+        "  where      box-1: A100-40GB",
+        "  submitted  1m ago by ada",
+        "attempt 1 on box-1: A100-40GB",
+        "  outcome        oom 1m ago",
+        "  steps          3 of 100",
+        "  peak on card     7.00 GiB  6.90 GiB  +1.4%",
+        "  step time          500 ms    520 ms  -3.8%",
+        "  tokens/s                      5,123",
+        "  50s ago        1  started  on box-1",
+    ):
+        assert line in out.splitlines(), line
+    assert tuneyard("show", "1", "--json").json["attempts_detail"][0]["outcome"] == "oom"
+
+
+def test_show_of_what_is_not_measured(tuneyard: Tuneyard, server: FakeServer) -> None:
+    bare_attempt = scenes.attempt(measured=None, projection=None, rung=None, first_loss=None, last_loss=None)
+    scenes.running(server, progress=None, attempts_detail=[bare_attempt], events=[])
+    out = tuneyard("show", "1").out
+    assert "PROJECTED" not in out
+    assert "events" not in out
+
+
+def test_show_cuts_old_events(tuneyard: Tuneyard, server: FakeServer) -> None:
+    events = [{"ts": time.time(), "kind": "note", "text": f"event {i}", "attempt": None} for i in range(40)]
+    scenes.running(server, events=events)
+    out = tuneyard("show", "1").out
+    assert "event 9\n" not in out
+    assert "event 10\n" in out
+    assert "10 earlier events; --events shows them" in out
+    assert "event 0\n" in tuneyard("show", "1", "--events").out
+
+
+@pytest.mark.parametrize("verb", ["show", "why", "logs", "cancel", "requeue"])
+def test_a_job_that_is_not_there(tuneyard: Tuneyard, verb: str) -> None:
+    ran = tuneyard(verb, "no/such job")
+    assert (ran.code, ran.err) == (1, "error: there is no job no/such job\n")
+    assert tuneyard(verb, "7", "--json").json["error"]["kind"] == "not_found"
+
+
+def test_why(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.waiting(server)
+    server.why = {
+        "hosts": [
+            {"host": "box-1", "verdict": "needs 91.20 GiB; its cards have 39.56 GiB", "code": "memory"},
+            {"host": "b", "verdict": "has been away for 8m20s", "code": "no_host"},
+        ],
+        "advice": ["a smaller model would fit"],
+    }
+    assert tuneyard("why", "too-big").out.splitlines() == [
+        "job 1 (too-big) is queued: needs 91.20 GiB at least; the largest card has 39.56 GiB",
+        "",
+        "  HOST   CODE     FIRST THING THAT DOES NOT FIT",
+        "  box-1  memory   needs 91.20 GiB; its cards have 39.56 GiB",
+        "  b      no_host  has been away for 8m20s",
+        "",
+        "what would help",
+        "  - a smaller model would fit",
+    ]
+    assert tuneyard("why", "1", "--json").json["advice"] == ["a smaller model would fit"]
+
+
+def test_plan(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"}), (200, scenes.plan())]
+    ran = tuneyard("plan", "--model", "m", "--data", "d")
+    assert (ran.code, ran.err) == (0, "tracing on box-1 ..\n")
+    assert ran.out.splitlines() == [
+        "   CARD          MEMORY    FREE       PEAK      UPPER  CHECKPOINTING     SLOWDOWN    STEP  WHY NOT",
+        "   NVIDIA T4  15.00 GiB  0 of 4  16.00 GiB  17.00 GiB                              500 ms"
+        "  even every layer, 1×8 takes 17.00 GiB",
+        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every layer, 4×2     1.31×  500 ms",
+        "",
+        "  PEAK BY PART  NVIDIA T4  A100-40GB",
+        "  weights        2.00 GiB   2.00 GiB",
+        "  optimizer       256 MiB    256 MiB",
+        "  activations    3.00 GiB   3.00 GiB",
+    ]
+
+
+def test_plan_explains(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(200, scenes.plan())]
+    out = tuneyard("plan", "--model", "m", "--data", "d", "--explain").out
+    assert out.splitlines()[-4:] == [
+        "A100-40GB, 40.00 GiB: 2 tried",
+        "  CHECKPOINTING          PEAK      UPPER   TIME  FITS",
+        "  off, 4×2          45.00 GiB  46.00 GiB  1.00×  no",
+        "  every layer, 4×2   7.00 GiB   7.50 GiB  1.31×  yes",
+    ]
+
+
+def test_a_plan_that_fits_nowhere_fails(tuneyard: Tuneyard, server: FakeServer) -> None:
+    cards = [{**scenes.plan()["cards"][0], "memory_bytes": 15 * GiB}]
+    server.plans = [(200, {"job": "d", "cards": cards, "reason": "it fits nowhere"})]
+    ran = tuneyard("plan", "--model", "m", "--data", "d")
+    assert ran.code == 1
+    assert "it fits nowhere" in ran.out
+    ran = tuneyard("plan", "--model", "m", "--data", "d", "--json")
+    assert (ran.code, ran.json["reason"]) == (1, "it fits nowhere")
+    server.plans = [(200, {"job": "d", "cards": [], "reason": "no host is online"})]
+    assert tuneyard("plan", "--model", "m", "--data", "d").err == "no host is online\n"
+
+
+def test_a_plan_without_a_profile_gives_up(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"})]
+    ran = tuneyard("plan", "--model", "m", "--data", "d", "--timeout", "0.5")
+    assert ran.code == 1
+    assert ran.err.endswith(
+        "error: there is no memory profile after 0.5 s: tracing on box-1; --timeout waits longer\n"
+    )
+
+
+def test_a_plan_of_a_bad_job_has_its_faults(tuneyard: Tuneyard) -> None:
+    assert tuneyard("plan", "--model", "m").code == 2
+    assert tuneyard("plan", "a", "b").err == "error: plan takes one job file\n"

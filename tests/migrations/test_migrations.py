@@ -1,0 +1,88 @@
+"""The migrations: up, down, and equal to what orchestrator/tables.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from migrations.run import differences, downgrade, head, migrate
+from orchestrator.store.database import make_engine, parse_url
+from orchestrator.store.schema import known_revisions
+from orchestrator.tables import metadata
+
+
+@pytest.fixture
+def engine(empty_url: str) -> Iterator[sa.Engine]:
+    made = make_engine(parse_url(empty_url))
+    yield made
+    made.dispose()
+
+
+def described(engine: sa.Engine) -> dict[str, Any]:
+    """With what Alembic's own comparison leaves out: checks, partial indexes, names of constraints."""
+    seen = sa.inspect(engine)
+    return {
+        table: {
+            "columns": [(c["name"], str(c["type"]), c["nullable"]) for c in seen.get_columns(table)],
+            "key": seen.get_pk_constraint(table)["constrained_columns"],
+            "checks": sorted((c["name"], c["sqltext"]) for c in seen.get_check_constraints(table)),
+            "unique": sorted((u["name"], u["column_names"]) for u in seen.get_unique_constraints(table)),
+            "foreign": sorted((f["name"], f["referred_table"]) for f in seen.get_foreign_keys(table)),
+            "indexes": sorted(
+                (i["name"], i["unique"], str(i["column_names"]), _where(i.get("dialect_options", {})))
+                for i in seen.get_indexes(table)
+            ),
+            "options": seen.get_table_options(table),
+        }
+        for table in sorted(seen.get_table_names())
+        if table != "alembic_version"
+    }
+
+
+def _where(options: dict[str, Any]) -> list[str]:
+    return [str(value) for name, value in sorted(options.items()) if name.endswith("_where")]
+
+
+def test_migrating_gives_what_the_tables_say(engine: sa.Engine) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        assert differences(connection) == []
+    migrated = described(engine)
+    downgrade(engine, "base")
+    metadata.create_all(engine)
+    assert migrated == described(engine)
+    assert set(migrated) == set(metadata.tables)
+
+
+def test_a_difference_would_be_found(engine: sa.Engine) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN colour TEXT")
+        connection.exec_driver_sql("DROP INDEX uq_leases_exclusive")
+        found = differences(connection)
+    assert {difference[0] for difference in found} == {"remove_column", "add_index"}
+
+
+def test_down_leaves_nothing_and_up_again_works(engine: sa.Engine) -> None:
+    for _ in range(2):
+        migrate(engine)
+        downgrade(engine, "base")
+        assert [name for name in sa.inspect(engine).get_table_names() if name != "alembic_version"] == []
+
+
+@pytest.mark.parametrize("revision", known_revisions())
+def test_every_step_goes_both_ways(engine: sa.Engine, revision: str) -> None:
+    migrate(engine, revision)
+    here = described(engine)
+    downgrade(engine, "-1")
+    migrate(engine, revision)
+    assert described(engine) == here
+
+
+def test_the_file_names_tell_the_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no alembic.ini anywhere near
+    assert known_revisions()[-1] == head()
