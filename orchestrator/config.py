@@ -27,8 +27,8 @@ def home_folder(given: str | Path | None = None) -> Path:
 class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
-    trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts' files,
-    so that data and model folders are checked at submit; None: it does while it listens on loopback only.
+    trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts'
+    files, so that data and model folders are checked at submit; None: it does while it listens on loopback only.
     """
 
     home: Path

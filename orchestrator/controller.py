@@ -25,6 +25,10 @@ from orchestrator.store.rows import AttemptRow, FleetRows
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.5
+# Without news only time can change a plan (a back-off that ends, a host that falls silent).
+REPLAN_S = 5.0
+# A long queue takes long to plan: leave the requests three times as long as the plan took.
+REST_AFTER_PLAN = 3.0
 PRUNE_EVERY_S = 3600.0
 
 
@@ -56,15 +60,23 @@ class Controller:
         self._news.set()
 
     def _run(self) -> None:
+        planned_at = -REPLAN_S
         while not self._closing:
-            self._news.wait(PERIOD_S)
+            woken = self._news.wait(PERIOD_S)
             self._news.clear()
+            began = time.monotonic()
             try:
-                self.tick(self.clock())
+                if woken or began - planned_at >= REPLAN_S:
+                    self.tick(self.clock())
+                    planned_at = began
+                else:
+                    self._take_reports(self.clock())
             except TuneyardError as error:
                 log.error("tick failed: %s", error)
             except Exception:  # the loop's outermost edge: a fault in one tick must not end scheduling
                 log.exception("tick failed")
+            if not self._closing:
+                time.sleep(REST_AFTER_PLAN * (time.monotonic() - began))
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
@@ -204,11 +216,11 @@ class Controller:
                 self.store.mark_dispatched(attempt.id, now)
 
     def _assignments(self, attempt: AttemptRow) -> list[dict[str, object]]:
-        """One a rank. Ranks of a gang meet on a port that is free here: server and host may differ, so they may retry."""
+        """One a rank. Ranks of a gang meet on a port that is free here, and most likely there."""
         job = self.store.job(attempt.job_id)
         port = _free_port() if len(attempt.gpus) > 1 else 0
         gpus = [
-            GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)  # type: ignore[arg-type]
+            GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
             for g in attempt.gpus
         ]
         whole = Assignment(
@@ -216,7 +228,7 @@ class Controller:
             job_id=attempt.job_id,
             number=attempt.number,
             spec=JobSpec.model_validate(job.spec),
-            rung=attempt.rung,  # type: ignore[arg-type]  # pydantic reads the mapping
+            rung=attempt.rung,
             gpus=gpus,
             host=attempt.host,
             world_size=len(gpus),

@@ -1,7 +1,7 @@
 """Start rank actors over Ray: the only Ray driver, in its own process.
 
-A driver whose GCS stays away is ended from C++ after 60 s, so it must not be the server. The server writes commands as JSON
-lines to this process's stdin and reads events from its stdout:
+A driver whose GCS stays away is ended from C++ after 60 s, so it must not be the server. The server writes commands as
+JSON lines to this process's stdin and reads events from its stdout:
 
     {"op": "start", "attempt_id": 7, "host": "a", "home": .., "output_root": .., "assignments": [..]}   one a rank
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
@@ -293,7 +293,7 @@ def serve(head: Head) -> int:
 
 
 def main() -> None:
-    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; port 0 takes a free one; the token is in RAY_AUTH_TOKEN."""
+    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; port 0: any; the token is in RAY_AUTH_TOKEN."""
     folder, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
     sys.exit(serve(Head(folder, node_ip, port)))

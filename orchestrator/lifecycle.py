@@ -32,8 +32,8 @@ def up(
 ) -> dict[str, Any]:
     """Start what does not run yet; returns once the host has joined.
 
-    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host_pid", "gpus", "started"}.
-    Raises Unavailable with the end of the log when one of them does not come up.
+    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host_pid", "gpus",
+    "started"}. Raises Unavailable with the end of the log when one of them does not come up.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -128,6 +128,8 @@ def _given(flag: str, value: Any) -> list[str]:
 def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
     """A background process of its own session, so that the terminal's Ctrl-C does not reach it."""
     (home / "run").mkdir(exist_ok=True, mode=0o700)
+    # Both are to find this home's server in its config.json, not one that the user's shell points at.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("TUNEYARD_URL", "TUNEYARD_TOKEN")}
     with (home / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", *arguments],
@@ -136,7 +138,7 @@ def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
             stderr=log,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, "TUNEYARD_HOME": str(home)},
+            env={**inherited, "TUNEYARD_HOME": str(home)},
         )
     record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time()}
     (home / "run" / f"{name}.json").write_text(json.dumps(record))

@@ -29,8 +29,9 @@ class Placement:
 class Misfit:
     """Why the job can't start now.
 
-    by_host: for each host the first thing that does not fit; wanted: on which cards of one host it would run once they are
-    free (what jobs behind it must leave alone); untraced: profile keys that nobody asked for yet, with a host to trace on.
+    by_host: for each host the first thing that does not fit; wanted: on which cards of one host it would run once they
+    are free (what jobs behind it must leave alone); untraced: profile keys that nobody asked for yet, with a host to
+    trace on.
     """
 
     reason: Reason

@@ -16,8 +16,8 @@ from orchestrator.placement import Chooser, Misfit, Placement, place
 class Plan:
     """What was decided from one snapshot.
 
-    starts: job id -> where; waits: a reason for every job that did not start; traces: profile keys to trace, each with the
-    job that needs it and the host to do it.
+    starts: job id -> where; waits: a reason for every job that did not start; traces: profile keys to trace, each with
+    the job that needs it and the host to do it.
     """
 
     starts: Mapping[int, Placement] = field(default_factory=dict)

@@ -31,6 +31,7 @@ def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises TuneyardError when it can't start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with only_one(settings.home / "run", "server"), bound(settings) as listener:
         upgrade(settings.database)
         store = Store(settings.database)

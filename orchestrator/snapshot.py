@@ -1,4 +1,4 @@
-"""Rows of the store -> Fleet: the snapshot that a plan is made from, and the memory of what need not be parsed again."""
+"""Rows of the store -> Fleet, the snapshot that a plan is made from; remembers what need not be parsed again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Memo:
         return self._profiles[row.key]
 
     def choose(self, job: Waiting, profile: MemoryProfile, card: Card) -> Choice | NoFit:
-        """choose() of the ladder, once per job, profile and card. This memo keeps profiles, so their ids do not recur."""
+        """choose() of the ladder, once per job, profile and card. Profiles are kept here: their ids last."""
         known = (job.job_id, id(profile), card)
         if known not in self._choices:
             self._choices[known] = choose(profile, job.spec, card)

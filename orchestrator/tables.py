@@ -15,7 +15,6 @@ from sqlalchemy.types import TypeDecorator
 
 from jobs.state import JobState, Outcome
 
-
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
 

@@ -28,8 +28,8 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """The URL of a server from the binaries in folder. Without fsync: the disk is not what is tested."""
+def running(folder: Path, *settings: str) -> Iterator[str]:
+    """The URL of a server from the binaries in folder. Without fsync, unless settings say: the disk is not tested."""
     user = _user()
     home = Path(tempfile.mkdtemp(prefix="tuneyard-pg-"))
     try:
@@ -46,9 +46,10 @@ def running(folder: Path) -> Iterator[str]:
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
+        chosen = [word for setting in ("listen_addresses=", "fsync=off", *settings) for word in ("-c", setting)]
         with (home / "log.txt").open("wb") as log:
             server = subprocess.Popen(
-                [folder / "postgres", "-D", data, "-k", home, "-c", "listen_addresses=", "-c", "fsync=off"],
+                [folder / "postgres", "-D", data, "-k", home, *chosen],
                 user=user,
                 cwd=home,
                 stdout=log,

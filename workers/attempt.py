@@ -7,9 +7,12 @@ import io
 import logging
 import os
 import sys
+import time
+import traceback
 from pathlib import Path
 
 from jobs.report import Assignment, Ended
+from jobs.state import Outcome
 from workers import gang
 from workers.folder import AttemptFolder
 
@@ -28,6 +31,9 @@ def before_imports() -> None:
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     # torch.cuda.is_available() would else start CUDA, which then never looks at CUDA_VISIBLE_DEVICES again.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    # A host without a way out would wait for these calls' time-outs before its first step.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
@@ -51,9 +57,16 @@ def run_rank(
     own_process_group()
     redirect_output(folder.log_path)
     os.environ.update({**(env or {}), **gang.environment(assignment)})
-    warm()
-    training = importlib.import_module(TRAINING)
-    ended: Ended = training.run_attempt(assignment, folder, host_home, output_root)
+    try:
+        warm()
+        training = importlib.import_module(TRAINING)
+    except Exception as error:  # the edge of the process: what an import may raise, nobody knows
+        traceback.print_exception(error)
+        message = f"the trainer's libraries can't be loaded: {type(error).__name__}: {error}"
+        ended = Ended(ts=time.time(), outcome=Outcome.NOT_STARTED, message=message)
+        folder.write_ended(ended, assignment.rank)
+        return ended
+    ended = training.run_attempt(assignment, folder, host_home, output_root)
     return ended
 
 

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 1.0
 KEEP = 2
-# Where the job leaves checkpoint_steps to us: not sooner than this, and saving takes 2% of the time at most.
-SAVE_EVERY_S = 10.0
-SAVE_SHARE = 0.02
+# Where the job leaves checkpoint_steps to us: not sooner than this, and saving takes 1% of the time at most.
+SAVE_EVERY_S = 30.0
+SAVE_SHARE = 0.01
 
 
 @dataclass

@@ -81,7 +81,8 @@ def is_alive(started: Started) -> bool:
 class Watch:
     """Ends this process when another rank is gone, for it may hang for ever in a collective.
 
-    Use as a context around the training. give_up(message, outcome) records why, before the process ends.
+    Use as a context around all that waits for others: building and training. give_up(outcome, message) records
+    why, before the process ends.
     """
 
     def __init__(

@@ -145,9 +145,13 @@ def train(
     _obey_stop(folder)
     reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s)
     staging = staging_folder(checkpoints, assignment.attempt_id)
-    trainer = build_trainer(assignment, staging, trust, [reporter])
-    _obey_stop(folder)
-    with closing(reporter):
+
+    def give_up(outcome: Outcome, message: str) -> None:
+        folder.write_ended(figures.ended(ts=time.time(), outcome=outcome, message=message), assignment.rank)
+
+    with closing(reporter), gang.Watch(assignment, folder, give_up):
+        trainer = build_trainer(assignment, staging, trust, [reporter])
+        _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     if assignment.rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
@@ -195,13 +199,9 @@ def run_attempt(
     """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised."""
     card = assignment.gpus[assignment.rank]
     figures = Figures(Meter(card))
-
-    def give_up(outcome: Outcome, message: str) -> None:
-        folder.write_ended(figures.ended(ts=time.time(), outcome=outcome, message=message), assignment.rank)
-
     try:
         folder.write_started(_started(figures.meter), assignment.rank)
-        with gang.Watch(assignment, folder, give_up), card_limit(card):
+        with card_limit(card):
             ended = train(assignment, folder, host_home, output_root, figures)
     except Stopped as stopped:
         ended = figures.ended(ts=time.time(), outcome=OUTCOMES[stopped.reason], message=str(stopped))

@@ -29,7 +29,7 @@ SKIPPED = frozenset(
     | {"antigravity", "this", "site-packages", "dist-packages", "lib-dynload", "distutils"}
 )
 SHORTEST_DOCSTRING = 30  # characters; below that it mostly repeats the name
-VOCABULARY = 2048
+VOCABULARY = 1024
 END, PAD, BEGIN_TURN, END_TURN = "<|end|>", "<|pad|>", "<|turn|>", "<|/turn|>"
 CHAT_TEMPLATE = (
     "{% for m in messages %}"

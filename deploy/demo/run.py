@@ -8,6 +8,8 @@ Exits with 0 only if each job ended as deploy/demo/checks.py expects.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import shlex
@@ -15,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +79,33 @@ def main() -> int:
     """Run the demo; 0 when all went as expected."""
     parser = argparse.ArgumentParser(prog="make demo DEMO='...'", description=__doc__.splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave the fleet up at the end")
-    keep = parser.parse_args().keep
+    parser.add_argument("--home", type=Path, default=DEMO / "home", help="folder of the fleet")
+    given = parser.parse_args()
     console = Console(soft_wrap=True)
-    fleet = Fleet(DEMO / "home", console)
+    try:
+        with alone(given.home.absolute()) as home:
+            return run(Fleet(home, console), console, given.keep)
+    except DemoFailed as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        return 1
+
+
+@contextlib.contextmanager
+def alone(home: Path) -> Iterator[Path]:
+    """Hold this home: a second demo would end the first one's fleet. Raises DemoFailed when one runs."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed(
+                f"a demo already runs in {home}; wait for it, or make demo DEMO='--home /another/folder'"
+            ) from None
+        yield home
+
+
+def run(fleet: Fleet, console: Console, keep: bool) -> int:
+    """The demo from start to end, whatever happens in between; the exit code."""
     began = time.monotonic()
     failed = True
     try:
@@ -136,7 +162,7 @@ def _demo(fleet: Fleet, console: Console) -> list[str]:
 
 
 def _clear(fleet: Fleet) -> None:
-    """End what a demo before this one left running, and forget it."""
+    """End what a demo before this one kept up, and forget it."""
     if (fleet.home / "config.json").exists():
         fleet.ask("down")
     shutil.rmtree(fleet.home, ignore_errors=True)

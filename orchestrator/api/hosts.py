@@ -31,8 +31,9 @@ def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
     """News of a host; the answer is what it is to do. Sending the same news twice changes nothing."""
     known = services(request)
     now = known.controller.clock()
+    came_up = news.ray_ready and not known.store.host(host_id).ray_ready
     known.store.record_report(host_id, news, now)
-    if news.traces or any(attempt.ended or attempt.started for attempt in news.attempts) or news.ray_ready:
+    if came_up or news.traces or any(attempt.ended or attempt.started for attempt in news.attempts):
         known.controller.wake()
     return orders(known, host_id, news)
 
@@ -41,7 +42,7 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
     """What the database says this host is to do now."""
     grace_s = known.settings.stop_grace_s
     stops = [
-        StopOrder(attempt_id=attempt.id, reason=attempt.stop_reason or "cancelled", grace_s=grace_s)  # type: ignore[arg-type]
+        StopOrder(attempt_id=attempt.id, reason=attempt.stop_reason or "cancelled", grace_s=grace_s)
         for attempt in known.store.open_attempts(host_id)
         if attempt.stop_requested_at is not None
     ]

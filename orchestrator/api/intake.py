@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_spec, parse_yaml
 from orchestrator.config import Settings
 from orchestrator.store.rows import NewJob
-from workers.inputs import check_data, check_model
+from workers.inputs import check_data, check_model, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.
 ROWS_AT_SUBMIT = 20_000
@@ -45,9 +44,9 @@ class Submission(BaseModel):
 
 @dataclass(frozen=True)
 class FleetFacts:
-    """What the fleet is known to offer; None where no host ever joined."""
+    """What the fleet is known to offer; empty and None where no host ever joined."""
 
-    model_types: frozenset[str] | None
+    model_types: frozenset[str]
     most_gpus: int | None
 
 
@@ -119,8 +118,10 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts) -> list[Fault]
         given, most = str(spec.resources.gpus), facts.most_gpus
         fix = f"use at most {most}" if most else "no host offers a card"
         faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
-    if spec.model.config is not None and facts.model_types is not None:
-        faults += _known_type(str(spec.model.config["model_type"]), facts.model_types)
+    if spec.model.config is not None:
+        faults += check_model_type(
+            spec.model.config["model_type"], facts.model_types, "model.config.model_type"
+        )
     if settings.sees_files:
         faults += check_data(spec.data.path, spec.data.split, limit=ROWS_AT_SUBMIT)
         if spec.model.path is not None:
@@ -139,11 +140,3 @@ def _trust(spec: JobSpec, settings: Settings) -> Sequence[Fault]:
             "leave it out, or have the server started with --trust-model " + str(spec.model.path),
         )
     ]
-
-
-def _known_type(given: str, known: frozenset[str]) -> Sequence[Fault]:
-    if given in known:
-        return []
-    close = difflib.get_close_matches(given, sorted(known), n=1)
-    fix = f"did you mean {close[0]}?" if close else "see transformers' list of model types"
-    return [Fault("model.config.model_type", given, "is not known to the hosts' transformers", fix)]

@@ -34,5 +34,5 @@ class Services:
             hosts = self.store.hosts()
             types = frozenset(name for host in hosts for name in host.info.get("model_types", []))
             most = max((len(host.info.get("gpus", [])) for host in hosts), default=None)
-            self._facts, self._facts_at = FleetFacts(types or None, most), now
+            self._facts, self._facts_at = FleetFacts(types, most), now
         return self._facts

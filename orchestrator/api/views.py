@@ -64,7 +64,7 @@ def job_full(
 ) -> shapes.JobFull:
     """One job with its history."""
     return {
-        **job(view),  # type: ignore[typeddict-item]
+        **job(view),
         "spec": view.job.spec,
         "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
         "events": [{"ts": e.ts, "kind": e.kind, "text": e.text, "attempt": e.attempt} for e in events],

@@ -156,13 +156,13 @@ def _advice(spec: JobSpec, reason: Reason, fleet: Fleet, job: Waiting) -> list[s
                 advice.append(f"memory: {{checkpointing: auto, micro_batch: auto}} would fit on {where[0]}")
         largest = max((gpu.memory_bytes for host in fleet.hosts for gpu in host.gpus), default=0)
         advice.append(
-            f"a shorter training.sequence_length, a smaller model, or a card larger than {gib(largest)} would let it start"
+            f"a shorter training.sequence_length, a smaller model, or a card larger than {gib(largest)} would do"
         )
         return advice
     texts = {
         Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there",
         Code.GANG: f"ask for fewer GPUs than {spec.resources.gpus}, or add a host with that many cards of one type",
-        Code.NO_CARD: "loosen resources.card, resources.min_memory or resources.labels; `tuneyard gpus` shows what there is",
+        Code.NO_CARD: "loosen resources.card, min_memory or labels; `tuneyard gpus` shows what there is",
         Code.BUSY: "raise its priority, or wait: it starts when a card that fits is free",
         Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
     }
@@ -171,7 +171,7 @@ def _advice(spec: JobSpec, reason: Reason, fleet: Fleet, job: Waiting) -> list[s
 
 def _advice_after(row: JobRow) -> list[str]:
     texts = {
-        Code.OOM: f"`tuneyard show {row.id}` shows projected against measured memory; memory.confidence: 0.99 keeps more room",
+        Code.OOM: f"`tuneyard show {row.id}` has projected against measured; memory.confidence: 0.99 keeps more room",
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
         Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
         Code.BAD_INPUT: "mend the job file and submit it again",

@@ -20,8 +20,8 @@ NARROWEST = 16  # characters that a flexible column keeps
 
 @dataclass(frozen=True)
 class Column:
-    """A column. On a narrow terminal, keep 0 is dropped first, 9 never; flexible: it may be cut with an ellipsis;
-    wrap: it goes on in the next line instead.
+    """A column. On a narrow terminal, keep 0 is dropped first, 9 never; flexible: it may be cut with an
+    ellipsis; wrap: it goes on in the next line instead.
     """
 
     title: str

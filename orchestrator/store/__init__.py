@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.errors import TuneyardError
 from orchestrator.store.attempts import AttemptStore
 from orchestrator.store.jobs import JobStore
 from orchestrator.store.profiles import ProfileStore
@@ -20,5 +21,9 @@ class Store(JobStore, AttemptStore, ReportStore, ProfileStore):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        with self.read() as connection:
-            require_current(connection, self.url)
+        try:
+            with self.read() as connection:
+                require_current(connection, self.url)
+        except TuneyardError:
+            self.close()
+            raise

@@ -20,10 +20,23 @@ from orchestrator.tables import attempts, clean_text, gpus, hosts, jobs, leases,
 
 _TRAINING = Reason(Code.TRAINING, "training")
 _Report = tuple[int, HostReport]
+# Built once: a report comes from every host every second, and building costs more than running.
 _SEEN = (
     hosts.update()
     .where(hosts.c.id == sa.bindparam("host"))
     .values({name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running")})
+)
+_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
+_KNOWN = (
+    sa.select(hosts.c.id.label("known"), gpus)
+    .select_from(hosts.outerjoin(gpus, gpus.c.host_id == hosts.c.id))
+    .where(hosts.c.id.in_(_IDS))
+)
+_HELD = (
+    sa.select(leases.c.gpu_id, leases.c.attempt_id, attempts.c.opened_at, leases.c.released_at)
+    .select_from(leases.join(attempts).join(gpus, gpus.c.id == leases.c.gpu_id))
+    .where(gpus.c.host_id.in_(_IDS))
+    .where(sa.or_(leases.c.released_at.is_(None), leases.c.released_at >= sa.bindparam("since")))
 )
 _PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
 
@@ -114,11 +127,9 @@ class ReportStore(FleetStore, TelemetryStore):
 
 def _known(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, list[Any]]:
     """Those of the hosts that are known, each with its rows of gpus."""
-    joined = hosts.outerjoin(gpus, gpus.c.host_id == hosts.c.id)
     found: dict[int, list[Any]] = {}
     for ids in reads.chunks(host_ids):
-        query = sa.select(hosts.c.id.label("known"), gpus).select_from(joined).where(hosts.c.id.in_(ids))
-        for row in connection.execute(query):
+        for row in connection.execute(_KNOWN, {"ids": ids}):
             cards = found.setdefault(row.known, [])
             if row.id is not None:
                 cards.append(row)
@@ -189,13 +200,9 @@ def _sample_tuples(
 def _leases_since(connection: sa.Connection, host_ids: list[int], since: float) -> dict[int, list[_Held]]:
     held: dict[int, list[_Held]] = {}
     for ids in reads.chunks(host_ids):
-        query = (
-            sa.select(leases.c.gpu_id, leases.c.attempt_id, attempts.c.opened_at, leases.c.released_at)
-            .select_from(leases.join(attempts).join(gpus, gpus.c.id == leases.c.gpu_id))
-            .where(gpus.c.host_id.in_(ids))
-            .where(sa.or_(leases.c.released_at.is_(None), leases.c.released_at >= since))
-        )
-        for gpu_id, attempt_id, opened_at, released_at in connection.execute(query):
+        for gpu_id, attempt_id, opened_at, released_at in connection.execute(
+            _HELD, {"ids": ids, "since": since}
+        ):
             held.setdefault(gpu_id, []).append(_Held(attempt_id, opened_at, released_at))
     return held
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from deploy.demo.checks import EXPECTED, findings, memory_table
 from deploy.demo.data import VOCABULARY
-from deploy.demo.run import CHECKOUT, JOB_FILES
+from deploy.demo.run import CHECKOUT, JOB_FILES, DemoFailed, alone
 from jobs.spec import parse_spec, parse_yaml
 from jobs.units import MiB
 from workers.checkpoints import write_manifest
@@ -116,3 +116,10 @@ def test_job_files_are_valid_and_made_for_the_tokenizer(path: str) -> None:
     assert spec.model.config is not None
     assert spec.model.config["vocab_size"] == VOCABULARY
     assert (CHECKOUT / path).parent.joinpath(spec.data.path).resolve() == CHECKOUT / ".demo/input/pairs.jsonl"
+
+
+def test_a_second_demo_leaves_the_first_ones_fleet_alone(tmp_path: Path) -> None:
+    with alone(tmp_path / "home") as home, pytest.raises(DemoFailed, match="already runs"), alone(home):
+        pass
+    with alone(home):
+        pass

@@ -101,7 +101,7 @@ def test_text_comes_back_from_its_tokens_as_it_was(
 
 
 def test_the_tokenizer_fits_the_models_of_the_job_files(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert len(tokenizer) == data.VOCABULARY == 2048
+    assert len(tokenizer) == data.VOCABULARY == 1024
     assert (tokenizer.eos_token, tokenizer.pad_token) == (data.END, data.PAD)
     words = tokenizer("def return True", add_special_tokens=False)["input_ids"]
     assert len(words) < len("def return True") / 3  # it has learnt words, not only bytes

@@ -29,12 +29,12 @@ WIDE = {
 }
 
 
-def start(assignment: Assignment, home: Path) -> subprocess.Popen[bytes]:
+def start(assignment: Assignment, home: Path, **more: str) -> subprocess.Popen[bytes]:
     path = home / f"given-{assignment.attempt_id}-{assignment.rank}.json"
     path.write_text(assignment.model_dump_json())
     command = [sys.executable, "-m", "workers.rank", str(path), str(home), str(home / "out")]
     # As Ray starts an actor that asks for no CPU.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TUNEYARD_CPU_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TUNEYARD_CPU_THREADS": "1", **more}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -103,6 +103,14 @@ def test_an_attempt_is_run_once(tmp_path: Path, tokenizer: Path, rows: Path) -> 
     output, _ = late.communicate(timeout=60)
     assert late.returncode == 1 and b"is taken" in output
     assert not AttemptFolder(tmp_path, 1).log_path.exists()
+
+
+def test_a_host_without_the_libraries_says_so(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    (tmp_path / "trl.py").write_text("raise ImportError('libfoo.so.6 is missing')")
+    trainer = start(make_assignment(rows, tokenizer), tmp_path, PYTHONPATH=str(tmp_path))
+    assert trainer.wait(timeout=120) == 1
+    ended = AttemptFolder(tmp_path, 1).ended()
+    assert ended and ended.outcome is Outcome.NOT_STARTED and "libfoo.so.6" in ended.message
 
 
 @pytest.mark.parametrize("arguments", [[], ["one.json", "home"]])
