@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from jobs.ladder import choose
 from jobs.state import Code, Reason
-from jobs.units import span
 from orchestrator.fleet import Fleet, Waiting
 from orchestrator.placement import Chooser, Misfit, Placement, place
 
@@ -36,9 +35,8 @@ def plan(fleet: Fleet, now: float, chooser: Chooser | None = None) -> Plan:
     traces: dict[str, tuple[int, int]] = {}
     for job in sorted(fleet.queue, key=_order):
         if job.not_before > now:
-            waits[job.job_id] = Reason(
-                Code.BACKOFF, f"waits {span(job.not_before - now)} after a failure", {"until": job.not_before}
-            )
+            # No clock in the text: a reason is written again whenever it changes.
+            waits[job.job_id] = Reason(Code.BACKOFF, "rests after a failure", {"until": job.not_before})
             continue
         found = place(job, fleet, frozenset(free), pick)
         if isinstance(found, Placement):

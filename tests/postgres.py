@@ -46,7 +46,9 @@ def running(folder: Path, *settings: str) -> Iterator[str]:
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        chosen = [word for setting in ("listen_addresses=", "fsync=off", *settings) for word in ("-c", setting)]
+        chosen = [
+            word for setting in ("listen_addresses=", "fsync=off", *settings) for word in ("-c", setting)
+        ]
         with (home / "log.txt").open("wb") as log:
             server = subprocess.Popen(
                 [folder / "postgres", "-D", data, "-k", home, *chosen],

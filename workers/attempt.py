@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import cast
 
 from jobs.report import Assignment, Ended
 from jobs.state import Outcome
@@ -66,8 +67,7 @@ def run_rank(
         ended = Ended(ts=time.time(), outcome=Outcome.NOT_STARTED, message=message)
         folder.write_ended(ended, assignment.rank)
         return ended
-    ended = training.run_attempt(assignment, folder, host_home, output_root)
-    return ended
+    return cast(Ended, training.run_attempt(assignment, folder, host_home, output_root))
 
 
 def own_process_group() -> None:

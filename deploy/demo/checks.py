@@ -63,19 +63,19 @@ def result_findings(name: str, result: str | None) -> list[str]:
     return []
 
 
-def memory_table(jobs: list[dict[str, Any]]) -> Table:
-    """Projected against measured memory of every attempt, for people."""
+def memory_table(jobs: list[dict[str, Any]], cards: dict[str, str]) -> Table:
+    """Projected against measured memory of every attempt, for people. cards: what to call each, by UUID."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("JOB", "CARD", "CHECKPOINTING"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("PROJECTED", "AT MOST", "MEASURED", "LOSS", "STEP"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for job in jobs:
         for attempt in job["attempts_detail"]:
             projection, measured = attempt["projection"] or {}, attempt["measured"] or {}
             table.add_row(
                 job["name"],
-                ", ".join(gpu["name"] for gpu in attempt["gpus"]),
+                ", ".join(cards[gpu["uuid"]] for gpu in attempt["gpus"]),
                 attempt["rung"]["label"] if attempt["rung"] else "",
                 _size(projection.get("device_bytes")),
                 _size(projection.get("upper_bytes")),

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from deploy.demo.checks import EXPECTED, findings, memory_table
 from deploy.demo.data import prepare
-from jobs.units import span
+from jobs.units import gib, span
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMO = CHECKOUT / ".demo"
@@ -81,7 +81,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the fleet up at the end")
     parser.add_argument("--home", type=Path, default=DEMO / "home", help="folder of the fleet")
     given = parser.parse_args()
-    console = Console(soft_wrap=True)
+    # A file or a pipe has no width of its own; the table needs this much.
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 110)
     try:
         with alone(given.home.absolute()) as home:
             return run(Fleet(home, console), console, given.keep)
@@ -151,7 +152,8 @@ def _demo(fleet: Fleet, console: Console) -> list[str]:
     fleet.show("list")
     fleet.show("show", "squeezed")
     console.print("\n[bold]Projected against measured memory[/bold]")
-    console.print(memory_table(jobs))
+    cards = {gpu["uuid"]: f"{gpu['name']} {gib(gpu['memory_bytes'])}" for gpu in fleet.ask("gpus")["gpus"]}
+    console.print(memory_table(jobs, cards))
     console.print(
         "\n[bold]Results[/bold]: safetensors with a manifest of checksums, here verified", highlight=False
     )

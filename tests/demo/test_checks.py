@@ -100,11 +100,11 @@ def test_the_impossible_job_must_never_have_started(squeezed: dict[str, Any]) ->
 
 def test_the_table_shows_projected_beside_measured(squeezed: dict[str, Any]) -> None:
     shown = io.StringIO()
-    Console(width=160, file=shown).print(memory_table([squeezed]))
+    Console(width=160, file=shown).print(memory_table([squeezed], {"cpu-vm-0": "cpu 700 MiB"}))
     heading, row = shown.getvalue().splitlines()
     assert " ".join(heading.split()) == "JOB CARD CHECKPOINTING PROJECTED AT MOST MEASURED LOSS STEP"
     assert " ".join(row.split()) == (
-        "squeezed cpu every layer, 24×1 400 MiB 500 MiB 420 MiB 7.60 -> 6.10 1.25 s"
+        "squeezed cpu 700 MiB every layer, 24×1 400 MiB 500 MiB 420 MiB 7.60 -> 6.10 1.25 s"
     )
 
 

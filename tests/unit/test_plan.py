@@ -89,7 +89,7 @@ def test_a_gang_is_never_split_over_hosts_or_card_types():
         ([host(1, gpu(1, 8))], waiting(1), Code.MEMORY, "fits no card: needs 10 GiB"),
         ([host(1, gpu(1, held_by=7))], waiting(1), Code.BUSY, "held by job 7"),
         ([host(1, gpu(1), ray_ready=False)], waiting(1), Code.BUSY, "Ray worker is still coming up"),
-        ([host(1, gpu(1))], waiting(1, not_before=60), Code.BACKOFF, "1m00s"),
+        ([host(1, gpu(1))], waiting(1, not_before=60), Code.BACKOFF, "rests after a failure"),
     ],
 )
 def test_every_job_that_waits_has_a_typed_reason(hosts, job, code, words):
