@@ -42,10 +42,14 @@ REFILL_AFTER_S = 6.0
 PERIOD_S = 0.5
 
 
+# Events go to the real stdout; whatever Ray prints there goes to stderr, which is a log file.
+_EVENTS = os.fdopen(os.dup(1), "w")
+
+
 def emit(event: str, **fields: Any) -> None:
     """One event to the server."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-    sys.stdout.flush()
+    _EVENTS.write(json.dumps({"event": event, **fields}) + "\n")
+    _EVENTS.flush()
 
 
 class Head:
@@ -295,6 +299,7 @@ def serve(head: Head) -> int:
 def main() -> None:
     """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; port 0: any; the token is in RAY_AUTH_TOKEN."""
     folder, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
     sys.exit(serve(Head(folder, node_ip, port)))
 

@@ -129,7 +129,9 @@ def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
     """A background process of its own session, so that the terminal's Ctrl-C does not reach it."""
     (home / "run").mkdir(exist_ok=True, mode=0o700)
     # Both are to find this home's server in its config.json, not one that the user's shell points at.
-    inherited = {name: value for name, value in os.environ.items() if name not in ("TUNEYARD_URL", "TUNEYARD_TOKEN")}
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("TUNEYARD_URL", "TUNEYARD_TOKEN")
+    }
     with (home / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", *arguments],

@@ -14,7 +14,7 @@ from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_spec, parse_yaml
 from orchestrator.config import Settings
 from orchestrator.store.rows import NewJob
-from workers.inputs import check_data, check_model, check_model_type
+from workers.inputs import check_inputs, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.
 ROWS_AT_SUBMIT = 20_000
@@ -118,14 +118,11 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts) -> list[Fault]
         given, most = str(spec.resources.gpus), facts.most_gpus
         fix = f"use at most {most}" if most else "no host offers a card"
         faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
-    if spec.model.config is not None:
-        faults += check_model_type(
-            spec.model.config["model_type"], facts.model_types, "model.config.model_type"
-        )
     if settings.sees_files:
-        faults += check_data(spec.data.path, spec.data.split, limit=ROWS_AT_SUBMIT)
-        if spec.model.path is not None:
-            faults += check_model(spec.model.path, facts.model_types)
+        return faults + check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)
+    if spec.model.config is not None:
+        given = spec.model.config["model_type"]
+        faults += check_model_type(given, facts.model_types, "model.config.model_type")
     return faults
 
 

@@ -42,7 +42,13 @@ class Fleet:
 
     def job_file(self, name: str, model: dict[str, Any] | None = None, **sections: Any) -> Path:
         """A small job that trains in seconds; sections are laid over it."""
-        training = {"steps": 6, "sequence_length": 64, "global_batch": 4, "learning_rate": 0.01, "warmup_ratio": 0.0}
+        training = {
+            "steps": 6,
+            "sequence_length": 64,
+            "global_batch": 4,
+            "learning_rate": 0.01,
+            "warmup_ratio": 0.0,
+        }
         training |= sections.pop("training", {})
         spec = {
             "name": name,
@@ -64,12 +70,16 @@ class Fleet:
         shown: dict[str, Any] = self.json("show", str(job))
         return shown
 
-    def wait(self, job: int, until: Callable[[dict[str, Any]], bool], timeout_s: float = 100) -> dict[str, Any]:
+    def wait(
+        self, job: int, until: Callable[[dict[str, Any]], bool], timeout_s: float = 100
+    ) -> dict[str, Any]:
         """The job once it is as wanted."""
         deadline = time.monotonic() + timeout_s
         while not until(shown := self.show(job)):
             if time.monotonic() > deadline:
-                raise AssertionError(f"job {job} is not as wanted: {json.dumps(shown, indent=1)}\n{self.logs(job)}")
+                raise AssertionError(
+                    f"job {job} is not as wanted: {json.dumps(shown, indent=1)}\n{self.logs(job)}"
+                )
             time.sleep(0.2)
         return shown
 
@@ -92,7 +102,10 @@ def processes_of(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("TUNEYARD_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("TUNEYARD_HOME") == str(home)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -41,7 +41,7 @@ def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet
 
 
 def test_samples_of_the_card_are_stored_against_the_attempt(fleet: Fleet):
-    job = fleet.submit("sampled", training={"steps": 150})
+    job = fleet.submit("sampled", training={"steps": 40})
     shown = fleet.end(job)
     attempt = shown["attempts_detail"][0]
     with sqlite3.connect(fleet.home / "tuneyard.db") as database:
@@ -65,23 +65,30 @@ def test_cancel_stops_a_running_job_at_a_checkpoint_and_frees_its_card(fleet: Fl
 
 
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(fleet: Fleet):
-    job = fleet.submit("killed", training={"steps": 400, "checkpoint_steps": 20})
-    fleet.wait(job, lambda shown: bool(shown["progress"]) and shown["progress"]["step"] >= 45)
+    job = fleet.submit("killed", training={"steps": 60, "checkpoint_steps": 5})
+    fleet.wait(job, lambda shown: bool(shown["progress"]) and shown["progress"]["step"] >= 15)
     fleet.trainer(job).kill()
     shown = fleet.end(job)
     assert shown["state"] == "succeeded", fleet.logs(job)
     first, second = shown["attempts_detail"]
     assert first["outcome"] == "lost"
-    assert second["outcome"] == "succeeded" and second["steps"] == 400
+    assert second["outcome"] == "succeeded" and second["steps"] == 60
     with sqlite3.connect(fleet.home / "tuneyard.db") as database:
-        (begun,) = database.execute("SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]).fetchone()
-    assert begun > 20, "the second attempt began anew"
+        (begun,) = database.execute(
+            "SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]
+        ).fetchone()
+    assert begun > 5, "the second attempt began anew"
 
 
 def test_a_wrong_projection_ends_in_a_true_allocation_failure(fleet: Fleet):
     """The profile in the database is made to lie; everything after it is real."""
     sections = {
-        "model": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 8},
+        "model": {
+            "hidden_size": 256,
+            "intermediate_size": 704,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 8,
+        },
         "method": "full",
         "memory": {"checkpointing": "off", "micro_batch": 32},
         "training": {"sequence_length": 256, "global_batch": 32, "packing": True},
@@ -92,7 +99,9 @@ def test_a_wrong_projection_ends_in_a_true_allocation_failure(fleet: Fleet):
     needs = min(card["projection"]["device_bytes"] for card in planned["cards"])
     assert needs > 700 * 2**20, "the job is meant to be too large for the small card"
     with sqlite3.connect(fleet.home / "tuneyard.db", timeout=30) as database:
-        for key, text in database.execute("SELECT key, profile FROM profiles WHERE profile IS NOT NULL").fetchall():
+        for key, text in database.execute(
+            "SELECT key, profile FROM profiles WHERE profile IS NOT NULL"
+        ).fetchall():
             profile = json.loads(text)
             if profile["layers"] != 6:
                 continue
