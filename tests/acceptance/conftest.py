@@ -34,6 +34,9 @@ class Fleet:
             [TUNEYARD, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout
         )
 
+    def up(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        return self.run("up", "--cpu-cards", "700MiB,700MiB,2GiB", *flags)
+
     def json(self, *arguments: str) -> Any:
         """The JSON answer of a verb that must succeed."""
         done = self.run(*arguments, "--json")
@@ -122,7 +125,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         environment = {**os.environ, "TUNEYARD_HOME": str(home)}
         made = Fleet(home, inputs, environment)
         try:
-            up = made.run("up", "--cpu-cards", "700MiB,2GiB", "--port", "0")
+            up = made.up("--port", "0")
             assert up.returncode == 0, up.stdout + up.stderr
             yield made
         finally:

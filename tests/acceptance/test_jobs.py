@@ -40,6 +40,16 @@ def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet
     assert "12" in fleet.logs(job)
 
 
+def test_a_gang_trains_on_two_cards_of_one_host(fleet: Fleet):
+    job = fleet.submit("gang", method="full", resources={"gpus": 2})
+    shown = fleet.end(job)
+    assert shown["state"] == "succeeded", fleet.logs(job)
+    (attempt,) = shown["attempts_detail"]
+    assert len({gpu["uuid"] for gpu in attempt["gpus"]}) == 2
+    assert attempt["rung"]["micro_batch"] * attempt["rung"]["accumulation"] * 2 == 4
+    assert attempt["last_loss"] < attempt["first_loss"]
+
+
 def test_samples_of_the_card_are_stored_against_the_attempt(fleet: Fleet):
     job = fleet.submit("sampled", training={"steps": 40})
     shown = fleet.end(job)
@@ -111,7 +121,7 @@ def test_a_wrong_projection_ends_in_a_true_allocation_failure(fleet: Fleet):
                         line[:] = [value / 100 for value in line]
             database.execute("UPDATE profiles SET profile = ? WHERE key = ?", [json.dumps(profile), key])
     fleet.run("down")
-    assert fleet.run("up", "--cpu-cards", "700MiB,2GiB").returncode == 0
+    assert fleet.up().returncode == 0
     done = fleet.run("submit", str(asked), "--wait", "--json", timeout=150)
     shown = fleet.show(json.loads(done.stdout)["jobs"][0]["id"] if "jobs" in done.stdout else 0)
     assert shown["reason"]["code"] == "oom", shown

@@ -29,6 +29,8 @@ def test_a_job_is_stored_with_a_reason_and_can_be_found_by_id_and_name(yard):
 
 
 def test_text_with_overrides_and_relative_paths(yard):
+    (yard.data.parent / "tok").mkdir()
+    (yard.data.parent / "tok" / "tokenizer.json").write_text("{}")
     text = "model: {config: {model_type: llama}, tokenizer: ./tok}\ndata: ./data.jsonl\n"
     job = {
         "text": text,

@@ -1,0 +1,79 @@
+"""Settings: what wins, what is refused, what is kept secret."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from jobs.errors import UsageError
+from orchestrator.config import load, ray_token, read_client_config, write_client_config
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("TUNEYARD_DATABASE", "TUNEYARD_TOKEN", "TUNEYARD_TRUSTED_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_default_is_sqlite_in_the_home_on_loopback_with_a_token_of_its_own(tmp_path):
+    made = load(tmp_path)
+    assert made.database == f"sqlite:///{tmp_path / 'tuneyard.db'}"
+    assert made.loopback and made.sees_files
+    assert len(made.token) >= 32 and made.token != load(tmp_path).token
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeypatch):
+    write_client_config(load(tmp_path, port=7001, token="from-file"))
+    assert (load(tmp_path).token, load(tmp_path).port) == ("from-file", 7001)
+    monkeypatch.setenv("TUNEYARD_TOKEN", "from-environment")
+    assert load(tmp_path).token == "from-environment"
+    assert load(tmp_path, token="from-flag").token == "from-flag"
+
+
+def test_secrets_are_for_the_owner_alone(tmp_path):
+    write_client_config(load(tmp_path, port=7001))
+    assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o600
+    folder = tmp_path / "ray"
+    assert ray_token(folder) == ray_token(folder)
+    assert stat.S_IMODE((folder / "auth_token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            {"database": "mysql://x"},
+            "database: 'mysql://x' is not usable; write sqlite:///PATH or postgresql://",
+        ),
+        ({"port": 70000}, "port: 70000 is not a port"),
+        ({"host": "0.0.0.0"}, "--ray-ip"),
+        ({"host": "my-host"}, "give an address"),
+    ],
+)
+def test_a_setting_that_can_not_be_used_is_named(tmp_path, flags, words):
+    with pytest.raises(UsageError, match="(?s).*") as error:
+        load(tmp_path, **flags)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_config_file_says_what_to_do(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match="delete it to have a new one made"):
+        read_client_config(tmp_path)
+
+
+def test_a_server_that_hosts_reach_does_not_claim_to_see_their_files(tmp_path):
+    made = load(tmp_path, host="10.1.2.3")
+    assert not made.loopback and not made.sees_files
+    assert made.ray_address_ip == "10.1.2.3"
+    assert load(tmp_path, host="10.1.2.3", shared_files=True).sees_files
+
+
+def test_rays_folder_leaves_room_for_socket_names(tmp_path):
+    deep = tmp_path / ("a" * 90)
+    socket_name = "session_2026-11-23_01-05-36_232232_12345/sockets/plasma_store.1"
+    assert len(str(load(deep).ray_folder / "ray" / socket_name)) < 107
+    assert load(deep).ray_folder != load(tmp_path).ray_folder

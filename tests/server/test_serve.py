@@ -1,0 +1,136 @@
+"""`tuneyard serve` as a process: what it refuses, what it leaves, what survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from orchestrator.store import upgrade
+
+TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
+
+
+class Home:
+    """A tuneyard home and the servers started for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started: list[subprocess.Popen[str]] = []
+
+    def environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNEYARD_")}
+        return {**inherited, "TUNEYARD_HOME": str(self.path)}
+
+    def serve(self, *flags: str) -> subprocess.Popen[str]:
+        command = [TUNEYARD, "serve", "--no-ray", *flags]
+        child = subprocess.Popen(
+            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.started.append(child)
+        return child
+
+    def refused(self, *flags: str) -> tuple[int, str]:
+        child = self.serve(*flags)
+        _, errors = child.communicate(timeout=30)
+        return child.returncode, errors
+
+    def client(self, timeout_s: float = 20) -> httpx.Client:
+        """A client of the server, once it answers."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            try:
+                known = json.loads((self.path / "config.json").read_text())
+                headers = {"Authorization": f"Bearer {known['token']}"}
+                httpx.get(known["url"] + "/api/v1/health")
+                return httpx.Client(base_url=known["url"] + "/api/v1", headers=headers)
+            except (OSError, ValueError, httpx.HTTPError):
+                time.sleep(0.05)
+        raise AssertionError("the server did not come up")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path)
+    yield made
+    for child in made.started:
+        child.kill()
+        child.communicate()
+
+
+def job(home: Home) -> dict[str, object]:
+    data = home.path / "data.jsonl"
+    data.write_text('{"text": "x"}\n')
+    return {"jobs": [{"spec": {"model": "org/model", "data": str(data)}}]}
+
+
+def test_acknowledged_jobs_survive_a_kill_and_a_restart(home):
+    first = home.serve("--port", "0")
+    with home.client() as http:
+        made = [http.post("/jobs", json=job(home)).json()["jobs"][0]["id"] for _ in range(5)]
+        http.post(f"/jobs/{made[0]}/cancel")
+        first.kill()
+        first.wait()
+    home.serve()
+    with home.client() as http:
+        page = http.get("/jobs").json()
+        assert [row["id"] for row in page["jobs"]] == made[::-1]
+        assert page["jobs"][-1]["state"] == "cancelled"
+
+
+def test_sigterm_ends_it_cleanly(home):
+    child = home.serve("--port", "0")
+    home.client().close()
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert not (home.path / "run" / "server.json").exists()
+
+
+def test_a_second_server_for_the_same_home_is_refused(home):
+    home.serve("--port", "0")
+    home.client().close()
+    code, errors = home.refused("--port", "0")
+    assert code == 1
+    assert "already runs" in errors and "tuneyard down" in errors
+
+
+def test_a_port_in_use_is_named_and_nothing_is_left_behind(home):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, errors = home.refused("--port", str(port))
+    assert code == 1
+    assert f"127.0.0.1:{port}" in errors and "--port" in errors
+    assert "Traceback" not in errors
+    assert not (home.path / "config.json").exists()
+
+
+def test_a_database_from_a_newer_version_is_refused(home):
+    path = home.path / "tuneyard.db"
+    upgrade(f"sqlite:///{path}")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    code, errors = home.refused("--port", "0")
+    assert code == 1
+    assert "newer" in errors and "Traceback" not in errors
+
+
+def test_it_listens_on_loopback_only(home):
+    child = home.serve("--port", "0")
+    with home.client() as http:
+        port = http.base_url.port
+    listening = [
+        c.laddr for c in psutil.Process(child.pid).net_connections() if c.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [("127.0.0.1", port)]
