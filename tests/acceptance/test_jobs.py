@@ -100,8 +100,8 @@ def test_a_wrong_projection_ends_in_a_true_allocation_failure(fleet: Fleet):
             "num_attention_heads": 8,
         },
         "method": "full",
-        "memory": {"checkpointing": "off", "micro_batch": 32},
-        "training": {"sequence_length": 256, "global_batch": 32, "packing": True},
+        "memory": {"checkpointing": "off", "micro_batch": 12},
+        "training": {"sequence_length": 256, "global_batch": 12, "packing": True},
         "resources": {"min_memory": "600MiB"},
     }
     asked = fleet.job_file("greedy", **sections)
