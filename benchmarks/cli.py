@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jobs.errors import TuneyardError
 from orchestrator.client import Client
@@ -111,7 +112,7 @@ def main() -> int:
     medians[f"tuneyard list, {MANY:,} jobs"] = statistics.median(many)
     base = medians['python -c "import click"']
     report(medians, base)
-    result = {
+    result: dict[str, Any] = {
         "bench": "cli",
         "rounds": ROUNDS,
         "import_click_s": round(base, 4),

@@ -136,9 +136,10 @@ def _demo(fleet: Fleet, console: Console) -> list[str]:
     """The demo from input to table; what was not as expected."""
     began = time.monotonic()
     made = prepare(DEMO / "input")
+    taken = time.monotonic() - began
     console.print(
         f"Input: {made.count:,} questions and answers from the docstrings of Python's library, and a "
-        f"tokenizer trained on them ({span(time.monotonic() - began)}).",
+        f"tokenizer trained on them ({span(taken) if taken >= 1 else 'made before'}).",
         highlight=False,
     )
     _clear(fleet)
