@@ -29,6 +29,9 @@ class Card:
     reserve_bytes: int = 0
     reserve_share: float = 0.0
 
+    def reserve(self, live: float, idle: float) -> int:
+        return round(self.reserve_bytes + self.reserve_share * live)
+
 
 def card_for(kind: str, name: str, memory_bytes: int) -> Card:
     """PROVISIONAL (lead): the memory room replaces this with the catalogue and measured CPU reserve."""

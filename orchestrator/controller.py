@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.5
 # Without news only time can change a plan (a back-off that ends, a host that falls silent).
 REPLAN_S = 5.0
+# News comes in bursts, and who brought it is still waiting for an answer.
+SETTLE_S = 0.02
 # A long queue takes long to plan: leave the requests three times as long as the plan took.
 REST_AFTER_PLAN = 3.0
 PRUNE_EVERY_S = 3600.0
@@ -63,6 +65,8 @@ class Controller:
         planned_at = -REPLAN_S
         while not self._closing:
             woken = self._news.wait(PERIOD_S)
+            if woken:
+                time.sleep(SETTLE_S)
             self._news.clear()
             began = time.monotonic()
             try:

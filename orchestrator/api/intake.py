@@ -42,6 +42,10 @@ class Submission(BaseModel):
     user: str = Field("", max_length=100)
 
 
+# Faults by what was looked at: a sweep of a thousand jobs names the same files a thousand times.
+Checked = dict[tuple[object, ...], list[Fault]]
+
+
 @dataclass(frozen=True)
 class FleetFacts:
     """What the fleet is known to offer; empty and None where no host ever joined."""
@@ -55,9 +59,10 @@ def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts) -> 
     read: list[tuple[JobSpec, NewJob]] = []
     faults: list[Fault] = []
     failed: list[str] = []
+    checked: Checked = {}
     for item in submission.jobs:
         try:
-            spec = read_job(item, settings, facts)
+            spec = read_job(item, settings, facts, checked)
         except SpecError as error:
             failed.append(error.source)
             prefix = f"{error.source}: " if len(submission.jobs) > 1 else ""
@@ -73,8 +78,10 @@ def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts) -> 
     return read
 
 
-def read_job(item: JobInput, settings: Settings, facts: FleetFacts) -> JobSpec:
-    """One validated job, or SpecError with every fault."""
+def read_job(
+    item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked | None = None
+) -> JobSpec:
+    """One validated job, or SpecError with every fault. checked: the files that this request has looked at."""
     if (item.text is None) == (item.spec is None):
         raise SpecError([Fault("job", "", "give exactly one of text and spec")], item.source)
     value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
@@ -83,7 +90,7 @@ def read_job(item: JobInput, settings: Settings, facts: FleetFacts) -> JobSpec:
     if item.base_dir is not None:
         value = _absolute(value, Path(item.base_dir))
     spec = parse_spec(value, item.source)
-    if faults := _faults(spec, settings, facts):
+    if faults := _faults(spec, settings, facts, {} if checked is None else checked):
         raise SpecError(faults, item.source)
     return spec
 
@@ -111,7 +118,7 @@ def _resolved(given: str, base: Path) -> str:
     return str(path) if is_file or path.exists() else given
 
 
-def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts) -> list[Fault]:
+def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Checked) -> list[Fault]:
     faults: list[Fault] = []
     faults += _trust(spec, settings)
     if facts.most_gpus is not None and spec.resources.gpus > facts.most_gpus:
@@ -119,7 +126,12 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts) -> list[Fault]
         fix = f"use at most {most}" if most else "no host offers a card"
         faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
     if settings.sees_files:
-        return faults + check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)
+        model = spec.model
+        kind = model.config["model_type"] if model.config else None
+        named = (spec.data.path, spec.data.split, model.path, model.tokenizer, kind, model.trust_remote_code)
+        if named not in checked:
+            checked[named] = check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)
+        return faults + checked[named]
     if spec.model.config is not None:
         given = spec.model.config["model_type"]
         faults += check_model_type(given, facts.model_types, "model.config.model_type")

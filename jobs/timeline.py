@@ -1,0 +1,140 @@
+"""Timeline: the segments of a profile laid end to end for one rung: what is live at every high point of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jobs.errors import ProfileError
+from jobs.profile import CardKind, Line, MemoryProfile, Pass, Segment
+from jobs.rung import Rung
+
+FORWARD, LOSS, BACKWARD, UPDATE = PHASES = ("forward end", "loss", "backward", "optimizer step")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A high point of the step. live: bytes beside the resting ones; the others are parts of it, by what holds them."""
+
+    phase: str
+    live: float
+    gradients: float
+    activations: float = 0.0
+    boundaries: float = 0.0
+    loss: float = 0.0
+
+
+class Timeline:
+    """One optimizer step at a rung, on sequences of `length` tokens that are all as long.
+
+    A layer brings the segments of its own kind, checkpointed or not, so any mix comes out right. With several
+    micro-batches to a step the gradients of the first stay: their bytes are there from the start, and each later one is
+    added in place.
+    """
+
+    def __init__(self, profile: MemoryProfile, rung: Rung, length: int, kind: CardKind) -> None:
+        if min(rung.micro_batch, rung.accumulation, length) < 1 or rung.every_n < 0:
+            raise ProfileError(f"no such rung: {rung} at length {length}")
+        self.profile, self.rung = profile, rung
+        self.tokens = rung.micro_batch * length
+        self.pairs = self.tokens**2 if profile.packed else rung.micro_batch * length**2
+        from_length = profile.mask_from_length
+        padded = profile.packed or rung.micro_batch > 1 or (from_length is not None and length >= from_length)
+        self._off = profile.body(kind, padded, every=False)
+        self._every = profile.body(kind, padded, every=True)
+        self._loss = profile.loss(kind, self.tokens)
+        self._shared = self._every if rung.every_n else self._off
+
+    def checkpointed(self, index: int) -> bool:
+        """Whether this layer is; transformers counts layers from 0 (modeling_utils.py, `every_n_layers`)."""
+        return bool(self.rung.every_n) and index % self.rung.every_n == 0
+
+    def moments(self) -> Iterator[Moment]:
+        """Every high point, in the order of the step."""
+        layers, whole = self.profile.layers, float(self.profile.trained_bytes)
+        accumulating = self.rung.accumulation > 1
+        gradients = whole if accumulating else 0.0
+        before = self._at(self._shared["before"].delta)
+        yield Moment(FORWARD, gradients + self._peak(self._shared["before"]), gradients)
+
+        held = [before]  # by the embedding, then by each layer
+        for index in range(layers):
+            segment = self._body(index)[_name(index, layers)]
+            kept = self._at(segment.delta)
+            if self._offloaded(index):
+                yield self._moment(FORWARD, gradients, held, max(0.0, kept) + self._peak(segment))
+                kept = 0.0  # gone to the host as the next layer begins
+            else:
+                yield self._moment(FORWARD, gradients, held, self._peak(segment))
+            held.append(kept)
+
+        in_loss = 0.0
+        for name in ("loss", "loss_backward"):
+            segment = self._body(layers - 1)[name]
+            mask = self._at(self._shared[name].of_before)
+            height = self._peak(self._loss[name]) + mask - self._at(self._loss[name].of_before)
+            yield self._moment(LOSS, gradients, held, in_loss + height, in_loss + height)
+            held[0] += mask
+            for index in range(1, layers - 1):
+                held[index + 1] += self._at(self._body(index)[name].of_layer)
+            own = self._at(segment.delta) - self._at(segment.of_layer) - self._at(segment.of_before)
+            in_loss += own - segment.gradients
+            gradients += 0 if accumulating else segment.gradients
+
+        flowing = in_loss  # what the backward pass hands from layer to layer
+        for index in reversed(range(layers)):
+            segment = self._body(index)[f"{_name(index, layers)}_backward"]
+            back = max(0.0, self._at(self._every[_name(index, layers)].delta)) if self._offloaded(index) else 0.0
+            yield self._moment(BACKWARD, gradients, held, flowing + back + self._peak(segment))
+            flowing += held.pop() + back + self._at(segment.delta) - segment.gradients
+            gradients += 0 if accumulating else segment.gradients
+        yield self._moment(BACKWARD, gradients, held, flowing + self._peak(self._shared["after"]))
+        yield Moment(UPDATE, whole, whole)
+
+    def flops(self) -> float:
+        """Floating-point operations of one micro-batch, with what checkpointing computes twice."""
+        layers = self.profile.layers
+        total = sum(self._at(self._shared[name].flops) for name in ("before", "after"))
+        total += sum(self._at(self._loss[name].flops) for name in ("loss", "loss_backward"))
+        for index in range(layers):
+            name = _name(index, layers)
+            total += self._at(self._body(index)[name].flops) + self._at(self._body(index)[f"{name}_backward"].flops)
+        return total
+
+    def touched_bytes(self) -> float:
+        """Bytes that one micro-batch writes to memory and reads back: weights and what each layer computes."""
+        layers = self.profile.layers
+        computed = max(0.0, self._at(self._off["layer"].delta), self._at(self._off["last"].delta))
+        runs = layers + sum(map(self.checkpointed, range(layers)))
+        weights = self.profile.weight_bytes + self.profile.adapter_bytes
+        return weights * (layers + runs) / layers + 2 * computed * runs
+
+    def offloaded_bytes(self) -> float:
+        """Bytes that one micro-batch moves to the host, and back again."""
+        layers = self.profile.layers
+        return sum(
+            max(0.0, self._at(self._every[_name(index, layers)].delta)) for index in range(layers) if self._offloaded(index)
+        )
+
+    def _body(self, index: int) -> Pass:
+        return self._every if self.checkpointed(index) else self._off
+
+    def _offloaded(self, index: int) -> bool:
+        return self.rung.offload and self.checkpointed(index)
+
+    def _at(self, line: Line) -> float:
+        return line.at(self.tokens, self.pairs)
+
+    def _peak(self, segment: Segment) -> float:
+        return segment.peak(self.tokens, self.pairs)
+
+    def _moment(self, phase: str, gradients: float, held: list[float], rest: float, loss: float = 0.0) -> Moment:
+        boundaries = sum(kept for index, kept in enumerate(held[1:]) if self.checkpointed(index))
+        activations = sum(held) - boundaries
+        return Moment(phase, gradients + activations + boundaries + rest, gradients, activations, boundaries, loss)
+
+
+def _name(index: int, layers: int) -> str:
+    if index == layers - 1:
+        return "last"
+    return "layer" if index else "first"
