@@ -10,7 +10,7 @@ BENCHMARKS := cli submit start telemetry memory
 .PHONY: help setup demo test check format constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
-	@echo 'make demo         a fleet, four jobs and their adapters, in under four minutes'
+	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
 	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
 	@echo 'make check        lint, format, types and import contracts'
 	@echo 'make format       apply the format that `make check` asks for'

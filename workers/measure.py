@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def card_limit(card: GpuInfo) -> Iterator[None]:
     if card.kind == "cuda":
         yield
         return
+    _give_back_what_is_freed()
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + card.memory_bytes, hard))
     try:
@@ -81,6 +83,18 @@ def set_threads() -> None:
     wanted = os.environ.get("TUNEYARD_CPU_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         torch.set_num_threads(int(wanted))
+
+
+# mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment: the
+# same job then takes 80 to 420 MiB more than its tensors from one run to the next, and a limit can't be projected. With
+# it, 60 to 130 MiB more. The price is speed: pages of large tensors are faulted in anew each time.
+_M_MMAP_THRESHOLD = -3
+_MAPPED_FROM_BYTES = 1 << 20
+
+
+def _give_back_what_is_freed() -> None:
+    """Have malloc map each block of 1 MiB and more by itself, so that what is freed is free."""
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
 def _settle_threads() -> None:
