@@ -62,7 +62,7 @@ def _every_n(spec: JobSpec) -> list[int]:
 
 
 def choose(profile: MemoryProfile, spec: JobSpec, card: Card) -> Choice | NoFit:
-    """The fastest rung whose upper bound fits the card; among equals the larger micro-batch, then less checkpointing."""
+    """The fastest rung whose upper bound fits; among equals the larger micro-batch, then less checkpointing."""
 
     def projected(rung: Rung) -> Projection:
         return project(
@@ -97,9 +97,8 @@ def choose(profile: MemoryProfile, spec: JobSpec, card: Card) -> Choice | NoFit:
 def _reason(smallest: Projection, card: Card) -> Reason:
     largest = sorted(smallest.parts.items(), key=lambda part: -part[1])[:3]
     parts = ", ".join(f"{name.replace('_', ' ')} {gib(count)}" for name, count in largest if count)
-    text = (
-        f"needs at least {gib(smallest.upper_bytes)} ({smallest.rung.label}), the card has {gib(card.memory_bytes)}; {parts}"
-    )
+    needs, has = gib(smallest.upper_bytes), gib(card.memory_bytes)
+    text = f"needs at least {needs} ({smallest.rung.label}), the card has {has}; {parts}"
     figures = {
         "needs_bytes": smallest.upper_bytes,
         "card_bytes": card.memory_bytes,

@@ -1,6 +1,7 @@
 """project(profile, rung, ...) -> Projection: peak memory by named part, in closed form.
 
-jobs/timeline.py lays the traced segments end to end for the whole depth; the peak is the highest point on the way.
+jobs/timeline.py lays the traced segments end to end for the whole depth; the peak is the highest point on the
+way.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ PARTS = (
     "allocator",
     "context",
 )
-# Relative standard deviation of the projected device bytes, until calibration has measurements of the fleet itself.
-# cuda: dry runs of this kind lay -4.7 to +2.3 % from published allocated peaks (six rows); taken as two deviations.
-# cpu: see jobs/cards.py, where the runs behind it are described.
+# Relative standard deviation of the projected device bytes, until calibration has measurements of the fleet
+# itself. cuda: dry runs of this kind lay -4.7 to +2.3 % from published allocated peaks (six rows); taken as
+# two deviations. cpu: see jobs/cards.py, where the runs behind it are described.
 DEVIATION = {"cuda": 0.025, "cpu": 0.05}
 HOST_LINK_BYTES_S = 12e9  # pinned copies over PCIe 3 x16, the slowest link among the cards of the catalogue
 
@@ -42,8 +43,9 @@ class Projection:
     """The projected peak of one process on one card.
 
     parts: bytes by PARTS at the peak, which add up to device_bytes; phase: when it is reached, one of PHASES.
-    allocated_bytes: live tensors; reserved_bytes: with what the allocator holds beside them; device_bytes: with the context,
-    as NVML shows it; upper_bytes: what device_bytes stays under with the asked confidence. step_s: one optimizer step.
+    allocated_bytes: live tensors; reserved_bytes: with what the allocator holds beside them; device_bytes:
+    with the context, as NVML shows it; upper_bytes: what device_bytes stays under with the asked confidence.
+    step_s: one optimizer step.
     """
 
     rung: Rung
@@ -84,7 +86,8 @@ def project(
 ) -> Projection:
     """The peak and the time of one optimizer step at this rung on this card. Raises ProfileError.
 
-    sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data parallelism.
+    sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data
+    parallelism.
     """
     if world_size < 1:
         raise ProfileError(f"a step needs at least one rank, not {world_size}")
@@ -93,7 +96,8 @@ def project(
     highest = max(moments, key=lambda moment: moment.live)
     parts = _parts(profile, highest, world_size)
     allocated = sum(parts.values())
-    parts["allocator"] = card.reserve(highest.live, _idle_heap(moments, highest))
+    small = max(moment.live - moment.loss for moment in moments)
+    parts["allocator"] = card.reserve(small, profile.adapter_bytes > 0)
     reserved = allocated + parts["allocator"]
     parts["context"] = card.context_bytes + (card.distributed_bytes if world_size > 1 else 0)
     device = reserved + parts["context"]
@@ -126,21 +130,12 @@ def _parts(profile: MemoryProfile, moment: Moment, world_size: int) -> dict[str,
         "weights": profile.weight_bytes,
         "adapters": profile.adapter_bytes,
         "optimizer": profile.optimizer_bytes,
-        # DDP's buckets: a second copy of every gradient (gradient_as_bucket_view is off in accelerate by default).
+        # DDP's buckets: a second copy of every gradient (gradient_as_bucket_view is off in accelerate by
+        # default).
         "ddp_buffers": profile.trained_bytes if world_size > 1 else 0,
         **named,
         "transients": rest,
     }
-
-
-def _idle_heap(moments: list[Moment], highest: Moment) -> float:
-    """Bytes that other phases had in small blocks and that the highest moment does not use.
-
-    The loss works in a few large blocks, the layers in many small ones; a heap that keeps its small blocks cannot give
-    them to the large ones, so both stand beside each other.
-    """
-    small = max(moment.live - moment.loss for moment in moments)
-    return max(0.0, small - (highest.live - highest.loss))
 
 
 def _seconds(timeline: Timeline, card: Card) -> float:

@@ -1,9 +1,11 @@
-"""MemoryProfile: how one architecture, trained one way, uses memory and arithmetic. Traced, never written by hand.
+"""MemoryProfile: how one architecture, trained one way, uses memory and arithmetic. Traced, never written by
+hand.
 
-A training step is a row of *segments*: inputs and embedding, each layer forward, the loss, the loss backward, each layer
-backward, the embedding backward. A segment changes what is live by `delta` and on its way rises to `peaks` above where
-it began. Each of these is a `Line`, exact in tokens and token pairs, so one trace of a shallow model gives the step of
-the deep one at any length and micro-batch: `jobs/memory.py` lays the segments end to end.
+A training step is a row of *segments*: inputs and embedding, each layer forward, the loss, the loss backward,
+each layer backward, the embedding backward. A segment changes what is live by `delta` and on its way rises to
+`peaks` above where it began. Each of these is a `Line`, exact in tokens and token pairs, so one trace of a
+shallow model gives the step of the deep one at any length and micro-batch: `jobs/memory.py` lays the segments
+end to end.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ CardKind = Literal["cuda", "cpu"]
 class Line:
     """fixed + token x tokens + pair x pairs, in bytes or in floating-point operations.
 
-    tokens: sequences x length of one micro-batch; pairs: rows x (row length)^2, the size of an attention mask.
+    tokens: sequences x length of one micro-batch; pairs: rows x (row length)^2, the size of an attention
+    mask.
     """
 
     fixed: float = 0.0
@@ -44,9 +47,10 @@ class Line:
 class Segment:
     """One stretch of a step.
 
-    peaks: above where it began, the highest is what counts; gradients: bytes of `delta` that stay as gradients;
-    of_before, of_layer: parts of `delta` that give back what `before` and `layer` took. At the loss these are the attention
-    mask, where no layer keeps it, and autocast's copies of weights, which go once for each layer.
+    peaks: above where it began, the highest is what counts; gradients: bytes of `delta` that stay as
+    gradients; of_before, of_layer: parts of `delta` that give back what `before` and `layer` took. At the
+    loss these are the attention mask, where no layer keeps it, and autocast's copies of weights, which go
+    once for each layer.
     """
 
     delta: Line
@@ -81,7 +85,8 @@ class Segment:
         )
 
 
-# Segments of a step in the order in which they run. `layer` stands for every layer but the first and the last.
+# Segments of a step in the order in which they run. `layer` stands for every layer but the first and the
+# last.
 SEGMENTS = (
     "before",
     "first",
@@ -118,12 +123,13 @@ class Pass:
 class MemoryProfile:
     """What a trace found. Bytes are per process; the allocator's rounding to 512 is in them.
 
-    layers: depth of the whole model. weight_bytes: frozen and trained base weights and buffers; adapter_bytes: LoRA
-    weights; trained_bytes: gradients of one step; optimizer_bytes: AdamW's state; parameter_count: of the base.
-    mask_from_length: sequences at least this long get a materialised attention mask even without padding (sliding
-    windows), None when none do. passes: "<card kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>".
-    `padded` is a batch with rows of unequal length, which is what a micro-batch of two or more has to be ready for.
-    The loss works in chunks of loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not.
+    layers: depth of the whole model. weight_bytes: frozen and trained base weights and buffers;
+    adapter_bytes: LoRA weights; trained_bytes: gradients of one step; optimizer_bytes: AdamW's state;
+    parameter_count: of the base. mask_from_length: sequences at least this long get a materialised attention
+    mask even without padding (sliding windows), None when none do. passes: "<card
+    kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>". `padded` is a batch with rows of
+    unequal length, which is what a micro-batch of two or more has to be ready for. The loss works in chunks
+    of loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not.
     """
 
     layers: int
@@ -178,8 +184,9 @@ class MemoryProfile:
 def trace_key(spec: JobSpec, stack: Mapping[str, str], config: Mapping[str, Any] | None) -> str:
     """SHA-256 of everything a profile depends on, in hex.
 
-    config: the model's config.json where the caller has it (a local folder may change under the same path), else None.
-    Batch, length, data, learning rate and resources are not in it: one profile serves every shape of the same training.
+    config: the model's config.json where the caller has it (a local folder may change under the same path),
+    else None. Batch, length, data, learning rate and resources are not in it: one profile serves every shape
+    of the same training.
     """
     model, method, targets = spec.model, spec.method, spec.method.targets
     architecture = config if config is not None else model.config

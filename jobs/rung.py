@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Rung:
     """One step of the memory ladder.
 
-    every_n: 0 is checkpointing off, 1 every layer, k every k-th layer; offload: what checkpointing saves is kept in host
-    memory; micro_batch: sequences per GPU per forward pass; accumulation: micro-batches per optimizer step.
+    every_n: 0 is checkpointing off, 1 every layer, k every k-th layer; offload: what checkpointing saves is
+    kept in host memory; micro_batch: sequences per GPU per forward pass; accumulation: micro-batches per
+    optimizer step.
     """
 
     every_n: int

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.errors import ProfileError
+from jobs.profile import LOSS as LOSS_SEGMENTS
 from jobs.profile import CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.rung import Rung
 
@@ -28,8 +29,8 @@ class Timeline:
     """One optimizer step at a rung, on sequences of `length` tokens that are all as long.
 
     A layer brings the segments of its own kind, checkpointed or not, so any mix comes out right. With several
-    micro-batches to a step the gradients of the first stay: their bytes are there from the start, and each later one is
-    added in place.
+    micro-batches to a step the gradients of the first stay: their bytes are there from the start, and each
+    later one is added in place.
     """
 
     def __init__(self, profile: MemoryProfile, rung: Rung, length: int, kind: CardKind) -> None:
@@ -54,51 +55,53 @@ class Timeline:
         layers, whole = self.profile.layers, float(self.profile.trained_bytes)
         accumulating = self.rung.accumulation > 1
         gradients = whole if accumulating else 0.0
-        before = self._at(self._shared["before"].delta)
         yield Moment(FORWARD, gradients + self._peak(self._shared["before"]), gradients)
 
-        held = [before]  # by the embedding, then by each layer
+        held = _Held(self._at(self._shared["before"].delta))
         for index in range(layers):
             segment = self._body(index)[_name(index, layers)]
             kept = self._at(segment.delta)
             if self._offloaded(index):
-                yield self._moment(FORWARD, gradients, held, max(0.0, kept) + self._peak(segment))
+                yield held.moment(FORWARD, gradients, max(0.0, kept) + self._peak(segment))
                 kept = 0.0  # gone to the host as the next layer begins
             else:
-                yield self._moment(FORWARD, gradients, held, self._peak(segment))
-            held.append(kept)
+                yield held.moment(FORWARD, gradients, self._peak(segment))
+            held.push(kept, self.checkpointed(index))
 
         in_loss = 0.0
-        for name in ("loss", "loss_backward"):
+        for name in LOSS_SEGMENTS:
             segment = self._body(layers - 1)[name]
             mask = self._at(self._shared[name].of_before)
-            height = self._peak(self._loss[name]) + mask - self._at(self._loss[name].of_before)
-            yield self._moment(LOSS, gradients, held, in_loss + height, in_loss + height)
-            held[0] += mask
+            height = in_loss + self._peak(self._loss[name]) + mask - self._at(self._loss[name].of_before)
+            yield held.moment(LOSS, gradients, height, height)
+            held.activations += mask
             for index in range(1, layers - 1):
-                held[index + 1] += self._at(self._body(index)[name].of_layer)
+                held.change(index, self._at(self._body(index)[name].of_layer))
             own = self._at(segment.delta) - self._at(segment.of_layer) - self._at(segment.of_before)
             in_loss += own - segment.gradients
             gradients += 0 if accumulating else segment.gradients
 
         flowing = in_loss  # what the backward pass hands from layer to layer
         for index in reversed(range(layers)):
-            segment = self._body(index)[f"{_name(index, layers)}_backward"]
-            back = max(0.0, self._at(self._every[_name(index, layers)].delta)) if self._offloaded(index) else 0.0
-            yield self._moment(BACKWARD, gradients, held, flowing + back + self._peak(segment))
+            name = _name(index, layers)
+            segment = self._body(index)[f"{name}_backward"]
+            back = max(0.0, self._at(self._every[name].delta)) if self._offloaded(index) else 0.0
+            yield held.moment(BACKWARD, gradients, flowing + back + self._peak(segment))
             flowing += held.pop() + back + self._at(segment.delta) - segment.gradients
             gradients += 0 if accumulating else segment.gradients
-        yield self._moment(BACKWARD, gradients, held, flowing + self._peak(self._shared["after"]))
+        yield held.moment(BACKWARD, gradients, flowing + self._peak(self._shared["after"]))
         yield Moment(UPDATE, whole, whole)
 
     def flops(self) -> float:
         """Floating-point operations of one micro-batch, with what checkpointing computes twice."""
         layers = self.profile.layers
         total = sum(self._at(self._shared[name].flops) for name in ("before", "after"))
-        total += sum(self._at(self._loss[name].flops) for name in ("loss", "loss_backward"))
+        total += sum(self._at(self._loss[name].flops) for name in LOSS_SEGMENTS)
         for index in range(layers):
             name = _name(index, layers)
-            total += self._at(self._body(index)[name].flops) + self._at(self._body(index)[f"{name}_backward"].flops)
+            total += self._at(self._body(index)[name].flops) + self._at(
+                self._body(index)[f"{name}_backward"].flops
+            )
         return total
 
     def touched_bytes(self) -> float:
@@ -113,7 +116,9 @@ class Timeline:
         """Bytes that one micro-batch moves to the host, and back again."""
         layers = self.profile.layers
         return sum(
-            max(0.0, self._at(self._every[_name(index, layers)].delta)) for index in range(layers) if self._offloaded(index)
+            max(0.0, self._at(self._every[_name(index, layers)].delta))
+            for index in range(layers)
+            if self._offloaded(index)
         )
 
     def _body(self, index: int) -> Pass:
@@ -128,10 +133,36 @@ class Timeline:
     def _peak(self, segment: Segment) -> float:
         return segment.peak(self.tokens, self.pairs)
 
-    def _moment(self, phase: str, gradients: float, held: list[float], rest: float, loss: float = 0.0) -> Moment:
-        boundaries = sum(kept for index, kept in enumerate(held[1:]) if self.checkpointed(index))
-        activations = sum(held) - boundaries
-        return Moment(phase, gradients + activations + boundaries + rest, gradients, activations, boundaries, loss)
+
+class _Held:
+    """What the forward pass keeps for the backward pass: bytes by layer, and their sums."""
+
+    def __init__(self, before: float) -> None:
+        self.activations, self.boundaries = before, 0.0
+        self._layers: list[tuple[float, bool]] = []
+
+    def push(self, kept: float, checkpointed: bool) -> None:
+        self._layers.append((0.0, checkpointed))
+        self.change(len(self._layers) - 1, kept)
+
+    def change(self, index: int, by: float) -> None:
+        kept, checkpointed = self._layers[index]
+        self._layers[index] = (kept + by, checkpointed)
+        if checkpointed:
+            self.boundaries += by
+        else:
+            self.activations += by
+
+    def pop(self) -> float:
+        """The last layer's bytes, no longer held."""
+        kept = self._layers[-1][0]
+        self.change(len(self._layers) - 1, -kept)
+        self._layers.pop()
+        return kept
+
+    def moment(self, phase: str, gradients: float, rest: float, loss: float = 0.0) -> Moment:
+        live = gradients + self.activations + self.boundaries + rest
+        return Moment(phase, live, gradients, self.activations, self.boundaries, loss)
 
 
 def _name(index: int, layers: int) -> str:

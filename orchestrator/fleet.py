@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jobs.cards import Card, card_for
-from jobs.profile import MemoryProfile
+from jobs.profile import CardKind, MemoryProfile
 from jobs.spec import JobSpec
 from jobs.units import gib
 
@@ -18,7 +18,7 @@ class Gpu:
     id: int
     uuid: str
     index: int
-    kind: str
+    kind: CardKind
     name: str
     memory_bytes: int
     fault: str | None = None

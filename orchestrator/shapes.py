@@ -149,7 +149,7 @@ class PlanCard(TypedDict):
     fits: bool
     rung: RungShape | None
     projection: ProjectionShape | None
-    slowdown: float | None
+    slowdown: float | None  # 0.25: a step takes a quarter longer than without checkpointing
     reason: str | None
     pick: bool
     tried: list[Tried]

@@ -1,13 +1,14 @@
 """What a CUDA card does differently from the CPU that traces for it, put in place for the length of a trace.
 
-A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs in three
-places, each of which is swapped here for something that allocates what the CUDA path allocates:
-- TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py, `_forward_kernel`,
-  `_backward_kernel`), where the CPU makes several float32 copies of the tile;
-- its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32 copies;
-- CUDA's autocast runs a list of functions in float32 (docs.pytorch.org/docs/2.13/amp.html, "CUDA Ops that can autocast to
-  float32") that the CPU's leaves in bfloat16.
-Attention needs no swap: the CPU's sdpa kernel saves the output and a log-sum-exp per head and row, as flash attention does.
+A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs
+in three places, each of which is swapped here for something that allocates what the CUDA path allocates:
+- TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py,
+  `_forward_kernel`, `_backward_kernel`), where the CPU makes several float32 copies of the tile;
+- its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32
+  copies;
+- CUDA's autocast runs a list of functions in float32 (docs.pytorch.org/docs/2.13/amp.html, "CUDA Ops that can
+  autocast to float32") that the CPU's leaves in bfloat16. Attention needs no swap: the CPU's sdpa kernel
+  saves the output and a log-sum-exp per head and row, as flash attention does.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from trl.kernels import chunked_logprob
 
-_FLOAT32 = frozenset(
-    "__pow__ __rdiv__ __rpow__ __rtruediv__ acos asin binary_cross_entropy_with_logits cosh cosine_embedding_loss cdist "
-    "cosine_similarity cross_entropy dist erfinv exp expm1 group_norm hinge_embedding_loss kl_div l1_loss layer_norm log "
-    "log10 log_softmax log1p log2 margin_ranking_loss mse_loss nll_loss norm normalize pdist poisson_nll_loss pow "
-    "reciprocal renorm rsqrt sinh smooth_l1_loss soft_margin_loss softmax softmin softplus tan triplet_margin_loss".split()
-)
+_NAMES = """
+__pow__ __rdiv__ __rpow__ __rtruediv__ acos asin binary_cross_entropy_with_logits cdist cosh
+cosine_embedding_loss cosine_similarity cross_entropy dist erfinv exp expm1 group_norm
+hinge_embedding_loss kl_div l1_loss layer_norm log log10 log1p log2 log_softmax margin_ranking_loss
+mse_loss nll_loss norm normalize pdist poisson_nll_loss pow reciprocal renorm rsqrt sinh
+smooth_l1_loss soft_margin_loss softmax softmin softplus tan triplet_margin_loss
+"""
+_FLOAT32 = frozenset(_NAMES.split())
 
 
 class _CudaAutocast(TorchFunctionMode):

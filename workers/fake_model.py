@@ -1,14 +1,16 @@
-"""The model that a job trains, built by the libraries that will train it, with fake weights that take no memory.
+"""The model that a job trains, built by the libraries that will train it, with fake weights that take no
+memory.
 
 What TRL 1.16 and PEFT 0.21 do by default, and so what is traced:
-- SFTTrainer wraps with `get_peft_model(model, config)`; PEFT's `autocast_adapter_dtype=True` then keeps LoRA weights in
-  float32 beside a bfloat16 base (trl/trainer/sft_trainer.py turns that off under ZeRO-3 only, and casts to bfloat16 for
-  4-bit bases only).
-- `add_fused_lm_head` patches the base model: the loss is computed in chunks by trl/kernels/chunked_logprob.py and
-  no logits are kept.
-- accelerate runs the forward pass under autocast when bf16 is set; ours is set exactly when the weights are bfloat16.
-- Activation checkpointing goes through transformers' `activation_checkpointing_enable`, which also makes the embedding's
-  output require a gradient, so that LoRA's first layer has something to recompute for.
+- SFTTrainer wraps with `get_peft_model(model, config)`; PEFT's `autocast_adapter_dtype=True` then keeps LoRA
+  weights in float32 beside a bfloat16 base (trl/trainer/sft_trainer.py turns that off under ZeRO-3 only, and
+  casts to bfloat16 for 4-bit bases only).
+- `add_fused_lm_head` patches the base model: the loss is computed in chunks by trl/kernels/chunked_logprob.py
+  and no logits are kept.
+- accelerate runs the forward pass under autocast when bf16 is set; ours is set exactly when the weights are
+  bfloat16.
+- Activation checkpointing goes through transformers' `activation_checkpointing_enable`, which also makes the
+  embedding's output require a gradient, so that LoRA's first layer has something to recompute for.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ TRACED_DEPTH = 3  # the first layer, which may lack an input gradient, the last,
 def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
     """The architecture a job asks for.
 
-    Raises SpecError when the job file is at fault; ProfileError when this host can't read it (hub out of reach).
+    Raises SpecError when the job file is at fault; ProfileError when this host can't read it (hub out of
+    reach).
     """
     model = spec.model
     if model.config is not None:
@@ -54,7 +57,9 @@ def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
         if not _trusted(spec, trusted_models):
             _known(kind, "model.path", model.path)
     elif folder.is_absolute() or model.path.count("/") > 1:
-        raise _fault("model.path", model.path, "is no folder here", "give a hub id (org/name) or an existing folder")
+        raise _fault(
+            "model.path", model.path, "is no folder here", "give a hub id (org/name) or an existing folder"
+        )
     try:
         return AutoConfig.from_pretrained(
             model.path, revision=model.revision, trust_remote_code=_trusted(spec, trusted_models)
@@ -71,12 +76,19 @@ def _from_mapping(values: dict[str, Any]) -> PretrainedConfig:
     try:
         return CONFIG_MAPPING[kind](**{key: value for key, value in values.items() if key != "model_type"})
     except Exception as error:  # transformers validates with its own exception types, which differ by version
-        raise _fault("model.config", json.dumps(values)[:80], f"is not a usable {kind} config: {_first_line(error)}") from None
+        raise _fault(
+            "model.config", json.dumps(values)[:80], f"is not a usable {kind} config: {_first_line(error)}"
+        ) from None
 
 
 def _known(kind: Any, path: str, given: str) -> None:
     if kind not in CONFIG_MAPPING:
-        raise _fault(path, str(given), f"model type {kind!r} is not known to transformers", "see AutoConfig's model types")
+        raise _fault(
+            path,
+            str(given),
+            f"model type {kind!r} is not known to transformers",
+            "see AutoConfig's model types",
+        )
 
 
 def _trusted(spec: JobSpec, trusted_models: list[str]) -> bool:
@@ -120,14 +132,40 @@ def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
     return changed
 
 
-def build(spec: JobSpec, config: PretrainedConfig, mode: FakeTensorMode, depth: int = TRACED_DEPTH, trust: bool = False) -> FakeModel:
+def build(
+    spec: JobSpec,
+    config: PretrainedConfig,
+    mode: FakeTensorMode,
+    depth: int = TRACED_DEPTH,
+    trust: bool = False,
+) -> FakeModel:
     """The model a job trains, cut to `depth` layers, on fake CPU weights. Raises SpecError or ProfileError."""
     whole = config.get_text_config().num_hidden_layers
-    depth = min(depth, whole)
+    base = _bare(spec, config, min(depth, whole), trust)
+    layers = _layers(base, min(depth, whole))
+    model = _adapted(spec, base) if spec.method.kind != "full" else base
+    add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+    with mode:
+        _make_fake(model)
+    model.train()
+    return FakeModel(model, base, layers, whole)
+
+
+def layer_sizes(spec: JobSpec, config: PretrainedConfig, trust: bool) -> list[int]:
+    """Parameters of each layer of the whole base model, in order."""
+    depth = config.get_text_config().num_hidden_layers
+    return [
+        sum(parameter.numel() for parameter in layer.parameters())
+        for layer in _layers(_bare(spec, config, depth, trust), depth)
+    ]
+
+
+def _bare(spec: JobSpec, config: PretrainedConfig, depth: int, trust: bool) -> PreTrainedModel:
+    """The base model at this depth, on the meta device."""
     attention = "sdpa" if spec.model.attention == "flash_attention_2" else spec.model.attention
     try:
         with torch.device("meta"):
-            base = AutoModelForCausalLM.from_config(
+            return AutoModelForCausalLM.from_config(
                 at_depth(config, depth),
                 dtype=getattr(torch, spec.model.dtype),
                 attn_implementation=attention,
@@ -135,18 +173,16 @@ def build(spec: JobSpec, config: PretrainedConfig, mode: FakeTensorMode, depth: 
             )
     except (ValueError, TypeError, ImportError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         raise _fault("model", config.model_type, f"can't be built: {_first_line(error)}") from None
-    model = _adapted(spec, base) if spec.method.kind != "full" else base
+
+
+def _layers(base: PreTrainedModel, depth: int) -> list[nn.Module]:
     layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
     if len(layers) != depth:
         raise ProfileError(
-            f"{config.model_type}: {len(layers)} layers can be checkpointed where {depth} were expected; "
+            f"{base.config.model_type}: {len(layers)} layers can be checkpointed where {depth} were expected; "
             "models with more than one stack of layers can't be traced yet"
         )
-    add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
-    with mode:
-        _make_fake(model)
-    model.train()
-    return FakeModel(model, base, layers, whole)
+    return layers
 
 
 def _adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
@@ -194,7 +230,9 @@ def _make_fake(model: nn.Module) -> None:
                 module._parameters[name] = made[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+                module._buffers[name] = made.setdefault(
+                    id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype)
+                )
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,8 @@ from jobs.profile import Line, Segment
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 Size = tuple[int, int, int]
 
-# Safe primes: p and (p - 1) / 2 are both prime. A length that is one leaves its mark on every size that depends on it.
+# Safe primes: p and (p - 1) / 2 are both prime. A length that is one leaves its mark on every size that
+# depends on it.
 _LENGTHS = (1187, 1283, 1307, 1319, 2063, 2099, 2207, 2447, 4127, 4139, 4259, 4283)
 
 
@@ -33,11 +34,12 @@ def marked_length(dimensions: set[int], shortest: int) -> int:
 class LiveBytes(TorchDispatchMode):
     """Counts live bytes and floating-point operations, split by `mark`.
 
-    rows, length: the shape of the traced micro-batch; the length comes from marked_length. As length is a prime that
-    divides nothing else, a size that it divides is proportional to the tokens, one that its square divides to the
-    token pairs, anything else is fixed: one run gives exact lines instead of three runs and a fit. Sizes that depend on the length
-    but not on the rows are counted as if they did (position tables; a few KiB, on the safe side). With rows and length 0
-    every size is fixed, which is right for a shape that is not marked.
+    rows, length: the shape of the traced micro-batch; the length comes from marked_length. As length is a
+    prime that divides nothing else, a size that it divides is proportional to the tokens, one that its square
+    divides to the token pairs, anything else is fixed: one run gives exact lines instead of three runs and a
+    fit. Sizes that depend on the length but not on the rows are counted as if they did (position tables; a
+    few KiB, on the safe side). With rows and length 0 every size is fixed, which is right for a shape that is
+    not marked.
     """
 
     def __init__(self, rows: int, length: int, gradients: Callable[[], int]) -> None:
@@ -50,7 +52,9 @@ class LiveBytes(TorchDispatchMode):
         self._flops = [0, 0, 0]
         self._rising = False
         self._owners: list[str] = []  # segments that have ended
-        self._returned: dict[int, list[int]] = {}  # bytes freed in this segment, by the number of the one that took them
+        self._returned: dict[
+            int, list[int]
+        ] = {}  # bytes freed in this segment, by the number of the one that took them
         self._given_back: dict[str, dict[int, list[int]]] = {}
         self._known: dict[int, weakref.ref[Any]] = {}
         self.segments: dict[str, Segment] = {}
@@ -100,7 +104,11 @@ class LiveBytes(TorchDispatchMode):
     def finish(self) -> dict[str, Segment]:
         """All segments, each with what it gives back that `before` and `layer` took."""
         return {
-            name: replace(segment, of_before=self._returned_to("before", name), of_layer=self._returned_to("layer", name))
+            name: replace(
+                segment,
+                of_before=self._returned_to("before", name),
+                of_layer=self._returned_to("layer", name),
+            )
             for name, segment in self.segments.items()
         }
 
@@ -147,7 +155,10 @@ class LiveBytes(TorchDispatchMode):
             if full and full % (length ** (degree + 1)) == 0:
                 degree += 1
         if degree == 0 and full and full % (length - 1) == 0:
-            full, degree = full // (length - 1) * length, 1  # labels and hidden states without the last position
+            full, degree = (
+                full // (length - 1) * length,
+                1,
+            )  # labels and hidden states without the last position
         if degree == 0:
             return (-(-amount // BLOCK_BYTES) * BLOCK_BYTES, 0, 0)
         if full % rows:

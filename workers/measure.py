@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +16,8 @@ import torch
 from jobs.report import GpuInfo
 
 _STATUS = "/proc/self/status"
-_CLEAR_REFS = "/proc/self/clear_refs"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+LOOK_EVERY_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,35 @@ class Meter:
         self._highest = 0
         if not self._cuda:
             _settle_threads()
-            # The peak of the imports is not the job's. Without the right to reset it, it stays a lower bound.
-            with contextlib.suppress(OSError), open(_CLEAR_REFS, "w") as file:
-                file.write("5")
+            self._taken_before = _writable_bytes()
+            threading.Thread(target=self._watch, name="meter", daemon=True).start()
         self.baseline_bytes = status_bytes("VmRSS")
 
     def read(self) -> Peaks:
         if not self._cuda:
-            return Peaks(None, None, max(0, status_bytes("VmHWM") - self.baseline_bytes))
+            self._look()
+            return Peaks(None, None, self._highest)
         if not torch.cuda.is_initialized():
             return Peaks(0, 0, 0)
         free, total = torch.cuda.mem_get_info()
         # The caching allocator gives nothing back while it trains, so what is used now is the peak.
         self._highest = max(self._highest, total - free)
         return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
+
+    def _look(self) -> None:
+        self._highest = max(self._highest, _writable_bytes() - self._taken_before)
+
+    def _watch(self) -> None:
+        """The kernel keeps no peak of what RLIMIT_DATA counts. One look takes 5 us."""
+        while True:
+            self._look()
+            time.sleep(LOOK_EVERY_S)
+
+
+def _writable_bytes() -> int:
+    """Private writable memory of this process: what a CPU card's limit counts (proc_pid_statm(5), field 6)."""
+    with open("/proc/self/statm", "rb", buffering=0) as file:
+        return int(file.read(128).split()[5]) * _PAGE_BYTES
 
 
 @contextlib.contextmanager
@@ -85,9 +103,9 @@ def set_threads() -> None:
         torch.set_num_threads(int(wanted))
 
 
-# mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment: the
-# same job then takes 80 to 420 MiB more than its tensors from one run to the next, and a limit can't be projected. With
-# it, 60 to 130 MiB more. The price is speed: pages of large tensors are faulted in anew each time.
+# mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment:
+# the same job then takes 80 to 420 MiB more than its tensors, differently from run to run and more with each step, and
+# no projection could say that it fits. The price is speed: pages of larger tensors are faulted in anew each time.
 _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM_BYTES = 1 << 20
 

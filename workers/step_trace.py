@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import _engine_run_backward
 from transformers import masking_utils
@@ -43,15 +42,20 @@ def trace_step(
 ) -> dict[str, Segment]:
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
-    With three layers the names are jobs.profile.SEGMENTS; deeper models (for checks) number those between the first
-    and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that attention needs a mask. marked: the
-    length comes from marked_length, so that lines can be read off. The caller switches checkpointing.
+    With three layers the names are jobs.profile.SEGMENTS; deeper models (for checks) number those between the
+    first and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
+    attention needs a mask. marked: the length comes from marked_length, so that lines can be read off. The
+    caller switches checkpointing.
     """
     parameters = fake.parameters()
     for parameter in parameters:
         parameter.grad = None
     tracked = [p for p in parameters if p.requires_grad]
-    live = LiveBytes(rows * marked, length * marked, lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None))
+    live = LiveBytes(
+        rows * marked,
+        length * marked,
+        lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None),
+    )
     gc.collect()
     gc.disable()  # a collection in the middle would free cycles at moments that differ from run to run
     try:
@@ -76,7 +80,9 @@ def trace_step(
 
 def _backward(loss: torch.Tensor) -> None:
     """loss.backward(), by the call it ends in: the public ones switch cuda_paths off for what is recomputed."""
-    _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
+    _engine_run_backward(
+        (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 def _closing(live: LiveBytes, depth: int) -> str:
@@ -102,8 +108,8 @@ def _forward(fake: FakeModel, spec: JobSpec, rows: int, length: int) -> torch.Te
 def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
     """Hooks that end a segment where each layer begins and ends, forward and backward.
 
-    A layer ends where the next module begins, not where it returns: only then has the model's loop over its layers let
-    go of the layer's input.
+    A layer ends where the next module begins, not where it returns: only then has the model's loop over its
+    layers let go of the layer's input.
     """
     layers = fake.layers
     outer = {id(module) for module in fake.base.modules()}

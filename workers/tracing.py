@@ -1,15 +1,18 @@
 """Trace the memory of a training step: the real libraries on fake tensors -> MemoryProfile.
 
-`python -m workers.tracing REQUEST.json RESULT.json` turns one TraceRequest into a TraceResult; workers/trace_child.py runs
-that with limits, as a model's own code or a library's fault must not take the host agent with it.
+`python -m workers.tracing REQUEST.json RESULT.json` turns one TraceRequest into a TraceResult;
+workers/trace_child.py runs that with limits, as a model's own code or a library's fault must not take the
+host agent with it.
 
-One trace of a three-layer model gives exact lines (workers/live_bytes.py says how), so a profile takes one pass for each
-card kind, each way of masking, and checkpointing off and on: eight at most, less than half a second each for a 7B shape. A last
-pass over a deeper model, another shape and every second layer checkpointed must agree with what the profile projects
-for it; a model that is not made of equal layers fails here instead of being placed on a guess.
+One trace of a three-layer model gives exact lines (workers/live_bytes.py says how), so a profile takes one
+pass for each card kind, each way of masking, and checkpointing off and on: eight at most, less than half a
+second each for a 7B shape. A last pass over a deeper model, another shape and every second layer checkpointed
+must agree with what the profile projects for it; a model that is not made of equal layers fails here instead
+of being placed on a guess.
 
-Limits: flash_attention_2 is traced as sdpa without a mask, which saves the same output and log-sum-exp; models whose
-control flow reads values (routing of experts) can't be run on fake tensors and get an error that says so.
+Limits: flash_attention_2 is traced as sdpa without a mask, which saves the same output and log-sum-exp;
+models whose control flow reads values (routing of experts) can't be run on fake tensors and get an error that
+says so.
 """
 
 from __future__ import annotations
@@ -19,27 +22,28 @@ import os
 import sys
 import warnings
 from dataclasses import replace
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
-import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from transformers import PretrainedConfig
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
 from jobs.cards import Card
-from jobs.errors import Fault, ProfileError, SpecError
+from jobs.errors import ProfileError, SpecError
 from jobs.memory import Rung, project
-from jobs.profile import LOSS, SEGMENTS, CardKind, MemoryProfile, Pass, Segment, Line
+from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
-from workers.fake_model import FakeModel, build, check_config, load_config
+from workers.fake_model import FakeModel, at_depth, build, check_config, layer_sizes, load_config
 from workers.live_bytes import BLOCK_BYTES, marked_length
 from workers.step_trace import checkpoint, trace_step
 
 CHECK_DEPTH, CHECK_ROWS, CHECK_LENGTH = 5, 2, 1536
-CHECK_TOLERANCE = 0.03
+CHECK_TOLERANCE, CHECK_SLACK_BYTES = 0.03, 2**18
 _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 
@@ -56,14 +60,18 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
         return _checked(profile, spec, config, mode, trust)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise ProfileError(
-            f"{config.model_type} can't be traced: its control flow depends on values ({error.func}), as routing to experts does"
+            f"{config.model_type} can't be traced: its control flow depends on values ({error.func}), "
+            "as routing to experts does"
         ) from None
 
 
 def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, Pass]:
     dimensions = {n for p in fake.parameters() for n in p.shape}
     packed = spec.training.packing
-    few, many = marked_length(dimensions, TOKEN_CHUNK_SIZE // 4), marked_length(dimensions, TOKEN_CHUNK_SIZE // 2)
+    few, many = (
+        marked_length(dimensions, TOKEN_CHUNK_SIZE // 4),
+        marked_length(dimensions, TOKEN_CHUNK_SIZE // 2),
+    )
     beyond = marked_length(dimensions, TOKEN_CHUNK_SIZE + 2)
     shapes = {"short": (1, many), "long": (1, beyond)} if packed else {"short": (3, few), "long": (7, many)}
     passes: dict[str, Pass] = {}
@@ -105,7 +113,9 @@ def _with_loss_flops(passes: dict[str, Pass]) -> dict[str, Pass]:
     return made
 
 
-def _profile(spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: dict[str, Pass]) -> MemoryProfile:
+def _profile(
+    spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: dict[str, Pass]
+) -> MemoryProfile:
     sizes = _Sizes(fake)
     text = config.get_text_config()
     return MemoryProfile(
@@ -127,8 +137,8 @@ def _profile(spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: d
 def _mask_from_length(spec: JobSpec, text: PretrainedConfig) -> int | None:
     window = getattr(text, "sliding_window", None)
     kinds = getattr(text, "layer_types", None)
-    sliding = window and (kinds is None or "sliding_attention" in kinds)
-    return int(window) if sliding and spec.model.attention == "sdpa" else None
+    sliding = kinds is None or "sliding_attention" in kinds
+    return int(window) if window and sliding and spec.model.attention == "sdpa" else None
 
 
 class _Sizes:
@@ -149,7 +159,8 @@ class _Sizes:
             if parameter.requires_grad:
                 self._add("trained", where, _block(parameter.nbytes))
                 self._add("trained_parameters", where, parameter.numel())
-                # AdamW keeps two moments in the parameter's own type and, when fused, a float32 step on the device.
+                # AdamW keeps two moments in the parameter's own type and, when fused, a float32 step on the
+                # device.
                 self._add("optimizer", where, 2 * _block(parameter.nbytes) + BLOCK_BYTES)
         for buffer in fake.model.buffers():
             self._add("weight", place.get(id(buffer), -1), _block(buffer.nbytes))
@@ -170,35 +181,70 @@ def _checked(
     profile: MemoryProfile, spec: JobSpec, config: PretrainedConfig, mode: FakeTensorMode, trust: bool
 ) -> MemoryProfile:
     """profile, once it has foretold a deeper trace of another shape. Raises ProfileError when it has not."""
+    sizes, traced_sizes = layer_sizes(spec, config, trust), layer_sizes(spec, at_depth(config, 3), trust)
+    if len(sizes) > 3 and sizes != [traced_sizes[0], *[traced_sizes[1]] * (len(sizes) - 2), traced_sizes[2]]:
+        shown = ", ".join(f"{size:,}" for size in sorted(set(sizes)))
+        raise ProfileError(f"{config.model_type}: its layers are not alike (they have {shown} parameters)")
     if config.get_text_config().num_hidden_layers < CHECK_DEPTH:
         return profile
     fake = build(spec, config, mode, depth=CHECK_DEPTH, trust=trust)
     rows = 1 if spec.training.packing else CHECK_ROWS
-    traced = whole_step(fake, spec, mode, every_n=2, kind="cuda", rows=rows, length=CHECK_LENGTH)
+    checkpoint(fake, 2)
+    padded = any(masked for _, masked in _maskings(spec))
+    found = trace_step(
+        fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=CHECK_LENGTH, marked=False
+    )
+    tokens, pairs = rows * CHECK_LENGTH, rows * CHECK_LENGTH**2
+    for index in range(1, CHECK_DEPTH - 1):
+        body = profile.body("cuda", padded, every=index % 2 == 0)
+        for suffix in ("", "_backward"):
+            traced, foretold = found[f"layer{index}{suffix}"], body[f"layer{suffix}"]
+            _agree(config, f"layer {index}{suffix}", foretold.delta.at(tokens, pairs), traced.delta.fixed)
+            _agree(config, f"layer {index}{suffix} peak", foretold.peak(tokens, pairs), traced.peak(0, 0))
     shallow = _profile(spec, config, replace(fake, depth=CHECK_DEPTH), profile.passes)
-    foretold = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE).allocated_bytes
-    if abs(foretold - traced) > CHECK_TOLERANCE * traced:
-        raise ProfileError(
-            f"{config.model_type}: three layers foretell {foretold} bytes for {CHECK_DEPTH} layers where {traced} were traced; "
-            "its layers are not alike"
-        )
+    projected = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE)
+    _agree(config, "the step's peak", projected.allocated_bytes, _highest(fake, found))
     return profile
+
+
+def _agree(config: PretrainedConfig, what: str, foretold: float, traced: float) -> None:
+    if abs(foretold - traced) > CHECK_TOLERANCE * abs(traced) + CHECK_SLACK_BYTES:
+        raise ProfileError(
+            f"{config.model_type}: {what} of {CHECK_DEPTH} layers takes {traced:,.0f} bytes where the profile "
+            f"foretells {foretold:,.0f}; its layers are not alike"
+        )
 
 
 _BARE = Card("none", 1, 1.0, 1.0, 0, "for comparing live bytes alone")
 
 
 def whole_step(
-    fake: FakeModel, spec: JobSpec, mode: FakeTensorMode, *, every_n: int, kind: CardKind, rows: int, length: int
+    fake: FakeModel,
+    spec: JobSpec,
+    mode: FakeTensorMode,
+    *,
+    every_n: int,
+    kind: CardKind,
+    rows: int,
+    length: int,
 ) -> int:
     """Peak live bytes of one optimizer step of `fake` as it stands, traced through: what project() has to foretell."""
     checkpoint(fake, every_n)
-    padded = (rows > 1 and spec.model.attention == "sdpa") or spec.training.packing or spec.model.attention == "eager"
+    padded = (
+        (rows > 1 and spec.model.attention == "sdpa")
+        or spec.training.packing
+        or spec.model.attention == "eager"
+    )
     found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False)
+    return _highest(fake, found)
+
+
+def _highest(fake: FakeModel, segments: dict[str, Segment]) -> int:
+    """The peak of a step that was traced through, with weights and optimizer state."""
     sizes = _Sizes(replace(fake, depth=len(fake.layers)))
     resting = sizes.whole("weight") + sizes.whole("adapter") + sizes.whole("optimizer")
     live, highest = 0.0, float(sizes.whole("trained"))
-    for segment in found.values():
+    for segment in segments.values():
         highest = max(highest, live + segment.peak(0, 0))
         live += segment.delta.fixed
     return round(resting + highest)
@@ -218,8 +264,12 @@ def answer(request: TraceRequest) -> TraceResult:
         return TraceResult(key=request.key, error=str(error))
     except MemoryError:
         return TraceResult(key=request.key, error="the trace ran out of the memory it was given")
-    except Exception as error:  # a library's fault, at the edge of this process: the job waits with these words
-        return TraceResult(key=request.key, error=f"the trace failed: {type(error).__name__}: {str(error)[:400]}")
+    except (
+        Exception
+    ) as error:  # a library's fault, at the edge of this process: the job waits with these words
+        return TraceResult(
+            key=request.key, error=f"the trace failed: {type(error).__name__}: {str(error)[:400]}"
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -123,7 +123,7 @@ def _card_row(card: PlanCard) -> Row:
         ),
         words.size(projection["upper_bytes"]) if projection else "",
         card["rung"]["label"] if card["rung"] else "",
-        "" if slow is None else ("none" if slow < 1.005 else f"{slow:.2f}×"),
+        "" if slow is None else ("none" if slow < 0.005 else f"+{slow:.0%}"),
         words.duration(projection["step_s"]) if projection else "",
         Cell("" if card["fits"] else card["reason"] or "does not fit", "red"),
     ]

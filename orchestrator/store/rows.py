@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from jobs.profile import CardKind
 from jobs.state import TERMINAL, JobState, Outcome, Reason
 
 
@@ -132,7 +133,7 @@ class GpuRow:
     host_id: int
     host: str
     index: int
-    kind: str
+    kind: CardKind
     name: str
     memory_bytes: int
     fault: str | None

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from tests.profiles import small_profile
+from tests.profiles import profile
 
 HOST = {
     "name": "h1",
@@ -55,7 +55,7 @@ class FakeHost:
         """Answer the trace that the server asks for."""
         self.yard.tick()
         for wanted in self.report()["traces"]:
-            self.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+            self.report(traces=[{"key": wanted["key"], "profile": profile(layers=2).as_dict()}])
         self.yard.tick()
 
 
@@ -133,7 +133,7 @@ def test_plan_answers_202_until_the_profile_is_there_then_marks_the_pick(yard):
     first = yard.http.post(f"{PREFIX}/plan", json=asked)
     assert first.status_code == 202 and first.json()["pending"]
     for wanted in host.report()["traces"]:
-        host.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+        host.report(traces=[{"key": wanted["key"], "profile": profile(layers=2).as_dict()}])
     planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
     assert [entry["fits"] for entry in planned["cards"]] == [False, True, True]
     assert [entry["pick"] for entry in planned["cards"]] == [False, True, False]

@@ -166,7 +166,7 @@ def plan() -> dict[str, Any]:
         "fits": True,
         "rung": rung(1, 4, 2, "every layer, 4×2"),
         "projection": PROJECTION,
-        "slowdown": 1.31,
+        "slowdown": 0.31,
         "reason": None,
         "pick": True,
         "tried": tried,

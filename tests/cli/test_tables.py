@@ -203,7 +203,7 @@ def test_plan(tuneyard: Tuneyard, server: FakeServer) -> None:
         "   CARD          MEMORY    FREE       PEAK      UPPER  CHECKPOINTING     SLOWDOWN    STEP  WHY NOT",
         "   NVIDIA T4  15.00 GiB  0 of 4  16.00 GiB  17.00 GiB                              500 ms"
         "  even every layer, 1×8 takes 17.00 GiB",
-        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every layer, 4×2     1.31×  500 ms",
+        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every layer, 4×2      +31%  500 ms",
         "",
         "  PEAK BY PART  NVIDIA T4  A100-40GB",
         "  weights        2.00 GiB   2.00 GiB",

@@ -53,7 +53,7 @@ def test_secrets_are_for_the_owner_alone(tmp_path):
     ],
 )
 def test_a_setting_that_can_not_be_used_is_named(tmp_path, flags, words):
-    with pytest.raises(UsageError, match="(?s).*") as error:
+    with pytest.raises(UsageError, match=r".") as error:
         load(tmp_path, **flags)
     assert words in str(error.value)
 

@@ -1,0 +1,248 @@
+"""workers/tracing.py on real architectures: three traced layers foretell the whole model; bad input is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from jobs.cards import Card
+from jobs.memory import Rung, project
+from jobs.profile import SEGMENTS, MemoryProfile
+from jobs.report import TraceRequest
+from jobs.spec import JobSpec
+from workers.fake_model import build, load_config
+from workers.live_bytes import marked_length
+from workers.trace_child import trace_in_child
+from workers.tracing import answer, trace, whole_step
+
+BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
+_COMMON = {"hidden_size": 192, "intermediate_size": 448, "num_attention_heads": 6, "num_key_value_heads": 2}
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {**_COMMON, "num_hidden_layers": 14, "vocab_size": 6007, "tie_word_embeddings": True},
+    "mistral": {**_COMMON, "num_hidden_layers": 13, "vocab_size": 4001, "sliding_window": None},
+    "qwen2": {**_COMMON, "num_hidden_layers": 12, "vocab_size": 40009},
+    "qwen3": {**_COMMON, "num_hidden_layers": 12, "vocab_size": 9001, "head_dim": 48},
+    "gemma3_text": {
+        **_COMMON,
+        "num_hidden_layers": 13,
+        "vocab_size": 12007,
+        "head_dim": 48,
+        "sliding_window": 256,
+    },
+    "gpt2": {"n_embd": 192, "n_layer": 12, "n_head": 6, "vocab_size": 5003, "n_positions": 4096},
+}
+
+
+def _spec(kind: str = "llama", method: Any = "full", **sections: Any) -> JobSpec:
+    model = {"config": {"model_type": kind, **SHAPES.get(kind, {})}, "tokenizer": "none"}
+    model |= sections.pop("model", {})
+    training = {"sequence_length": 256, **sections.pop("training", {})}
+    return JobSpec.model_validate(
+        {"model": model, "data": "none", "method": method, "training": training, **sections}
+    )
+
+
+LORA = {"kind": "lora", "rank": 8, "dropout": 0.05}
+TRACED = [("llama", "full"), ("gemma3_text", "full"), ("gpt2", "full"), ("mistral", "full")]
+TRACED_LORA = [("qwen2", LORA), ("qwen3", LORA)]
+
+
+@pytest.mark.parametrize(("kind", "method"), TRACED + TRACED_LORA)
+def test_three_layers_foretell_the_whole_model(kind: str, method: Any) -> None:
+    """To 3 % of a trace of the full depth, at shapes that were not traced."""
+    spec = _spec(kind, method)
+    profile = trace(spec, [])
+    mode = FakeTensorMode()
+    whole = build(spec, load_config(spec, []), mode, depth=10**6)
+    assert len(whole.layers) == profile.layers
+    # Few tokens to a large depth make the layers bind; 4,200 tokens are more than one chunk of the loss.
+    for card, every_n, rows, length in (("cuda", 0, 1, 384), ("cuda", 1, 7, 600), ("cpu", 5, 4, 128)):
+        traced = whole_step(whole, spec, mode, every_n=every_n, kind=card, rows=rows, length=length)
+        found = project(profile, Rung(every_n, rows), sequence_length=length, card=BARE[card])
+        assert found.allocated_bytes == pytest.approx(traced, rel=0.03), (card, every_n, rows, length)
+
+
+@pytest.fixture(scope="module")
+def profiles() -> dict[str, MemoryProfile]:
+    return {kind: trace(_spec("llama", kind), []) for kind in ("full", "lora")}
+
+
+def test_weights_and_optimizer_are_counted_exactly(profiles: dict[str, MemoryProfile]) -> None:
+    """Against a model of full depth on the meta device, with AdamW's two moments in the parameter's type."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model("llama", **SHAPES["llama"]), dtype=torch.bfloat16
+        )
+    sizes = [p.numel() for p in model.parameters()]
+    full = profiles["full"]
+    assert full.parameter_count == full.trained_count == sum(sizes)
+    rounding = 512 * (len(sizes) + 4)
+    assert 0 <= full.weight_bytes - 2 * sum(sizes) < rounding
+    assert full.trained_bytes <= full.weight_bytes
+    assert full.optimizer_bytes == 2 * full.trained_bytes + 512 * len(sizes)
+
+
+def test_adapters_are_float32_beside_a_bfloat16_base(profiles: dict[str, MemoryProfile]) -> None:
+    """PEFT's autocast_adapter_dtype, which TRL 1.16 leaves on. Rank 16 on the seven projections of 14 layers."""
+    lora = profiles["lora"]
+    hidden, inner, grouped = 192, 448, 64
+    each = 16 * sum(
+        a + b for a, b in [(hidden, hidden)] * 2 + [(hidden, grouped)] * 2 + [(hidden, inner)] * 3
+    )
+    assert lora.trained_count == 14 * each
+    assert lora.adapter_bytes == lora.trained_bytes == 4 * 14 * each
+    assert lora.weight_bytes == profiles["full"].weight_bytes
+
+
+def test_gradients_of_the_segments_are_those_of_the_step(profiles: dict[str, MemoryProfile]) -> None:
+    for profile in profiles.values():
+        for name, found in profile.passes.items():
+            if ".loss." in name:
+                continue
+            between = profile.layers - 3
+            total = sum(found[segment].gradients for segment in SEGMENTS)
+            assert total + between * found["layer_backward"].gradients == profile.trained_bytes, name
+
+
+def test_checkpointing_computes_every_layer_once_more(profiles: dict[str, MemoryProfile]) -> None:
+    """All but the last product: torch stops recomputing when all that was saved is there again (early stop)."""
+    tokens, pairs = 4096, 4 * 1024**2
+    off, every = (profiles["full"].body("cuda", True, flag) for flag in (False, True))
+    again = every["layer_backward"].flops.at(tokens, pairs) - off["layer_backward"].flops.at(tokens, pairs)
+    down_projection = 2 * tokens * 192 * 448
+    assert again == pytest.approx(off["layer"].flops.at(tokens, pairs) - down_projection, rel=1e-6)
+
+
+def test_the_loss_keeps_no_logits(profiles: dict[str, MemoryProfile]) -> None:
+    """On CUDA what the loss takes at once stays under half of what the float32 logits alone would."""
+    vocabulary, tokens = 6007, 65536
+    found = profiles["full"].loss("cuda", tokens)
+    assert found["loss"].peak(tokens, 0) < tokens * vocabulary * 4 / 2
+
+
+SIZES = st.tuples(st.sampled_from([1, 2, 4, 8]), st.integers(16, 4096))
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(0, 15), st.sampled_from(["cuda", "cpu"]), st.sampled_from(["full", "lora"]))
+def test_more_tokens_never_take_less(
+    profiles: dict[str, MemoryProfile], size: tuple[int, int], every_n: int, card: str, method: str
+) -> None:
+    rows, length = size
+
+    def allocated(rows: int, length: int) -> int:
+        return project(
+            profiles[method], Rung(every_n, rows), sequence_length=length, card=BARE[card]
+        ).allocated_bytes
+
+    # 1 % for the seam at one chunk of the loss, where the two traces of it meet
+    assert allocated(rows, length) <= 1.01 * allocated(rows * 2, length)
+    assert allocated(rows, length) <= 1.01 * allocated(rows, length + 64)
+
+
+def test_packing_makes_one_row_with_a_quadratic_mask() -> None:
+    spec = _spec("llama", "lora", training={"packing": True})
+    profile = trace(spec, [])
+    assert profile.packed
+    mode = FakeTensorMode()
+    whole = build(spec, load_config(spec, []), mode, depth=10**6)
+    traced = whole_step(whole, spec, mode, every_n=0, kind="cuda", rows=1, length=4 * 384)
+    found = project(profile, Rung(0, 4), sequence_length=384, card=BARE["cuda"])
+    assert found.allocated_bytes == pytest.approx(traced, rel=0.03)
+
+
+@pytest.mark.parametrize("attention", ["eager", "flash_attention_2"])
+def test_other_attention(attention: str) -> None:
+    pairs = {}
+    for name in ("sdpa", attention):
+        spec = _spec("mistral", "full", model={"attention": name})
+        pairs[name] = trace(spec, []).body("cuda", True, every=False)["layer"].delta.pair
+    if attention == "eager":
+        assert pairs["eager"] >= 6 * 2  # probabilities of six heads, in bfloat16 at least
+    else:
+        assert pairs["flash_attention_2"] == 0
+
+
+def _answer(spec: JobSpec) -> tuple[bool, str]:
+    found = answer(TraceRequest(key="k", spec=spec))
+    assert found.profile is None
+    assert found.error
+    return found.bad_input, found.error
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (_spec("llama", training={"sequence_length": 4096}), "2048 positions"),
+        (_spec("no_such_type"), "no_such_type"),
+        (_spec("llama", {"kind": "lora", "targets": ["query"]}), "q_proj"),
+        (_spec("llama", {"kind": "lora", "targets": ["q_proj", "lm_head"]}), "lm_head"),
+        (
+            _spec(
+                "llama",
+                model={"config": {"model_type": "llama", "num_attention_heads": 7, "hidden_size": 64}},
+            ),
+            "llama",
+        ),
+        (_spec("llama", model={"config": {"model_type": "gemma2", **_COMMON}}), "eager"),
+    ],
+)
+def test_the_job_files_faults_are_named(spec: JobSpec, words: str) -> None:
+    bad_input, error = _answer(spec)
+    assert bad_input, error
+    assert words in error
+
+
+def test_a_folder_without_a_config_or_with_an_unknown_type(tmp_path: Path) -> None:
+    spec = JobSpec.model_validate({"model": str(tmp_path), "data": "none"})
+    assert _answer(spec) == (True, _answer(spec)[1])
+    assert "config.json" in _answer(spec)[1]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "martian"}))
+    assert "martian" in _answer(spec)[1]
+    (tmp_path / "config.json").write_text("not json")
+    assert _answer(spec)[0]
+
+
+def test_qlora_says_what_is_missing_and_blames_nobody() -> None:
+    bad_input, error = _answer(_spec("llama", {"kind": "qlora"}))
+    assert not bad_input
+    assert "bitsandbytes" in error
+
+
+def test_layers_that_differ_are_refused_not_guessed() -> None:
+    """Every second layer of this one has experts: one layer can't stand for the rest."""
+    config = {"model_type": "qwen2_moe", **_COMMON, "num_hidden_layers": 8, "vocab_size": 1009}
+    mixed = {**config, "decoder_sparse_step": 2, "num_experts": 4}
+    bad_input, error = _answer(_spec("llama", model={"config": mixed}))
+    assert not bad_input
+    assert "not alike" in error
+
+
+def test_a_child_traces_and_reports_in_words() -> None:
+    found = trace_in_child(TraceRequest(key="abc", spec=_spec("gpt2", "lora")))
+    assert found.error is None
+    assert found.key == "abc"
+    assert MemoryProfile.from_dict(found.profile or {}).layers == 12
+
+
+def test_a_child_that_runs_out_of_time_or_memory_is_an_error_in_words() -> None:
+    request = TraceRequest(key="k", spec=_spec("llama", "full"))
+    assert "did not end" in (trace_in_child(request, timeout_s=0.5).error or "")
+    starved = trace_in_child(request, memory_bytes=64 * 2**20)
+    assert starved.error
+    assert not starved.bad_input
+
+
+def test_a_marked_length_divides_nothing_of_the_model() -> None:
+    assert marked_length({4096, 14336}, 1000) == 1187
+    assert marked_length({1187 * 4}, 1000) == 1283
+    assert marked_length({593 * 8}, 1000) == 1283  # (1187 - 1) / 2
