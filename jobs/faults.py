@@ -82,6 +82,10 @@ def _meant(loc: list[str], root: type[BaseModel]) -> str:
 
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
+    # A terminal would obey a control character, and a line break would look like the next fault.
+    text = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: MAX_SHOWN + 1]
+    )
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 

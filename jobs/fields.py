@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -36,8 +37,8 @@ def _duration(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("has no unit: write a duration such as 90s, 30m or 4h")
     seconds = parse_duration(value)
-    if not 0 < seconds < math.inf:
-        raise ValueError("is not a time that can pass: write a duration longer than 0s")
+    if not 1 <= seconds < math.inf:
+        raise ValueError("is not a time that can pass: write a duration of at least 1s")
     return seconds
 
 
@@ -55,6 +56,13 @@ def _name(value: str) -> str:
             "is no name: use up to 100 letters, digits, dots, underscores and dashes, "
             "beginning with a letter or digit"
         )
+    return value
+
+
+def _text(value: str) -> str:
+    found = next((char for char in value if unicodedata.category(char) == "Cc"), None)
+    if found is not None:
+        raise ValueError(f"holds the control character U+{ord(found):04X}: write it without that")
     return value
 
 
@@ -96,12 +104,14 @@ def _targets(value: Any) -> Any:
 
 
 def _spelt(seconds: float) -> str:
-    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 # Strict: true is not 1, and "8" is not 8.
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, BeforeValidator(_number)]
+# No file, hub id or label has a control character in it, and the system refuses a path with a NUL.
+Text = Annotated[str, AfterValidator(_text)]
 Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
 # Written back with their unit, so that what is stored reads like what a person would write.
 Size = Annotated[

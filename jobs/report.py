@@ -197,5 +197,6 @@ class Joined(Message):
     """The server's answer to a host that joins."""
 
     host_id: int
+    yard: str = ""  # uuid of the server's database: ids of jobs and attempts are only unique within it
     ray_token: str
     ray_address: str | None = None

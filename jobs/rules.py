@@ -41,6 +41,7 @@ def broken(value: Any) -> list[Fault]:
     for name, rule in SECTION_RULES.items():
         if name in value:  # one that is not there is either optional, or reported as missing
             faults += rule(section[name])
+    faults += dtype_faults(section["model"], section["method"])
     return faults + batch_faults(section["training"], section["memory"], section["resources"])
 
 
@@ -86,6 +87,14 @@ def memory_faults(memory: Given) -> list[Fault]:
         return []
     fix = "set memory.checkpointing to auto, every_layer or {every_n: k}, or leave offload out"
     return [Fault("memory.offload", "true", "needs checkpointing, which is off", fix)]
+
+
+def dtype_faults(model: Given, method: Given) -> list[Fault]:
+    """A full fine-tune updates the weights in their own dtype, and float16 rounds small updates away."""
+    if method.get("kind") != "full" or model.get("dtype") != "float16":
+        return []
+    fix = "use bfloat16 or float32, or train with lora"
+    return [Fault("model.dtype", "float16", "loses the small updates of a full fine-tune", fix)]
 
 
 def batch_faults(training: Given, memory: Given, resources: Given) -> list[Fault]:

@@ -21,6 +21,7 @@ from jobs.fields import (
     Priority,
     Size,
     Targets,
+    Text,
     Whole,
 )
 from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
@@ -55,16 +56,16 @@ class Section(BaseModel):
 class ModelSpec(Section):
     """The model: a hub id, a local folder, or an architecture config with random weights."""
 
-    path: str | None = Field(
+    path: Text | None = Field(
         None, min_length=1, description="Hub id (org/name) or a local folder with a config.json."
     )
     config: dict[str, Any] | None = Field(
         None, description="Architecture values (with model_type) of a model that starts from random weights."
     )
-    tokenizer: str | None = Field(
+    tokenizer: Text | None = Field(
         None, min_length=1, description="Hub id or folder of the tokenizer; the model's own when left out."
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    revision: Text | None = Field(None, description="Branch, tag or commit on the hub.")
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="Type that the weights are loaded in."
     )
@@ -93,10 +94,10 @@ class DataSpec(Section):
     Rows have `prompt` and `completion`, or `messages`, or `text`.
     """
 
-    path: str = Field(
+    path: Text = Field(
         min_length=1, description="File (.jsonl .json .parquet .csv), folder saved by datasets, or hub id."
     )
-    split: str = Field(
+    split: Text = Field(
         "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
     )
 
@@ -193,9 +194,9 @@ class ResourceSpec(Section):
     """What the job needs of the fleet."""
 
     gpus: Whole = Field(1, ge=1, le=1024, description="GPUs, all on one host.")
-    card: str | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
+    card: Text | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
     min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels that the host must carry.")
+    labels: dict[Text, Text] = Field(default_factory=dict, description="Labels that the host must carry.")
 
 
 class JobSpec(Section):
@@ -235,7 +236,9 @@ class JobSpec(Section):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        rules.hold(rules.batch_faults(vars(self.training), vars(self.memory), vars(self.resources)))
+        model, method, training = vars(self.model), vars(self.method), vars(self.training)
+        faults = rules.dtype_faults(model, method)
+        rules.hold(faults + rules.batch_faults(training, vars(self.memory), vars(self.resources)))
         return self
 
     @property

@@ -88,6 +88,8 @@ class Timeline:
             back = max(0.0, self._at(self._every[name].delta)) if self._offloaded(index) else 0.0
             yield held.moment(BACKWARD, gradients, flowing + back + self._peak(segment))
             flowing += held.pop() + back + self._at(segment.delta) - segment.gradients
+            if index > 1 and name == "layer":  # what `before` took goes once, with the last layer to need it
+                flowing -= self._at(segment.of_before)
             gradients += 0 if accumulating else segment.gradients
         yield held.moment(BACKWARD, gradients, flowing + self._peak(self._shared["after"]))
         yield Moment(UPDATE, whole, whole)

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import stat
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,10 +176,21 @@ def write_private(path: Path, text: str) -> None:
     os.replace(staged, path)
 
 
-def ray_token(folder: Path) -> str:
+def private_folder(path: Path) -> Path:
+    """Make a folder that is ours alone. Raises UsageError when somebody else got there first."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UsageError(
+            f"{path} is not a folder of this user's alone; remove it, or set TMPDIR to another place"
+        )
+    return path
+
+
+def ray_token(home: Path) -> str:
     """The cluster's token, made on first use. Ray itself would write it for everybody to read."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "auth_token"
+    (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = home / "run" / "ray_token"
     if not path.exists():
         write_private(path, secrets.token_hex(32))
     return path.read_text()

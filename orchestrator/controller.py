@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from jobs.errors import TuneyardError
 from jobs.recovery import Past, Requeue, decide
 from jobs.report import Assignment, Ended, GpuInfo
@@ -18,9 +20,9 @@ from orchestrator.config import Settings
 from orchestrator.dispatcher import Dispatch
 from orchestrator.fleet import Fleet
 from orchestrator.plan import Plan, plan
-from orchestrator.snapshot import Memo, fleet_of, hosts_of, waiting_of
+from orchestrator.snapshot import Memo, fault_of, fleet_of, hosts_of, waiting_of
 from orchestrator.store import Store
-from orchestrator.store.rows import AttemptRow, FleetRows
+from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Controller:
         self.memo = Memo()
         self.started_at = clock()
         self._handed: set[int] = set()
+        self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
         self._pruned_at = 0.0
         self._news = threading.Event()
         self._closing = False
@@ -99,7 +102,7 @@ class Controller:
         refused = {
             event["attempt_id"]: event["text"]
             for event in self.dispatch.events()
-            if event["event"] == "refused" and not event.get("taken")
+            if event["event"] == "refused"
         }
         for attempt in self.store.open_attempts():
             if attempt.reported is not None:
@@ -163,15 +166,29 @@ class Controller:
         queued = [job for job in rows.queued if job.id not in open_jobs]
         hosts = hosts_of(rows, now, self.settings, self.started_at)
         self.memo.forget_all_but({job.id for job in queued})
-        queue = [waiting_of(job, hosts, self.memo) for job in queued]
+        queue = []
+        for job in queued:
+            try:
+                queue.append(waiting_of(job, hosts, self.memo, self._shaky(job)))
+            except ValidationError as error:  # stored by another version; one job must not stop the others
+                text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
+                self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)
         keys = {key for job in queue for key in job.keys.values()}
         profiles = self.store.profiles(keys)
-        bad = {key: row.error or "" for key, row in profiles.items() if row.bad_input}
-        for job in queue:
-            fault = next((bad[key] for key in job.keys.values() if key in bad), None)
-            if fault is not None:
-                self.store.fail_queued(job.job_id, Reason(Code.BAD_INPUT, fault), now)
+        for waiting in queue:
+            if (fault := fault_of(waiting, hosts, profiles, self.memo, now)) is not None:
+                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
         return fleet_of(hosts, queue, profiles, self.memo, now)
+
+    def _shaky(self, job: JobRow) -> frozenset[int]:
+        """Hosts that let this job down."""
+        if job.started_at is None:
+            return frozenset()
+        return frozenset(
+            past.host_id
+            for past in self.store.attempts(job.id)
+            if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
+        )
 
     def _commit(self, decided: Plan, now: float) -> None:
         for job_id, placement in decided.starts.items():
@@ -196,8 +213,10 @@ class Controller:
     def _dispatch(self, now: float) -> None:
         """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides."""
         hosts = {host.id: host for host in self.store.hosts()}
-        if self.dispatch.address is None:
+        if self._handed_to != self.dispatch.generation:
             self._handed.clear()
+            self._handed_to = self.dispatch.generation
+        if self.dispatch.address is None:
             return
         self.dispatch.pool(
             {

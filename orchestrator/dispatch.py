@@ -55,10 +55,10 @@ def emit(event: str, **fields: Any) -> None:
 class Head:
     """The Ray head: GCS and a raylet without CPUs. Survives a crash of the server, so that running actors do too."""
 
-    def __init__(self, folder: Path, node_ip: str, fixed_port: int = 0) -> None:
-        self.folder, self.node_ip, self.fixed_port = folder, node_ip, fixed_port
+    def __init__(self, home: Path, node_ip: str, fixed_port: int = 0) -> None:
+        self.home, self.node_ip, self.fixed_port = home, node_ip, fixed_port
         self.port = fixed_port
-        self.record = folder / "head.json"
+        self.record = home / "run" / "head.json"
         self.process: psutil.Process | None = None
 
     @property
@@ -73,7 +73,7 @@ class Head:
         if self._adopt():
             return
         self.port = self.fixed_port or free_port(self.node_ip)
-        log = (self.folder / "head.log").open("ab")
+        log = (self.home / "head.log").open("ab")
         command = [
             str(Path(sys.executable).with_name("ray")),
             "start",
@@ -202,14 +202,8 @@ def start(command: dict[str, Any], pool: Pool) -> None:
             actor = pool.take(host)
             actors.append(actor)
             taken = actor.adopt.remote(json.dumps(assignment), command["home"], command["output_root"], {})
-            if not ray.get(taken, timeout=ADOPT_S):
-                emit(
-                    "refused",
-                    attempt_id=attempt_id,
-                    text="another trainer has this attempt already",
-                    taken=True,
-                )
-                return
+            # False: a rank that was handed out before has it already; the others may still lack theirs.
+            ray.get(taken, timeout=ADOPT_S)
     except GetTimeoutError:
         _kill(actors)
         emit("refused", attempt_id=attempt_id, text=f"no rank actor came up on {host} within {ADOPT_S:.0f}s")
@@ -297,11 +291,11 @@ def serve(head: Head) -> int:
 
 
 def main() -> None:
-    """`python -m orchestrator.dispatch FOLDER NODE_IP PORT`; port 0: any; the token is in RAY_AUTH_TOKEN."""
-    folder, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    """`python -m orchestrator.dispatch HOME NODE_IP PORT`; port 0: any; the token is in RAY_AUTH_TOKEN."""
+    home, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
-    sys.exit(serve(Head(folder, node_ip, port)))
+    sys.exit(serve(Head(home, node_ip, port)))
 
 
 if __name__ == "__main__":

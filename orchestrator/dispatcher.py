@@ -22,6 +22,10 @@ class Dispatch(Protocol):
     def address(self) -> str | None:
         """Where raylets join; None while there is no head."""
 
+    @property
+    def generation(self) -> int:
+        """Rises with each dispatcher that takes over."""
+
     def start(
         self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
     ) -> bool:
@@ -38,6 +42,7 @@ class NoDispatch:
     """A server without Ray (`serve --no-ray`): nothing starts."""
 
     address: str | None = None
+    generation = 0
 
     def start(
         self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
@@ -54,15 +59,16 @@ class NoDispatch:
 class DispatchProcess:
     """Supervises `python -m orchestrator.dispatch`: starts it, restarts it with a growing delay, reads its events."""
 
-    def __init__(self, folder: Path, node_ip: str, port: int, token: str) -> None:
-        self._arguments = [str(folder), node_ip, str(port)]
-        self._folder = folder
+    def __init__(self, home: Path, scratch: Path, node_ip: str, port: int, token: str) -> None:
+        """home: where its log and the head's record go; scratch: a short private folder for Ray's sockets."""
+        self._arguments = [str(home), node_ip, str(port)]
+        self._home = home
         self.wake: Callable[[], None] = lambda: None  # called when something happened
         self._environment = {
             **os.environ,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": token,
-            "RAY_TMPDIR": str(folder),
+            "RAY_TMPDIR": str(scratch),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
         }
@@ -71,6 +77,7 @@ class DispatchProcess:
         self._child: subprocess.Popen[str] | None = None
         self._warm: dict[str, int] = {}
         self._address: str | None = None
+        self._generation = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="dispatcher", daemon=True)
 
@@ -92,6 +99,10 @@ class DispatchProcess:
     @property
     def address(self) -> str | None:
         return self._address
+
+    @property
+    def generation(self) -> int:
+        return self._generation
 
     def start(
         self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
@@ -131,7 +142,7 @@ class DispatchProcess:
     def _supervise(self) -> None:
         delay = 0.5
         while not self._closing.is_set():
-            with (self._folder / "dispatch.log").open("ab") as errors:
+            with (self._home / "dispatch.log").open("ab") as errors:
                 self._child = subprocess.Popen(
                     [sys.executable, "-m", "orchestrator.dispatch", *self._arguments],
                     stdin=subprocess.PIPE,
@@ -161,7 +172,9 @@ class DispatchProcess:
                 log.warning("the dispatcher printed %r", line[:200])
                 continue
             if event["event"] == "ready":
-                ready, self._address = True, event["address"]
+                ready = True
+                self._generation += 1
+                self._address = event["address"]
                 log.info("Ray head at %s", self._address)
             elif event["event"] == "head_died":
                 log.warning("the Ray head died")

@@ -70,7 +70,11 @@ class NoProfile:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued job. keys: the key of its memory profile for each stack in the fleet (by stack_id)."""
+    """A queued job.
+
+    keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
+    it was lost or never started: taken only when no other will do.
+    """
 
     job_id: int
     spec: JobSpec
@@ -78,6 +82,7 @@ class Waiting:
     submitted_at: float
     keys: Mapping[str, str]
     not_before: float = 0.0
+    shaky: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

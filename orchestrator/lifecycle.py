@@ -42,7 +42,7 @@ def up(
         settings = load(home, port=port)
         write_client_config(settings)  # so that the server takes this very port and token
         _spawn(home, "server", ["serve", "--port", str(settings.port)])
-        _await(home, "server", lambda: _healthy(settings))
+        _await(home, "server", lambda: _healthy(home, settings))
         started.append("server")
         say(f"server: {settings.url} (process {_pid(home, 'server')})")
     settings = load(home)
@@ -74,7 +74,7 @@ def down(home: Path, say: Callable[[str], None] = lambda text: None) -> dict[str
             say(f"{name}: process {process.pid} is asked to end")
             _end(process)
             stopped.append(name)
-    end_ray_head(load(home).ray_folder)
+    end_ray_head(home)
     return {"stopped": stopped}
 
 
@@ -98,12 +98,13 @@ def recorded(path: Path) -> psutil.Process | None:
     return None
 
 
-def end_ray_head(folder: Path) -> None:
+def end_ray_head(home: Path) -> None:
     """End a Ray head that outlived its server (which was killed)."""
-    process = recorded(folder / "head.json")
+    record = home / "run" / "head.json"
+    process = recorded(record)
     if process is not None:
         _end(process)
-    (folder / "head.json").unlink(missing_ok=True)
+    record.unlink(missing_ok=True)
 
 
 def _end(process: psutil.Process) -> None:
@@ -164,12 +165,13 @@ def _tail(path: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-8:])
 
 
-def _get(settings: Settings, path: str) -> Any:
+def _get(settings: Settings, path: str, token: bool = True) -> Any:
     connection = http.client.HTTPConnection(
         "127.0.0.1" if settings.loopback else settings.host, settings.port, timeout=5
     )
+    headers = {"Authorization": f"Bearer {settings.token}"} if token else {}
     try:
-        connection.request("GET", f"/api/v1{path}", headers={"Authorization": f"Bearer {settings.token}"})
+        connection.request("GET", f"/api/v1{path}", headers=headers)
         response = connection.getresponse()
         return json.loads(response.read()) if response.status == 200 else None
     except (OSError, http.client.HTTPException, ValueError):
@@ -178,8 +180,10 @@ def _get(settings: Settings, path: str) -> Any:
         connection.close()
 
 
-def _healthy(settings: Settings) -> bool:
-    return (_get(settings, "/health") or {}).get("status") == "ok"
+def _healthy(home: Path, settings: Settings) -> bool:
+    """Whether it is our server that answers there: a stranger must not be sent the token."""
+    found = _get(settings, "/health", token=False) or {}
+    return found.get("status") == "ok" and found.get("pid") == _pid(home, "server")
 
 
 def _cards(settings: Settings) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) ->
         by_host[host.name] = _busy(job.spec, found)
     ready = [option for option in options if len(option.free) >= job.spec.resources.gpus]
     if ready:
-        best = min(ready, key=_preference)
+        best = min(ready, key=lambda option: (option.host.id in job.shaky, *_preference(option)))
         return Placement(best.host, best.free[: job.spec.resources.gpus], best.choice)
     wanted: frozenset[int] = frozenset()
     if options:

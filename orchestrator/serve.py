@@ -19,7 +19,7 @@ from jobs.errors import Conflict, Unavailable
 from orchestrator.api.app import create_app
 from orchestrator.api.commits import GroupCommit
 from orchestrator.api.services import Services
-from orchestrator.config import Settings, ray_token, write_client_config
+from orchestrator.config import Settings, private_folder, ray_token, write_client_config
 from orchestrator.controller import Controller
 from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
 from orchestrator.store import Store, upgrade
@@ -66,8 +66,10 @@ def run_server(settings: Settings) -> None:
 def _dispatch(settings: Settings) -> Dispatch:
     if not settings.ray:
         return NoDispatch()
-    token = ray_token(settings.ray_folder)
-    return DispatchProcess(settings.ray_folder, settings.ray_address_ip, settings.ray_port, token)
+    scratch = private_folder(settings.ray_folder)
+    return DispatchProcess(
+        settings.home, scratch, settings.ray_address_ip, settings.ray_port, ray_token(settings.home)
+    )
 
 
 def _open(services: Services, dispatch: Dispatch) -> None:

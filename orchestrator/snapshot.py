@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cards import Card
+from jobs.errors import Fault, ProfileError
 from jobs.ladder import Choice, NoFit, choose
 from jobs.profile import MemoryProfile, trace_key
 from jobs.spec import JobSpec
@@ -99,11 +100,13 @@ def hosts_of(rows: FleetRows, now: float, settings: Settings, alive_since: float
     )
 
 
-def waiting_of(job: JobRow, hosts: Sequence[Host], memo: Memo) -> Waiting:
+def waiting_of(
+    job: JobRow, hosts: Sequence[Host], memo: Memo, shaky: frozenset[int] = frozenset()
+) -> Waiting:
     """A queued job of the snapshot."""
     spec = memo.spec(job)
     keys = {host.stack_id: memo.key(job.id, spec, host) for host in hosts}
-    return Waiting(job.id, spec, job.priority, job.submitted_at, keys, job.not_before or 0.0)
+    return Waiting(job.id, spec, job.priority, job.submitted_at, keys, job.not_before or 0.0, shaky)
 
 
 def profiles_of(
@@ -113,13 +116,54 @@ def profiles_of(
     known: dict[str, MemoryProfile | NoProfile] = {}
     for key, row in rows.items():
         if row.profile is not None:
-            known[key] = memo.profile(row)
+            try:
+                known[key] = memo.profile(row)
+            except ProfileError as error:  # of a host with another version of tuneyard
+                known[key] = NoProfile(str(error))
         elif row.error is not None:
-            if row.bad_input or now - (row.ended_at or now) < RETRY_TRACE_S:
+            if not _stale(row, now):
                 known[key] = NoProfile(row.error)
         elif row.host_id is not None:
             known[key] = NoProfile()
     return known
+
+
+def _stale(row: ProfileRow, now: float) -> bool:
+    """An error that is old enough to try again."""
+    return now - (row.ended_at or now) >= RETRY_TRACE_S
+
+
+def fault_of(
+    job: Waiting, hosts: Sequence[Host], rows: Mapping[str, ProfileRow], memo: Memo, now: float
+) -> str | None:
+    """What is wrong with the job file itself, as every host that is open says; None while one may still take it."""
+    faults = []
+    for host in hosts:
+        row = rows.get(job.keys[host.stack_id])
+        if not host.open:
+            continue
+        if row is not None and row.profile is not None:
+            faults.append(_too_long(job.spec, row, memo))
+        else:
+            faults.append(row.error if row is not None and row.bad_input and not _stale(row, now) else None)
+    return faults[0] if faults and all(faults) else None
+
+
+def _too_long(spec: JobSpec, row: ProfileRow, memo: Memo) -> str | None:
+    try:
+        most = memo.profile(row).max_length
+    except ProfileError:
+        return None
+    length = spec.training.sequence_length
+    if most is None or length <= most:
+        return None
+    return str(length_fault(length, most))
+
+
+def length_fault(length: int, most: int) -> Fault:
+    """A sequence that the model has no positions for."""
+    problem = f"is longer than the model's {most} positions (max_position_embeddings)"
+    return Fault("training.sequence_length", str(length), problem, f"use at most {most}")
 
 
 def fleet_of(

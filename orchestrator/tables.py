@@ -90,6 +90,9 @@ def _unique_while(name: str, column: sa.Column[Any], condition: str) -> sa.Index
     )
 
 
+# Which database this is: one row, made with it. Ids are only unique within one.
+yard = sa.Table("yard", metadata, sa.Column("uuid", sa.Text, primary_key=True))
+
 jobs = sa.Table(
     "jobs",
     metadata,

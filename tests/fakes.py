@@ -10,6 +10,7 @@ class FakeDispatch:
 
     def __init__(self) -> None:
         self.address: str | None = "127.0.0.2:1"
+        self.generation = 1
         self.started: list[dict[str, Any]] = []
         self.warm: dict[str, int] = {}
         self.said: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Refused(InputError):
     """The job asks for what can't be trained here."""
 
 
-def trusts(model: ModelSpec, trusted_models: list[str]) -> bool:
+def trusts(model: ModelSpec, trusted_models: Collection[str]) -> bool:
     """Whether the model's own code may run. Raises Refused where no operator allowed it."""
     if not model.trust_remote_code:
         return False
@@ -47,11 +48,25 @@ def trusts(model: ModelSpec, trusted_models: list[str]) -> bool:
     )
 
 
-def build_tokenizer(model: ModelSpec, trust: bool) -> PreTrainedTokenizerBase:
-    """The job's tokenizer. Raises Refused if it has neither an end nor a padding token."""
+def build_tokenizer(model: ModelSpec, trusted_models: Collection[str]) -> PreTrainedTokenizerBase:
+    """The job's tokenizer. Its own code runs only if the operator allowed this very source: a trusted model
+    vouches for no tokenizer from elsewhere.
+
+    Raises Refused if it can't do without code that may not run, or has no token to end a text with.
+    """
     source = model.tokenizer or model.path
     revision = model.revision if model.tokenizer is None else None
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust)
+    trust = model.trust_remote_code and source in trusted_models
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust)
+    except ValueError as error:
+        # transformers 5.23, dynamic_module_utils.resolve_trust_remote_code; it has no type of its own.
+        if trust or "trust_remote_code" not in str(error):
+            raise
+        raise Refused(
+            f"model.tokenizer: {source} brings code of its own, and no operator allowed that; "
+            "add it to the server's trusted models and set model.trust_remote_code, or use another tokenizer"
+        ) from error
     if tokenizer.eos_token is None:
         raise Refused(f"model.tokenizer: {source} has no eos_token; set one in its tokenizer_config.json")
     return tokenizer
@@ -86,7 +101,7 @@ def build_model(spec: JobSpec, config: PreTrainedConfig, trust: bool) -> PreTrai
 
 
 def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
-    """Raises Refused for a method or a rung that this card or this dtype can't train."""
+    """Raises Refused for a method or a rung that this card can't train."""
     if rung.offload and use_cpu:
         raise Refused("memory.offload: a CPU card has no other memory to offload to; set it to false")
     if spec.method.kind == "qlora":
@@ -97,10 +112,6 @@ def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
             raise Refused(f"method.kind: qlora needs {' and '.join(missing)}; use lora")
         if spec.model.path is None:
             raise Refused("method.kind: qlora needs a model.path with weights to quantise; use lora")
-    if spec.method.kind == "full" and spec.model.dtype == "float16":
-        raise Refused(
-            "model.dtype: full fine-tuning of float16 weights loses small updates; use bfloat16 or float32"
-        )
 
 
 def lora_config(method: MethodSpec) -> LoraConfig | None:

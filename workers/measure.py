@@ -96,11 +96,13 @@ def status_bytes(field: str) -> int:
     raise KeyError(f"{_STATUS} has no {field}")
 
 
-def set_threads() -> None:
-    """Let torch use what TUNEYARD_CPU_THREADS says; its own default otherwise."""
+def set_threads(ranks: int = 1) -> None:
+    """Let torch use what TUNEYARD_CPU_THREADS says; otherwise its own default, shared by `ranks` CPU cards."""
     wanted = os.environ.get("TUNEYARD_CPU_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         torch.set_num_threads(int(wanted))
+    elif ranks > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
 
 
 # mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment:

@@ -199,8 +199,10 @@ def _checked(
         body = profile.body("cuda", padded, every=index % 2 == 0)
         for suffix in ("", "_backward"):
             traced, foretold = found[f"layer{index}{suffix}"], body[f"layer{suffix}"]
-            _agree(config, f"layer {index}{suffix}", foretold.delta.at(tokens, pairs), traced.delta.fixed)
-            _agree(config, f"layer {index}{suffix} peak", foretold.peak(tokens, pairs), traced.peak(0, 0))
+            delta = foretold.delta.at(tokens, pairs) - foretold.of_before.at(tokens, pairs)
+            where = f"layer {index}{suffix}"
+            _agree(config, where, delta, traced.delta.fixed - traced.of_before.fixed)
+            _agree(config, f"{where} peak", foretold.peak(tokens, pairs), traced.peak(0, 0))
     shallow = _profile(spec, config, replace(fake, depth=CHECK_DEPTH), profile.passes)
     projected = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE)
     _agree(config, "the step's peak", projected.allocated_bytes, _highest(fake, found))

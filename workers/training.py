@@ -40,7 +40,7 @@ from workers.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.checkpoints import clear_leftovers, latest_good, staging_folder
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
-from workers.measure import Meter, card_limit
+from workers.measure import Meter, card_limit, set_threads
 from workers.results import check_free, publish_result
 
 log = logging.getLogger(__name__)
@@ -158,11 +158,15 @@ def train(
     if reporter.stopped:
         outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
         return figures.ended(ts=time.time(), outcome=outcome, message=message)
+    message = _summary(figures)
     if assignment.rank == 0:
         facts = _facts(figures, assignment)
         made = publish_result(trainer.model, trainer.processing_class, target, assignment, facts)
         figures.result = str(made)
-    return figures.ended(ts=time.time(), outcome=Outcome.SUCCEEDED, message=_summary(figures))
+        if made != target:
+            message += f"; the result is in {made}, because {target} was taken while this job trained"
+            log.warning("%s", message)
+    return figures.ended(ts=time.time(), outcome=Outcome.SUCCEEDED, message=message)
 
 
 def build_trainer(
@@ -173,7 +177,7 @@ def build_trainer(
 ) -> SFTTrainer:
     """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train."""
     spec = assignment.spec
-    tokenizer = build_tokenizer(spec.model, trust)
+    tokenizer = build_tokenizer(spec.model, assignment.trusted_models)
     rows = build_dataset(spec.data)
     config = build_config(spec.model, trust)
     check_fit(rows, tokenizer, config)
@@ -198,6 +202,8 @@ def run_attempt(
 ) -> Ended:
     """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised."""
     card = assignment.gpus[assignment.rank]
+    if card.kind == "cpu":
+        set_threads(assignment.world_size)
     figures = Figures(Meter(card))
     try:
         folder.write_started(_started(figures.meter), assignment.rank)

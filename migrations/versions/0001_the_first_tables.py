@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -15,6 +17,12 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    yard = op.create_table(
+        "yard",
+        sa.Column("uuid", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name="pk_yard"),
+    )
+    op.bulk_insert(yard, [{"uuid": uuid.uuid4().hex}])
     op.create_table(
         "hosts",
         sa.Column("id", KEY, nullable=False),
@@ -251,6 +259,7 @@ def downgrade() -> None:
         "gpus",
         "hosts",
         "jobs",
+        "yard",
     )
     for table in tables:
         op.drop_table(table)

@@ -22,7 +22,7 @@ def join(request: Request, info: HostInfo) -> Joined:
     known = services(request)
     host_id = known.store.join_host(info, known.controller.clock())
     known.controller.wake()
-    token = ray_token(known.settings.ray_folder) if known.settings.ray else ""
+    token = ray_token(known.settings.home) if known.settings.ray else ""
     return Joined(host_id=host_id, ray_token=token, ray_address=known.dispatch.address)
 
 

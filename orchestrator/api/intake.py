@@ -13,6 +13,7 @@ from jobs.errors import Fault, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_spec, parse_yaml
 from orchestrator.config import Settings
+from orchestrator.snapshot import length_fault, model_config
 from orchestrator.store.rows import NewJob
 from workers.inputs import check_inputs, check_model_type
 
@@ -125,6 +126,10 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Check
         given, most = str(spec.resources.gpus), facts.most_gpus
         fix = f"use at most {most}" if most else "no host offers a card"
         faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
+    config = spec.model.config or (model_config(spec) if settings.sees_files else None) or {}
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and spec.training.sequence_length > positions:
+        faults.append(length_fault(spec.training.sequence_length, positions))
     if settings.sees_files:
         model = spec.model
         kind = model.config["model_type"] if model.config else None
@@ -139,13 +144,16 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Check
 
 
 def _trust(spec: JobSpec, settings: Settings) -> Sequence[Fault]:
-    if not spec.model.trust_remote_code or spec.model.path in settings.trusted_models:
+    if not spec.model.trust_remote_code:
         return []
+    named = {spec.model.path, spec.model.tokenizer} - {None}
     return [
         Fault(
             "model.trust_remote_code",
             "true",
-            f"the operator has not allowed code from {spec.model.path}",
-            "leave it out, or have the server started with --trust-model " + str(spec.model.path),
+            f"the operator has not allowed code from {name}",
+            f"leave it out, or have the server started with --trust-model {name}",
         )
+        for name in sorted(str(name) for name in named)
+        if name not in settings.trusted_models
     ]

@@ -59,6 +59,8 @@ def list_jobs(
     """Newest first. state: names with commas between; before: an id, for the next page."""
     if not 1 <= limit <= MAX_PAGE:
         raise UsageError(f"limit: {limit} is not usable; write a number from 1 to {MAX_PAGE}")
+    if before is not None and not 0 <= before < 2**31:
+        raise UsageError(f"before: {before} is no id of a job")
     states = _states(state)
     store = services(request).store
     found = store.job_views(states, limit + 1, before)

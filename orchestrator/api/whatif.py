@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,7 +20,7 @@ from orchestrator.api import views
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
-from orchestrator.fleet import Fleet, Gpu, NoProfile, Waiting
+from orchestrator.fleet import Fleet, Gpu, Waiting
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
 from orchestrator.snapshot import Memo, fleet_of, hosts_of
@@ -47,7 +49,7 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | dict[str, Any]
         for key, host_id in found.untraced.items():
             known.store.want_profile(key, spec.model_dump(mode="json", exclude_unset=True), now)
             known.store.assign_profile(key, host_id, now)
-    cards = _cards(job, fleet, found)
+    cards = _cards(job, fleet)
     pending = isinstance(found, Misfit) and found.reason.code is Code.PROFILE_PENDING
     if not cards and pending:
         return JSONResponse({"pending": next(iter(job.keys.values()), ""), "text": found.reason.text}, 202)  # type: ignore[union-attr]
@@ -69,45 +71,63 @@ def _alone(known: Services, spec: JobSpec, job_id: int = 0) -> tuple[Fleet, Wait
     return fleet_of(hosts, [job], known.store.profiles(set(keys.values())), memo, now), job
 
 
-def _cards(job: Waiting, fleet: Fleet, found: Placement | Misfit) -> list[shapes.PlanCard]:
-    """One entry a card type, smallest first."""
+def _unheld(fleet: Fleet, wanted: Callable[[Gpu], bool]) -> Fleet:
+    """The fleet with the wanted cards alone, and nobody on them."""
+    hosts = tuple(
+        replace(
+            host, ray_ready=True, gpus=tuple(replace(gpu, held_by=None) for gpu in host.gpus if wanted(gpu))
+        )
+        for host in fleet.hosts
+    )
+    return replace(fleet, hosts=tuple(host for host in hosts if host.gpus))
+
+
+def _cards(job: Waiting, fleet: Fleet) -> list[shapes.PlanCard]:
+    """One entry a card type, smallest first. The pick is what the planner would take if no card were held."""
+    ideal = explain(job, _unheld(fleet, lambda gpu: True), _chooser)
+    pick = ideal.gpus[0].label if isinstance(ideal, Placement) else None
     types: dict[tuple[str, int], list[tuple[Gpu, MemoryProfile]]] = {}
     for host in fleet.hosts:
-        profile = fleet.profiles.get(job.keys[host.stack_id], NoProfile())
+        profile = fleet.profiles.get(job.keys[host.stack_id])
         if host.open and isinstance(profile, MemoryProfile):
             for gpu in host.gpus:
                 types.setdefault((gpu.name, gpu.memory_bytes), []).append((gpu, profile))
-    cards: list[shapes.PlanCard] = []
-    for (name, memory), members in sorted(types.items(), key=lambda item: item[0][1]):
-        gpu, profile = members[0]
-        choice = choose(profile, job.spec, gpu.card)
-        picked = isinstance(found, Placement) and found.gpus[0].label == gpu.label
-        best = choice if isinstance(choice, Choice) else None
-        cards.append(
+    return [
+        _card(job, fleet, members, pick)
+        for _, members in sorted(types.items(), key=lambda item: (item[0][1], item[0][0]))
+    ]
+
+
+def _card(
+    job: Waiting, fleet: Fleet, members: list[tuple[Gpu, MemoryProfile]], pick: str | None
+) -> shapes.PlanCard:
+    gpu, profile = members[0]
+    choice = _chooser(job, profile, gpu.card)
+    verdict = explain(job, _unheld(fleet, lambda other: other.label == gpu.label), _chooser)
+    fits = isinstance(verdict, Placement)
+    best = choice if isinstance(choice, Choice) else None
+    return {
+        "card": gpu.name,
+        "memory_bytes": gpu.memory_bytes,
+        "count": len(members),
+        "free": sum(g.held_by is None and g.usable for g, _ in members),
+        "fits": fits,
+        "rung": views.rung(vars(best.rung)) if best else None,
+        "projection": views.projection((best.projection if best else choice.smallest).as_dict()),  # type: ignore[union-attr]
+        "slowdown": best.slowdown if best else None,
+        "reason": None if isinstance(verdict, Placement) else verdict.reason.text,
+        "pick": fits and gpu.label == pick,
+        "tried": [
             {
-                "card": name,
-                "memory_bytes": memory,
-                "count": len(members),
-                "free": sum(g.held_by is None and g.usable for g, _ in members),
-                "fits": best is not None,
-                "rung": views.rung(vars(best.rung)) if best else None,
-                "projection": views.projection((best.projection if best else choice.smallest).as_dict()),  # type: ignore[union-attr]
-                "slowdown": best.slowdown if best else None,
-                "reason": None if best else choice.reason.text,  # type: ignore[union-attr]
-                "pick": picked,
-                "tried": [
-                    {
-                        "rung": views.rung(vars(tried.rung)),
-                        "device_bytes": tried.projection.device_bytes,
-                        "upper_bytes": tried.projection.upper_bytes,
-                        "fits": tried.fits,
-                        "relative_time": tried.relative_time,
-                    }
-                    for tried in choice.tried
-                ],
+                "rung": views.rung(vars(tried.rung)),
+                "device_bytes": tried.projection.device_bytes,
+                "upper_bytes": tried.projection.upper_bytes,
+                "fits": tried.fits,
+                "relative_time": tried.relative_time,
             }
-        )
-    return cards
+            for tried in choice.tried
+        ],
+    }
 
 
 @router.get("/jobs/{job}/why")

@@ -7,12 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs.errors import NotFound
+from jobs.errors import Conflict, NotFound
 from jobs.report import GpuInfo, HostInfo
 from orchestrator.store import reads
 from orchestrator.store.database import Database
 from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
-from orchestrator.tables import attempts, gpus, hosts
+from orchestrator.tables import attempts, gpus, hosts, yard
+
+NAME_HELD_S = 20.0  # since a host was heard of: until then nobody else takes its name
 
 
 class FleetStore(Database):
@@ -22,17 +24,25 @@ class FleetStore(Database):
         """Notes a host, or what a known one has now, and returns its id. The same name is the same host.
 
         A card is known by its uuid: it may move to another host. Cards that info does not list are no longer
-        present.
+        present. Raises Conflict where a host of that name on another machine, or with another home, was heard
+        of less than NAME_HELD_S ago: the two would end each other's trainers.
         """
         fresh = {"info": info.model_dump(mode="json"), "last_seen": now, "ray_ready": False}
         new = {"name": info.name, "joined_at": now, "drained": False, "running": []}
         upsert = self.upsert(hosts).values(**new, **fresh)
         upsert = upsert.on_conflict_do_update(index_elements=[hosts.c.name], set_=fresh)
         with self.write() as connection:
+            _refuse_namesake(connection, info, now)
             host_id: int = connection.execute(upsert.returning(hosts.c.id)).scalar_one()
             self._have_gpus(connection, {host_id: info.gpus})
             reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
         return host_id
+
+    def yard(self) -> str:
+        """Which database this is: a uuid, made with it. A backup of it is the same."""
+        with self.read() as connection:
+            found: str = connection.execute(sa.select(yard.c.uuid)).scalar_one()
+        return found
 
     def set_drained(self, host_id: int, drained: bool, now: float) -> None:
         """Takes a host out of planning, or back in; what runs there goes on. Raises NotFound."""
@@ -113,6 +123,20 @@ def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:
         "fault": info.fault,
         "present": True,
     }
+
+
+def _refuse_namesake(connection: sa.Connection, info: HostInfo, now: float) -> None:
+    query = sa.select(hosts.c.info, hosts.c.last_seen).where(hosts.c.name == info.name)
+    known = connection.execute(query).one_or_none()
+    if known is None or now - known.last_seen >= NAME_HELD_S:
+        return
+    held = HostInfo.model_validate(known.info)
+    if (held.machine_id, held.home) != (info.machine_id, info.home):
+        raise Conflict(
+            f"name: {info.name} is the host at {held.home} on machine {held.machine_id}, heard of "
+            f"{max(0.0, now - known.last_seen):.0f} s ago, and can't be the one at {info.home} on machine "
+            f"{info.machine_id} too: choose another with --name"
+        )
 
 
 def _same(row: Any, values: dict[str, Any]) -> bool:

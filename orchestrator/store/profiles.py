@@ -20,12 +20,11 @@ class ProfileStore(Database):
     """Memory profiles. The first answer to a request stands."""
 
     def want_profile(self, key: str, spec: dict[str, Any], now: float, retry_s: float = 300.0) -> ProfileRow:
-        """Asks for a profile, once; again where the answer was the host's error, over retry_s seconds ago."""
+        """Asks for a profile, once; again where the answer was an error, over retry_s seconds ago."""
         insert = self.upsert(profiles).values(key=key, spec=spec, bad_input=False, requested_at=now)
-        old = sa.and_(
-            profiles.c.error.is_not(None), sa.not_(profiles.c.bad_input), profiles.c.ended_at <= now - retry_s
-        )
-        again = {"error": None, "host_id": None, "assigned_at": None, "ended_at": None, "requested_at": now}
+        old = sa.and_(profiles.c.error.is_not(None), profiles.c.ended_at <= now - retry_s)
+        again: dict[str, Any] = {"error": None, "bad_input": False}
+        again |= {"host_id": None, "assigned_at": None, "ended_at": None, "requested_at": now}
         with self.write() as connection:
             connection.execute(insert.on_conflict_do_nothing())
             connection.execute(profiles.update().where(profiles.c.key == key, old).values(again))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from tests.profiles import profile
+from tests.profiles import small_profile
 
 HOST = {
     "name": "h1",
@@ -38,9 +39,10 @@ def card(number: int, gib: float, **fields: Any) -> dict[str, Any]:
 class FakeHost:
     """Joins and reports over the real API."""
 
-    def __init__(self, yard, *cards: dict[str, Any], name: str = "h1") -> None:
+    def __init__(self, yard, *cards: dict[str, Any], name: str = "h1", **info: Any) -> None:
         self.yard, self.cards = yard, list(cards)
-        joined = yard.http.post(f"{PREFIX}/hosts/join", json={**HOST, "name": name, "gpus": self.cards})
+        said = {**HOST, "name": name, "gpus": self.cards, **info}
+        joined = yard.http.post(f"{PREFIX}/hosts/join", json=said)
         assert joined.status_code == 200, joined.text
         self.id = joined.json()["host_id"]
 
@@ -55,7 +57,7 @@ class FakeHost:
         """Answer the trace that the server asks for."""
         self.yard.tick()
         for wanted in self.report()["traces"]:
-            self.report(traces=[{"key": wanted["key"], "profile": profile(layers=2).as_dict()}])
+            self.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
         self.yard.tick()
 
 
@@ -127,17 +129,67 @@ def test_a_profile_that_can_not_be_traced_keeps_the_job_waiting_and_bad_input_en
     assert "no module q" in shown["reason"]["text"]
 
 
+def test_a_sequence_longer_than_the_models_positions_ends_that_job_alone(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(name="long", training={"sequence_length": 4096})
+    yard.submit(name="short", training={"sequence_length": 128})
+    yard.tick()
+    for wanted in host.report()["traces"]:
+        made = dataclasses.replace(small_profile(), max_length=2048)
+        host.report(traces=[{"key": wanted["key"], "profile": made.as_dict()}])
+    yard.tick()
+    yard.tick()
+    assert (job(yard, 1)["state"], job(yard, 1)["reason"]["code"]) == ("failed", "bad_input")
+    assert "2048 positions" in job(yard, 1)["reason"]["text"]
+    assert job(yard, 2)["state"] == "running"
+
+
+def test_a_fault_that_one_host_sees_does_not_end_a_job_that_another_may_take(yard):
+    host = FakeHost(yard, card(0, 2))
+    other = FakeHost(yard, card(1, 2), name="h2", stack={"torch": "2.14.0"})
+    other.report()
+    yard.submit()
+    yard.tick()
+    (wanted,) = host.report()["traces"]
+    host.report(traces=[{"key": wanted["key"], "error": "model type x is not known", "bad_input": True}])
+    yard.tick()
+    assert job(yard)["state"] == "queued"
+    for wanted in other.report()["traces"]:
+        other.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["host"]) == ("running", "h2")
+
+
+def test_a_profile_of_another_version_keeps_nobody_else_from_starting(yard):
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(name="strange", method="full")
+    yard.submit(name="plain")
+    yard.tick()
+    first, second = host.report()["traces"]
+    host.report(traces=[{"key": first["key"], "profile": {**small_profile().as_dict(), "format": 99}}])
+    host.report(traces=[{"key": second["key"], "profile": small_profile().as_dict()}])
+    yard.tick()
+    states = {job(yard, number)["state"] for number in (1, 2)}
+    assert states == {"queued", "running"}
+
+
 def test_plan_answers_202_until_the_profile_is_there_then_marks_the_pick(yard):
     host = FakeHost(yard, card(0, 0.01), card(1, 2), card(2, 4))
     asked = {"job": yard.job(name="x")}
     first = yard.http.post(f"{PREFIX}/plan", json=asked)
     assert first.status_code == 202 and first.json()["pending"]
     for wanted in host.report()["traces"]:
-        host.report(traces=[{"key": wanted["key"], "profile": profile(layers=2).as_dict()}])
+        host.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
     planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
     assert [entry["fits"] for entry in planned["cards"]] == [False, True, True]
     assert [entry["pick"] for entry in planned["cards"]] == [False, True, False]
     assert planned["cards"][0]["reason"]
+    asked["job"]["spec"]["resources"] = {"min_memory": "3GiB"}
+    planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
+    assert [(entry["fits"], entry["pick"]) for entry in planned["cards"]] == [(False, False)] * 2 + [
+        (True, True)
+    ]
+    assert "at least 3.00 GiB" in planned["cards"][1]["reason"]
     assert yard.http.get(f"{PREFIX}/jobs").json()["total"] == 0
 
 
@@ -177,9 +229,7 @@ def test_a_refused_start_is_tried_again(yard, restarted):
     yard.submit()
     host.trace()
     if restarted:  # a new dispatcher knows nothing: the attempt is handed over again
-        yard.dispatch.address = None
-        yard.tick()
-        yard.dispatch.address = "127.0.0.2:2"
+        yard.dispatch.generation += 1
         yard.tick()
         assert [handed["attempt_id"] for handed in yard.dispatch.started] == [1, 1]
         return

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from jobs.errors import UsageError
-from orchestrator.config import load, ray_token, read_client_config, write_client_config
+from orchestrator.config import load, private_folder, ray_token, read_client_config, write_client_config
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +34,18 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeyp
 def test_secrets_are_for_the_owner_alone(tmp_path):
     write_client_config(load(tmp_path, port=7001))
     assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o600
-    folder = tmp_path / "ray"
-    assert ray_token(folder) == ray_token(folder)
-    assert stat.S_IMODE((folder / "auth_token").stat().st_mode) == 0o600
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert ray_token(tmp_path) == ray_token(tmp_path)
+    assert stat.S_IMODE((tmp_path / "run" / "ray_token").stat().st_mode) == 0o600
+
+
+def test_a_scratch_folder_that_others_can_write_to_is_not_used(tmp_path):
+    assert stat.S_IMODE(private_folder(tmp_path / "a").stat().st_mode) == 0o700
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b").chmod(0o777)
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    for name in ("b", "c"):
+        with pytest.raises(UsageError, match="not a folder of this user's alone"):
+            private_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize(

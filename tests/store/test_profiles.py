@@ -47,11 +47,13 @@ def test_a_host_s_error_is_asked_again_after_a_while(store: Store) -> None:
     assert store.assign_profile("sha", alpha, NOW + 311)
 
 
-def test_an_error_of_the_job_file_stands(store: Store) -> None:
+def test_an_error_of_the_job_file_stands_for_a_while(store: Store) -> None:
     store.want_profile("sha", a_spec(), NOW)
     store.put_profile_error("sha", "no config.json", True, NOW)
-    row = store.want_profile("sha", a_spec(), NOW + 10**6)
+    row = store.want_profile("sha", a_spec(), NOW + 10)
     assert (row.error, row.bad_input, row.pending) == ("no config.json", True, False)
+    row = store.want_profile("sha", a_spec(), NOW + 10_000)
+    assert (row.error, row.bad_input, row.pending) == (None, False, True)
 
 
 def test_an_answer_without_profile_or_error_is_an_error(store: Store) -> None:

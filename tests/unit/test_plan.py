@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -60,6 +61,13 @@ def test_small_jobs_do_not_starve_a_gang():
     assert decided.waits[2].code is Code.BEHIND
     hosts = [host(1, gpu(1), gpu(2))]
     assert started(plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)) == {1: [1, 2]}
+
+
+def test_a_host_that_let_the_job_down_is_taken_only_when_no_other_will_do():
+    hosts = [host(1, gpu(1, 12)), host(2, gpu(2, 80))]
+    burnt = dataclasses.replace(waiting(1), shaky=frozenset({1}))
+    assert started(plan(fleet(hosts, [burnt]), 0, EASY)) == {1: [2]}
+    assert started(plan(fleet(hosts[:1], [burnt]), 0, EASY)) == {1: [1]}
 
 
 def test_a_gang_is_never_split_over_hosts_or_card_types():

@@ -182,7 +182,6 @@ def _answer(spec: JobSpec) -> tuple[bool, str]:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (_spec("llama", training={"sequence_length": 4096}), "2048 positions"),
         (_spec("no_such_type"), "no_such_type"),
         (_spec("llama", {"kind": "lora", "targets": ["query"]}), "q_proj"),
         (_spec("llama", {"kind": "lora", "targets": ["q_proj", "lm_head"]}), "lm_head"),
