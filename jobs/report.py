@@ -197,6 +197,7 @@ class Joined(Message):
     """The server's answer to a host that joins."""
 
     host_id: int
-    yard: str = ""  # uuid of the server's database: ids of jobs and attempts are only unique within it
+    # uuid of the server's database, within which ids are unique; a part of paths on the host
+    yard: str = Field(default="", pattern="^[0-9a-f]*$")
     ray_token: str
     ray_address: str | None = None

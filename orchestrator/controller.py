@@ -23,6 +23,7 @@ from orchestrator.plan import Plan, plan
 from orchestrator.snapshot import Memo, fault_of, fleet_of, hosts_of, waiting_of
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
+from workers.folder import yard_root
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,8 @@ class Controller:
                 continue
             info = hosts[attempt.host_id].info
             assignments = self._assignments(attempt)
-            if self.dispatch.start(attempt.id, attempt.host, info["home"], info["output_root"], assignments):
+            root = str(yard_root(info["home"], self.store.yard()))
+            if self.dispatch.start(attempt.id, attempt.host, root, info["output_root"], assignments):
                 self._handed.add(attempt.id)
                 self.store.mark_dispatched(attempt.id, now)
 

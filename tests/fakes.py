@@ -18,7 +18,9 @@ class FakeDispatch:
     def start(
         self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
     ) -> bool:
-        self.started.append({"attempt_id": attempt_id, "host": host, "assignments": assignments})
+        self.started.append(
+            {"attempt_id": attempt_id, "host": host, "home": home, "assignments": assignments}
+        )
         return True
 
     def pool(self, warm: dict[str, int]) -> None:

@@ -97,6 +97,15 @@ def _trusted(spec: JobSpec, trusted_models: list[str]) -> bool:
 def check_config(spec: JobSpec, config: PretrainedConfig) -> None:
     """Raises SpecError when the model can't be trained the way the job asks."""
     text = config.get_text_config()
+    heads, shared = getattr(text, "num_attention_heads", 0), getattr(text, "num_key_value_heads", 0)
+    if heads and shared and heads % shared:
+        problem = f"{heads} attention heads can't share {shared} key and value heads"
+        raise _fault(
+            "model",
+            config.model_type,
+            problem,
+            "num_attention_heads must be a multiple of num_key_value_heads",
+        )
     if getattr(text, "attn_logit_softcapping", None) and spec.model.attention != "eager":
         problem = f"can't be used with {config.model_type}, which caps its attention logits"
         raise _fault("model.attention", spec.model.attention, problem, "use eager")

@@ -1,5 +1,7 @@
 """The attempt folder: every file name on a host, published whole or not at all.
 
+The host home here is that of one database of the server, see yard_root.
+
 <host home>/attempts/<attempt id>/
     assignment.json  started.json  log.txt  progress.jsonl  outcome.json  stop
     assignment-1.json  started-1.json  failed-1.json      the same of rank 1 of a gang, and so on
@@ -9,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -21,10 +24,16 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from jobs.report import Assignment, Ended, Message, Progress, Started
+from workers import processes
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale"]
 STOP_REASONS: tuple[StopReason, ...] = ("cancelled", "timeout", "preempted", "stale")
 M = TypeVar("M", bound=Message)
+
+
+def yard_root(home: Path | str, yard: str) -> Path:
+    """The host home of one database of the server (Joined.yard): in another, its ids are those of others."""
+    return Path(home) / yard[:12]
 
 
 def attempts_root(host_home: Path | str) -> Path:
@@ -69,10 +78,42 @@ class AttemptFolder:
 
     def claim(self, assignment: Assignment) -> bool:
         """Take this rank of the attempt. False: another process has it, or the attempt is over."""
+        if not self.set_aside_unless(assignment.job_id, assignment.number):
+            return False
         self.path.mkdir(parents=True, exist_ok=True)
         if self.outcome_path().exists():
             return False
         return publish_once(self.assignment_path(assignment.rank), assignment.model_dump_json())
+
+    def inode(self) -> int | None:
+        """Tells this folder from another that took its place; None while there is none."""
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return None
+
+    def identity(self) -> tuple[int, int] | None:
+        """Job id and number of the attempt whose folder it is; None while no rank has claimed it."""
+        for path in sorted(self.path.glob("assignment*.json")):
+            if (assignment := _read(path, Assignment)) is not None:
+                return assignment.job_id, assignment.number
+        return None
+
+    def set_aside_unless(self, job_id: int, number: int, unclaimed: bool = False) -> bool:
+        """Move the folder out of the way where it is another attempt's.
+
+        A database that went back to a backup gives ids a second time. unclaimed: also where no rank has claimed
+        it. False: it is another's, whose trainer still runs.
+        """
+        with _locked(self.path.parent):
+            found = self.identity()
+            if found == (job_id, number) or (found is None and not unclaimed):
+                return True
+            if any(processes.find(one.pid, one.create_time) for one in self.processes().values()):
+                return False
+            with contextlib.suppress(FileNotFoundError):
+                self.path.rename(self.path.with_name(f"aside-{self.attempt_id}-{uuid.uuid4().hex[:8]}"))
+            return True
 
     def assignment(self, rank: int = 0) -> Assignment | None:
         return _read(self.assignment_path(rank), Assignment)
@@ -187,6 +228,18 @@ def sync_file(path: Path | str) -> None:
 def sync_folder(path: Path | str) -> None:
     """Have a folder's entries on disk."""
     sync_file(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process and thread at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _staged(path: Path, text: str) -> Path:

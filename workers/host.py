@@ -19,15 +19,23 @@ from typing import Protocol
 import psutil
 
 from jobs.errors import Conflict, Unauthorized, Unavailable
-from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest, TraceResult
+from jobs.report import (
+    GpuInfo,
+    HostInfo,
+    HostOrders,
+    HostReport,
+    Joined,
+    StopOrder,
+    TraceRequest,
+    TraceResult,
+)
 from workers import machine, processes
 from workers.gpus import Cards, find_cards
 from workers.link import JoinAnew, Link
 from workers.raylet import Raylet
-from workers.shipping import Shipper
-from workers.spool import Spool
 from workers.supervisor import Supervisor
 from workers.tracer import TIMEOUT_S, Tracer, trace_memory_bytes
+from workers.yard import Yard, former_yards, last_yard, remember_yard
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +78,20 @@ class Agent:
     ) -> None:
         self._link = link
         self._info = info
+        self._home = home
         self._cards = cards
         self._raylet = raylet
         self._clock = clock
         self._period_s = period_s
         self._boot = uuid.uuid4().hex
-        self._spool = Spool(home / "spool")
-        self._supervisor = Supervisor(home)
-        self._shipper = Shipper(home)
+        self._yard = Yard(home, last_yard(home))
+        self._former: list[Supervisor] = []  # of other databases, until they are quiet
         self._wake = threading.Event()
         self._tracer = Tracer(trace, done=self._wake.set)
         self._caller = ThreadPoolExecutor(1, thread_name_prefix="link")
         self._joined: Joined | None = None
         self._orders = HostOrders()
+        self._current = False  # the server heard us last time, and these are its orders
         self._address: str | None = None  # of the Ray head, when last heard of
         self._flight: _Flight | None = None
         self._more = False  # the last report did not hold all there is
@@ -90,12 +99,12 @@ class Agent:
         self._ending = False
 
     def run(self) -> None:
-        """Until end() is called. Raises Unauthorized when the server refuses to let this host join."""
+        """Until end() is called. Raises Unauthorized or Conflict when the server lets this host not join."""
         while not self._ending:
             begun = time.monotonic()
             try:
                 self.tick()
-            except Unauthorized:
+            except (Unauthorized, Conflict):
                 raise
             except Exception:  # the process's outermost edge: a fault must not cost the host its agent
                 log.exception("a tick failed; the next one goes on")
@@ -111,7 +120,9 @@ class Agent:
         until = time.monotonic() + self._period_s
         now = self._clock()
         # 1 look at trainers: end what is to end, record what died
-        self._supervisor.supervise(now)
+        for supervisor in (self._yard.supervisor, *self._former):
+            supervisor.supervise(now)
+        self._former = [one for one in self._former if not one.is_quiet()]
         # 2 look at cards
         self._sample(now)
         while True:
@@ -121,7 +132,7 @@ class Agent:
             answer = self._take(flight, until)
             # 5 do what it says
             if isinstance(answer, Joined):
-                self._joined, self._address = answer, answer.ray_address
+                self._settle(answer, now)
             elif isinstance(answer, HostOrders):
                 self._obey(flight, answer, now)
             # again while there is more to tell, as after an absence
@@ -129,51 +140,81 @@ class Agent:
                 break
         # 6 keep Ray's part of this host where it belongs
         token = self._joined.ray_token if self._joined else ""
-        self._raylet.follow(self._address, token, self._supervisor.pids(), now)
+        self._raylet.follow(self._address, token, self._yard.supervisor.pids(), now)
 
     def leave(self, grace_s: float = LEAVE_GRACE_S) -> None:
         """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray."""
-        for attempt_id in self._supervisor.running():
+        for attempt_id in self._yard.supervisor.running():
             order = StopOrder(attempt_id=attempt_id, reason="preempted", grace_s=grace_s)
-            self._supervisor.stop(order, self._clock())
+            self._yard.supervisor.stop(order, self._clock())
         deadline = time.monotonic() + grace_s + 5  # 5 s for the kernel to end what was killed
-        while self._supervisor.running() and time.monotonic() < deadline:
+        while self._yard.supervisor.running() and time.monotonic() < deadline:
             time.sleep(0.1)
-            self._supervisor.supervise(self._clock())
+            self._yard.supervisor.supervise(self._clock())
         self._address = None  # no raylet is to be started any more
         if self._joined is not None:
             if self._flight is not None:
                 self._take(self._flight, time.monotonic() + self._period_s)
             self.tick()
-        self._spool.spill()
+        self._yard.spool.spill()
         self._raylet.stop()
         processes.end_all(processes.children(psutil.Process()))  # a trace, for instance
         self._cards.close()
         self._caller.shutdown(wait=False, cancel_futures=True)
 
+    def _settle(self, joined: Joined, now: float) -> None:
+        """Take the server's word for which database it has; what runs here of any other is ended."""
+        self._joined, self._address = joined, joined.ray_address
+        if joined.yard != self._yard.uuid:
+            self._yard.spool.spill()
+            self._yard, self._orders = Yard(self._home, joined.yard), HostOrders()
+            remember_yard(self._home, joined.yard)
+            self._yard.supervisor.supervise(now)
+        self._former = former_yards(self._home, joined.yard)
+        for supervisor in self._former:
+            supervisor.supervise(now)
+            supervisor.fence(set(), supervisor.known(), now)
+            supervisor.supervise(now)
+
+    def _cards_now(self) -> list[GpuInfo]:
+        """The cards, those marked that a trainer is still on whose attempt the server does not hold open."""
+        open_ids = {one.attempt_id for one in self._orders.attempts} if self._current else None
+        on_way_out = self._yard.supervisor.unheld(open_ids)
+        for former in self._former:
+            on_way_out |= former.unheld(set())
+        what = "is being ended" if self._current else "is on it, and the server has yet to say whether it may"
+        return [
+            info.model_copy(update={"fault": f"attempt {on_way_out[info.uuid]} {what}"})
+            if info.uuid in on_way_out and info.fault is None
+            else info
+            for info in self._cards.infos()
+        ]
+
     def _sample(self, now: float) -> None:
-        on_cards = self._supervisor.on_cards()
+        on_cards = self._yard.supervisor.on_cards()
         for info in self._cards.infos():
             pids, baseline_bytes = on_cards.get(info.uuid, ([], 0))
             self._cards.assign(info.uuid, pids, baseline_bytes)
-        self._spool.put(self._cards.sample(now))
+        samples = self._cards.sample(now)
+        if self._joined or self._yard.uuid:  # nobody asks what was before the host joined for the first time
+            self._yard.spool.put(samples)
 
     def _send(self, now: float) -> _Flight:
-        listed = self._supervisor.known()
+        listed = self._yard.supervisor.known()
         if self._joined is None:
-            info = self._info.model_copy(update={"gpus": self._cards.infos()})
+            info = self._info.model_copy(update={"gpus": self._cards_now()})
             self._more = True  # the first report follows at once
             return _Flight(self._caller.submit(self._link.join, info), None, listed)
-        news = self._shipper.news(self._orders.attempts, now)
+        news = self._yard.shipper.news(self._orders.attempts, self._yard.supervisor.over(), now)
         report = HostReport(
             boot=self._boot,
             sent=now,
-            gpus=self._cards.infos(),
-            samples=self._spool.batch(),
+            gpus=self._cards_now(),
+            samples=self._yard.spool.batch(),
             attempts=news.attempts,
             traces=self._tracer.results(),
             ray_ready=self._raylet.ready(self._address),
-            running=self._supervisor.running(),
+            running=self._yard.supervisor.running(),
         )
         self._more = news.more
         return _Flight(self._caller.submit(self._link.report, self._joined.host_id, report), report, listed)
@@ -186,8 +227,8 @@ class Agent:
             return None
         except JoinAnew as error:
             log.warning("%s", error)
-            self._joined = None
-            self._spool.spill()
+            self._joined, self._current = None, False
+            self._yard.spool.spill()
             return None
         except (Unavailable, Unauthorized) as error:
             # A token that is changed under a host that trains must not end the training.
@@ -195,8 +236,8 @@ class Agent:
                 raise
             if not self._away:
                 log.warning("%s; training goes on, news is kept on disk", error)
-            self._away = True
-            self._spool.spill()
+            self._away, self._current = True, False
+            self._yard.spool.spill()
             return None
         finally:
             if flight.answer.done():
@@ -209,16 +250,17 @@ class Agent:
     def _obey(self, flight: _Flight, orders: HostOrders, now: float) -> None:
         report = flight.report
         assert report is not None  # only a report is answered with orders
-        self._spool.confirm()
-        self._more = self._more or self._spool.backlog()
-        self._orders = orders
+        self._yard.spool.confirm()
+        self._more = self._more or self._yard.spool.backlog()
+        self._orders, self._current = orders, True
         self._address = orders.ray_address
         self._tracer.acknowledge(report.traces, {request.key for request in orders.traces})
         self._tracer.order(orders.traces)
+        self._yard.supervisor.admit(orders.attempts)
         for stop in orders.stops:
-            self._supervisor.stop(stop, now)
-        self._supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
-        self._supervisor.forget(orders.forget)
+            self._yard.supervisor.stop(stop, now)
+        self._yard.supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
+        self._yard.supervisor.forget(orders.forget)
 
 
 def run_host(
@@ -231,7 +273,7 @@ def run_host(
     output_root: Path | str | None = None,
     warm: int | None = None,
 ) -> int:
-    """Run the agent until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when the token is refused.
+    """Run the agent until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when the token or name is refused.
 
     home: the host's own folder (TUNEYARD_HOME/host); cpu_cards: bytes of each, None for what NVML shows;
     name: the machine's by default; warm: rank actors to keep with their imports done, by default 1 from 8 GiB
@@ -251,6 +293,7 @@ def run_host(
         gpus=cards.infos(),
         stack=machine.stack(),
         model_types=machine.model_types(),
+        home=str(home),
         output_root=str(Path(output_root or home / "output").resolve()),
         version=machine.own_version(),
         warm=machine.warm_default() if warm is None else warm,
@@ -261,7 +304,7 @@ def run_host(
     log.info("host %s: %d cards, %s", name, len(info.gpus), server_url)
     try:
         agent.run()
-    except Unauthorized as error:
+    except (Unauthorized, Conflict) as error:
         log.error("%s", error)
         return 1
     finally:

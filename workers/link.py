@@ -7,7 +7,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from jobs.errors import TuneyardError, Unauthorized, Unavailable
+from jobs.errors import Conflict, TuneyardError, Unauthorized, Unavailable
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, Message
 
 M = TypeVar("M", bound=Message)
@@ -21,8 +21,9 @@ class JoinAnew(TuneyardError):
 class Link:
     """POSTs to one server.
 
-    Raises Unauthorized (401), JoinAnew (404, 409 to a report), and Unavailable for everything after which the
-    same message may be sent again: no connection, no answer in time, an answer that is none.
+    Raises Unauthorized (401), JoinAnew (404, 409 to a report), Conflict (409 to a join: another host has this
+    name), and Unavailable for everything after which the same message may be sent again: no connection, no
+    answer in time, an answer that is none.
     """
 
     def __init__(self, server_url: str, token: str) -> None:
@@ -55,9 +56,19 @@ class Link:
             )
         if lost_is_join and response.status_code in (404, 409):
             raise JoinAnew(f"the server at {self._url} wants this host to join anew")
+        if response.status_code == 409:
+            raise Conflict(_said(response))
         if not response.is_success:
             raise Unavailable(f"{path}: the server answered {response.status_code}: {response.text[:500]}")
         try:
             return answer.model_validate_json(response.content)
         except ValidationError as error:
             raise Unavailable(f"{path}: no answer of a tuneyard server of this version: {error}") from error
+
+
+def _said(response: httpx.Response) -> str:
+    """The server's own words of an error."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {response.status_code}: {response.text[:500]}"

@@ -39,6 +39,8 @@ class Meter:
             _settle_threads()
             self._taken_before = _writable_bytes()
             threading.Thread(target=self._watch, name="meter", daemon=True).start()
+            # Its own stack (8 MiB) is not the job's.
+            self._taken_before, self._highest = _writable_bytes(), 0
         self.baseline_bytes = status_bytes("VmRSS")
 
     def read(self) -> Peaks:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,9 @@ MARK = "TUNEYARD_RAYLET"  # environment variable that a raylet's processes inher
 HEAD_AWAY_S = 86_400
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 _STARTED = b"Ray runtime started."  # printed by `ray start` (ray/scripts/scripts.py, 2.60)
-_SOCKET_ROOM = 38  # characters of a temporary folder: Ray adds up to 69, a Unix socket's path ends at 107
+# Within a folder of our own: Ray opens its temporary folder to everyone (chmod 0777, ray/_common/utils.py, 2.60).
+_RAYS = "r"
+_SOCKET_ROOM = 36  # characters of our folder: /r and Ray add up to 71, a Unix socket's path ends at 107
 _BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _TERM_S = 6.0  # `ray start` takes 3 s to leave a head that is there; without one it hangs
 
@@ -155,7 +158,7 @@ class Raylet:
             *(*self._ray, "start", "--block"),
             f"--address={address}",
             f"--node-ip-address={node_ip(address)}",
-            f"--temp-dir={folder}",
+            f"--temp-dir={folder / _RAYS}",
             # Actors ask for no CPU and no GPU: tuneyard places them.
             *("--num-cpus=1", "--num-gpus=0", f"--labels=host={self._host_name}"),
             *("--object-store-memory=80000000", "--include-log-monitor=false", "--disable-usage-stats"),
@@ -164,7 +167,7 @@ class Raylet:
             **os.environ,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": token,
-            "RAY_TMPDIR": str(folder),
+            "RAY_TMPDIR": str(folder / _RAYS),
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_AWAY_S),
             MARK: mark,
         }
@@ -206,15 +209,27 @@ def node_ip(address: str) -> str:
 
 
 def temp_folder(home: Path) -> Path:
-    """Where Ray puts its sockets: under home, or a private folder where that name is too long."""
+    """A folder of ours alone for Ray's: under home, or in the system's where that name is too long.
+
+    Raises PermissionError where another user could have put something there.
+    """
     folder = home / "ray"
     if len(str(folder)) > _SOCKET_ROOM:
         name = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
         folder = Path(tempfile.gettempdir()) / f"tuneyard-{os.getuid()}-{name}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user: set TMPDIR to a short folder of your own")
-    return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        wrong = "is no folder, or a link to one"
+    elif found.st_uid != os.getuid():
+        wrong = "belongs to another user"
+    elif found.st_mode & 0o077:
+        wrong = f"is open to other users (mode {found.st_mode & 0o777:o})"
+    else:
+        return folder
+    raise PermissionError(f"{folder} {wrong}: remove it, or set TMPDIR to a short folder of your own")
 
 
 def _load(path: Path) -> list[_Child]:

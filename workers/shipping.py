@@ -17,6 +17,8 @@ LOG_BYTES = 256 * KiB  # of one attempt, a report
 PROGRESS_LINES = 500  # of one attempt, a report
 _READ_BYTES = 256 * KiB
 
+AttemptKey = tuple[int, int, int]  # attempt id, job id, number
+
 
 def _one_for_one(error: UnicodeError) -> tuple[str, int]:
     """A question mark for every byte that is no UTF-8, so that offsets in bytes stay right."""
@@ -85,26 +87,32 @@ class Shipper:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._tails: dict[int, ProgressTail] = {}
+        self._tails: dict[AttemptKey, ProgressTail] = {}
 
-    def news(self, attempts: list[AttemptOffsets], now: float) -> News:
-        """News of the attempts that the server holds open."""
-        ids = {one.attempt_id for one in attempts}
-        self._tails = {key: tail for key, tail in self._tails.items() if key in ids}
+    def news(self, attempts: list[AttemptOffsets], over: set[int], now: float) -> News:
+        """News of the attempts that the server holds open.
+
+        over: those with an outcome and no process left. Of others the outcome is held back: a server that has
+        it gives their cards away.
+        """
+        keys = {_key(one) for one in attempts}
+        self._tails = {key: tail for key, tail in self._tails.items() if key in keys}
         news = News()
         for one in attempts:
-            report, whole = self._read(one, now)
+            report, whole = self._read(one, one.attempt_id in over, now)
             news.attempts.append(report)
             news.more = news.more or not whole
         return news
 
-    def _read(self, known: AttemptOffsets, now: float) -> tuple[AttemptReport, bool]:
+    def _read(self, known: AttemptOffsets, over: bool, now: float) -> tuple[AttemptReport, bool]:
         folder = AttemptFolder(self._home, known.attempt_id)
         if not folder.path.is_dir():
             return _gone(known, folder, now), True
+        if folder.identity() not in (None, (known.job_id, known.number)):  # until it is set aside
+            return _nothing(known), True
         # The outcome is read first: what the trainer wrote before it is then seen below.
-        ended = folder.ended()
-        tail = self._tails.setdefault(known.attempt_id, ProgressTail(folder.progress_path))
+        ended = folder.ended() if over else None
+        tail = self._tails.setdefault(_key(known), ProgressTail(folder.progress_path))
         progress = tail.take(known.step)
         data = folder.read_log(known.log_offset, LOG_BYTES)
         whole = tail.at_end and len(data) < LOG_BYTES - 3
@@ -122,16 +130,22 @@ class Shipper:
         return report, whole
 
 
+def _key(one: AttemptOffsets) -> AttemptKey:
+    return one.attempt_id, one.job_id, one.number
+
+
+def _nothing(known: AttemptOffsets) -> AttemptReport:
+    return AttemptReport(attempt_id=known.attempt_id, number=known.number, log_offset=known.log_offset)
+
+
 def _gone(known: AttemptOffsets, folder: AttemptFolder, now: float) -> AttemptReport:
     """An attempt without a folder has not started, unless the server already had news of it."""
-    ended = None
-    if known.log_offset or known.step:
-        ended = Ended(
-            ts=now,
-            outcome=Outcome.LOST,
-            message=f"its folder {folder.path} is gone from the host",
-            steps=known.step,
-        )
-    return AttemptReport(
-        attempt_id=known.attempt_id, number=known.number, log_offset=known.log_offset, ended=ended
+    if not known.log_offset and not known.step:
+        return _nothing(known)
+    ended = Ended(
+        ts=now,
+        outcome=Outcome.LOST,
+        message=f"its folder {folder.path} is gone from the host",
+        steps=known.step,
     )
+    return _nothing(known).model_copy(update={"ended": ended})

@@ -28,7 +28,6 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._batch = batch
         self._memory: list[GpuSample] = []
-        folder.mkdir(parents=True, exist_ok=True)
         self._segments = {path: path.stat().st_size for path in sorted(folder.glob("*.jsonl"))}
         self._next = 1 + max((int(path.stem) for path in self._segments if path.stem.isdigit()), default=0)
         self._open: Path | None = None  # the segment that grows
@@ -68,6 +67,7 @@ class Spool:
             part = self._memory[: self._batch - self._open_count]
             lines = "".join(sample.model_dump_json(exclude_none=True) + "\n" for sample in part)
             try:
+                self._folder.mkdir(parents=True, exist_ok=True)
                 with self._open.open("a", encoding="utf-8") as file:
                     file.write(lines)
             except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.report import Ended, Progress, Started, StopOrder
+from jobs.report import AttemptOffsets, Ended, Progress, Started, StopOrder
 from jobs.state import Outcome
 from workers import processes
 from workers.checkpoints import MANIFEST, listed
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 LOST_GRACE_S = 3.0  # between a trainer's death and the verdict: its last file may still be on the way
 LINGER_S = 15.0  # for a trainer to exit after its outcome
+LIMIT_SLACK_S = 30.0  # a trainer looks at its time limit between steps; this long after it, we end it
+LIMIT_GRACE_S = 20.0  # which gives it this long to save a checkpoint
 
 _FORCED: dict[StopReason, Outcome] = {
     "cancelled": Outcome.CANCELLED,
@@ -40,14 +42,18 @@ class _Local:
     """One attempt as this host sees it."""
 
     folder: AttemptFolder
+    inode: int | None = None  # of the folder; None until there is one
     world_size: int | None = None  # None until the assignment is there
     cards: list[str] = field(default_factory=list)  # uuid by rank
     job_id: int | None = None
+    number: int | None = None
+    limit_s: float | None = None  # the job's time limit
     started: dict[int, Started] = field(default_factory=dict)  # by rank
     live: dict[int, psutil.Process] = field(default_factory=dict)  # by rank
     over_since: float | None = None  # since when an outcome is seen
     dead_since: float | None = None  # since when a rank is seen gone that left no outcome
     stop: _Stop | None = None
+    foreign: bool = False  # the server's attempt of this id is another
     oom_kills: int | None = None  # the kernel's count when all ranks were last seen alive
 
 
@@ -61,15 +67,25 @@ class Supervisor:
 
     def supervise(self, now: float) -> None:
         """Look at every folder and process; end what is to end; write the outcome of what died silently."""
-        folders = {folder.attempt_id: folder for folder in attempt_folders(self._home)}
-        self._local = {key: self._local.get(key) or _Local(folder) for key, folder in folders.items()}
-        for local in self._local.values():
+        self._local = {folder.attempt_id: self._same(folder) for folder in attempt_folders(self._home)}
+        for key, local in self._local.items():
             _look(local, now)
+            if _is_overdue(local, now):
+                self.stop(StopOrder(attempt_id=key, reason="timeout", grace_s=LIMIT_GRACE_S), now)
             _decide(local, now)
         for key in [key for key in self._to_forget if not self._is_live(key)]:
             AttemptFolder(self._home, key).remove()
             self._to_forget.discard(key)
             self._local.pop(key, None)
+
+    def _same(self, folder: AttemptFolder) -> _Local:
+        """What is known of this folder; nothing, if it took the place of one that was set aside."""
+        inode = folder.inode()
+        local = self._local.get(folder.attempt_id)
+        if local is None or local.inode not in (None, inode):
+            return _Local(folder, inode)
+        local.inode = inode
+        return local
 
     def known(self) -> set[int]:
         """Attempts that have a folder."""
@@ -78,6 +94,26 @@ class Supervisor:
     def running(self) -> list[int]:
         """Attempts with a live process."""
         return [key for key, local in self._local.items() if local.live]
+
+    def over(self) -> set[int]:
+        """Attempts with an outcome and no live process."""
+        return {key for key, one in self._local.items() if one.over_since is not None and not one.live}
+
+    def is_quiet(self) -> bool:
+        """Whether all attempts are over."""
+        return len(self.over()) == len(self._local)
+
+    def unheld(self, open_ids: set[int] | None) -> dict[str, int]:
+        """uuid -> attempt that is on this card and on its way out, though the server does not hold it open.
+
+        open_ids: what it holds open; None while that is not known: then every trainer counts.
+        """
+        found: dict[str, int] = {}
+        for key, local in self._local.items():
+            ending = local.stop is not None or local.over_since is not None
+            if open_ids is None or local.foreign or (ending and key not in open_ids):
+                found |= {local.cards[rank]: key for rank in local.live if rank < len(local.cards)}
+        return found
 
     def pids(self) -> set[int]:
         """Live trainer processes of attempts that have no outcome yet."""
@@ -108,6 +144,25 @@ class Supervisor:
             deadline = min(deadline, local.stop.deadline)
         local.stop = _Stop(order.reason, deadline, order.grace_s)
 
+    def admit(self, attempts: Iterable[AttemptOffsets]) -> None:
+        """Clear the folders of these attempts of what another attempt by the same id left there."""
+        for one in attempts:
+            local = self._local.get(one.attempt_id)
+            if local is None:
+                continue
+            identity = (local.job_id, local.number)
+            # A stop before any trainer claimed the folder leaves an outcome that names no attempt. It is this
+            # one's only where the server asked for it.
+            ours = local.stop is not None and local.stop.reason != "stale"
+            unclaimed = local.job_id is None and local.over_since is not None and not ours
+            if not unclaimed and (local.job_id is None or identity == (one.job_id, one.number)):
+                continue
+            log.warning("attempt %d of another job %s is set aside", one.attempt_id, identity)
+            local.foreign = True
+            _end(local)
+            if local.folder.set_aside_unless(one.job_id, one.number, unclaimed):
+                del self._local[one.attempt_id]
+
     def fence(self, open_ids: set[int], listed_before: set[int], now: float) -> None:
         """End what the server no longer holds open.
 
@@ -129,16 +184,18 @@ class Supervisor:
 
 
 def _look(local: _Local, now: float) -> None:
+    # The outcome first: whoever wrote it had said before which process it is.
+    if local.over_since is None and local.folder.outcome_path().exists():
+        local.over_since = now
     if local.world_size is None and (assignment := local.folder.assignment()) is not None:
         local.world_size = assignment.world_size
         local.cards = [gpu.uuid for gpu in assignment.gpus]
-        local.job_id = assignment.job_id
+        local.job_id, local.number = assignment.job_id, assignment.number
+        local.limit_s = assignment.spec.time_limit
     if local.world_size is None or len(local.started) < local.world_size:
         local.started = local.folder.processes()
     found = {rank: processes.find(one.pid, one.create_time) for rank, one in local.started.items()}
     local.live = {rank: process for rank, process in found.items() if process is not None}
-    if local.over_since is None and local.folder.outcome_path().exists():
-        local.over_since = now
     gone = [rank for rank in local.started if rank not in local.live]
     if not gone:
         local.oom_kills = processes.oom_kills()
@@ -146,6 +203,14 @@ def _look(local: _Local, now: float) -> None:
         local.dead_since = None
     elif local.dead_since is None:
         local.dead_since = now
+
+
+def _is_overdue(local: _Local, now: float) -> bool:
+    """Whether a trainer that hangs in a step is past its time limit."""
+    started = local.started.get(0)
+    if local.limit_s is None or started is None or not local.live:
+        return False
+    return local.stop is None and now - started.ts > local.limit_s + LIMIT_SLACK_S
 
 
 def _decide(local: _Local, now: float) -> None:

@@ -18,12 +18,14 @@ router = APIRouter()
 
 @router.post("/hosts/join")
 def join(request: Request, info: HostInfo) -> Joined:
-    """A host agent says what it has. The same name joins as the same host again."""
+    """A host agent says what it has. The same name joins as the same host again; a namesake is refused."""
     known = services(request)
     host_id = known.store.join_host(info, known.controller.clock())
     known.controller.wake()
     token = ray_token(known.settings.home) if known.settings.ray else ""
-    return Joined(host_id=host_id, ray_token=token, ray_address=known.dispatch.address)
+    return Joined(
+        host_id=host_id, yard=known.store.yard(), ray_token=token, ray_address=known.dispatch.address
+    )
 
 
 @router.post("/hosts/{host_id}/report")

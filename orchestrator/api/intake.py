@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,9 @@ def _absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def _resolved(given: str, base: Path) -> str:
     if given.startswith(("~", "/")):
-        return str(Path(given).expanduser()) if given.startswith("~") else given
+        return os.path.expanduser(
+            given
+        )  # leaves the ~ of a user who is not there: then no such file is found
     path = base / given
     is_file = given.startswith(("./", "../")) or given.endswith((".jsonl", ".json", ".csv", ".parquet"))
     return str(path) if is_file or path.exists() else given

@@ -96,8 +96,8 @@ class Fleet:
     def trainer(self, job: int) -> psutil.Process:
         """The process that trains the job's open attempt."""
         attempt = self.show(job)["attempts_detail"][-1]["id"]
-        started = json.loads((self.home / "host" / "attempts" / str(attempt) / "started.json").read_text())
-        return psutil.Process(started["pid"])
+        (path,) = self.home.glob(f"host/*/attempts/{attempt}/started.json")
+        return psutil.Process(json.loads(path.read_text())["pid"])
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

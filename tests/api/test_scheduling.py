@@ -9,6 +9,7 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
+from orchestrator.store.rows import NewJob
 from tests.profiles import small_profile
 
 HOST = {
@@ -273,3 +274,15 @@ def test_hosts_cards_and_drain(yard):
         yard.http.post(f"{PREFIX}/hosts/99/report", json={"boot": "b", "sent": 1, "gpus": []}).status_code
         == 404
     )
+
+
+def test_a_stored_job_that_this_version_can_not_read_stops_nobody_else(yard):
+    host = FakeHost(yard, card(0, 2))
+    stored = yard.services.store.submit(
+        [NewJob("odd", "ada", {"model": {"path": "org/model"}}, 100)], yard.now
+    )
+    yard.submit(name="fine")
+    host.trace()
+    yard.tick()
+    assert job(yard, stored[0].id)["reason"]["code"] == "bad_input"
+    assert job(yard, 2)["state"] == "running"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import NotFound
+from jobs.errors import Conflict, NotFound
 from orchestrator.store import Store
 from tests.builders import NOW, a_host, a_report, cards, joined, submitted, training
 
@@ -31,6 +31,19 @@ def test_the_same_name_joins_as_the_same_host(store: Store) -> None:
     assert [(gpu.id, gpu.present) for gpu in store.gpus()] == [(gpu_ids[0], True), (gpu_ids[1], False)]
     store.join_host(a_host(gpus=2), NOW + 10)
     assert [gpu.present for gpu in store.gpus()] == [True, True]
+
+
+@pytest.mark.parametrize("other", [{"machine_id": "m-2"}, {"home": "/elsewhere"}])
+def test_a_namesake_is_refused_while_the_host_is_heard_of(store: Store, other: dict[str, str]) -> None:
+    host_id, _ = joined(store, home="/srv/host")
+    namesake = a_host(**{"home": "/srv/host"} | other)
+    with pytest.raises(Conflict, match=r"name: alpha .* at /srv/host on machine machine-alpha, .*--name"):
+        store.join_host(namesake, NOW + 19)
+    assert store.host(host_id).last_seen == NOW
+    store.record_report(host_id, a_report(), NOW + 15)
+    with pytest.raises(Conflict, match="heard of 15 s ago"):
+        store.join_host(namesake, NOW + 30)
+    assert store.join_host(namesake, NOW + 35) == host_id, "it moved to another machine"
 
 
 def test_a_card_keeps_its_id_when_it_moves_to_another_host(store: Store) -> None:

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import SchemaMismatch, Unavailable, UsageError
+from jobs.report import Joined
 from orchestrator.store import Store, backup, check, database, upgrade
 from orchestrator.store.schema import known_revisions
 from tests import postgres
@@ -38,6 +39,20 @@ def test_an_empty_database_is_made_and_then_left_alone(empty_url: str) -> None:
     store.close()
     assert upgrade(empty_url) == HEAD
     assert check_quietly(empty_url) == (HEAD, HEAD, [], True)
+
+
+def test_every_database_is_its_own_and_a_backup_is_the_same(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two", "copy")]
+    for url in urls[:2]:
+        upgrade(url)
+    backup(urls[0], tmp_path / "copy.db")
+    upgrade(urls[0])
+    stores = [Store(url) for url in urls]
+    one, two, copy = (store.yard() for store in stores)
+    for store in stores:
+        store.close()
+    assert one == copy != two
+    assert Joined(host_id=1, ray_token="", yard=one).yard == one
 
 
 def test_a_database_of_a_newer_version_is_refused(url: str) -> None:

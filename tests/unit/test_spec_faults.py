@@ -194,6 +194,52 @@ def test_durations_that_are_none(value: Any) -> None:
     assert [fault.path for fault in faults(time_limit=value)] == ["time_limit"]
 
 
+NUL = "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("path", "sections"),
+    [
+        ("data.path", {"data": NUL}),
+        ("data.split", {"data": {"path": "a", "split": NUL}}),
+        ("model.path", {"model": NUL}),
+        ("model.revision", {"model": {"path": "a", "revision": NUL}}),
+        ("model.tokenizer", {"model": {"path": "a", "tokenizer": NUL}}),
+        ("resources.card", {"resources": {"card": NUL}}),
+        ("resources.labels.rack", {"resources": {"labels": {"rack": NUL}}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_control_characters_are_in_no_name(path: str, sections: dict[str, Any]) -> None:
+    assert one(**sections) == (
+        rf"{path}: holds the control character U+0000 (given: a\x00b); write it without that"
+    )
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\x1b[31mb", "a\x7fb", "a\x85b"], ids=repr)
+def test_what_was_given_is_shown_without_its_control_characters(value: str) -> None:
+    said = one(data=value)
+    assert said.startswith("data.path: holds the control character") and said.isprintable()
+
+
+@pytest.mark.parametrize("value", ["/data/été", "/data/日本　語", "/data/a b"])
+def test_a_path_in_any_language_is_one(value: str) -> None:
+    assert parse_spec({"model": "org/name", "data": value}).data.path == value
+
+
+@pytest.mark.parametrize("method", ["full", {"kind": "full"}])
+def test_a_full_fine_tune_in_float16_is_refused(method: Any) -> None:
+    model = {"path": "org/name", "dtype": "float16"}
+    said = (
+        "model.dtype: loses the small updates of a full fine-tune (given: float16); "
+        "use bfloat16 or float32, or train with lora"
+    )
+    assert one(model=model, method=method) == said
+    beside = faults(model=model, method=method, training={"steps": 0})
+    assert [fault.path for fault in beside] == ["training.steps", "model.dtype"]
+    assert parse_spec({"model": model, "data": "a", "method": "lora"}).model.dtype == "float16"
+
+
 def test_a_long_value_is_cut() -> None:
     found = faults(priority="x" * 10_000)
     assert len(found[0].given) == 80

@@ -8,10 +8,13 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jobs.report import GpuInfo, HostInfo, TraceRequest, TraceResult
 from jobs.units import GiB
+from tests.workers.builders import make_assignment
 from tests.workers.fake_server import TOKEN, FakeServer
+from workers.folder import AttemptFolder, yard_root
 from workers.gpus import CpuCards
 from workers.host import Agent
 from workers.link import Link
@@ -98,6 +101,7 @@ class Host:
     ) -> None:
         self.server = server
         self.home = home
+        self.root = yard_root(home, server.yard)
         self.raylet = FakeRaylet()
         self.trainers: list[subprocess.Popen[bytes]] = []
         cards = CpuCards("alpha", [GiB, 2 * GiB])
@@ -105,13 +109,23 @@ class Host:
         self.agent = Agent(link, host_info(), home, cards, self.raylet, trace, period_s=0.1)
 
     def train(self, attempt_id: int, then: str) -> subprocess.Popen[bytes]:
-        """A process that is the trainer of an attempt; returns once it has said so."""
+        """A process that is the trainer of an attempt of job 1; returns once it has said so."""
+        self.claim(attempt_id)
         script = _TRAINER + textwrap.dedent(then)
-        command = [sys.executable, "-c", script, str(self.home), str(attempt_id)]
+        command = [sys.executable, "-c", script, str(self.root), str(attempt_id)]
         trainer = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
         self.trainers.append(trainer)
-        wait_until(lambda: (self.home / "attempts" / str(attempt_id) / "started.json").exists())
+        wait_until(lambda: self.folder(attempt_id).started_path().exists())
         return trainer
+
+    def folder(self, attempt_id: int) -> AttemptFolder:
+        return AttemptFolder(self.root, attempt_id)
+
+    def claim(self, attempt_id: int, job_id: int = 1, number: int = 1, **sections: Any) -> None:
+        """What a trainer's first act leaves; its card is cpu-alpha-1. sections: of the job file."""
+        made = make_assignment(Path("/d"), Path("/t"), attempt_id=attempt_id, job_id=job_id, **sections)
+        card = made.gpus[0].model_copy(update={"uuid": "cpu-alpha-1"})
+        self.folder(attempt_id).claim(made.model_copy(update={"gpus": [card], "number": number}))
 
     def tick_until(self, true: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Tick until it holds; a trainer that died is waited for, as Ray would."""

@@ -45,6 +45,8 @@ class FakeServer:
         self.forget: list[int] = []
         self.ray_address: str | None = None
         self.host_id = 0
+        self.yard = "0123456789abcdef0123456789abcdef"
+        self.namesake: str | None = None  # why a host of this name can't join
         self.known_hosts: set[int] = set()
         self.token = TOKEN
         self.port = 0
@@ -90,6 +92,8 @@ class FakeServer:
         if authorization != f"Bearer {self.token}":
             return 401, {"error": {"kind": "unauthorized", "message": "wrong token"}}
         with self.lock:
+            if path == "/api/v1/hosts/join" and self.namesake is not None:
+                return 409, {"error": {"kind": "conflict", "message": self.namesake}}
             if path == "/api/v1/hosts/join":
                 return 200, self._join(HostInfo.model_validate_json(body))
             match = re.fullmatch(r"/api/v1/hosts/(\d+)/report", path)
@@ -103,7 +107,7 @@ class FakeServer:
         self.joins.append(info)
         self.host_id += 1
         self.known_hosts.add(self.host_id)
-        return Joined(host_id=self.host_id, ray_token="ray-token").model_dump()
+        return Joined(host_id=self.host_id, ray_token="ray-token", yard=self.yard).model_dump()
 
     def _report(self, report: HostReport) -> dict[str, Any]:
         self.reports.append(report)

@@ -15,9 +15,7 @@ from jobs.report import TraceRequest, TraceResult
 from jobs.spec import parse_spec
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
-from tests.workers.builders import make_assignment
 from tests.workers.fake_server import FakeServer
-from workers.folder import AttemptFolder
 
 
 @pytest.fixture
@@ -50,14 +48,11 @@ def test_a_finished_attempt_is_told_whole_and_then_forgotten(server: FakeServer,
     assert server.ended[7].outcome is Outcome.SUCCEEDED
     assert server.logs[7].decode() == "".join(f"step {step} ✓\n" for step in range(1, 6))
     assert sorted(server.progress[7]) == [1, 2, 3, 4, 5]
-    host.tick_until(lambda: not (host.home / "attempts" / "7").exists())
+    host.tick_until(lambda: not host.folder(7).path.exists())
 
 
 def test_a_card_shows_the_trainer_that_is_on_it(server: FakeServer, host: Host) -> None:
     server.open_attempt(7)
-    assignment = make_assignment(Path("/d"), Path("/t"), attempt_id=7)
-    card = assignment.gpus[0].model_copy(update={"uuid": "cpu-alpha-1"})
-    AttemptFolder(host.home, 7).claim(assignment.model_copy(update={"gpus": [card]}))
     trainer = host.train(7, IGNORES)
 
     def seen() -> bool:
@@ -80,10 +75,10 @@ def test_an_absent_server_costs_no_sample_no_line_and_no_step(server: FakeServer
         host.agent.tick()
         time.sleep(0.02)
     assert trainer.poll() is None, "the trainer went on"
-    assert list((host.home / "spool").glob("*.jsonl")), "samples are on disk"
+    assert list((host.root / "spool").glob("*.jsonl")), "samples are on disk"
     server.up()
     host.tick_until(lambda: len(server.samples) >= told_before + 2 * 40)
-    host.tick_until(lambda: not list((host.home / "spool").glob("*.jsonl")))
+    host.tick_until(lambda: not list((host.root / "spool").glob("*.jsonl")))
     host.leave(grace_s=10.0)
     assert 7 in server.ended
     steps = sorted(server.progress[7])
@@ -96,12 +91,14 @@ def test_an_absent_server_costs_no_sample_no_line_and_no_step(server: FakeServer
 
 def test_samples_survive_the_agent(server: FakeServer, tmp_path: Path) -> None:
     first = Host(server, tmp_path)
+    first.tick_until(lambda: bool(server.reports))
+    told = len(server.samples)
     server.down()
     for _ in range(5):
         first.agent.tick()
     server.up()
     second = Host(server, tmp_path)
-    second.tick_until(lambda: len(server.samples) >= 2 * 6)
+    second.tick_until(lambda: len(server.samples) >= told + 2 * 6)
     second.close()
 
 

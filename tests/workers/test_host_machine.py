@@ -11,7 +11,7 @@ import pytest
 
 from jobs.errors import Conflict
 from tests.workers.agents import REPOSITORY
-from tests.workers.fake_server import FakeServer
+from tests.workers.fake_server import TOKEN, FakeServer
 from workers import machine
 from workers.host import run_host
 
@@ -52,18 +52,31 @@ def test_the_machine_has_one_identity(tmp_path: Path) -> None:
     assert machine.machine_id(tmp_path / "home", system) == "abc"
 
 
-def test_a_refused_token_is_exit_code_1_with_a_message(tmp_path: Path) -> None:
-    server = FakeServer().up()
+def run_agent(server: FakeServer, token: str, home: Path) -> subprocess.CompletedProcess[str]:
     program = f"""
 import sys
 from workers.host import run_host
-sys.exit(run_host({server.url!r}, "wrong", {str(tmp_path)!r}, "alpha", [2**30]))
+sys.exit(run_host({server.url!r}, {token!r}, {str(home)!r}, "alpha", [2**30]))
 """
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+
+
+def test_a_refused_token_is_exit_code_1_with_a_message(tmp_path: Path) -> None:
+    server = FakeServer().up()
+    done = run_agent(server, "wrong", tmp_path)
     server.down()
     assert done.returncode == 1
     assert f"the server at {server.url} refuses this token" in done.stderr
+
+
+def test_a_name_that_is_taken_is_exit_code_1_with_the_servers_words(tmp_path: Path) -> None:
+    server = FakeServer().up()
+    server.namesake = "name: alpha is another host; choose another with --name"
+    done = run_agent(server, TOKEN, tmp_path)
+    server.down()
+    assert done.returncode == 1
+    assert server.namesake in done.stderr and "Traceback" not in done.stderr
 
 
 def test_two_agents_on_one_home_are_refused(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ import pytest
 
 from jobs.report import AttemptOffsets, AttemptReport, Ended, Progress
 from jobs.state import Outcome
+from tests.workers.builders import claimed, make_assignment
 from workers.folder import AttemptFolder
 from workers.shipping import LOG_BYTES, PROGRESS_LINES, Shipper
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> AttemptFolder:
-    made = AttemptFolder(tmp_path, 7)
-    made.path.mkdir(parents=True)
-    return made
+    assignment = make_assignment(tmp_path / "d.jsonl", tmp_path, attempt_id=7)
+    return claimed(tmp_path, assignment.model_copy(update={"number": 2}))
 
 
 def line(step: int) -> Progress:
@@ -25,7 +25,7 @@ def line(step: int) -> Progress:
 
 def read(shipper: Shipper, log_offset: int = 0, step: int = 0) -> tuple[AttemptReport, bool]:
     known = AttemptOffsets(attempt_id=7, job_id=1, number=2, log_offset=log_offset, step=step)
-    news = shipper.news([known], now=1.0)
+    news = shipper.news([known], over={7}, now=1.0)
     (report,) = news.attempts
     return report, news.more
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
 from tests.workers.fake_server import TOKEN, FakeServer
 from workers.checkpoints import MANIFEST, name_of
-from workers.folder import AttemptFolder, checkpoints_root
+from workers.folder import checkpoints_root
+from workers.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_the_server_does_not_hold_open_is_ended(server: FakeServer, host: H
     host.tick_until(lambda: not psutil.pid_exists(stale.pid))
     host.agent.tick()
     assert fresh.poll() is None
-    outcome = AttemptFolder(host.home, 7).ended()
+    outcome = host.folder(7).ended()
     assert outcome is not None and outcome.outcome is Outcome.LOST
     assert 7 not in server.ended
 
@@ -108,7 +108,7 @@ def test_a_folder_that_came_after_the_report_is_no_stale_one(server: FakeServer,
 
 def test_a_trainer_that_died_is_told_as_lost_with_what_is_known(server: FakeServer, host: Host) -> None:
     server.open_attempt(7)
-    checkpoint = checkpoints_root(host.home, 1) / name_of(2)
+    checkpoint = checkpoints_root(host.root, 1) / name_of(2)
     checkpoint.mkdir(parents=True)
     (checkpoint / MANIFEST).write_text("{}")
     host.train(7, DIES).wait()
@@ -121,13 +121,40 @@ def test_a_trainer_that_died_is_told_as_lost_with_what_is_known(server: FakeServ
     assert "ended without an outcome" in ended.message and "3 of 100 steps" in ended.message
 
 
+def test_a_trainer_that_hangs_past_its_time_limit_is_ended(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    host.claim(7, time_limit="10s")
+    trainer = host.train(7, OBEYS)
+    started = host.folder(7).started()
+    assert started is not None
+    begun = time.time()
+    for age_s, stopped in ((39.0, None), (41.0, "timeout")):  # the limit and 30 s
+        host.folder(7).write_started(started.model_copy(update={"ts": begun - age_s}))
+        Supervisor(host.root).supervise(begun)
+        assert host.folder(7).stop_requested() == stopped
+    assert trainer.wait(5) == 0
+
+
+def test_one_that_does_not_stop_even_then_is_killed(server: FakeServer, host: Host) -> None:
+    host.claim(7, time_limit="10s")
+    trainer = host.train(7, IGNORES)
+    supervisor, begun = Supervisor(host.root), time.time()
+    for after_s in (0.0, 45.0, 64.0):  # asked to stop at 45 s, with 20 s to do so
+        supervisor.supervise(begun + after_s)
+        assert trainer.poll() is None
+    supervisor.supervise(begun + 66.0)
+    trainer.wait(5)
+    ended = host.folder(7).ended()
+    assert ended is not None and ended.outcome is Outcome.TIMEOUT
+
+
 def test_a_reused_pid_is_not_taken_for_the_trainer(server: FakeServer, host: Host) -> None:
     server.open_attempt(7)
     bystander = host.train(7, IGNORES)
-    started = AttemptFolder(host.home, 7).started()
+    started = host.folder(7).started()
     assert started is not None
     forged = started.model_copy(update={"create_time": started.create_time - 1000})
-    AttemptFolder(host.home, 7).write_started(forged)
+    host.folder(7).write_started(forged)
     host.tick_until(lambda: 7 in server.ended)
     assert server.ended[7].outcome is Outcome.LOST
     assert bystander.poll() is None
@@ -155,4 +182,4 @@ sys.exit(run_host({server.url!r}, {TOKEN!r}, {str(tmp_path)!r}, "alpha", [2**30]
         for process in (agent, *other.trainers):
             process.kill()
             process.wait()
-    assert os.listdir(tmp_path / "attempts") in ([], ["7"])
+    assert [path.name for path in (other.root / "attempts").glob("[!.]*")] in ([], ["7"])

@@ -87,8 +87,8 @@ def test_over_the_limit_the_oldest_goes(tmp_path: Path) -> None:
 def test_a_disk_that_takes_no_more_does_not_end_the_agent(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     spool = Spool(folder, batch=2)
-    folder.rmdir()  # every write fails from here on
+    folder.write_text("no folder")  # every write fails
     spool.put(samples(1, 50))
     spool.spill()
-    folder.mkdir()
+    folder.unlink()
     assert drain(spool) == samples(31, 50), "the newest ten batches stay in memory"

@@ -193,6 +193,10 @@ def _answer(spec: JobSpec) -> tuple[bool, str]:
             "llama",
         ),
         (_spec("llama", model={"config": {"model_type": "gemma2", **_COMMON}}), "eager"),
+        (
+            _spec("llama", model={"config": {"model_type": "mistral", **_COMMON, "num_key_value_heads": 4}}),
+            "multiple",
+        ),
     ],
 )
 def test_the_job_files_faults_are_named(spec: JobSpec, words: str) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.memory import Rung
+from jobs.report import Progress
 from jobs.state import Outcome
 from tests.workers.builders import (
     answer,
@@ -144,7 +145,6 @@ def test_the_same_seed_gives_the_same_losses(tmp_path: Path, tokenizer: Path, ro
         ({"method": "qlora"}, "qlora needs a CUDA card and bitsandbytes"),
         ({"model": {"config": {"model_type": "lama"}}}, "lama"),
         ({"model": {"config": {"model_type": "llama", "vocab_size": 100}}}, "room for 100"),
-        ({"model": {"dtype": "float16"}}, "float16"),
         (
             {"model": {"config": None, "path": "org/own-code", "trust_remote_code": True}},
             "no operator allowed",
@@ -176,6 +176,25 @@ def test_bad_data_names_the_line(tmp_path: Path, tokenizer: Path) -> None:
         make_assignment(data, tokenizer), AttemptFolder(tmp_path, 1), tmp_path, tmp_path / "out"
     )
     assert ended.outcome is Outcome.FAILED and "line 4" in ended.message
+
+
+class TakenMeanwhile(AttemptFolder):
+    """Somebody makes a folder while this attempt trains."""
+
+    def append_progress(self, progress: Progress) -> None:
+        super().append_progress(progress)
+        taken = self.path.parents[1] / "out" / "here"
+        taken.mkdir(parents=True, exist_ok=True)
+        (taken / "notes.txt").write_text("mine")
+
+
+def test_a_folder_taken_meanwhile_is_left_alone(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    assignment = make_assignment(rows, tokenizer, job_id=5, output="here", training={"steps": 1})
+    ended = run_attempt(assignment, TakenMeanwhile(tmp_path, 1), tmp_path, tmp_path / "out")
+    here, beside = tmp_path / "out" / "here", tmp_path / "out" / "here-job-5"
+    assert ended.outcome is Outcome.SUCCEEDED and ended.result == str(beside)
+    assert f"the result is in {beside}, because {here} was taken" in ended.message
+    assert verify(beside)["job_id"] == 5 and [path.name for path in here.iterdir()] == ["notes.txt"]
 
 
 def test_a_result_folder_of_another_is_left_alone(tmp_path: Path, tokenizer: Path, rows: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_stop_file_says_how_it_ends(
 
 
 def test_the_time_limit_is_the_jobs(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
-    assignment = make_assignment(rows, tokenizer, time_limit="0.05s", training={"steps": 10_000})
+    assignment = make_assignment(rows, tokenizer, time_limit="1s", training={"steps": 10_000})
     ended = run(tmp_path, AttemptFolder(tmp_path, 1), assignment)
     assert ended.outcome is Outcome.TIMEOUT and 0 < ended.steps < 10_000 and ended.last_checkpoint
 

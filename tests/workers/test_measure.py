@@ -1,0 +1,114 @@
+"""A CPU card's memory: what is measured is what its limit counts. Each in a process of its own, as limits are."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.report import GpuInfo
+from jobs.units import MiB
+from workers.measure import card_limit, set_threads
+
+ROOT = Path(__file__).parents[2]
+STACK = 8 * MiB  # of the thread that watches
+BEGIN = """
+import torch
+from jobs.report import GpuInfo
+from workers.measure import Meter, card_limit
+MiB = 2**20
+torch.set_num_threads(1)
+card = GpuInfo(uuid="cpu-test-0", index=0, kind="cpu", name="cpu", memory_bytes=256 * MiB)
+def tensor(mebibytes):
+    return torch.zeros(mebibytes * MiB, dtype=torch.uint8)
+meter = Meter(card)
+"""
+
+
+def told(code: str) -> list[int]:
+    """What a process prints that measures a CPU card of 256 MiB: one whole number a line."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN + code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_the_peak_is_kept_when_its_memory_is_gone() -> None:
+    code = """
+import time
+begin = meter.read()
+held = tensor(100)
+time.sleep(0.2)
+del held
+held = tensor(20)
+peaks = meter.read()
+print(begin.device_bytes, peaks.device_bytes, int(peaks.allocated_bytes is None), meter.baseline_bytes)
+"""
+    begin, peak, no_torch_figures, baseline = told(code)
+    assert begin <= STACK + MiB
+    assert 100 * MiB <= peak <= 100 * MiB + STACK + 4 * MiB
+    assert no_torch_figures and baseline > 100 * MiB
+
+
+def test_an_allocation_past_the_cards_memory_fails_and_the_peak_stays_below() -> None:
+    code = """
+held = []
+with card_limit(card):
+    try:
+        while True:
+            held.append(tensor(4))
+    except RuntimeError as error:
+        print(int("can't allocate memory" in str(error)))
+    print(len(held) * 4 * MiB, meter.read().device_bytes)
+held.append(tensor(300))  # the limit is lifted for the outcome
+print(meter.read().device_bytes)
+"""
+    said_so, given, peak, after = told(code)
+    assert said_so
+    assert 256 * MiB - 12 * MiB <= given <= 256 * MiB
+    assert given - MiB <= peak <= 256 * MiB + STACK
+    assert after > 500 * MiB
+
+
+def test_what_is_freed_is_free_again() -> None:
+    """Left alone, glibc keeps freed blocks of up to 32 MiB from the second time on."""
+    code = """
+from workers.measure import status_bytes
+with card_limit(card):
+    before = status_bytes("VmData")
+    for _ in range(4):
+        held = [tensor(size) for size in (24, 5, 17, 2)]
+        del held
+    print(status_bytes("VmData") - before)
+"""
+    (kept,) = told(code)
+    assert kept <= MiB
+
+
+def test_a_cuda_card_has_its_own_limit() -> None:
+    card = GpuInfo(uuid="GPU-0", index=0, kind="cuda", name="a card", memory_bytes=MiB)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with card_limit(card):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "ranks", "threads"),
+    [("", 1, 6), ("", 2, 3), ("", 4, 1), ("", 8, 1), ("5", 1, 5), ("5", 2, 5), ("0", 2, 3), ("many", 1, 6)],
+)
+def test_threads(asked: str, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks of a gang share torch's default, here 6; what the operator says is for each of them."""
+    before = torch.get_num_threads()
+    monkeypatch.setitem(os.environ, "TUNEYARD_CPU_THREADS", asked)
+    torch.set_num_threads(6)
+    try:
+        set_threads(ranks)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
