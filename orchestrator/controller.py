@@ -32,8 +32,8 @@ PERIOD_S = 0.5
 REPLAN_S = 5.0
 # News comes in bursts, and who brought it is still waiting for an answer.
 SETTLE_S = 0.02
-# A long queue takes long to plan: leave the requests three times as long as the plan took.
-REST_AFTER_PLAN = 3.0
+# A long queue takes long to plan: fifteen sixteenths of the time are for requests.
+REST_AFTER_PLAN = 15.0
 PRUNE_EVERY_S = 3600.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -49,6 +50,9 @@ def run_server(settings: Settings) -> None:
         # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, the default ones come back after it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _open(services, dispatch)
+        # What is loaded now stays for good: the collector need not go through it again after each large request.
+        gc.collect()
+        gc.freeze()
         log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
         try:
             server.run(sockets=[listener])

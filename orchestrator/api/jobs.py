@@ -38,10 +38,11 @@ def parse_body(body: bytes) -> Submission:
 
 
 @router.post("/jobs", status_code=201)
-async def submit(request: Request, dry_run: bool = False) -> Response:
-    """Store jobs, all or none; each is durable before this answers. dry_run: only check them."""
+async def submit(request: Request) -> Response:
+    """Store jobs, all or none; each is durable before this answers. ?dry_run=true: only check them."""
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
     known = services(request)
+    dry_run = request.query_params.get("dry_run", "").lower() in ("1", "true")
     read = read_jobs(parse_body(await request.body()), known.settings, known.facts())
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [spec.model_dump(mode="json") for spec, _ in read]}
