@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.report import AttemptOffsets, Ended
 from jobs.state import Code, Event, JobState, Reason
-from orchestrator.store import reads
 from orchestrator.store.database import Database, Stale
 from orchestrator.store.jobs import move
 from orchestrator.store.rows import AttemptRow, Note, Observation

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
 from jobs.report import GpuInfo, HostInfo
-from orchestrator.store import reads
 from orchestrator.store.database import Database
 from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
 from orchestrator.tables import attempts, gpus, hosts, yard

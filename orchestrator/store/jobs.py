@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
 from jobs.state import TERMINAL, Code, Event, JobState, Reason, after
-from orchestrator.store import reads
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from jobs.report import TraceResult
-from orchestrator.store import reads
 from orchestrator.store.database import Database
 from orchestrator.store.rows import ProfileRow
 from orchestrator.tables import profiles

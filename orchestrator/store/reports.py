@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.report import AttemptReport, HostReport, Started
 from jobs.state import Code, JobState, Reason
-from orchestrator.store import reads
 from orchestrator.store.fleet import FleetStore
 from orchestrator.store.profiles import answer
 from orchestrator.store.rows import Note

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from jobs.report import GpuSample
-from orchestrator.store import reads
 from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
 from orchestrator.store.rows import LogPage, ProgressRow, SampleRow
