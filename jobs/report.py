@@ -115,6 +115,7 @@ class Assignment(Message):
     number: int  # of the attempt within its job: the fencing token
     spec: JobSpec
     rung: Rung
+    upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
     gpus: list[GpuInfo]  # one a rank, in rank order
     host: str
     rank: int = 0

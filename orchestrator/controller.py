@@ -253,6 +253,7 @@ class Controller:
             job_id=attempt.job_id,
             number=attempt.number,
             spec=JobSpec.model_validate(job.spec),
+            upper_bytes=attempt.projection.get("upper_bytes", 0),
             rung=attempt.rung,
             gpus=gpus,
             host=attempt.host,

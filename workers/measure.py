@@ -71,8 +71,11 @@ def _writable_bytes() -> int:
 
 
 @contextlib.contextmanager
-def card_limit(card: GpuInfo) -> Iterator[None]:
+def card_limit(card: GpuInfo, upper_bytes: int = 0) -> Iterator[None]:
     """Hold this process to a CPU card's memory on top of what it has now; a CUDA card has its own limit.
+
+    upper_bytes: what the job is projected to stay under, 0 if that is not known. A card with twice as much and
+    ROOM_BYTES more has room for what malloc keeps, which is then left alone.
 
     RLIMIT_DATA (setrlimit(2)) counts private writable mappings, which is what torch allocates from. Only the
     soft limit is set, so that it can be lifted for the outcome to be written.
@@ -80,7 +83,8 @@ def card_limit(card: GpuInfo) -> Iterator[None]:
     if card.kind == "cuda":
         yield
         return
-    _give_back_what_is_freed()
+    if upper_bytes == 0 or card.memory_bytes < 2 * upper_bytes + ROOM_BYTES:
+        _give_back_what_is_freed()
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + card.memory_bytes, hard))
     try:
@@ -110,6 +114,8 @@ def set_threads(ranks: int = 1) -> None:
 # mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment:
 # the same job then takes 80 to 420 MiB more than its tensors, differently from run to run and more with each step, and
 # no projection could say that it fits. The price is speed: pages of larger tensors are faulted in anew each time.
+# So it is done only where the card is tight.
+ROOM_BYTES = 512 << 20
 _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM_BYTES = 1 << 20
 

@@ -207,7 +207,7 @@ def run_attempt(
     figures = Figures(Meter(card))
     try:
         folder.write_started(_started(figures.meter), assignment.rank)
-        with card_limit(card):
+        with card_limit(card, assignment.upper_bytes):
             ended = train(assignment, folder, host_home, output_root, figures)
     except Stopped as stopped:
         ended = figures.ended(ts=time.time(), outcome=OUTCOMES[stopped.reason], message=str(stopped))

@@ -91,6 +91,21 @@ with card_limit(card):
     assert kept <= MiB
 
 
+def test_malloc_is_left_alone_on_a_card_with_room_to_spare() -> None:
+    code = """
+from workers.measure import status_bytes
+roomy = card.model_copy(update={"memory_bytes": 4096 * MiB})
+with card_limit(roomy, 256 * MiB):
+    before = status_bytes("VmData")
+    for _ in range(4):
+        held = [tensor(size) for size in (24, 5, 17, 2)]
+        del held
+    print(status_bytes("VmData") - before)
+"""
+    (kept,) = told(code)
+    assert kept > 8 * MiB
+
+
 def test_a_cuda_card_has_its_own_limit() -> None:
     card = GpuInfo(uuid="GPU-0", index=0, kind="cuda", name="a card", memory_bytes=MiB)
     before = resource.getrlimit(resource.RLIMIT_DATA)
