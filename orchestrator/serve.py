@@ -44,7 +44,11 @@ def run_server(settings: Settings) -> None:
         write_client_config(settings)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(services), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+                create_app(services),
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=5,
             )
         )
         # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, the default ones come back after it.
