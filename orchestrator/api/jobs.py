@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from jobs.errors import NotFound, UsageError
 from jobs.spec import schema
@@ -49,7 +50,7 @@ async def submit(request: Request) -> Response:
         return Response(json.dumps(answer), 200, media_type="application/json")
     rows = await known.commits.submit([job for _, job in read])
     known.controller.wake()
-    body = json.dumps({"jobs": [views.submitted(row) for row in rows]})
+    body = to_json({"jobs": [views.submitted(row) for row in rows]})
     return Response(body, 201, media_type="application/json")
 
 

@@ -84,6 +84,7 @@ def test_from_submit_to_success_with_projected_beside_measured(yard):
     assignment = handed["assignments"][0]
     assert (assignment["job_id"], assignment["number"], assignment["rung"]["every_n"]) == (1, 1, 0)
     assert assignment["gpus"][0]["uuid"] == "cpu-0"
+    assert assignment["upper_bytes"] == job(yard)["attempts_detail"][0]["projection"]["upper_bytes"]
     assert yard.dispatch.warm == {"h1": 1}
     host.report(attempts=end(1, 1, Outcome.SUCCEEDED, device_bytes=123, step_s=0.5, result="/tmp/x"))
     yard.tick()
