@@ -87,10 +87,13 @@ def choose(profile: MemoryProfile, spec: JobSpec, card: Card) -> Choice | NoFit:
             key=lambda entry: (round(entry.relative_time, 3), -entry.rung.micro_batch, entry.rung.every_n),
         )
     )
+    smallest = min((entry.projection for entry in tried), key=lambda found: found.upper_bytes)
+    if card.kind == "cpu" and spec.memory.offload is True:
+        text = "offload needs a card with memory of its own; a CPU card's is the host's"
+        return NoFit(Reason(Code.NO_CARD, text), tried, smallest)
     for entry in tried:
         if entry.fits:
             return Choice(entry.rung, entry.projection, entry.relative_time - 1, tried)
-    smallest = min((entry.projection for entry in tried), key=lambda found: found.upper_bytes)
     return NoFit(_reason(smallest, card), tried, smallest)
 
 

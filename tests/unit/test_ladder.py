@@ -76,6 +76,14 @@ def test_a_wish_is_only_checked_never_changed(memory: dict[str, Any], expected: 
     assert isinstance(small, NoFit)
 
 
+def test_offload_has_nowhere_to_go_on_a_cpu_card() -> None:
+    made = _spec(micro_batch=1, offload=True, checkpointing="every_layer")
+    found = choose(profile(2), made, card(64 * GiB, kind="cpu"))
+    assert isinstance(found, NoFit)
+    assert found.reason.code is Code.NO_CARD
+    assert isinstance(choose(profile(2), made, card(64 * GiB)), Choice)
+
+
 def test_a_fixed_micro_batch_and_offload_are_kept() -> None:
     found = rungs(_spec(micro_batch=2, offload=True, checkpointing="every_layer"))
     assert found == [Rung(1, 2, 4, offload=True)]
