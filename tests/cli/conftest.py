@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from tests.cli.fake_server import TOKEN, FakeServer
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "orchestrator.cli.main"]
+
+
+def heed_ctrl_c() -> None:
+    """Before exec: a shell starts background jobs with SIGINT ignored, and the tests may be one of them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

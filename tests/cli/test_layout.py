@@ -19,7 +19,7 @@ import pytest
 from orchestrator.cli.table import Cell, Column, clean, fit, plain
 from orchestrator.cli.words import JOB_COLUMNS, ago, cards, difference, duration, job_row
 from tests.cli import scenes
-from tests.cli.conftest import COMMAND, ROOT
+from tests.cli.conftest import COMMAND, ROOT, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer
 
 COLUMNS = (
@@ -103,6 +103,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         os.close(theirs)
         self.raw = b""

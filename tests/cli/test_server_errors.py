@@ -18,7 +18,7 @@ from jobs.errors import NotFound, Unauthorized, Unavailable, UsageError
 from orchestrator.cli.http import Api, Patience
 from orchestrator.cli.settings import Server
 from tests.cli import scenes
-from tests.cli.conftest import COMMAND, Tuneyard
+from tests.cli.conftest import COMMAND, Tuneyard, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer
 
 
@@ -223,6 +223,7 @@ def test_ctrl_c_leaves_no_traceback(server: FakeServer, environment: dict[str, s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 20
     while len(server.requests) < 3 and time.monotonic() < deadline:
