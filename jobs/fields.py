@@ -60,6 +60,8 @@ def _name(value: str) -> str:
 
 
 def _text(value: str) -> str:
+    if value.isprintable():  # the common case, without looking at every character from here
+        return value
     found = next((char for char in value if unicodedata.category(char) == "Cc"), None)
     if found is not None:
         raise ValueError(f"holds the control character U+{ord(found):04X}: write it without that")

@@ -13,6 +13,7 @@ from jobs.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
 
+SECTIONS = ("model", "data", "method", "training", "memory", "resources")
 # What only LoRA has, with its defaults: a value that stands at its default is not held against `full`.
 LORA_DEFAULTS: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear"}
 DEFAULT_BATCH = 8
@@ -32,17 +33,38 @@ def hold(faults: list[Fault]) -> None:
         raise RuleError(faults)
 
 
+def written_out(value: Any) -> Any:
+    """A job file's mapping with each section as keys: plain text stands for its SHORTHAND, an empty one for {}."""
+    if not isinstance(value, dict):
+        return {} if value is None else value
+    made = {**value}
+    for name in made:
+        given = made[name]
+        if given is None and name in SECTIONS:
+            made[name] = {}
+        elif isinstance(given, str) and name in SHORTHAND:
+            made[name] = {SHORTHAND[name]: given}
+    return made
+
+
 def broken(value: Any) -> list[Fault]:
     """Every rule that a job file's raw mapping breaks."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return []
-    section = {name: _section(value, name) for name in ("model", "method", "training", "memory", "resources")}
-    faults: list[Fault] = []
+    given = written_out(value)
+    return faults({name: section for name in SECTIONS if isinstance(section := given.get(name), dict)})
+
+
+def faults(sections: Mapping[str, Given]) -> list[Fault]:
+    """Every rule that these sections break; one that is not there is either optional, or reported as missing."""
+    found: list[Fault] = []
     for name, rule in SECTION_RULES.items():
-        if name in value:  # one that is not there is either optional, or reported as missing
-            faults += rule(section[name])
-    faults += dtype_faults(section["model"], section["method"])
-    return faults + batch_faults(section["training"], section["memory"], section["resources"])
+        if name in sections:
+            found += rule(sections[name])
+    model, method = sections.get("model", {}), sections.get("method", {})
+    found += dtype_faults(model, method)
+    training, memory = sections.get("training", {}), sections.get("memory", {})
+    return found + batch_faults(training, memory, sections.get("resources", {}))
 
 
 def model_faults(model: Given) -> list[Fault]:
@@ -53,7 +75,7 @@ def model_faults(model: Given) -> list[Fault]:
         fix = "give exactly one: path (hub id or folder) or config (architecture values)"
         return [Fault("model", "", f"has {what} path {'nor' if path is None else 'and'} config", fix)]
     faults = []
-    if isinstance(config, Mapping):
+    if isinstance(config, dict):
         if not isinstance(config.get("model_type"), str):
             given = str(config["model_type"]) if "model_type" in config else ""
             faults.append(Fault("model.config.model_type", given, "is required", "for example llama"))
@@ -122,13 +144,6 @@ SECTION_RULES: dict[str, Callable[[Given], list[Fault]]] = {
     "training": training_faults,
     "memory": memory_faults,
 }
-
-
-def _section(value: Given, name: str) -> Given:
-    given = value.get(name)
-    if isinstance(given, str) and name in SHORTHAND:
-        return {SHORTHAND[name]: given}
-    return given if isinstance(given, Mapping) else {}
 
 
 def _count(value: Any) -> bool:

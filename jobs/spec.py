@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,14 +44,9 @@ __all__ = [
 
 
 class Section(BaseModel):
-    """Part of a job file: no unknown keys, immutable. A section whose keys are all commented out is empty."""
+    """Part of a job file: no unknown keys, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_empty(cls, value: Any) -> Any:
-        return {} if value is None else value
 
 
 class ModelSpec(Section):
@@ -77,16 +73,6 @@ class ModelSpec(Section):
         description="Run code that the model's repository brings. Works only for models an operator allowed.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        rules.hold(rules.model_faults(vars(self)))
-        return self
-
 
 class DataSpec(Section):
     """The training data: JSONL, Parquet or CSV, a folder saved by datasets, or a hub id.
@@ -100,11 +86,6 @@ class DataSpec(Section):
     split: Text = Field(
         "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
 
 
 class MethodSpec(Section):
@@ -120,16 +101,6 @@ class MethodSpec(Section):
         rules.LORA_DEFAULTS["targets"],
         description="Modules that get an adapter: all-linear, or a list of module names.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        rules.hold(rules.method_faults(vars(self)))
-        return self
 
 
 class TrainingSpec(Section):
@@ -161,11 +132,6 @@ class TrainingSpec(Section):
         None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
     )
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        rules.hold(rules.training_faults(vars(self)))
-        return self
-
 
 class MemorySpec(Section):
     """How much activation checkpointing, and how sure to be that it fits."""
@@ -184,11 +150,6 @@ class MemorySpec(Section):
         0.95, ge=0.5, le=0.999, description="How sure the projection must be that the job fits."
     )
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        rules.hold(rules.memory_faults(vars(self)))
-        return self
-
 
 class ResourceSpec(Section):
     """What the job needs of the fleet."""
@@ -197,6 +158,15 @@ class ResourceSpec(Section):
     card: Text | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
     min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
     labels: dict[Text, Text] = Field(default_factory=dict, description="Labels that the host must carry.")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def _defaults(section: type[SectionT]) -> Callable[[], SectionT]:
+    """For a section that is left out. It is immutable, so all jobs share one."""
+    made = section()
+    return lambda: made
 
 
 class JobSpec(Section):
@@ -209,16 +179,16 @@ class JobSpec(Section):
     data: DataSpec = Field(description="File of examples, folder saved by datasets, or hub id.")
     trainer: Literal["sft"] = Field("sft", description="TRL trainer.")
     method: MethodSpec = Field(
-        default_factory=lambda: MethodSpec(), description="full, lora or qlora, with LoRA's numbers."
+        default_factory=_defaults(MethodSpec), description="full, lora or qlora, with LoRA's numbers."
     )
     training: TrainingSpec = Field(
-        default_factory=lambda: TrainingSpec(), description="Learning rate, length, batch."
+        default_factory=_defaults(TrainingSpec), description="Learning rate, length, batch."
     )
     memory: MemorySpec = Field(
-        default_factory=lambda: MemorySpec(), description="Activation checkpointing and micro-batch."
+        default_factory=_defaults(MemorySpec), description="Activation checkpointing and micro-batch."
     )
     resources: ResourceSpec = Field(
-        default_factory=lambda: ResourceSpec(), description="GPUs, card type, memory, labels."
+        default_factory=_defaults(ResourceSpec), description="GPUs, card type, memory, labels."
     )
     priority: Priority = Field(
         50, description="low (25), normal (50), high (75), or 0 to 100; higher starts first."
@@ -234,11 +204,16 @@ class JobSpec(Section):
         description="Folder for the result, inside the host's output root; job-ID-NAME by default.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, value: Any) -> Any:
+        return rules.written_out(value)
+
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        model, method, training = vars(self.model), vars(self.method), vars(self.training)
-        faults = rules.dtype_faults(model, method)
-        rules.hold(faults + rules.batch_faults(training, vars(self.memory), vars(self.resources)))
+        # For all sections at once, from here: a validator of each section's own would double the cost of a job.
+        sections = vars(self)
+        rules.hold(rules.faults({name: vars(sections[name]) for name in rules.SECTIONS}))
         return self
 
     @property

@@ -10,6 +10,7 @@ import math
 from enum import StrEnum
 from typing import Any
 
+import pydantic_core
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
@@ -35,6 +36,14 @@ def to_json(value: Any) -> str:
         return _encode(value)
     except ValueError:
         return _encode(_finite(value))
+
+
+def quick_json(value: Any) -> str:
+    """value as compact JSON in the order of its keys, at a fraction of to_json's cost."""
+    try:
+        return pydantic_core.to_json(value, inf_nan_mode="null").decode()
+    except pydantic_core.PydanticSerializationError:  # half of a surrogate pair, which is no text
+        return to_json(value)
 
 
 def clean_text(text: str) -> str:

@@ -14,7 +14,7 @@ from jobs.state import TERMINAL, Code, Event, JobState, Reason, after
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
-from orchestrator.tables import attempts, clean_text, events, jobs, to_json
+from orchestrator.tables import attempts, clean_text, events, jobs, quick_json, to_json
 
 _insert_jobs = BulkInsert(
     jobs,
@@ -207,13 +207,15 @@ def _insert(
             user=clean_text(job.user),
             state=JobState.QUEUED,
             reason=_NEW,
-            spec_json=to_json(job.spec),
+            spec_json=quick_json(job.spec),
             priority=job.priority,
             trace_key=job.trace_key,
             submitted_at=now,
         )
         for job_id, job in zip(next_ids(connection, jobs, len(new)), new, strict=True)
     ]
+    for row, job in zip(made, new, strict=True):
+        row.__dict__["spec"] = job.spec  # known: it need not be read back from the text
     code, text, queued = str(_NEW.code), _NEW.text, str(JobState.QUEUED)
     _insert_jobs(
         connection,
