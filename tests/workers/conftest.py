@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.workers.agents import Host
 from tests.workers.builders import make_tokenizer, prompt_rows, write_rows
+from tests.workers.fake_server import FakeServer
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,19 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_thread() -> None:
     """Models this small only wait for each other's threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """For host agents: a server's side of the link, on loopback."""
+    fake = FakeServer().up()
+    yield fake
+    fake.down()
+
+
+@pytest.fixture
+def host(server: FakeServer, tmp_path: Path) -> Iterator[Host]:
+    """An agent with two CPU cards that belongs to `server`."""
+    made = Host(server, tmp_path)
+    yield made
+    made.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,20 +15,6 @@ from jobs.spec import parse_spec
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    fake = FakeServer().up()
-    yield fake
-    fake.down()
-
-
-@pytest.fixture
-def host(server: FakeServer, tmp_path: Path) -> Iterator[Host]:
-    made = Host(server, tmp_path)
-    yield made
-    made.close()
 
 
 def test_it_joins_with_its_cards_and_reports_them(server: FakeServer, host: Host) -> None:

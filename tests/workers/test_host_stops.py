@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,20 +18,6 @@ from tests.workers.fake_server import TOKEN, FakeServer
 from workers.checkpoints import MANIFEST, name_of
 from workers.folder import checkpoints_root
 from workers.supervisor import Supervisor
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    fake = FakeServer().up()
-    yield fake
-    fake.down()
-
-
-@pytest.fixture
-def host(server: FakeServer, tmp_path: Path) -> Iterator[Host]:
-    made = Host(server, tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_trainer_that_obeys_ends_with_its_own_outcome(server: FakeServer, host: Host) -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
 from jobs.report import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer
 from workers.folder import yard_root
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    fake = FakeServer().up()
-    yield fake
-    fake.down()
-
-
-@pytest.fixture
-def host(server: FakeServer, tmp_path: Path) -> Iterator[Host]:
-    made = Host(server, tmp_path)
-    yield made
-    made.close()
 
 
 def fault(server: FakeServer) -> str | None:
