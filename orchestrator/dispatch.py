@@ -5,9 +5,9 @@ JSON lines to this process's stdin and reads events from its stdout:
 
     {"op": "start", "attempt_id": 7, "host": "a", "home": .., "output_root": .., "assignments": [..]}   one a rank
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
-    {"op": "shutdown"}                          end the Ray head too
+    {"op": "shutdown"}                          leave; the server then ends the Ray head
 
-    {"event": "ready", "address": ..}  {"event": "started" | "refused", "attempt_id": 7, "text": ..}
+    {"event": "ready"}  {"event": "started" | "refused", "attempt_id": 7, "text": ..}
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,12 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from orchestrator.config import free_port
+from orchestrator.head import Head
 from workers.rank import rank_actor
+from workers.ray_start import LOOPBACK, pin_loopback
 
 NAMESPACE = "tuneyard"
 HEAD_READY_S = 60.0
@@ -50,92 +49,6 @@ def emit(event: str, **fields: Any) -> None:
     """One event to the server."""
     _EVENTS.write(json.dumps({"event": event, **fields}) + "\n")
     _EVENTS.flush()
-
-
-class Head:
-    """The Ray head: GCS and a raylet without CPUs. Survives a crash of the server, so that running actors do too."""
-
-    def __init__(self, home: Path, node_ip: str, fixed_port: int = 0) -> None:
-        self.home, self.node_ip, self.fixed_port = home, node_ip, fixed_port
-        self.port = fixed_port
-        self.record = home / "run" / "head.json"
-        self.process: psutil.Process | None = None
-
-    @property
-    def address(self) -> str:
-        return f"{self.node_ip}:{self.port}"
-
-    def ensure(self) -> None:
-        """Adopt the head that runs already, or start one.
-
-        A new head gets a new port where none is fixed: the address is how hosts learn that it is another one.
-        """
-        if self._adopt():
-            return
-        self.port = self.fixed_port or free_port(self.node_ip)
-        log = (self.home / "head.log").open("ab")
-        command = [
-            str(Path(sys.executable).with_name("ray")),
-            "start",
-            "--head",
-            "--block",
-            f"--port={self.port}",
-            f"--node-ip-address={self.node_ip}",
-            "--num-cpus=0",
-            "--include-dashboard=false",
-            "--include-log-monitor=false",
-            "--disable-usage-stats",
-            "--object-store-memory=80000000",
-        ]
-        child = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        log.close()
-        self.process = psutil.Process(child.pid)
-        made = {
-            "pid": child.pid,
-            "create_time": self.process.create_time(),
-            "ip": self.node_ip,
-            "port": self.port,
-        }
-        self.record.write_text(json.dumps(made))
-
-    def _adopt(self) -> bool:
-        with contextlib.suppress(OSError, ValueError, KeyError, psutil.NoSuchProcess):
-            known = json.loads(self.record.read_text())
-            process = psutil.Process(known["pid"])
-            if (
-                abs(process.create_time() - known["create_time"]) < 1
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                self.process, self.node_ip, self.port = process, known["ip"], known["port"]
-                return True
-        return False
-
-    def alive(self) -> bool:
-        if self.process is None:
-            return False
-        try:
-            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    def stop(self) -> None:
-        """End the head and what it started. By force: nothing in it is worth saving, and asked gently it takes 10 s."""
-        if self.process is None:
-            return
-        family = [self.process, *self._children()]
-        for process in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family, timeout=5)
-        self.record.unlink(missing_ok=True)
-
-    def _children(self) -> list[psutil.Process]:
-        try:
-            return self.process.children(recursive=True) if self.process else []
-        except psutil.NoSuchProcess:
-            return []
 
 
 @dataclass
@@ -239,6 +152,8 @@ def end_idle_actors() -> None:
 def connect(head: Head) -> None:
     """Join the cluster as its driver. Raises RuntimeError when the head does not answer in time."""
     deadline = time.monotonic() + HEAD_READY_S
+    if head.node_ip == LOOPBACK:
+        pin_loopback()
     while True:
         try:
             ray.init(
@@ -260,10 +175,9 @@ def read_commands(inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
 
 def serve(head: Head) -> int:
     """Obey the server until it goes away or the head dies. Returns the exit code."""
-    head.ensure()
     connect(head)
     end_idle_actors()
-    emit("ready", address=head.address)
+    emit("ready")
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=read_commands, args=(inbox,), daemon=True).start()
     pool = Pool()
@@ -282,7 +196,6 @@ def serve(head: Head) -> int:
                 return 0
             if command["op"] == "shutdown":
                 ray.shutdown()
-                head.stop()
                 return 0
             if command["op"] == "pool":
                 pool.wanted = command["warm"]
@@ -291,11 +204,11 @@ def serve(head: Head) -> int:
 
 
 def main() -> None:
-    """`python -m orchestrator.dispatch HOME NODE_IP PORT`; port 0: any; the token is in RAY_AUTH_TOKEN."""
-    home, node_ip, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    """`python -m orchestrator.dispatch HOME`, once the server has started a head; the token is in RAY_AUTH_TOKEN."""
+    head = Head(Path(sys.argv[1]))
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
-    sys.exit(serve(Head(home, node_ip, port)))
+    sys.exit(serve(head) if head.adopt() else "the Ray head ended")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator.head import Head
+
 log = logging.getLogger(__name__)
 
 
@@ -57,12 +59,16 @@ class NoDispatch:
 
 
 class DispatchProcess:
-    """Supervises `python -m orchestrator.dispatch`: starts it, restarts it with a growing delay, reads its events."""
+    """Keeps a Ray head and `python -m orchestrator.dispatch`: starts both, restarts what ended with a growing delay.
+
+    The head's address is known at once, so that hosts get their raylets ready while it comes up.
+    """
 
     def __init__(self, home: Path, scratch: Path, node_ip: str, port: int, token: str) -> None:
         """home: where its log and the head's record go; scratch: a short private folder for Ray's sockets."""
-        self._arguments = [str(home), node_ip, str(port)]
         self._home = home
+        self._listen = (node_ip, port)
+        self._head = Head(home, node_ip, port)
         self.wake: Callable[[], None] = lambda: None  # called when something happened
         self._environment = {
             **os.environ,
@@ -77,11 +83,14 @@ class DispatchProcess:
         self._child: subprocess.Popen[str] | None = None
         self._warm: dict[str, int] = {}
         self._address: str | None = None
+        self._ready = False  # the child is connected to the head
         self._generation = 0
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="dispatcher", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def open(self) -> None:
+        self._child = child = self._launch()
+        self._thread = threading.Thread(target=self._supervise, args=(child,), name="dispatcher", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -94,7 +103,9 @@ class DispatchProcess:
                 child.wait(15)
             except subprocess.TimeoutExpired:
                 child.kill()
-        self._thread.join(5)
+        if self._thread is not None:
+            self._thread.join(5)
+        self._head.stop()
 
     @property
     def address(self) -> str | None:
@@ -126,7 +137,7 @@ class DispatchProcess:
         return taken
 
     def _send(self, command: dict[str, Any]) -> bool:
-        return self._address is not None and self._write(self._child, command)
+        return self._ready and self._write(self._child, command)
 
     def _write(self, child: subprocess.Popen[str] | None, command: dict[str, Any]) -> bool:
         if child is None or child.stdin is None:
@@ -139,27 +150,39 @@ class DispatchProcess:
             return False
         return True
 
-    def _supervise(self) -> None:
+    def _launch(self) -> subprocess.Popen[str]:
+        """A child for the head that runs, or for a new one."""
+        self._head = Head(self._home, *self._listen)
+        if not self._head.adopt():
+            self._head.start(self._environment)
+            log.info("a Ray head starts at %s", self._head.address)
+        self._address = self._head.address
+        with (self._home / "dispatch.log").open("ab") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.dispatch", str(self._home)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=self._environment,
+            )
+
+    def _supervise(self, child: subprocess.Popen[str]) -> None:
         delay = 0.5
-        while not self._closing.is_set():
-            with (self._home / "dispatch.log").open("ab") as errors:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-m", "orchestrator.dispatch", *self._arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    env=self._environment,
-                )
-            was_ready = self._read(self._child)
-            code = self._child.wait()
-            self._address, self._warm = None, {}
+        while True:
+            was_ready = self._read(child)
+            code = child.wait()
+            self._ready, self._warm = False, {}
+            if not self._head.alive():
+                self._address = None
             if self._closing.is_set():
                 return
             delay = 0.5 if was_ready else min(30.0, delay * 2)
             log.warning("the dispatcher ended with code %s; a new one starts in %.1fs", code, delay)
             self.wake()
-            self._closing.wait(delay)
+            if self._closing.wait(delay):
+                return
+            self._child = child = self._launch()
 
     def _read(self, child: subprocess.Popen[str]) -> bool:
         """Events until the child's stdout ends. Returns whether it ever became ready."""
@@ -174,8 +197,8 @@ class DispatchProcess:
             if event["event"] == "ready":
                 ready = True
                 self._generation += 1
-                self._address = event["address"]
-                log.info("Ray head at %s", self._address)
+                self._ready = True
+                log.info("connected to the Ray head at %s", self._address)
             elif event["event"] == "head_died":
                 log.warning("the Ray head died")
             else:

@@ -42,14 +42,22 @@ def up(
         settings = load(home, port=port)
         write_client_config(settings)  # so that the server takes this very port and token
         _spawn(home, "server", ["serve", "--port", str(settings.port)])
-        _await(home, "server", lambda: _healthy(home, settings))
+        # The agent sends the token: not before the port is our server's. It then waits there while both come up.
+        _await(home, "server", lambda: _listens(home, settings.port))
         started.append("server")
-        say(f"server: {settings.url} (process {_pid(home, 'server')})")
     settings = load(home)
     if running(home, "host") is None:
         cards = None if cpu_cards is None else ",".join(f"{size}B" for size in cpu_cards)
         _spawn(home, "host", ["host", "run", *_given("--cpu-cards", cards), *_given("--warm", warm)])
         started.append("host")
+    if "server" in started:
+        try:
+            _await(home, "server", lambda: _healthy(home, settings))
+        except Unavailable:
+            if "host" in started and (agent := running(home, "host")) is not None:
+                _end(agent)
+            raise
+        say(f"server: {settings.url} (process {_pid(home, 'server')})")
     _await(home, "host", lambda: bool(_cards(settings)))
     cards_up = _cards(settings)
     names = ", ".join(f"{gpu['name']} {gib(gpu['memory_bytes'])}" for gpu in cards_up)
@@ -178,6 +186,17 @@ def _get(settings: Settings, path: str, token: bool = True) -> Any:
         return None
     finally:
         connection.close()
+
+
+def _listens(home: Path, port: int) -> bool:
+    """Whether our server has this port."""
+    process = running(home, "server")
+    with contextlib.suppress(psutil.Error):
+        return process is not None and any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            for one in process.net_connections("tcp")
+        )
+    return False
 
 
 def _healthy(home: Path, settings: Settings) -> bool:

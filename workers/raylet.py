@@ -29,7 +29,7 @@ MARK = "TUNEYARD_RAYLET"  # environment variable that a raylet's processes inher
 # A raylet ends itself, and its workers with it, when the head stays away for this long; Ray's default of 60 s
 # would let a restart of the control host cost the training on every other one.
 HEAD_AWAY_S = 86_400
-_RAY = (sys.executable, "-m", "ray.scripts.scripts")
+_RAY = (sys.executable, "-m", "workers.ray_start")
 _STARTED = b"Ray runtime started."  # printed by `ray start` (ray/scripts/scripts.py, 2.60)
 # Within a folder of our own: Ray opens its temporary folder to everyone (chmod 0777, ray/_common/utils.py, 2.60).
 _RAYS = "r"
