@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := cli submit start telemetry memory
+BENCHMARKS := cli submit start telemetry memory coverage
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -118,7 +118,7 @@ def spec_for(config: dict[str, Any], method: Any, attention: str) -> JobSpec:
 def compare(name: str, spec: JobSpec, profile: MemoryProfile, draw: random.Random) -> Iterator[Row]:
     """The profile against STEPS_A_MODEL full-depth traces."""
     mode = FakeTensorMode()
-    whole: FakeModel = build(spec, load_config(spec, []), mode, depth=10**6)
+    whole: FakeModel = build(spec, load_config(spec, []), mode, copies=None)
     for _ in range(STEPS_A_MODEL):
         card: CardKind = draw.choice(["cuda", "cuda", "cpu"])
         rung = Rung(draw.choice([0, 0, 1, 1, 2, 3]), draw.choice([1, 2, 4, 8]))

@@ -1,8 +1,10 @@
 """From `tuneyard submit` to the first training step, and training speed, beside a TRL script: `make bench-start`.
 
-In turn: the script by hand, then the same job through a fleet on this machine, with a warm trainer waiting and
-without. The memory profile is traced beforehand, as it is for every job but the first of its kind. Prints a table,
-then one JSON object as the last line. The exit code is 1 when a target is missed.
+In turn: the script by hand and the same job through a fleet on this machine, with a warm trainer waiting, without,
+and on a card that the job nearly fills. Speeds are compared within a round, so that what else the machine does counts
+for both, and every other round begins with the other side. The memory profile is traced beforehand, as it is for
+every job but the first of its kind. Prints a table, then one JSON object as the last line. The exit code is 1 when a
+target is missed.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ SPEED_AT_LEAST = 0.98
 WARM_BYTES = 250 * 2**20  # private memory of a trainer with its imports done; without them it has a fifth
 SETTLE_S = 3.0
 READY_S = 180.0
+KINDS = {"warm": "tuneyard, warm trainer", "cold": "tuneyard, cold", "tight": "tuneyard, tight card"}
+# Where the job is projected to take some 0.35 GiB: one has room to spare, the other has not (workers/measure.py).
+CARDS = {"warm": "4GiB", "cold": "4GiB", "tight": "700MiB"}
 
 
 def job_file(folder: Path, steps: int) -> Path:
@@ -125,12 +130,12 @@ class Fleet:
 
 
 @contextmanager
-def fleet(home: Path, path: Path, warm: bool) -> Iterator[Fleet]:
-    """A fleet that has the job's memory profile."""
+def fleet(home: Path, path: Path, card: str, warm: bool) -> Iterator[Fleet]:
+    """A fleet of one card of this size that has the job's memory profile."""
     home.mkdir()
     made = Fleet(home)
     try:
-        made.tuneyard("up", "--cpu-cards", "4GiB", "--port", "0", "--warm", str(int(warm)))
+        made.tuneyard("up", "--cpu-cards", card, "--port", "0", "--warm", str(int(warm)))
         made.tuneyard("plan", str(path))
         yield made
     finally:
@@ -149,6 +154,11 @@ def by_hand(path: Path, output: Path) -> tuple[float, float]:
     return told["first_step"] - began, told["step_s"]
 
 
+def speeds(scripts: list[tuple[float, float]], ours: list[tuple[float, float]]) -> list[float]:
+    """Our training speed in each round, of the script's."""
+    return [script[1] / our[1] for script, our in zip(scripts, ours, strict=True)]
+
+
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(prog="make bench-start ARGS='...'", description=__doc__)
@@ -156,23 +166,32 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     given = parser.parse_args()
     print(machine())
-    figures: dict[str, list[tuple[float, float]]] = {"script": [], "warm": [], "cold": []}
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
+    scripts: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}  # of the same rounds
     with tempfile.TemporaryDirectory(prefix="tuneyard-bench-") as scratch:
         folder = Path(scratch)
         path = job_file(folder, given.steps)
-        for kind in ("warm", "cold"):
-            with fleet(folder / kind, path, warm=kind == "warm") as ours:
+        for kind in KINDS:
+            with fleet(folder / kind, path, CARDS[kind], warm=kind == "warm") as ours:
                 for number in range(given.rounds):
-                    ours.await_quiet(warm=kind == "warm")
-                    figures["script"].append(by_hand(path, folder / f"script-{kind}-{number}"))
-                    figures[kind].append(ours.run(path))
+                    for side in ("script", kind)[:: -1 if number % 2 else 1]:
+                        ours.await_quiet(warm=kind == "warm")
+                        if side == "script":
+                            scripts[kind].append(by_hand(path, folder / f"script-{kind}-{number}"))
+                        else:
+                            figures[kind].append(ours.run(path))
+    every_script = [row for rows in scripts.values() for row in rows]
+    ratios = {kind: speeds(scripts[kind], figures[kind]) for kind in KINDS}
     first = {name: statistics.median(row[0] for row in rows) for name, rows in figures.items()}
-    step = {name: statistics.median(row[1] for row in rows) for name, rows in figures.items()}
-    names = {"script": "python script.py", "warm": "tuneyard, warm trainer", "cold": "tuneyard, cold"}
-    print(f"{'':<26}{'first step after, s':>20}{'step, ms':>12}")
-    for name, text in names.items():
-        print(f"{text:<26}{first[name]:>20.2f}{step[name] * 1000:>12.1f}")
-    ours_step = statistics.median(row[1] for kind in ("warm", "cold") for row in figures[kind])
+    first["script"] = statistics.median(row[0] for row in every_script)
+    print(f"{'':<26}{'first step after, s':>20}{'step, ms':>12}{'speed':>10}")
+    step_ms = statistics.median(row[1] for row in every_script) * 1000
+    print(f"{'python script.py':<26}{first['script']:>20.2f}{step_ms:>12.1f}")
+    for kind, text in KINDS.items():
+        step_ms = statistics.median(row[1] for row in figures[kind]) * 1000
+        print(f"{text:<26}{first[kind]:>20.2f}{step_ms:>12.1f}{statistics.median(ratios[kind]):>9.3f}x")
+    speed_ratio = statistics.median(ratios["warm"] + ratios["cold"])
+    tight_ratio = statistics.median(ratios["tight"])
     result = {
         "bench": "start",
         "rounds": given.rounds,
@@ -184,13 +203,14 @@ def main() -> int:
         "warm_ratio_at_most": WARM_AT_MOST,
         "cold_extra_s": round(first["cold"] - first["script"], 2),
         "cold_extra_s_at_most": COLD_AT_MOST_S,
-        "speed_ratio": round(step["script"] / ours_step, 3),
+        "speed_ratio": round(speed_ratio, 3),
+        "tight_speed_ratio": round(tight_ratio, 3),
         "speed_ratio_at_least": SPEED_AT_LEAST,
     }
     met = (
         first["warm"] <= WARM_AT_MOST * first["script"]
         and first["cold"] <= first["script"] + COLD_AT_MOST_S
-        and step["script"] / ours_step >= SPEED_AT_LEAST
+        and min(speed_ratio, tight_ratio) >= SPEED_AT_LEAST
     )
     return finish({**result, "met": met})
 

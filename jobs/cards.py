@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
 
+from jobs.errors import UsageError
 from jobs.profile import CardKind
-from jobs.units import GiB, MiB
+from jobs.units import GiB, MiB, parse_size
 
 # Of the data sheet's figures, what fine-tuning through plain PyTorch reaches. Only ratios between rungs and
 # cards matter for a choice; the next job's projected time comes from these until calibration has seen the
@@ -22,7 +27,9 @@ class Card:
     operations a second that training reaches; context_bytes: what the driver and libraries take on the card
     for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other. What the
     allocator holds beyond live tensors is reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share
-    of the bytes that come and go outside the loss, at most reserve_cap_bytes of them.
+    of the bytes that come and go outside the loss, at most reserve_cap_bytes of them. layer_s: seconds that the host
+    takes to launch one layer, forward or backward: no micro-batch is faster, however small. short: what people call
+    it on the command line; price: of an hour of one GPU, in whatever unit the operator thinks in, None when not set.
     """
 
     name: str
@@ -37,6 +44,9 @@ class Card:
     adapter_reserve_bytes: int = 0
     reserve_share: float = 0.0
     reserve_cap_bytes: int | None = None
+    layer_s: float = 0.0
+    short: str = ""
+    price: float | None = None
 
     def reserve(self, moving: float, adapted: bool) -> int:
         """Bytes the allocator holds beyond live tensors.
@@ -56,11 +66,16 @@ class Card:
 # calibration replaces it.
 _SEGMENTS_BYTES = 2 * 20 * MiB + 2 * MiB
 _CUDA_SHARE = 0.04
+# Launching a layer's kernels from Python. ms-swift 2.x on an A100, qwen-1.8b (24 layers) with every layer checkpointed:
+# LoRA 101 ms a micro-batch at 512 and at 1024 tokens alike, full 93 ms, so 1.3 to 1.4 ms for each of 72 passes;
+# LitGPT's rows, as little moved by the micro-batch, give 1.4 to 2.3 ms (shared/models/measured_peaks.csv).
+_LAYER_S = 1.4e-3
 _DISTRIBUTED_BYTES = round(1.4 * GiB)  # others report 1.3 to 1.5 GiB more when ranks talk to each other
 
 
 def _cuda(
     name: str,
+    short: str,
     memory_mib: int,
     gb_s: float,
     tflops: float,
@@ -70,6 +85,7 @@ def _cuda(
 ) -> Card:
     return Card(
         name=name,
+        short=short,
         memory_bytes=memory_mib * MiB,
         bandwidth_bytes_s=gb_s * 1e9 * BANDWIDTH_SHARE,
         flops=tflops * 1e12 * ARITHMETIC_SHARE,
@@ -78,47 +94,83 @@ def _cuda(
         distributed_bytes=_DISTRIBUTED_BYTES,
         reserve_bytes=_SEGMENTS_BYTES + 2 * (32 if hopper else 9) * MiB,
         reserve_share=_CUDA_SHARE,
+        layer_s=_LAYER_S,
     )
 
 
-_SHEET = "NVIDIA data sheet; memory as nvidia-smi shows it"
-# memory MiB, GB/s, dense bfloat16 TFLOP/s with float32 accumulation (float16 where a card has no bfloat16),
-# context MiB. Contexts are priors inside the 0.47 to 1.78 GiB that others report by card and library; not
-# measured here.
+_SMI = "; memory: nvidia-smi"
+_GA102 = "NVIDIA Ampere GA102 architecture whitepaper" + _SMI
+_ADA = "NVIDIA Ada architecture whitepaper" + _SMI
+_BLACKWELL = "NVIDIA RTX Blackwell architecture whitepaper" + _SMI
+_PRO = "NVIDIA RTX Blackwell PRO architecture whitepaper" + _SMI
+_SHEET = "NVIDIA data sheet of the card" + _SMI
+_SPARSE = "NVIDIA data sheet of the card, half of its figure with sparsity" + _SMI
+# Name as NVML gives it, short name, memory MiB, GB/s, dense bfloat16 TFLOP/s with float32 accumulation (float16 where
+# a card has no bfloat16), context MiB. GeForce cards accumulate in float32 at half the rate of their professional
+# twins: an RTX 4090 reaches 165 where an L40S reaches 362. Contexts are priors inside the 0.47 to 1.78 GiB that
+# others report by card and library; not measured here.
 CATALOGUE: tuple[Card, ...] = (
-    _cuda("Tesla T4", 15360, 320, 65, 550, _SHEET),
-    _cuda("Tesla V100-SXM2-16GB", 16384, 900, 125, 550, _SHEET),
-    _cuda("Tesla V100-SXM2-32GB", 32768, 900, 125, 550, _SHEET),
-    _cuda("GeForce RTX 3080", 10240, 760, 59, 550, _SHEET),
-    _cuda("GeForce RTX 3090", 24576, 936, 71, 550, _SHEET),
-    _cuda("GeForce RTX 4080", 16376, 717, 97, 600, _SHEET),
-    _cuda("GeForce RTX 4090", 24564, 1008, 165, 600, _SHEET),
-    _cuda("GeForce RTX 5090", 32607, 1792, 210, 900, _SHEET),
-    _cuda("RTX A4000", 16376, 448, 77, 550, _SHEET),
-    _cuda("RTX A5000", 24564, 768, 111, 550, _SHEET),
-    _cuda("RTX A6000", 49140, 768, 155, 550, _SHEET),
-    _cuda("RTX 6000 Ada Generation", 49140, 960, 364, 600, _SHEET),
-    _cuda("A10", 23028, 600, 125, 550, _SHEET),
-    _cuda("A10G", 23028, 600, 70, 550, _SHEET),
-    _cuda("A30", 24576, 933, 165, 550, _SHEET),
-    _cuda("A40", 46068, 696, 150, 550, _SHEET),
-    _cuda("L4", 23034, 300, 121, 600, _SHEET),
-    _cuda("L40", 46068, 864, 181, 600, _SHEET),
-    _cuda("L40S", 46068, 864, 362, 600, _SHEET),
-    _cuda("A100-PCIE-40GB", 40960, 1555, 312, 600, _SHEET),
-    _cuda("A100-SXM4-40GB", 40960, 1555, 312, 600, _SHEET),
-    _cuda("A100 80GB PCIe", 81920, 1935, 312, 600, _SHEET),
-    _cuda("A100-SXM4-80GB", 81920, 2039, 312, 600, _SHEET),
-    _cuda("H100 PCIe", 81559, 2039, 756, 900, _SHEET, hopper=True),
-    _cuda("H100 80GB HBM3", 81559, 3350, 989, 900, _SHEET, hopper=True),
-    _cuda("H100 NVL", 95830, 3938, 835, 900, _SHEET, hopper=True),
-    _cuda("H200", 143771, 4800, 989, 900, _SHEET, hopper=True),
-    _cuda("B200", 183359, 8000, 2250, 1000, _SHEET, hopper=True),
+    _cuda("Tesla T4", "t4", 15360, 320, 65, 550, _SHEET),
+    _cuda("Tesla V100-SXM2-16GB", "v100-16gb", 16384, 900, 125, 550, _SHEET),
+    _cuda("Tesla V100-SXM2-32GB", "v100-32gb", 32768, 900, 125, 550, _SHEET),
+    _cuda("GeForce RTX 3080", "rtx3080", 10240, 760, 59.5, 550, _GA102),
+    _cuda("GeForce RTX 3090", "rtx3090", 24576, 936, 71, 550, _GA102),
+    _cuda("GeForce RTX 4080", "rtx4080", 16376, 717, 97.5, 600, _ADA),
+    _cuda("GeForce RTX 4090", "rtx4090", 24564, 1008, 165.2, 600, _ADA),
+    _cuda("GeForce RTX 5090", "rtx5090", 32607, 1792, 209.5, 900, _BLACKWELL),
+    _cuda("RTX A4000", "a4000", 16376, 448, 76.7, 550, _SPARSE),
+    _cuda("RTX A5000", "a5000", 24564, 768, 111.1, 550, _SPARSE),
+    _cuda("RTX A6000", "a6000", 49140, 768, 154.8, 550, _GA102),
+    _cuda("RTX 6000 Ada Generation", "rtx6000ada", 49140, 960, 364.2, 600, _ADA),
+    _cuda("RTX PRO 6000 Blackwell Workstation Edition", "rtxpro6000", 97887, 1792, 503.8, 900, _PRO),
+    _cuda("RTX PRO 6000 Blackwell Server Edition", "rtxpro6000-server", 97887, 1597, 503.8, 900, _PRO),
+    _cuda(
+        "RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtxpro6000-maxq", 97887, 1792, 438.9, 900, _PRO
+    ),
+    _cuda("A10", "a10", 23028, 600, 125, 550, _SHEET),
+    _cuda("A10G", "a10g", 23028, 600, 70, 550, _SHEET),
+    _cuda("A30", "a30", 24576, 933, 165, 550, _SHEET),
+    _cuda("A40", "a40", 46068, 696, 149.7, 550, _SHEET),
+    _cuda("L4", "l4", 23034, 300, 121, 600, _SPARSE),
+    _cuda("L40", "l40", 46068, 864, 181, 600, _SHEET),
+    _cuda("L40S", "l40s", 46068, 864, 362, 600, _SHEET),
+    _cuda("A100-PCIE-40GB", "a100-pcie-40gb", 40960, 1555, 312, 600, _SHEET),
+    _cuda("A100-SXM4-40GB", "a100-40gb", 40960, 1555, 312, 600, _SHEET),
+    _cuda("A100 80GB PCIe", "a100-pcie-80gb", 81920, 1935, 312, 600, _SHEET),
+    _cuda("A100-SXM4-80GB", "a100-80gb", 81920, 2039, 312, 600, _SHEET),
+    _cuda("H100 PCIe", "h100-pcie", 81559, 2039, 756, 900, _SPARSE, hopper=True),
+    _cuda("H100 80GB HBM3", "h100", 81559, 3350, 989, 900, _SPARSE, hopper=True),
+    _cuda("H100 NVL", "h100-nvl", 95830, 3938, 835, 900, _SPARSE, hopper=True),
+    _cuda("H200", "h200", 143771, 4800, 989, 900, _SPARSE, hopper=True),
+    _cuda("B200", "b200", 183359, 8000, 2250, 1000, _SPARSE, hopper=True),
 )
+# What a plan shows where nobody says which.
+COMMON = (
+    *("rtx3090", "rtx4090", "rtx5090", "a4000", "a5000", "a6000", "rtx6000ada", "rtxpro6000"),
+    *("l4", "l40s", "a10g", "a100-40gb", "a100-80gb", "h100", "h200", "b200"),
+)
+# What people also call them. Of an A100 without its memory the larger is meant, as clouds do.
+_ALSO = {
+    "a100": "a100-80gb",
+    "a100-40": "a100-40gb",
+    "a100-80": "a100-80gb",
+    "h100-sxm": "h100",
+    "h100-80gb": "h100",
+    "6000ada": "rtx6000ada",
+    "pro6000": "rtxpro6000",
+    "v100": "v100-16gb",
+}
 # A card that is not in the catalogue: the slowest of the common ones, with the largest context and
 # workspaces.
 _UNKNOWN = _cuda(
-    "unknown", 0, 300, 55, 1800, "not in the catalogue: conservative figures for any CUDA card", hopper=True
+    "unknown",
+    "",
+    0,
+    300,
+    55,
+    1800,
+    "not in the catalogue: conservative figures for any CUDA card",
+    hopper=True,
 )
 
 # A CPU card's limit counts private writable memory (RLIMIT_DATA), and a trainer has malloc map blocks of 1 MiB and
@@ -143,6 +195,7 @@ _CPU = Card(
 )
 
 
+@lru_cache(maxsize=1024)
 def card_for(kind: str, name: str, memory_bytes: int) -> Card:
     """The catalogue's card for a name as NVML gives it, with the memory that the host really reports.
 
@@ -150,16 +203,106 @@ def card_for(kind: str, name: str, memory_bytes: int) -> Card:
     """
     if kind == "cpu":
         return replace(_CPU, name=name, memory_bytes=memory_bytes)
+    return replace(_known(name) or _UNKNOWN, name=name, memory_bytes=memory_bytes)
+
+
+def _known(name: str) -> Card | None:
     plain = name.removeprefix("NVIDIA ")
     for card in CATALOGUE:
         if card.name == plain:
-            return replace(card, name=name, memory_bytes=memory_bytes)
-    named = [
-        card
-        for card in CATALOGUE
-        if set(card.name.split()) <= set(plain.replace("-", " ").split()) | set(plain.split())
-    ]
-    if named:
-        closest = max(named, key=lambda card: len(card.name))
-        return replace(closest, name=name, memory_bytes=memory_bytes)
-    return replace(_UNKNOWN, name=name, memory_bytes=memory_bytes)
+            return card
+    words = set(plain.replace("-", " ").split()) | set(plain.split())
+    named = [card for card in CATALOGUE if set(card.name.split()) <= words]
+    return max(named, key=lambda card: len(card.name), default=None)
+
+
+def find_card(text: str) -> Card:
+    """The catalogue's card for what a person calls it: rtx4090, 4090, L40S, "A100 40GB", H100.
+
+    Raises UsageError naming what comes close.
+    """
+    names = _names()
+    wanted = _plain(text)
+    if wanted in names:
+        return names[wanted]
+    close = list(
+        dict.fromkeys(names[name].short for name in get_close_matches(wanted, names, n=5, cutoff=0.5))
+    )
+    known = ", ".join(card.short for card in CATALOGUE)
+    hint = f"did you mean {' or '.join(close[:3])}?" if close else f"it has {known}"
+    raise UsageError(f"card {text.strip()!r} is not in the catalogue; {hint}")
+
+
+def read_card(text: str) -> Card:
+    """A card that a plan is asked for: find_card's names, "cpu:2GiB", or "h100:40GiB" for less than all of one.
+
+    Raises UsageError.
+    """
+    name, colon, size = text.partition(":")
+    if not colon and name.strip().lower() == "cpu":
+        raise UsageError("card cpu has no memory of its own; write how much, such as cpu:2GiB")
+    if not colon:
+        return find_card(name)
+    try:
+        memory_bytes = parse_size(size)
+    except ValueError as error:
+        raise UsageError(f"card {text.strip()!r} is {error}") from None
+    if memory_bytes <= 0:
+        raise UsageError(f"card {text.strip()!r} has no memory; write a size such as {name}:24GiB")
+    if name.strip().lower() == "cpu":
+        return card_for("cpu", "cpu", memory_bytes)
+    return replace(find_card(name), memory_bytes=memory_bytes)
+
+
+def check_prices(value: object, where: str = "prices") -> dict[str, float]:
+    """A mapping of card names to prices of a GPU hour. Raises UsageError naming the entry that is none."""
+    if not isinstance(value, Mapping):
+        raise UsageError(f'{where} is not a mapping; write one such as {{"L40S": 0.9, "H100": 2.5}}')
+    made: dict[str, float] = {}
+    for name, price in value.items():
+        number = not isinstance(price, bool) and isinstance(price, (int, float))
+        if not _plain(str(name)) or not number or not 0 <= price < math.inf:
+            raise UsageError(
+                f"{where} has {name}={price!r}; a price is a number from 0, of an hour of one GPU: L40S=0.9"
+            )
+        made[str(name)] = float(price)
+    return made
+
+
+def parse_price(text: str) -> tuple[str, float]:
+    """Card and price of "L40S=0.9". Raises UsageError."""
+    name, _, given = text.rpartition("=")
+    try:
+        return next(iter(check_prices({name: float(given)}, "--price").items()))
+    except ValueError:
+        raise UsageError(f"--price {text!r} is no price; write CARD=PRICE, such as L40S=0.9") from None
+
+
+def price_of(prices: Mapping[str, float], name: str) -> float | None:
+    """The price of a GPU hour on a card with this name (NVML's, or "cpu"); None without one.
+
+    prices: by any name that find_card takes, or by the card's own.
+    """
+    known = _known(name)
+    names = {_plain(name), *([_plain(known.name), _plain(known.short)] if known else [])}
+    for key, price in prices.items():
+        plain = _plain(key)
+        if plain in names or (known is not None and _names().get(plain) is known):
+            return price
+    return None
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, Card]:
+    """Every name a catalogue card goes by, without case, blanks and dashes."""
+    made = {_plain(name): card for card in CATALOGUE for name in (card.name, card.short)}
+    made |= {_plain(card.short.removeprefix("rtx")): card for card in CATALOGUE if card.short[3:4].isdigit()}
+    made |= {f"rtx{_plain(card.short)}": card for card in CATALOGUE if card.name.startswith("RTX A")}
+    return made | {_plain(also): made[_plain(short)] for also, short in _ALSO.items()}
+
+
+def _plain(name: str) -> str:
+    kept = "".join(char for char in name.lower() if char.isalnum())
+    for prefix in ("nvidia", "geforce", "tesla"):
+        kept = kept.removeprefix(prefix)
+    return kept

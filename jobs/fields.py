@@ -13,6 +13,16 @@ from jobs.units import parse_duration, parse_size
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 PRIORITIES = {"low": 25, "normal": 50, "high": 75}
+# Optimizers, and the names that transformers' `optim` has for them (transformers 5.23, training_args.py).
+OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw": "paged_adamw_32bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "sgd": "sgd",
+}
+BITSANDBYTES_OPTIMIZERS = frozenset({"adamw_8bit", "paged_adamw", "paged_adamw_8bit"})
+_OPTIMIZER_ALIASES = {optim: name for name, optim in OPTIMIZERS.items()} | {"adamw_torch": "adamw"}
 
 
 def _number(value: Any) -> Any:
@@ -97,6 +107,14 @@ def _micro_batch(value: Any) -> Any:
     raise ValueError("is no micro-batch: write auto, or a whole number from 1")
 
 
+def _optimizer(value: Any) -> Any:
+    if isinstance(value, str) and (name := _OPTIMIZER_ALIASES.get(value, value)) in OPTIMIZERS:
+        return name
+    raise ValueError(
+        f"is no optimizer here: write {', '.join(list(OPTIMIZERS)[:-1])} or {list(OPTIMIZERS)[-1]}"
+    )
+
+
 def _targets(value: Any) -> Any:
     if value == "all-linear":
         return value
@@ -161,7 +179,14 @@ Checkpointing = Annotated[
     ),
 ]
 Offload = Annotated[bool | Literal["auto"], BeforeValidator(_offload)]
+Policy = Literal["smallest_card", "fastest", "cheapest"]
 MicroBatch = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_micro_batch)]
+# Known by transformers' names for them, too.
+Optimizer = Annotated[
+    str,
+    BeforeValidator(_optimizer),
+    WithJsonSchema({"enum": list(dict.fromkeys([*OPTIMIZERS, *_OPTIMIZER_ALIASES])), "default": "adamw"}),
+]
 Targets = Annotated[
     Literal["all-linear"] | list[str],
     BeforeValidator(_targets),

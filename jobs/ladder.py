@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from jobs.cards import Card
-from jobs.memory import Projection, Rung, project
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.memory import Margin, Projection, Rung, project_many
+from jobs.profile import CardKind, MemoryProfile
+from jobs.spec import JobSpec, Policy
 from jobs.state import Code, Reason
-from jobs.units import gib
+from jobs.units import GiB, gib
+
+SAME_SIZE_FROM = 4 * GiB  # cards with less differ by less than a GiB
+NO_OFFLOAD = "offload needs a card with memory of its own; a CPU card's is the host's"
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A rung that was looked at. relative_time: its projected step against the fastest rung without checkpointing."""
+    """A rung that was looked at.
+
+    relative_time: its projected step against the fastest rung without checkpointing; excluded: it ran out of memory
+    before, so it does not count as fitting whatever is projected.
+    """
 
     rung: Rung
     projection: Projection
     fits: bool
     relative_time: float
+    excluded: bool = False
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The rung that a job runs on. slowdown: projected, 0.2 is 20 % slower than without checkpointing."""
+    """The rung that a job runs on.
+
+    slowdown: projected, 0.2 is 20 % slower than without checkpointing; tried: every rung, fastest first; speed: what
+    the projected step times are multiplied by to be those that were measured.
+    """
 
     rung: Rung
     projection: Projection
     slowdown: float
     tried: tuple[Tried, ...]
+    speed: float = 1.0
+
+    @property
+    def step_s(self) -> float:
+        """One optimizer step, by what was measured. projection.step_s stays what the model alone says."""
+        return self.projection.step_s * self.speed
+
+    @property
+    def runners_up(self) -> tuple[Tried, ...]:
+        """The other rungs that fit, fastest first."""
+        return tuple(entry for entry in self.tried if entry.fits and entry.rung != self.rung)
 
 
 @dataclass(frozen=True)
@@ -41,71 +65,143 @@ class NoFit:
     smallest: Projection
 
 
-def rungs(spec: JobSpec) -> list[Rung]:
-    """Every rung the job file allows. Accumulation makes up the batch, so that the global batch never changes."""
+def rungs(spec: JobSpec, layers: int, kind: CardKind = "cuda") -> list[Rung]:
+    """Every rung the job file allows. Accumulation makes up the batch, so that the global batch never changes.
+
+    What the job file fixes is kept. Left to us: checkpointing off, every n-th layer for each n of useful_n, and on
+    CUDA cards every layer with offload; each with every micro-batch that divides the batch of one GPU.
+    """
     batch = spec.batch_per_gpu
     wanted = spec.memory.micro_batch
     sizes = [wanted] if isinstance(wanted, int) else [k for k in range(batch, 0, -1) if batch % k == 0]
-    offload = spec.memory.offload is True
     return [
-        Rung(every_n, size, batch // size, offload and every_n > 0)
-        for every_n in _every_n(spec)
+        Rung(every_n, size, batch // size, offload)
+        for every_n, offload in _checkpointing(spec, layers, kind)
         for size in sizes
     ]
 
 
-def _every_n(spec: JobSpec) -> list[int]:
-    wanted = spec.memory.checkpointing
+def _checkpointing(spec: JobSpec, layers: int, kind: CardKind) -> list[tuple[int, bool]]:
+    """Pairs of every_n and offload."""
+    wanted, offload = spec.memory.checkpointing, spec.memory.offload
+    unsloth = spec.model.engine == "unsloth"  # checkpoints every layer or none, and offloads on its own
     if isinstance(wanted, dict):
-        return [wanted["every_n"]]
-    return {"off": [0], "every_layer": [1], "auto": [1] if spec.memory.offload is True else [0, 1]}[wanted]
+        every = [wanted["every_n"]]
+    else:
+        auto = [0, 1] if unsloth else [0, *useful_n(layers)]
+        every = {"off": [0], "every_layer": [1], "auto": auto}[wanted]
+    if offload is True:
+        return [(n, True) for n in every if n]
+    # Offload costs more time than memory is worth until everything is checkpointed: the last resort.
+    possible = any(every) and offload == "auto" and kind == "cuda" and not unsloth
+    last = [(min(n for n in every if n), True)] if possible else []
+    return [*((n, False) for n in every), *last]
 
 
-def choose(profile: MemoryProfile, spec: JobSpec, card: Card) -> Choice | NoFit:
-    """The fastest rung whose upper bound fits; among equals the larger micro-batch, then less checkpointing."""
+def useful_n(layers: int) -> list[int]:
+    """The smallest n for each number of layers that checkpointing every n-th of them can checkpoint.
 
-    def projected(rung: Rung) -> Projection:
-        return project(
-            profile,
-            rung,
-            sequence_length=spec.training.sequence_length,
-            world_size=spec.resources.gpus,
-            card=card,
-            confidence=spec.memory.confidence,
-        )
+    Layers 0, n, 2n .. are checkpointed, ceil(layers / n) of them: 12 layers give 1, 2, 3, 4, 6, 12, for 5 checkpoints
+    as many layers as 4.
+    """
+    return [n for n in range(1, layers + 1) if n == 1 or -(-layers // n) < -(-layers // (n - 1))]
 
-    batch = spec.batch_per_gpu
-    sizes = {rung.micro_batch for rung in rungs(spec)}
-    fastest_s = min(projected(Rung(0, size, batch // size)).step_s for size in sizes)
-    tried = tuple(
-        sorted(
-            (
-                Tried(rung, found, found.upper_bytes <= card.memory_bytes, found.step_s / fastest_s)
-                for rung in rungs(spec)
-                for found in [projected(rung)]
-            ),
-            key=lambda entry: (round(entry.relative_time, 3), -entry.rung.micro_batch, entry.rung.every_n),
-        )
-    )
-    smallest = min((entry.projection for entry in tried), key=lambda found: found.upper_bytes)
+
+def choose(
+    profile: MemoryProfile,
+    spec: JobSpec,
+    card: Card,
+    *,
+    length: int | None = None,
+    margin: Margin | None = None,
+    speed: float = 1.0,
+    exclude: Collection[Rung] = (),
+    ceiling_bytes: int | None = None,
+) -> Choice | NoFit:
+    """The fastest rung whose upper bound fits; among equals the larger micro-batch, then less checkpointing.
+
+    length: longest sequence that can occur, None: spec.training.sequence_length. margin: how far off projections of
+    this group were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
+    out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
+    """
+    ladder = rungs(spec, profile.layers, card.kind)
+    # The yardstick of every slowdown: off, at whichever micro-batch is quickest, whether it fits or not.
+    batch, sizes = spec.batch_per_gpu, dict.fromkeys(rung.micro_batch for rung in ladder)
+    off = [] if ladder[0].every_n == 0 else [Rung(0, size, batch // size) for size in sizes]
+    projections = _projected(profile, spec, card, [*ladder, *off], length, margin)
+    fastest_s = min(projection.step_s for projection in projections if projection.rung.every_n == 0)
+    limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes - 1)
+
+    def tried(projection: Projection) -> Tried:
+        barred = projection.rung in exclude
+        fits = projection.upper_bytes <= limit and not barred
+        return Tried(projection.rung, projection, fits, projection.step_s / fastest_s, barred)
+
+    def order(entry: Tried) -> tuple[float, int, int]:
+        every_n = entry.rung.every_n or profile.layers + 1
+        return (round(entry.relative_time, 3), -entry.rung.micro_batch, -every_n)
+
+    entries = tuple(sorted(map(tried, projections[: len(ladder)]), key=order))
+    smallest = min((entry.projection for entry in entries), key=lambda projection: projection.upper_bytes)
     if card.kind == "cpu" and spec.memory.offload is True:
-        text = "offload needs a card with memory of its own; a CPU card's is the host's"
-        return NoFit(Reason(Code.NO_CARD, text), tried, smallest)
-    for entry in tried:
+        return NoFit(Reason(Code.NO_CARD, NO_OFFLOAD), entries, smallest)
+    for entry in entries:
         if entry.fits:
-            return Choice(entry.rung, entry.projection, entry.relative_time - 1, tried)
-    return NoFit(_reason(smallest, card), tried, smallest)
+            return Choice(entry.rung, entry.projection, entry.relative_time - 1, entries, speed)
+    return NoFit(_reason(smallest, card, ceiling_bytes), entries, smallest)
 
 
-def _reason(smallest: Projection, card: Card) -> Reason:
+def _projected(
+    profile: MemoryProfile,
+    spec: JobSpec,
+    card: Card,
+    ladder: Sequence[Rung],
+    length: int | None,
+    margin: Margin | None,
+) -> list[Projection]:
+    return project_many(
+        profile,
+        ladder,
+        sequence_length=length or spec.training.sequence_length,
+        world_size=spec.resources.gpus,
+        card=card,
+        confidence=spec.memory.confidence,
+        margin=margin,
+    )
+
+
+def preference(policy: Policy, card: Card, choice: Choice) -> tuple[float, ...]:
+    """A key to sort (card, choice) pairs by, the best first: what resources.policy asks for.
+
+    smallest_card: the least memory to the GiB (an L4 has 6 MiB more than an A10G), then the faster. fastest: the
+    shortest step, then the least memory. cheapest: price per GPU hour x time; a card without a price comes after all
+    that have one, smallest first.
+    """
+    size = round(card.memory_bytes / GiB) * GiB if card.memory_bytes >= SAME_SIZE_FROM else card.memory_bytes
+    if policy == "fastest":
+        return (choice.step_s, card.memory_bytes)
+    if policy == "cheapest":
+        if card.price is not None:
+            return (0, card.price * choice.step_s, choice.step_s, card.memory_bytes)
+        return (1, size, choice.step_s, card.memory_bytes)
+    return (size, choice.step_s, card.memory_bytes)
+
+
+def _reason(smallest: Projection, card: Card, ceiling_bytes: int | None) -> Reason:
     largest = sorted(smallest.parts.items(), key=lambda part: -part[1])[:3]
     parts = ", ".join(f"{name.replace('_', ' ')} {gib(count)}" for name, count in largest if count)
     needs, has = gib(smallest.upper_bytes), gib(card.memory_bytes)
-    text = f"needs at least {needs} ({smallest.rung.label}), the card has {has}; {parts}"
+    limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes)
+    where = f"the card has {has}"
+    if limit < card.memory_bytes:
+        where += f" and ran out of memory at {gib(limit)}"
+    elif smallest.upper_bytes <= limit:
+        where += ", and it ran out of memory there"
+    text = f"needs at least {needs} ({smallest.rung.label}), {where}; {parts}"
     figures = {
         "needs_bytes": smallest.upper_bytes,
         "card_bytes": card.memory_bytes,
-        "missing_bytes": smallest.upper_bytes - card.memory_bytes,
+        "missing_bytes": max(0, smallest.upper_bytes - limit),
         "phase": smallest.phase,
     }
     return Reason(Code.MEMORY, text, figures)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 from jobs.errors import ProfileError
 from jobs.spec import JobSpec
 
-FORMAT = 1  # raise when a profile's meaning changes: older cached ones are then traced anew
+FORMAT = 2  # raise when a profile's meaning changes: older cached ones are then traced anew
 
 CardKind = Literal["cuda", "cpu"]
 
@@ -48,9 +49,9 @@ class Segment:
     """One stretch of a step.
 
     peaks: above where it began, the highest is what counts; gradients: bytes of `delta` that stay as
-    gradients; of_before, of_layer: parts of `delta` that give back what `before` and `layer` took. At the
-    loss these are the attention mask, where no layer keeps it, and autocast's copies of weights, which go
-    once for each layer.
+    gradients; of_before, of_layers: parts of `delta` that give back what `before` took, and what the layers of
+    each name took (without "first" and "last", which run once). At the loss these are the attention mask,
+    where no layer keeps it, and autocast's copies of weights, which go once for each layer.
     """
 
     delta: Line
@@ -58,7 +59,7 @@ class Segment:
     flops: Line = Line()
     gradients: int = 0
     of_before: Line = Line()
-    of_layer: Line = Line()
+    of_layers: Mapping[str, Line] = field(default_factory=dict)
 
     def peak(self, tokens: int, pairs: int) -> float:
         return max((line.at(tokens, pairs) for line in self.peaks), default=0.0)
@@ -70,7 +71,7 @@ class Segment:
             "flops": self.flops.as_list(),
             "gradients": self.gradients,
             "of_before": self.of_before.as_list(),
-            "of_layer": self.of_layer.as_list(),
+            "of_layers": {name: line.as_list() for name, line in self.of_layers.items()},
         }
 
     @classmethod
@@ -81,12 +82,12 @@ class Segment:
             Line(*value["flops"]),
             int(value["gradients"]),
             Line(*value["of_before"]),
-            Line(*value["of_layer"]),
+            {name: Line(*line) for name, line in value["of_layers"].items()},
         )
 
 
-# Segments of a step in the order in which they run. `layer` stands for every layer but the first and the
-# last.
+# Segments of a step of a model of equal layers, in the order in which they run. `layer` stands for every layer
+# but the first and the last; models with other layers among them name those too (MemoryProfile.order).
 SEGMENTS = (
     "before",
     "first",
@@ -104,7 +105,7 @@ LOSS = ("loss", "loss_backward")
 
 @dataclass(frozen=True)
 class Pass:
-    """Segments by name: SEGMENTS of a micro-batch with all layers checkpointed or none, or LOSS alone."""
+    """Segments by name: those of a micro-batch with all layers checkpointed or none, or LOSS alone."""
 
     segments: dict[str, Segment]
 
@@ -123,13 +124,18 @@ class Pass:
 class MemoryProfile:
     """What a trace found. Bytes are per process; the allocator's rounding to 512 is in them.
 
-    layers: depth of the whole model. weight_bytes: frozen and trained base weights and buffers;
+    layers: depth of the whole model; order: the name of each layer's segments where its layers are not alike (read
+    layer_names), empty for first, layer, .., layer, last. weight_bytes: frozen and trained base weights and buffers;
     adapter_bytes: LoRA weights; trained_bytes: gradients of one step; optimizer_bytes: AdamW's state;
     parameter_count: of the base. mask_from_length: sequences at least this long get a materialised attention
     mask even without padding (sliding windows), None when none do. passes: "<card
     kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>". `padded` is a batch with rows of
-    unequal length, which is what a micro-batch of two or more has to be ready for. The loss works in chunks
-    of loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not.
+    unequal length, which is what a micro-batch of two or more has to be ready for. "<card kind>.eval", where
+    there is one: the same segments of a forward pass without gradients. The loss works in chunks of
+    loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not. load_bytes: most that
+    loading takes beside the weights and adapters; save_bytes: what saving takes beside what rests;
+    optimizer_transient_bytes: what the update takes beside state and gradients; quantised: how the base weights
+    are packed ("nf4"), or empty; paged_optimizer: its state moves to the host where the card is short.
     """
 
     layers: int
@@ -146,6 +152,28 @@ class MemoryProfile:
     passes: dict[str, Pass]
     notes: tuple[str, ...] = ()
     format: int = FORMAT
+    order: tuple[str, ...] = ()
+    load_bytes: int = 0
+    save_bytes: int = 0
+    optimizer_transient_bytes: int = 0
+    quantised: str = ""
+    paged_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.order and len(self.order) != self.layers:
+            raise ProfileError(f"a profile of {self.layers} layers names {len(self.order)} of them")
+
+    @cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """Name of each layer's forward segment, from the first on; its backward segment is NAME_backward."""
+        if self.order:
+            return self.order
+        return ("first", *["layer"] * (self.layers - 2), "last")[-self.layers :]
+
+    @cached_property
+    def derived(self) -> dict[str, Any]:
+        """Room for what is worked out from this profile once: gone with it, no part of its value."""
+        return {}
 
     def body(self, kind: CardKind, padded: bool, every: bool) -> Pass:
         """The pass over SEGMENTS for a card kind; the padded one where there is no plain one. Raises ProfileError."""
@@ -176,7 +204,8 @@ class MemoryProfile:
             raise ProfileError(f"memory profile of format {value.get('format')}, this version reads {FORMAT}")
         try:
             passes = {name: Pass.from_dict(found) for name, found in value["passes"].items()}
-            return cls(**{**value, "passes": passes, "notes": tuple(value["notes"])})
+            lists = {name: tuple(value[name]) for name in ("notes", "order")}
+            return cls(**{**value, **lists, "passes": passes})
         except (KeyError, TypeError, ValueError) as error:
             raise ProfileError(f"damaged memory profile: {error!r}") from None
 
@@ -198,10 +227,22 @@ def trace_key(spec: JobSpec, stack: Mapping[str, str], config: Mapping[str, Any]
         "attention": model.attention,
         "trainer": spec.trainer,
         "packing": spec.training.packing,
+        "autocast": spec.autocast_dtype,
+        "evaluates": spec.data.holdout > 0,
+        "optimizer": [
+            spec.training.optimizer,
+            spec.training.optimizer == "sgd" and spec.training.weight_decay > 0,
+        ],
         "method": method.kind,
         "adapter": None
         if method.kind == "full"
-        else [method.rank, method.dropout > 0, sorted(targets) if isinstance(targets, list) else targets],
+        else [
+            method.rank,
+            method.dropout > 0,
+            sorted(targets) if isinstance(targets, list) else targets,
+            method.dora,
+            spec.adapter_dtype,
+        ],
         "stack": dict(stack),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

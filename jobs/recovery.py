@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from jobs.cards import Card
+from jobs.profile import CardKind
 from jobs.report import Ended
+from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import gib, span
@@ -14,6 +18,8 @@ FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 600.0
 # A job whose host keeps vanishing under it is not tried for ever; a retry that made progress starts the count anew.
 MAX_LOST_IN_A_ROW = 5
+# How often a job that ran out of memory is put on a smaller rung or a larger card, where the server does not say.
+OOM_REQUEUES = 3
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,21 @@ class Past:
 
     outcome: Outcome
     steps: int
+
+
+@dataclass(frozen=True)
+class RanOut:
+    """A rung on which an attempt of a job ran out of memory.
+
+    card, card_bytes: of its card; device_bytes: projected, upper_bytes: what that was to stay under.
+    """
+
+    rung: Rung
+    kind: CardKind
+    card: str
+    card_bytes: int
+    device_bytes: int
+    upper_bytes: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,19 @@ def backoff_s(failures: int) -> float:
     return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** max(0, failures - 1))
 
 
-def decide(history: Sequence[Past], ended: Ended, spec: JobSpec, cancel_requested: bool) -> Requeue | Finish:
-    """What follows. history: the attempts before this one, oldest first."""
+def decide(
+    history: Sequence[Past],
+    ended: Ended,
+    spec: JobSpec,
+    cancel_requested: bool,
+    ran_out: RanOut | None = None,
+    oom_requeues: int = OOM_REQUEUES,
+) -> Requeue | Finish:
+    """What follows.
+
+    history: the attempts before this one, oldest first; ran_out: the rung and card that this one had, to be told of
+    where it ran out of memory; oom_requeues: how often a job may do so and still go on.
+    """
     outcome = ended.outcome
     if outcome is Outcome.SUCCEEDED:
         return Finish(
@@ -65,20 +97,92 @@ def decide(history: Sequence[Past], ended: Ended, spec: JobSpec, cancel_requeste
             Reason(Code.TIMEOUT, f"its time limit of {span(limit)} is over", {"time_limit_s": limit}),
         )
     if outcome is Outcome.OOM:
-        return Finish(Event.FAILED, _oom(ended))
+        return _out_of_memory(history, ended, ran_out, oom_requeues)
     if outcome is Outcome.FAILED:
         return _own_failure(history, ended, spec)
     return _taken_away(history, ended)
 
 
-def _oom(ended: Ended) -> Reason:
+def _out_of_memory(
+    history: Sequence[Past], ended: Ended, ran_out: RanOut | None, oom_requeues: int
+) -> Requeue | Finish:
+    """Not the job's fault but the projection's: none of its retries is spent."""
+    times = 1 + sum(past.outcome is Outcome.OOM for past in history)
     used = ended.device_bytes or ended.allocated_bytes
-    held = f" with {gib(used)} in use" if used else ""
-    return Reason(
-        Code.OOM,
-        f"the card's memory ran out at step {ended.steps}{held}: {ended.message}",
-        {"steps": ended.steps, "device_bytes": ended.device_bytes, "allocated_bytes": ended.allocated_bytes},
+    text = f"memory ran out after step {ended.steps}" + (f" with {gib(used)} in use" if used else "")
+    figures: dict[str, Any] = {
+        "times": times,
+        "oom_requeues": oom_requeues,
+        "steps": ended.steps,
+        "allocated_bytes": ended.allocated_bytes,
+        "reserved_bytes": ended.reserved_bytes,
+        "device_bytes": ended.device_bytes,
+    }
+    if ran_out is not None:
+        text += f" on {ran_out.card} with {gib(ran_out.card_bytes)} ({ran_out.rung.label})"
+        text += f"; projected {gib(ran_out.device_bytes)}, at most {gib(ran_out.upper_bytes)}"
+        figures |= {
+            "rung": ran_out.rung.label,
+            "card_bytes": ran_out.card_bytes,
+            "projected_device_bytes": ran_out.device_bytes,
+            "projected_upper_bytes": ran_out.upper_bytes,
+        }
+    if times > oom_requeues:
+        again = f" for the {_ordinal(times)} time; given up" if times > 1 else "; not tried again"
+        return Finish(Event.FAILED, Reason(Code.OOM, f"{text}{again}: {ended.message}", figures))
+    text += f"; goes on from its last checkpoint with less, or on a larger card ({times} of {oom_requeues})"
+    return Requeue(Reason(Code.OOM, text, figures))
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    return f"{number}{ending}"
+
+
+def spent(ran_out: Iterable[RanOut], card: Card, high: float) -> tuple[frozenset[Rung], int | None]:
+    """What a job that ran out of memory must not be given again on this card: rungs, and a ceiling in bytes.
+
+    A rung that ran out on a card of this size, or on a larger one, is out; so is every one that is projected to need
+    as much. high: of the margin that upper bounds have here; they must stay below the ceiling. None: no ceiling.
+    """
+    here = [past for past in ran_out if past.kind == card.kind and past.card_bytes >= card.memory_bytes]
+    ceiling = min((round(past.device_bytes * (1 + high)) for past in here), default=None)
+    return frozenset(past.rung for past in here), ceiling
+
+
+def nothing_smaller(ran_out: Sequence[RanOut], spec: JobSpec, misfit: Reason) -> Reason:
+    """Why a job that ran out of memory ends. misfit: what every card of the fleet says to it."""
+    last = ran_out[-1]
+    text = (
+        f"memory ran out on {last.card} with {gib(last.card_bytes)} ({last.rung.label}), and nothing that needs less "
+        f"fits any card: {misfit.text.removeprefix('fits no card: ')}"
     )
+    helps = suggestions(spec)
+    figures = {
+        **misfit.figures,
+        "times": len(ran_out),
+        "rungs": [past.rung.label for past in ran_out],
+        "projected_device_bytes": last.device_bytes,
+        "projected_upper_bytes": last.upper_bytes,
+        "card_bytes": last.card_bytes,
+        "suggestions": helps,
+    }
+    return Reason(Code.OOM, f"{text}. What would help: {'; '.join(helps)}", figures)
+
+
+def suggestions(spec: JobSpec) -> list[str]:
+    """What the job file could say to need less memory. For people to decide: each changes what is trained, or how."""
+    memory, method = spec.memory, spec.method.kind
+    found = []
+    if memory.checkpointing != "auto" or memory.micro_batch != "auto":
+        found.append("memory: {checkpointing: auto, micro_batch: auto}")
+    if method == "full":
+        found.append("method: lora")
+    if method != "qlora":
+        found.append("method: qlora")
+    if method == "full" and spec.training.optimizer in ("adamw", "paged_adamw"):
+        found.append("training: {optimizer: adamw_8bit}")
+    return [*found, "a shorter training.sequence_length", "a larger card"]
 
 
 def _own_failure(history: Sequence[Past], ended: Ended, spec: JobSpec) -> Requeue | Finish:

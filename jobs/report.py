@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,20 +126,48 @@ class Assignment(Message):
 
 
 class TraceRequest(Message):
-    """A memory profile the server needs from this host."""
+    """What the server needs from this host of one job: a memory profile, the lengths of its data, or both."""
 
-    key: str
+    key: str = ""  # of the profile; empty: not wanted
     spec: JobSpec
     trusted_models: list[str] = Field(default_factory=list)
+    data_key: str = ""  # of the lengths; empty: not wanted
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What is wanted."""
+        return tuple(key for key in (self.key, self.data_key) if key)
+
+    def only(self, keys: Collection[str]) -> TraceRequest:
+        """The same, with what is not among these keys left out."""
+        kept = {name: key if (key := getattr(self, name)) in keys else "" for name in ("key", "data_key")}
+        return self.model_copy(update=kept)
+
+    def failed(self, why: str) -> TraceResult:
+        """The answer where nothing came of it."""
+        return TraceResult(
+            key=self.key,
+            error=why if self.key else None,
+            data_key=self.data_key,
+            data_error=why if self.data_key else None,
+        )
 
 
 class TraceResult(Message):
-    """A profile (jobs/profile.py as a mapping), or why there is none."""
+    """A profile (jobs/profile.py as a mapping) and lengths (jobs/lengths.py), or why there is none."""
 
-    key: str
+    key: str = ""
     profile: dict[str, Any] | None = None
     error: str | None = None
     bad_input: bool = False  # the job file is at fault, not the host: the job fails rather than waits
+    data_key: str = ""
+    lengths: dict[str, Any] | None = None
+    data_error: str | None = None  # the job is then planned by its training.sequence_length
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What was wanted."""
+        return tuple(key for key in (self.key, self.data_key) if key)
 
 
 class AttemptReport(Message):

@@ -15,7 +15,15 @@ Given = Mapping[str, Any]
 
 SECTIONS = ("model", "data", "method", "training", "memory", "resources")
 # What only LoRA has, with its defaults: a value that stands at its default is not held against `full`.
-LORA_DEFAULTS: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear"}
+LORA_DEFAULTS: dict[str, Any] = {
+    "rank": 16,
+    "alpha": 32,
+    "dropout": 0.0,
+    "targets": "all-linear",
+    "dora": False,
+    "rslora": False,
+    "adapter_dtype": "auto",
+}
 DEFAULT_BATCH = 8
 
 
@@ -62,8 +70,11 @@ def faults(sections: Mapping[str, Given]) -> list[Fault]:
         if name in sections:
             found += rule(sections[name])
     model, method = sections.get("model", {}), sections.get("method", {})
-    found += dtype_faults(model, method)
     training, memory = sections.get("training", {}), sections.get("memory", {})
+    found += evaluation_faults(sections.get("data", {}), training)
+    found += dtype_faults(model, method)
+    found += autocast_faults(model, method, training)
+    found += engine_faults(model, method, memory)
     return found + batch_faults(training, memory, sections.get("resources", {}))
 
 
@@ -111,12 +122,56 @@ def memory_faults(memory: Given) -> list[Fault]:
     return [Fault("memory.offload", "true", "needs checkpointing, which is off", fix)]
 
 
+def evaluation_faults(data: Given, training: Given) -> list[Fault]:
+    """Nothing to evaluate on without a holdout."""
+    if training.get("eval_steps") is None or data.get("holdout", 0.0) not in (0, None):
+        return []
+    fix = "set data.holdout to the share of rows to evaluate on, such as 0.05, or leave eval_steps out"
+    return [Fault("training.eval_steps", str(training["eval_steps"]), "has no rows to evaluate on", fix)]
+
+
 def dtype_faults(model: Given, method: Given) -> list[Fault]:
     """A full fine-tune updates the weights in their own dtype, and float16 rounds small updates away."""
     if method.get("kind") != "full" or model.get("dtype") != "float16":
         return []
     fix = "use bfloat16 or float32, or train with lora"
     return [Fault("model.dtype", "float16", "loses the small updates of a full fine-tune", fix)]
+
+
+def autocast_faults(model: Given, method: Given, training: Given) -> list[Fault]:
+    """One half-precision type a job; float16 scales its gradients, which only float32 adapters can take."""
+    if model.get("dtype") != "float16":
+        return []
+    autocast = training.get("autocast", "auto")
+    if autocast == "bfloat16":
+        fix = "set model.dtype: bfloat16, or leave training.autocast out"
+        return [Fault("training.autocast", "bfloat16", "does not go with float16 weights", fix)]
+    dtype = method.get("adapter_dtype", "auto")
+    half = dtype == "bfloat16" or (dtype == "auto" and method.get("kind") == "qlora")
+    if autocast == "auto" and half and method.get("kind") != "full":
+        problem = "gives bfloat16 adapters, whose gradients float16 training can't scale"
+        fix = "set model.dtype: bfloat16, or method.adapter_dtype: float32"
+        return [Fault("model.dtype", "float16", problem, fix)]
+    return []
+
+
+def engine_faults(model: Given, method: Given, memory: Given) -> list[Fault]:
+    """What Unsloth can't do: random weights, code of a model's own, DoRA, every n-th layer."""
+    if model.get("engine") != "unsloth":
+        return []
+    found = []
+    if model.get("config") is not None:
+        fix = "give model.path, or use engine: transformers"
+        found.append(Fault("model.engine", "unsloth", "can't start from random weights", fix))
+    if method.get("dora") is True:
+        fix = "leave dora out, or use engine: transformers"
+        found.append(Fault("method.dora", "true", "is not in Unsloth's kernels", fix))
+    checkpointing = memory.get("checkpointing", "auto")
+    if isinstance(checkpointing, dict) and checkpointing.get("every_n") != 1:
+        fix = "use auto, off or every_layer, or engine: transformers"
+        problem = "can't be had with Unsloth, which checkpoints every layer or none"
+        found.append(Fault("memory.checkpointing", str(checkpointing), problem, fix))
+    return found
 
 
 def batch_faults(training: Given, memory: Given, resources: Given) -> list[Fault]:

@@ -11,13 +11,16 @@ from jobs import rules
 from jobs.errors import SpecError
 from jobs.faults import faults_of
 from jobs.fields import (
+    BITSANDBYTES_OPTIMIZERS,
     Checkpointing,
     Duration,
     MicroBatch,
     Name,
     Number,
     Offload,
+    Optimizer,
     Output,
+    Policy,
     Positive,
     Priority,
     Size,
@@ -35,6 +38,7 @@ __all__ = [
     "MemorySpec",
     "MethodSpec",
     "ModelSpec",
+    "Policy",
     "ResourceSpec",
     "TrainingSpec",
     "parse_spec",
@@ -68,6 +72,9 @@ class ModelSpec(Section):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention implementation."
     )
+    engine: Literal["transformers", "unsloth"] = Field(
+        "transformers", description="What builds the model: transformers, or Unsloth on hosts that have it."
+    )
     trust_remote_code: bool = Field(
         False,
         description="Run code that the model's repository brings. Works only for models an operator allowed.",
@@ -86,6 +93,9 @@ class DataSpec(Section):
     split: Text = Field(
         "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
     )
+    holdout: Number = Field(
+        0.0, ge=0, le=0.5, description="Share of the rows that is kept out of training, to evaluate on."
+    )
 
 
 class MethodSpec(Section):
@@ -100,6 +110,18 @@ class MethodSpec(Section):
     targets: Targets = Field(
         rules.LORA_DEFAULTS["targets"],
         description="Modules that get an adapter: all-linear, or a list of module names.",
+    )
+    dora: bool = Field(
+        rules.LORA_DEFAULTS["dora"],
+        description="DoRA: learn magnitude and direction of the update apart. Needs more memory and time.",
+    )
+    rslora: bool = Field(
+        rules.LORA_DEFAULTS["rslora"],
+        description="Rank-stabilised LoRA: scale the update by alpha / sqrt(rank).",
+    )
+    adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        rules.LORA_DEFAULTS["adapter_dtype"],
+        description="Type of the adapters. auto is float32 for lora, bfloat16 for qlora, as TRL has it.",
     )
 
 
@@ -126,8 +148,21 @@ class TrainingSpec(Section):
     scheduler: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="Learning rate after warm-up."
     )
-    weight_decay: Number = Field(0.0, ge=0, le=1, description="AdamW weight decay.")
+    optimizer: Optimizer = Field(
+        "adamw",
+        description="adamw, adamw_8bit, paged_adamw, paged_adamw_8bit or sgd; transformers' names work.",
+    )
+    autocast: Literal["auto", "bfloat16", "off"] = Field(
+        "auto",
+        description="Type that matrix products run in. auto is the weights' own; "
+        "bfloat16 over float32 weights is mixed precision with float32 masters.",
+    )
+    weight_decay: Number = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, adapters and data order.")
+    eval_steps: Annotated[Whole, Field(ge=1)] | None = Field(
+        None,
+        description="Optimizer steps between evaluations of data.holdout; a tenth of the run when left out.",
+    )
     checkpoint_steps: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
     )
@@ -158,6 +193,10 @@ class ResourceSpec(Section):
     card: Text | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
     min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
     labels: dict[Text, Text] = Field(default_factory=dict, description="Labels that the host must carry.")
+    policy: Policy = Field(
+        "smallest_card",
+        description="Which of the cards it fits: smallest_card, fastest, or cheapest (price x time).",
+    )
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -215,6 +254,31 @@ class JobSpec(Section):
         sections = vars(self)
         rules.hold(rules.faults({name: vars(sections[name]) for name in rules.SECTIONS}))
         return self
+
+    @property
+    def adapter_dtype(self) -> str:
+        """Type of LoRA weights: float32 beside a plain base as PEFT has it, bfloat16 beside a 4-bit one as TRL has it.
+
+        trl 1.16 casts to bfloat16 when the base is quantised (sft_trainer.py); DoRA's magnitudes stay float32.
+        """
+        if self.method.adapter_dtype != "auto":
+            return self.method.adapter_dtype
+        return "bfloat16" if self.method.kind == "qlora" else "float32"
+
+    @property
+    def autocast_dtype(self) -> str | None:
+        """Type of autocast in the forward pass, None without: half-precision weights are run in their own."""
+        if self.training.autocast != "auto":
+            return None if self.training.autocast == "off" else self.training.autocast
+        return None if self.model.dtype == "float32" else self.model.dtype
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Libraries that a host needs beside those of every worker, by their package names."""
+        needed = ["unsloth"] if self.model.engine == "unsloth" else []
+        if self.method.kind == "qlora" or self.training.optimizer in BITSANDBYTES_OPTIMIZERS:
+            needed.append("bitsandbytes")
+        return tuple(needed)
 
     @property
     def batch_per_gpu(self) -> int:

@@ -71,6 +71,7 @@ class Code(StrEnum):
     PROFILE_FAILED = "profile_failed"  # it can't be traced; it is never placed on a guess
     NO_HOST = "no_host"  # no host is online
     NO_CARD = "no_card"  # no host has such a card, label or memory
+    LIBRARY = "library"  # no host has a library that it needs
     GANG = "gang"  # more GPUs than any host has
     MEMORY = "memory"  # the projected peak fits no card, even with checkpointing
     BUSY = "busy"  # it fits cards that others hold

@@ -25,6 +25,7 @@ from jobs.state import TERMINAL, JobState
 from orchestrator.cli.answers import PREFIX, decode, gone
 from orchestrator.cli.settings import find_server
 from orchestrator.shapes import (
+    Accuracy,
     Gpu,
     Health,
     Host,
@@ -79,12 +80,21 @@ class Client:
         return answer["jobs"]
 
     def plan(
-        self, job: JobFile, overrides: Mapping[str, Any] | None = None, timeout_s: float = 300.0
+        self,
+        job: JobFile,
+        overrides: Mapping[str, Any] | None = None,
+        timeout_s: float = 300.0,
+        cards: Sequence[str] = (),
+        prices: Mapping[str, float] | None = None,
     ) -> PlanShape:
-        """What the job would take on each card type. Raises Unavailable without a profile after timeout_s."""
+        """What the job would take on each card type. Raises Unavailable without a profile after timeout_s.
+
+        cards: of the catalogue, beside the fleet's; prices: of an hour of one GPU, over the server's own.
+        """
+        asked = {"job": _body(job, overrides or {}), "cards": list(cards), "prices": dict(prices or {})}
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = self._post("/plan", {"job": _body(job, overrides or {})})
+            answer = self._post("/plan", asked)
             if "pending" not in answer:
                 return answer
             if time.monotonic() >= deadline:
@@ -161,6 +171,10 @@ class Client:
     def drain(self, host: str, drained: bool = True) -> None:
         """Give a host no new jobs, or jobs again. Raises NotFound."""
         self._post(f"/hosts/{quote(host, safe='')}/drain", {"drained": drained})
+
+    def accuracy(self, limit: int = 2000) -> Accuracy:
+        """Projected against measured of the newest attempts: coverage, errors by group, the worst misses."""
+        return self._get("/accuracy", limit=limit)
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the job file."""

@@ -10,12 +10,15 @@ import secrets
 import socket
 import stat
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jobs.cards import check_prices
 from jobs.errors import UsageError
+from jobs.recovery import OOM_REQUEUES
 
 DEFAULT_PORT = 7420
 
@@ -30,7 +33,9 @@ class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts'
-    files, so that data and model folders are checked at submit; None: it does while it listens on loopback only.
+    files, so that data and model folders are checked at submit; None: it does while it listens on loopback only;
+    prices: of an hour of one GPU by card name, in any one unit; oom_requeues: how often a job that ran out of memory is
+    put on a smaller rung or a larger card.
     """
 
     home: Path
@@ -48,6 +53,8 @@ class Settings:
     start_deadline_s: float = 180.0
     stop_grace_s: float = 20.0
     keep_samples_s: float = 7 * 86400.0
+    oom_requeues: int = OOM_REQUEUES
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -71,10 +78,10 @@ class Settings:
 
     @property
     def ray_address_ip(self) -> str:
-        """Ray takes 127.0.0.1 for "the machine's first address"; any other loopback address stays what it is."""
+        """On 127.0.0.1 alone do Ray's processes listen on loopback only; see workers/ray_start.py."""
         if self.ray_ip:
             return self.ray_ip
-        return "127.0.0.2" if self.loopback else self.host
+        return "127.0.0.1" if self.loopback else self.host
 
 
 def _is_ip(text: str) -> bool:
@@ -115,7 +122,10 @@ def load(home: Path, **flags: Any) -> Settings:
     )
     chosen = {
         name: flags[name]
-        for name in ("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s")
+        for name in (
+            *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
+            "oom_requeues",
+        )
         if flags.get(name) is not None
     }
     settings = Settings(
@@ -125,6 +135,10 @@ def load(home: Path, **flags: Any) -> Settings:
         database=database,
         token=token,
         trusted_models=tuple(name for name in trusted if name),
+        prices={
+            **check_prices(known.get("prices") or {}, f"{home / 'config.json'}: prices"),
+            **(flags.get("prices") or {}),
+        },
         **chosen,
     )
     if not settings.loopback and settings.ray and not settings.ray_ip and not _is_ip(settings.host):
@@ -164,7 +178,16 @@ def write_client_config(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     write_private(
         settings.home / "config.json",
-        json.dumps({"url": settings.url, "port": settings.port, "token": settings.token}, indent=1) + "\n",
+        json.dumps(
+            {
+                "url": settings.url,
+                "port": settings.port,
+                "token": settings.token,
+                **({"prices": dict(settings.prices)} if settings.prices else {}),
+            },
+            indent=1,
+        )
+        + "\n",
     )
 
 

@@ -7,20 +7,22 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
 from jobs.errors import TuneyardError
-from jobs.recovery import Past, Requeue, decide
+from jobs.recovery import Past, Requeue, decide, nothing_smaller
 from jobs.report import Assignment, Ended, GpuInfo
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
+from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.fleet import Fleet
-from orchestrator.plan import Plan, plan
-from orchestrator.snapshot import Memo, fault_of, fleet_of, hosts_of, waiting_of
+from orchestrator.placement import Misfit
+from orchestrator.plan import Plan, explain, plan
+from orchestrator.snapshot import Memo, basis_of, fault_of, fleet_of, hosts_of, ran_out_of, waiting_of
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
 from workers.folder import yard_root
@@ -35,6 +37,8 @@ SETTLE_S = 0.02
 # A long queue takes long to plan: fifteen sixteenths of the time are for requests.
 REST_AFTER_PLAN = 15.0
 PRUNE_EVERY_S = 3600.0
+# What this loop ends is read at once; this is for what another server of the same database ends.
+CALIBRATE_EVERY_S = 60.0
 
 
 class Controller:
@@ -45,10 +49,12 @@ class Controller:
     ) -> None:
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
         self.memo = Memo()
+        self.data = DataLengths(store)
         self.started_at = clock()
         self._handed: set[int] = set()
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
         self._pruned_at = 0.0
+        self._calibrated_at: float | None = None
         self._news = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -91,9 +97,11 @@ class Controller:
         self._take_reports(now)  # 1, 2: what hosts said becomes record
         rows = self.store.fleet_rows()  # 3: one instant
         self._give_up_on_the_silent(rows, now)
+        self._calibrate(now)
         fleet = self._snapshot(rows, now)
         decided = plan(fleet, now, self.memo.choose)  # 4: pure
-        self._commit(decided, now)  # 5: refusing what moved
+        self._commit(decided, fleet, now)  # 5: refusing what moved
+        self._fail_what_can_not_shrink(decided, fleet, now)
         self._trace(decided, fleet, now)
         self._dispatch(now)  # 6: what was committed
         self._prune(now)
@@ -118,6 +126,7 @@ class Controller:
         for host in rows.hosts:
             if now - seen[host.id] > self.settings.away_after_s:
                 self.store.release_profiles(host.id)
+                self.store.release_lengths(host.id)
         for attempt in rows.attempts:
             silent_s = now - seen[attempt.host_id]
             waited_s = now - max(attempt.opened_at, self.started_at)
@@ -154,13 +163,22 @@ class Controller:
             if past.outcome is not None and past.id != attempt.id
         ]
         cancelled = job.cancel_requested_at is not None
-        decision = decide(history, ended, JobSpec.model_validate(job.spec), cancelled)
+        ran_out = ran_out_of(attempt) if ended.outcome is Outcome.OOM else None
+        spec, most = JobSpec.model_validate(job.spec), self.settings.oom_requeues
+        decision = decide(history, ended, spec, cancelled, ran_out, most)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
         self.store.end_attempt(
             attempt.id, attempt.number, ended, decision.event, decision.reason, now, not_before=not_before
         )
         self._handed.discard(attempt.id)
+        self._calibrated_at = None
         log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+
+    def _calibrate(self, now: float) -> None:
+        """What was measured counts in the very next plan."""
+        if self._calibrated_at is None or now - self._calibrated_at >= CALIBRATE_EVERY_S:
+            self.memo.calibrate(self.store.observations())
+            self._calibrated_at = now
 
     def _snapshot(self, rows: FleetRows, now: float) -> Fleet:
         open_jobs = {attempt.job_id for attempt in rows.attempts}
@@ -170,7 +188,7 @@ class Controller:
         queue = []
         for job in queued:
             try:
-                queue.append(waiting_of(job, hosts, self.memo, self._shaky(job)))
+                queue.append(waiting_of(job, hosts, self.memo, self._history(job)))
             except ValidationError as error:  # stored by another version; one job must not stop the others
                 text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
                 self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)
@@ -179,19 +197,14 @@ class Controller:
         for waiting in queue:
             if (fault := fault_of(waiting, hosts, profiles, self.memo, now)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        return fleet_of(hosts, queue, profiles, self.memo, now)
+        return fleet_of(hosts, self.data.filled(queue, now), profiles, self.memo, now)
 
-    def _shaky(self, job: JobRow) -> frozenset[int]:
-        """Hosts that let this job down."""
-        if job.started_at is None:
-            return frozenset()
-        return frozenset(
-            past.host_id
-            for past in self.store.attempts(job.id)
-            if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
-        )
+    def _history(self, job: JobRow) -> Sequence[AttemptRow]:
+        """The attempts of a queued job."""
+        return () if job.started_at is None else self.store.attempts(job.id)
 
-    def _commit(self, decided: Plan, now: float) -> None:
+    def _commit(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        jobs = {job.job_id: job for job in fleet.queue}
         for job_id, placement in decided.starts.items():
             opened = self.store.start_attempt(
                 job_id,
@@ -200,16 +213,38 @@ class Controller:
                 dataclasses.asdict(placement.choice.rung),
                 placement.choice.projection.as_dict(),
                 now,
+                basis_of(jobs[job_id], placement, self.memo.calibration),
             )
             if opened is not None:
                 log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
         self.store.set_reasons(dict(decided.waits))
+
+    def _fail_what_can_not_shrink(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        """End the jobs that ran out of memory and fit no card of the fleet any more, were all of them up and free."""
+        hosts = tuple(
+            dataclasses.replace(
+                host,
+                online=True,
+                drained=False,
+                gpus=tuple(dataclasses.replace(gpu, held_by=None, fault=None) for gpu in host.gpus),
+            )
+            for host in fleet.hosts
+        )
+        for job in fleet.queue:
+            reason = decided.waits.get(job.job_id)
+            if not job.ran_out or reason is None or reason.code is not Code.MEMORY:
+                continue
+            found = explain(job, dataclasses.replace(fleet, hosts=hosts), self.memo.choose)
+            if isinstance(found, Misfit) and found.reason.code is Code.MEMORY:
+                self.store.fail_queued(job.job_id, nothing_smaller(job.ran_out, job.spec, found.reason), now)
 
     def _trace(self, decided: Plan, fleet: Fleet, now: float) -> None:
         specs = {job.job_id: job.spec for job in fleet.queue}
         for key, (job_id, host_id) in decided.traces.items():
             self.store.want_profile(key, specs[job_id].model_dump(mode="json", exclude_unset=True), now)
             self.store.assign_profile(key, host_id, now)
+        for key, (job_id, host_id) in decided.counts.items():
+            self.data.want(key, specs[job_id], host_id, now)
 
     def _dispatch(self, now: float) -> None:
         """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides."""

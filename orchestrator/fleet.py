@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from jobs.calibration import stack_name
 from jobs.cards import Card, card_for
 from jobs.profile import CardKind, MemoryProfile
+from jobs.recovery import RanOut
 from jobs.spec import JobSpec
 from jobs.units import gib
+
+Counted = Literal["yes", "under way", "no"]
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card. held_by: the job that leases it, None when it is free."""
+    """A card. held_by: the job that leases it, None when it is free; price: of an hour of it, None when not set."""
 
     id: int
     uuid: str
@@ -23,6 +28,7 @@ class Gpu:
     memory_bytes: int
     fault: str | None = None
     held_by: int | None = None
+    price: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -30,7 +36,8 @@ class Gpu:
 
     @property
     def card(self) -> Card:
-        return card_for(self.kind, self.name, self.memory_bytes)
+        found = card_for(self.kind, self.name, self.memory_bytes)
+        return found if self.price is None else replace(found, price=self.price)
 
     @property
     def label(self) -> str:
@@ -58,7 +65,7 @@ class Host:
 
     @property
     def stack_id(self) -> str:
-        return ",".join(f"{name}={version}" for name, version in sorted(self.stack.items()))
+        return stack_name(self.stack)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ class Waiting:
     """A queued job.
 
     keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
-    it was lost or never started: taken only when no other will do.
+    it was lost or never started: taken only when no other will do; family: of its model, for calibration; ran_out: the
+    rungs on which it ran out of memory, oldest first; length: the longest sequence of its data in tokens, None where
+    nobody counted; data_key, counted: of its data's lengths, and whether they are known ("yes", also where nobody
+    could count them), being counted ("under way"), or were never asked for ("no").
     """
 
     job_id: int
@@ -83,6 +93,11 @@ class Waiting:
     keys: Mapping[str, str]
     not_before: float = 0.0
     shaky: frozenset[int] = frozenset()
+    family: str = ""
+    ran_out: tuple[RanOut, ...] = ()
+    length: int | None = None
+    data_key: str = ""
+    counted: Counted = "yes"
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit
+from jobs.ladder import Choice, NoFit, preference
 from jobs.profile import MemoryProfile
+from jobs.requirements import lacking
 from jobs.spec import JobSpec
 from jobs.state import Code, Reason
 from jobs.units import gib
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 
-Chooser = Callable[[Waiting, MemoryProfile, Card], Choice | NoFit]
+
+class Chooser(Protocol):
+    """The rung of a job on a card. stack: of the host, as Host.stack_id; empty: any."""
+
+    def __call__(
+        self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = ""
+    ) -> Choice | NoFit: ...
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,14 @@ class Misfit:
 
     by_host: for each host the first thing that does not fit; wanted: on which cards of one host it would run once they
     are free (what jobs behind it must leave alone); untraced: profile keys that nobody asked for yet, with a host to
-    trace on.
+    trace on; uncounted: the host to count its data's lengths on, where nobody was asked for them yet.
     """
 
     reason: Reason
     by_host: Mapping[str, Reason] = field(default_factory=dict)
     wanted: frozenset[int] = frozenset()
     untraced: Mapping[str, int] = field(default_factory=dict)
+    uncounted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,36 +64,37 @@ def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) ->
     options: list[_Option] = []
     by_host: dict[str, Reason] = {}
     untraced: dict[str, int] = {}
+    uncounted: int | None = None
     for host in fleet.hosts:
         found = _options(job, host, fleet.profiles, free, chooser)
         if isinstance(found, Reason):
             by_host[host.name] = found
             key = job.keys.get(host.stack_id)
-            if (
-                found.code is Code.PROFILE_PENDING
-                and key is not None
-                and key not in fleet.profiles
-                and host.open
-            ):
-                untraced.setdefault(key, host.id)
+            if found.code is Code.PROFILE_PENDING and host.open:
+                if key is not None and key not in fleet.profiles:
+                    untraced.setdefault(key, host.id)
+                if job.counted == "no" and uncounted is None:
+                    uncounted = host.id
             continue
         options += found
         by_host[host.name] = _busy(job.spec, found)
     ready = [option for option in options if len(option.free) >= job.spec.resources.gpus]
     if ready:
-        best = min(ready, key=lambda option: (option.host.id in job.shaky, *_preference(option)))
+        best = min(ready, key=lambda option: (option.host.id in job.shaky, _preference(job, option)))
         return Placement(best.host, best.free[: job.spec.resources.gpus], best.choice)
     wanted: frozenset[int] = frozenset()
     if options:
         # The host that lacks least is kept for it, so that a gang is not starved by small jobs behind it.
         nearest = max(options, key=lambda option: (len(option.free), -option.host.id))
         wanted = frozenset(gpu.id for gpu in nearest.usable)
-    return Misfit(_overall(job, by_host, options), by_host, wanted, untraced)
+    return Misfit(_overall(job, by_host, options), by_host, wanted, untraced, uncounted)
 
 
-def _preference(option: _Option) -> tuple[float, int, int, int]:
-    """Smallest card first; then the host with the fewest free cards left (best fit); then the oldest host."""
-    return (option.free[0].memory_bytes, len(option.free), option.host.id, option.free[0].index)
+def _preference(job: Waiting, option: _Option) -> tuple[tuple[float, ...], int, int, int]:
+    """By the job's policy; then the host with the fewest free cards left (best fit); then the oldest host."""
+    gpu = option.free[0]
+    wanted = preference(job.spec.resources.policy, gpu.card, option.choice)
+    return (wanted, len(option.free), option.host.id, gpu.index)
 
 
 def _options(
@@ -131,14 +141,21 @@ def _options(
             f"has {most} such cards of one type, the job needs {need.gpus}",
             {"gpus": need.gpus, "most": most},
         )
+    lacks = {gpu.kind: lacking(job.spec, host.stack, gpu.kind) for group in groups for gpu in group}
+    if missing := next((reason for reason in lacks.values() if reason), None):
+        groups = [group for group in groups if lacks[group[0].kind] is None]
+        if not groups:
+            return missing
     profile = profiles.get(job.keys.get(host.stack_id, ""), NoProfile())
     if isinstance(profile, NoProfile):
         if profile.error is not None:
             return Reason(Code.PROFILE_FAILED, f"no memory profile: {profile.error}")
         return Reason(Code.PROFILE_PENDING, "its memory profile is being traced")
+    if job.counted != "yes":
+        return Reason(Code.PROFILE_PENDING, "the lengths of its data are being counted")
     options, nearest = [], None
     for group in sorted(groups, key=lambda group: group[0].memory_bytes):
-        choice = chooser(job, profile, group[0].card)
+        choice = chooser(job, profile, group[0].card, host.stack_id)
         if isinstance(choice, Choice):
             options.append(_Option(host, tuple(group), tuple(gpu for gpu in group if gpu.id in free), choice))
         else:
@@ -182,6 +199,7 @@ _NEAREST = (
     Code.PROFILE_PENDING,
     Code.MEMORY,
     Code.PROFILE_FAILED,
+    Code.LIBRARY,
     Code.GANG,
     Code.NO_CARD,
     Code.NO_HOST,

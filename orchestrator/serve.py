@@ -14,16 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import uvicorn
 
 from jobs.errors import Conflict, Unavailable
-from orchestrator.api.app import create_app
-from orchestrator.api.commits import GroupCommit
-from orchestrator.api.services import Services
 from orchestrator.config import Settings, private_folder, ray_token, write_client_config
-from orchestrator.controller import Controller
 from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
-from orchestrator.store import Store, upgrade
 
 log = logging.getLogger("tuneyard")
 
@@ -37,59 +31,75 @@ def run_server(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with only_one(settings.home / "run", "server"), bound(settings) as listener:
-        upgrade(settings.database)
-        store = Store(settings.database)
-        dispatch = _dispatch(settings)
-        controller = Controller(store, dispatch, settings)
-        services = Services(settings, store, dispatch, controller, GroupCommit(store))
-        if isinstance(dispatch, DispatchProcess):
-            dispatch.wake = controller.wake
-        write_client_config(settings)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(services),
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=5,
-            )
+    # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, these ones come back after it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        only_one(settings.home / "run", "server"),
+        bound(settings) as listener,
+        dispatching(settings) as dispatch,
+    ):
+        _serve(settings, listener, dispatch)
+
+
+def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> None:
+    # Here: these take a second, in which Ray's head comes up and the host agent finds the port open.
+    import uvicorn
+
+    from orchestrator.api.app import create_app
+    from orchestrator.api.commits import GroupCommit
+    from orchestrator.api.services import Services
+    from orchestrator.controller import Controller
+    from orchestrator.store import Store, upgrade
+
+    upgrade(settings.database)
+    store = Store(settings.database)
+    controller = Controller(store, dispatch, settings)
+    services = Services(settings, store, dispatch, controller, GroupCommit(store))
+    if isinstance(dispatch, DispatchProcess):
+        dispatch.wake = controller.wake
+    write_client_config(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(services),
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
         )
-        # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, the default ones come back after it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _open(services, dispatch)
-        # What is loaded now stays for good: the collector need not go through it again after each large request.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER)
-        log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            pass
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            controller.close()
-            services.commits.close()
-            if isinstance(dispatch, DispatchProcess):
-                dispatch.close()
-            store.close()
-
-
-def _dispatch(settings: Settings) -> Dispatch:
-    if not settings.ray:
-        return NoDispatch()
-    scratch = private_folder(settings.ray_folder)
-    return DispatchProcess(
-        settings.home, scratch, settings.ray_address_ip, settings.ray_port, ray_token(settings.home)
     )
-
-
-def _open(services: Services, dispatch: Dispatch) -> None:
     services.commits.open()
     services.controller.open()
-    if isinstance(dispatch, DispatchProcess):
+    # What is loaded now stays for good: the collector need not go through it again after each large request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        controller.close()
+        services.commits.close()
+        store.close()
+
+
+@contextlib.contextmanager
+def dispatching(settings: Settings) -> Iterator[Dispatch]:
+    """The dispatcher, at work until the end of the block."""
+    if not settings.ray:
+        yield NoDispatch()
+        return
+    scratch = private_folder(settings.ray_folder)
+    token = ray_token(settings.home)
+    dispatch = DispatchProcess(settings.home, scratch, settings.ray_address_ip, settings.ray_port, token)
+    try:
         dispatch.open()
+        yield dispatch
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        dispatch.close()
 
 
 @contextlib.contextmanager

@@ -111,6 +111,7 @@ class JobFull(Job):
     """`GET /jobs/{id}`."""
 
     spec: dict[str, Any]
+    data: PlanData | None  # None where nobody counted
     attempts_detail: list[Attempt]
     events: list[EventShape]
 
@@ -135,32 +136,167 @@ class Why(TypedDict):
 
 class Tried(TypedDict):
     rung: RungShape
+    parts: dict[str, int]
+    phase: str
     device_bytes: int
     upper_bytes: int
+    step_s: float
     fits: bool
+    excluded: bool  # it ran out of memory before
     relative_time: float | None
 
 
 class PlanCard(TypedDict):
+    """One card type. Those of the catalogue that the fleet has not have a count of 0."""
+
     card: str
+    short: str  # as --cards takes it; empty outside the catalogue
+    kind: str
     memory_bytes: int
     count: int
     free: int
     fits: bool
     rung: RungShape | None
     projection: ProjectionShape | None
+    lower_bytes: int | None  # what the peak stays above, as surely as it stays under upper_bytes
+    basis: str  # where the interval comes from: the group of measured attempts, or the prior
+    saves_bytes: int | None  # what checkpointing every layer takes off the peak of no checkpointing
     slowdown: float | None  # 0.25: a step takes a quarter longer than without checkpointing
+    step_s: (
+        float | None
+    )  # a mean step; projection.step_s is one of the longest sequences, nothing measured in it
+    speed: float  # measured over projected step time that is in step_s
+    tokens_per_s: float | None  # of the data, over all GPUs
+    hours: float | None  # of the whole job; None where nobody counted the data
+    price: float | None  # of an hour of one GPU
+    cost: float | None  # price x GPUs x hours
+    notes: list[str]  # what a reader of the projection must know
     reason: str | None
     pick: bool
     tried: list[Tried]
+
+
+class PlanData(TypedDict):
+    """Lengths of the job's sequences in tokens."""
+
+    rows: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+    truncated: int
+    dropped: int
+    sampled: bool
+    padding: float  # 0 to 1: share of each batch that is padding, at the micro-batch of the pick
+    histogram: list[list[int]]  # pairs of longest length and count, shortest first
 
 
 class PlanShape(TypedDict):
     """`POST /plan`."""
 
     job: str
+    gpus: int
+    policy: str
+    confidence: float
+    sequence_length: int
+    length: int  # of the longest batch that can occur: what the peaks are projected for
+    global_batch: int
+    steps: int | None
     cards: list[PlanCard]
+    data: PlanData | None
+    advice: list[str]
     reason: str | None
+
+
+class AccuracyProjected(TypedDict):
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    device_bytes: int | None
+    upper_bytes: int | None
+    step_s: float | None
+
+
+class AccuracyMeasured(TypedDict):
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    device_bytes: int | None
+    step_s: float | None
+
+
+class AccuracyRow(TypedDict):
+    """One ended attempt. error: measured / projected - 1 of device bytes, at least that where it ran out of memory."""
+
+    job: int
+    name: str
+    attempt: int
+    ts: float
+    family: str
+    method: str
+    quantisation: str
+    card: str
+    card_bytes: int | None
+    rung: str
+    outcome: str
+    phase: str | None
+    sequence_length: int | None
+    confidence: float | None
+    margin_group: str | None
+    projected: AccuracyProjected
+    measured: AccuracyMeasured
+    error: float | None
+    covered: bool | None
+
+
+class AccuracyFigure(TypedDict):
+    """One of allocated, reserved, device. Errors are measured / projected - 1; median_error of their sizes."""
+
+    figure: str
+    count: int
+    median_error: float | None
+    bias: float | None
+    worst: float | None
+
+
+class AccuracyGroup(TypedDict):
+    """Attempts of one family, method, quantisation and card. low, high: the interval that the next one gets."""
+
+    family: str
+    method: str
+    quantisation: str
+    card: str
+    count: int
+    ran_out: int
+    covered: int
+    judged: int
+    median_error: float | None
+    worst: float | None
+    low: float | None
+    high: float | None
+    margin_group: str
+    confidence: float
+    speed: float
+
+
+class Coverage(TypedDict):
+    """Attempts whose device bytes stayed under the upper bound. asked: the confidence that they asked for."""
+
+    covered: int
+    of: int
+    share: float | None
+    asked: float | None
+
+
+class Accuracy(TypedDict):
+    """`GET /accuracy`. attempts: oldest first; worst: the same, the worst miss first."""
+
+    attempts: list[AccuracyRow]
+    counted: int
+    ran_out: int
+    coverage: Coverage
+    figures: list[AccuracyFigure]
+    groups: list[AccuracyGroup]
+    worst: list[AccuracyRow]
 
 
 class LogPage(TypedDict):

@@ -3,35 +3,104 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.cards import Card
+from jobs.calibration import Calibration, Group, Observation, family_of, quantisation_of
+from jobs.cards import Card, price_of
 from jobs.errors import Fault, ProfileError
 from jobs.ladder import Choice, NoFit, choose
-from jobs.profile import MemoryProfile, trace_key
+from jobs.profile import CardKind, MemoryProfile, trace_key
+from jobs.projection import Margin, prior
+from jobs.recovery import RanOut, spent
+from jobs.rung import Rung
 from jobs.spec import JobSpec
+from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.store.rows import FleetRows, GpuRow, HostRow, JobRow, ProfileRow
+from orchestrator.placement import Chooser, Placement
+from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
+MOST_CHOICES = 20_000  # kept; a queue has few shapes of jobs, so more are those of jobs long gone
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the ladder is told beside profile, job and card: what was measured, and where this job ran out."""
+
+    margin: Margin | None
+    speed: float
+    exclude: frozenset[Rung]
+    ceiling_bytes: int | None
+    length: int | None
+
+
+def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> Terms:
+    """The terms for one job on one card of a host with this stack (Host.stack_id; empty: any)."""
+    method, confidence = job.spec.method.kind, job.spec.memory.confidence
+    group = Group(job.family, method, quantisation_of(method), card.name, stack)
+    margin = calibration.margin(group, confidence)
+    exclude, ceiling = spent(job.ran_out, card, (margin or prior(card.kind, confidence)).high)
+    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length)
+
+
+def chooser(calibration: Calibration) -> Chooser:
+    """The ladder's choose(), with what was measured so far."""
+
+    def pick(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+        return choose(profile, job.spec, card, **vars(terms_of(job, card, stack, calibration)))
+
+    return pick
+
+
+def basis_of(job: Waiting, placement: Placement, calibration: Calibration) -> dict[str, Any]:
+    """What the projection of a placement stood on: kept with the attempt, for its observation."""
+    stack = placement.host.stack_id
+    terms = terms_of(job, placement.gpus[0].card, stack, calibration)
+    return {
+        "family": job.family,
+        "trace_key": job.keys[stack],
+        "sequence_length": job.length or job.spec.training.sequence_length,
+        "data_key": job.data_key,
+        "confidence": job.spec.memory.confidence,
+        "margin_group": terms.margin.group if terms.margin else "prior",
+        "margin": [terms.margin.low, terms.margin.high] if terms.margin else None,
+        "speed": terms.speed,
+    }
 
 
 class Memo:
     """What follows from immutable rows, computed once: specs, profile keys, profiles, choices. Holds no truth."""
 
     def __init__(self) -> None:
+        self.calibration = Calibration()
+        self._observed: tuple[Observation, ...] = ()
         self._specs: dict[int, JobSpec] = {}
+        self._families: dict[int, str] = {}
+        self._shapes: dict[int, str] = {}
         self._keys: dict[tuple[int, str], str] = {}
         self._profiles: dict[str, MemoryProfile] = {}
-        self._choices: dict[tuple[int, int, Card], Choice | NoFit] = {}
+        self._choices: dict[tuple[str, int, Card, Terms], Choice | NoFit] = {}
+
+    def calibrate(self, observations: Iterable[Observation]) -> None:
+        """Take these observations in place of the ones before."""
+        observed = tuple(observations)
+        if observed != self._observed:
+            self.calibration, self._observed = Calibration(observed), observed
+            self._choices.clear()
 
     def spec(self, job: JobRow) -> JobSpec:
         if job.id not in self._specs:
             self._specs[job.id] = JobSpec.model_validate(job.spec)
         return self._specs[job.id]
+
+    def family(self, job_id: int, spec: JobSpec) -> str:
+        if job_id not in self._families:
+            self._families[job_id] = family_of(spec, model_config(spec))
+        return self._families[job_id]
 
     def key(self, job_id: int, spec: JobSpec, host: Host) -> str:
         known = (job_id, host.stack_id)
@@ -45,18 +114,32 @@ class Memo:
             self._profiles[row.key] = MemoryProfile.from_dict(row.profile)
         return self._profiles[row.key]
 
-    def choose(self, job: Waiting, profile: MemoryProfile, card: Card) -> Choice | NoFit:
-        """choose() of the ladder, once per job, profile and card. Profiles are kept here: their ids last."""
-        known = (job.job_id, id(profile), card)
+    def choose(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+        """What chooser() says, once per shape of job, profile, card and terms. Profiles stay here: their ids last."""
+        terms = terms_of(job, card, stack, self.calibration)
+        # The pace changes with every job that ends, and no rung's rank with it.
+        at_pace_one = replace(terms, speed=1.0)
+        known = (self._shape(job), id(profile), card, at_pace_one)
         if known not in self._choices:
-            self._choices[known] = choose(profile, job.spec, card)
-        return self._choices[known]
+            if len(self._choices) >= MOST_CHOICES:
+                self._choices.clear()
+            self._choices[known] = choose(profile, job.spec, card, **vars(at_pace_one))
+        found = self._choices[known]
+        return replace(found, speed=terms.speed) if isinstance(found, Choice) else found
+
+    def _shape(self, job: Waiting) -> str:
+        """What of a job file a choice may depend on: jobs of a sweep share it."""
+        if job.job_id not in self._shapes:
+            beside = {"name", "data", "priority", "retries", "time_limit", "output"}
+            self._shapes[job.job_id] = job.spec.model_dump_json(exclude=beside)
+        return self._shapes[job.job_id]
 
     def forget_all_but(self, job_ids: set[int]) -> None:
         """Drop what belongs to jobs that left the queue."""
         self._specs = {job: spec for job, spec in self._specs.items() if job in job_ids}
+        self._families = {job: family for job, family in self._families.items() if job in job_ids}
+        self._shapes = {job: shape for job, shape in self._shapes.items() if job in job_ids}
         self._keys = {known: key for known, key in self._keys.items() if known[0] in job_ids}
-        self._choices = {known: choice for known, choice in self._choices.items() if known[0] in job_ids}
 
 
 def model_config(spec: JobSpec) -> dict[str, Any] | None:
@@ -77,7 +160,10 @@ def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings
         id=row.id,
         name=row.name,
         gpus=tuple(
-            Gpu(g.id, g.uuid, g.index, g.kind, g.name, g.memory_bytes, g.fault, g.job_id)
+            Gpu(
+                *(g.id, g.uuid, g.index, g.kind, g.name, g.memory_bytes, g.fault, g.job_id),
+                price=price_of(settings.prices, g.name) if settings.prices else None,
+            )
             for g in sorted(gpus, key=lambda g: g.index)
             if g.present
         ),
@@ -100,13 +186,31 @@ def hosts_of(rows: FleetRows, now: float, settings: Settings, alive_since: float
     )
 
 
-def waiting_of(
-    job: JobRow, hosts: Sequence[Host], memo: Memo, shaky: frozenset[int] = frozenset()
-) -> Waiting:
-    """A queued job of the snapshot."""
+def waiting_of(job: JobRow, hosts: Sequence[Host], memo: Memo, history: Sequence[AttemptRow] = ()) -> Waiting:
+    """A queued job of the snapshot. history: its attempts, oldest first."""
     spec = memo.spec(job)
-    keys = {host.stack_id: memo.key(job.id, spec, host) for host in hosts}
-    return Waiting(job.id, spec, job.priority, job.submitted_at, keys, job.not_before or 0.0, shaky)
+    return Waiting(
+        job_id=job.id,
+        spec=spec,
+        priority=job.priority,
+        submitted_at=job.submitted_at,
+        keys={host.stack_id: memo.key(job.id, spec, host) for host in hosts},
+        not_before=job.not_before or 0.0,
+        shaky=frozenset(
+            past.host_id for past in history if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
+        ),
+        family=memo.family(job.id, spec),
+        ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
+    )
+
+
+def ran_out_of(attempt: AttemptRow) -> RanOut:
+    """The rung and card of an attempt whose memory ran out."""
+    gpu, projected = attempt.gpus[0], attempt.projection
+    kind: CardKind = "cpu" if gpu.kind == "cpu" else "cuda"
+    device = int(projected.get("device_bytes", 0))
+    upper = int(projected.get("upper_bytes", device))
+    return RanOut(Rung(**attempt.rung), kind, gpu.name, gpu.memory_bytes, device, upper)
 
 
 def profiles_of(

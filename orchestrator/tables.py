@@ -178,6 +178,9 @@ attempts = sa.Table(
     sa.Column("last_checkpoint", Words),
     sa.Column("result", Words),
     sa.Column("measured", Json),  # the figures of jobs.report.Ended
+    sa.Column(
+        "basis", Json
+    ),  # what the projection stood on, for calibration: family, length, confidence, margin
     _one_of("outcome", Outcome),
     sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
     sa.UniqueConstraint("job_id", "number"),
@@ -223,6 +226,18 @@ profiles = sa.Table(
     sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who traces it, or traced it
     sa.Column("requested_at", sa.Double, nullable=False),
     sa.Column("assigned_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+)
+
+data_lengths = sa.Table(
+    "data_lengths",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("spec", Json, nullable=False),  # of a job that trains on the data: what the host counts
+    sa.Column("lengths", Json),  # jobs.lengths.Lengths
+    sa.Column("error", Words),
+    sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who counts, or counted
+    sa.Column("requested_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
 )
 
@@ -297,5 +312,13 @@ observations = sa.Table(
     sa.Column("measured_reserved_bytes", sa.BigInteger),
     sa.Column("measured_device_bytes", sa.BigInteger),
     sa.Column("measured_step_s", sa.Double),
+    sa.Column("family", Words),  # model_type; where nobody could tell, the architecture
+    sa.Column("quantisation", sa.Text),
+    sa.Column("card_bytes", sa.BigInteger),
+    sa.Column("phase", sa.Text),  # in which the projection has its peak
+    sa.Column("sequence_length", sa.Integer),
+    sa.Column("confidence", sa.Double),
+    sa.Column("margin_group", Words),  # whose residuals set the upper bound
     sa.Index("ix_observations_card_method", "card", "method"),
+    sa.Index("ix_observations_ts", "ts"),
 )

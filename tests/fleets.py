@@ -58,7 +58,7 @@ class Peaks:
     def __init__(self, off: float, every_layer: float) -> None:
         self.off, self.every_layer = off, every_layer
 
-    def __call__(self, job: Waiting, profile: Any, card: Card) -> Choice | NoFit:
+    def __call__(self, job: Waiting, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
         for every_n, gib in ((0, self.off), (1, self.every_layer)):
             peak = projection(Rung(every_n, 1), gib)
             if peak.upper_bytes <= card.memory_bytes:

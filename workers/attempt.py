@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -44,9 +45,13 @@ def warm() -> None:
     before_imports()
     for name in (TRAINING, *LAZY):
         importlib.import_module(name)
+    torch = importlib.import_module("torch")
+    # PEFT will import it wherever it is installed. It starts CUDA, which needs the job's card to be known first.
+    if importlib.util.find_spec("bitsandbytes") and not torch.cuda.is_available():
+        importlib.import_module("bitsandbytes")
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     importlib.import_module("workers.measure").set_threads()
-    if importlib.import_module("torch").cuda.is_initialized():
+    if torch.cuda.is_initialized():
         raise RuntimeError("an import started CUDA; this process can't be given a card any more")
 
 

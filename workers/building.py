@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
-from peft import LoraConfig
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,8 +21,11 @@ from transformers import (
 
 from jobs.errors import InputError, SpecError
 from jobs.memory import Rung
-from jobs.spec import DataSpec, JobSpec, MethodSpec, ModelSpec
+from jobs.requirements import lacking
+from jobs.spec import DataSpec, JobSpec, ModelSpec
+from workers import machine
 from workers.inputs import check_data
+from workers.quantising import four_bit, quantise
 from workers.rows import WANTED, kind_of
 
 _LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -84,19 +84,23 @@ def build_config(model: ModelSpec, trust: bool) -> PreTrainedConfig:
         raise Refused(f"model.config: {str(error).splitlines()[0]}") from error
 
 
-def build_model(spec: JobSpec, config: PreTrainedConfig, trust: bool) -> PreTrainedModel:
-    """The model on the CPU (qlora: in 4 bits on the GPU), in its dtype; the seed makes random weights."""
+def build_model(
+    spec: JobSpec, config: PreTrainedConfig, trust: bool, use_cpu: bool = True
+) -> PreTrainedModel:
+    """The model on the CPU (qlora: in 4 bits on the card), in its dtype; the seed makes random weights."""
     model = spec.model
     options: dict[str, Any] = {
         "dtype": getattr(torch, model.dtype),
         "attn_implementation": model.attention,
         "trust_remote_code": trust,
     }
+    packed, device = spec.method.kind == "qlora", "cpu" if use_cpu else torch.cuda.current_device()
     if model.path is None:
         set_seed(spec.training.seed)
-        return AutoModelForCausalLM.from_config(config, **options)
-    if spec.method.kind == "qlora":
-        options |= {"quantization_config": _four_bit(), "device_map": {"": torch.cuda.current_device()}}
+        made = AutoModelForCausalLM.from_config(config, **options)
+        return quantise(made, device) if packed else made
+    if packed:
+        options |= {"quantization_config": four_bit(), "device_map": {"": device}}
     return AutoModelForCausalLM.from_pretrained(model.path, config=config, revision=model.revision, **options)
 
 
@@ -104,27 +108,10 @@ def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
     """Raises Refused for a method or a rung that this card can't train."""
     if rung.offload and use_cpu:
         raise Refused("memory.offload: a CPU card has no other memory to offload to; set it to false")
-    if spec.method.kind == "qlora":
-        missing = ["a CUDA card"] if use_cpu or not torch.cuda.is_available() else []
-        if importlib.util.find_spec("bitsandbytes") is None:
-            missing.append("bitsandbytes (pip install bitsandbytes on the host)")
-        if missing:
-            raise Refused(f"method.kind: qlora needs {' and '.join(missing)}; use lora")
-        if spec.model.path is None:
-            raise Refused("method.kind: qlora needs a model.path with weights to quantise; use lora")
-
-
-def lora_config(method: MethodSpec) -> LoraConfig | None:
-    """Adapters of lora and qlora; None for a full fine-tune."""
-    if method.kind == "full":
-        return None
-    return LoraConfig(
-        r=method.rank,
-        lora_alpha=method.alpha,
-        lora_dropout=method.dropout,
-        target_modules=method.targets,
-        task_type="CAUSAL_LM",
-    )
+    if reason := lacking(spec, machine.stack(), "cpu" if use_cpu else "cuda"):
+        raise Refused(f"this host {reason.text}")
+    if spec.model.engine == "unsloth" and rung.every_n > 1:
+        raise Refused("memory.checkpointing: Unsloth checkpoints every layer or none; use every_layer or off")
 
 
 def build_dataset(data: DataSpec) -> Dataset:
@@ -143,6 +130,19 @@ def build_dataset(data: DataSpec) -> Dataset:
     if len(rows) == 0:
         raise Refused(f"data.path: {data.path} has no rows; {WANTED}")
     return rows.select_columns([c for c in rows.column_names if c in (*kind, *_CHAT_EXTRAS)])
+
+
+def split(rows: Dataset, spec: JobSpec) -> tuple[Dataset, Dataset | None]:
+    """Rows to train on and rows to evaluate on, None without a holdout; the same for every rank. Raises Refused."""
+    if not spec.data.holdout:
+        return rows, None
+    held = max(1, round(len(rows) * spec.data.holdout))
+    if held >= len(rows):
+        raise Refused(
+            f"data.holdout: {spec.data.path} has too few rows to keep some out of training: {len(rows)}"
+        )
+    parts = rows.train_test_split(test_size=held, seed=spec.training.seed)
+    return parts["train"], parts["test"]
 
 
 def check_fit(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
@@ -177,13 +177,3 @@ def _load(data: DataSpec) -> Dataset:
     if data.split not in saved:
         raise SpecError(check_data(data.path, data.split))
     return saved[data.split]
-
-
-def _four_bit() -> BitsAndBytesConfig:
-    """NF4 with double quantisation, computing in bfloat16 (QLoRA, arXiv:2305.14314, section 3)."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from array import array
@@ -174,6 +175,19 @@ class Reporter(TrainerCallback):
                 )
             )
         self._lined, self._since_line = now, 0
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        log.info(
+            "step %d: evaluation loss %.4f", state.global_step, (metrics or {}).get("eval_loss", math.nan)
+        )
+        self._step_ended = time.monotonic()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,11 +1,12 @@
 """What a CUDA card does differently from the CPU that traces for it, put in place for the length of a trace.
 
 A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs
-in three places, each of which is swapped here for something that allocates what the CUDA path allocates:
+in four places, each of which is swapped here for something that allocates what the CUDA path allocates:
 - TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py,
   `_forward_kernel`, `_backward_kernel`), where the CPU makes several float32 copies of the tile;
 - its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32
   copies;
+- libraries that ask whether autocast is on, and name no device, ask about CUDA's (PEFT's 4-bit layers do);
 - CUDA's autocast runs a list of functions in float32 (docs.pytorch.org/docs/2.13/amp.html, "CUDA Ops that can
   autocast to float32") that the CPU's leaves in bfloat16. Attention needs no swap: the CPU's sdpa kernel
   saves the output and a log-sum-exp per head and row, as flash attention does.
@@ -82,9 +83,12 @@ def cuda_paths() -> Iterator[None]:
     kept = {name: getattr(chunked_logprob, name, None) for name in swapped}
     for name, value in swapped.items():
         setattr(chunked_logprob, name, value)
+    asked = torch.is_autocast_enabled
+    torch.is_autocast_enabled = lambda device="cpu": asked(device)
     try:
         with _CudaAutocast():
             yield
     finally:
+        torch.is_autocast_enabled = asked
         for name, value in kept.items():
             setattr(chunked_logprob, name, value)

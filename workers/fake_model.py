@@ -2,9 +2,7 @@
 memory.
 
 What TRL 1.16 and PEFT 0.21 do by default, and so what is traced:
-- SFTTrainer wraps with `get_peft_model(model, config)`; PEFT's `autocast_adapter_dtype=True` then keeps LoRA
-  weights in float32 beside a bfloat16 base (trl/trainer/sft_trainer.py turns that off under ZeRO-3 only, and
-  casts to bfloat16 for 4-bit bases only).
+- SFTTrainer wraps with PEFT (workers/adapters.py).
 - `add_fused_lm_head` patches the base model: the loss is computed in chunks by trl/kernels/chunked_logprob.py
   and no logits are kept.
 - accelerate runs the forward pass under autocast when bf16 is set; ours is set exactly when the weights are
@@ -21,18 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from trl.trainer.utils import add_fused_lm_head
 
 from jobs.errors import Fault, ProfileError, SpecError
 from jobs.spec import JobSpec
-
-TRACED_DEPTH = 3  # the first layer, which may lack an input gradient, the last, and one for all between
+from workers import layer_kinds
+from workers.adapters import adapted
 
 
 def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
@@ -113,112 +109,62 @@ def check_config(spec: JobSpec, config: PretrainedConfig) -> None:
 
 @dataclass
 class FakeModel:
-    """A trainable model of TRACED_DEPTH layers with fake weights, and sizes of the whole one."""
+    """A trainable model with fake weights, whole or cut to a few layers, and what the whole one is made of."""
 
     model: nn.Module  # as the trainer calls it: wrapped by PEFT for LoRA
     base: PreTrainedModel
     layers: list[nn.Module]
-    depth: int  # of the whole model
+    names: tuple[str, ...]  # of the segments of `layers`, as in MemoryProfile.order
+    order: tuple[str, ...]  # the same for every layer of the whole model
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.parameters())
 
-
-def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
-    """A copy of config with this many layers."""
-    text = config.get_text_config()
-    changed = type(config).from_dict(config.to_dict())
-    target = changed.get_text_config()
-    if len(getattr(text, "layer_types", None) or ()) > depth:
-        target.layer_types = list(text.layer_types)[:depth]
-    target.num_hidden_layers = depth
-    return changed
+    def repeats(self) -> list[int]:
+        """How many layers of the whole model each of `layers` stands for."""
+        return [self.order.count(name) // self.names.count(name) for name in self.names]
 
 
 def build(
     spec: JobSpec,
     config: PretrainedConfig,
     mode: FakeTensorMode,
-    depth: int = TRACED_DEPTH,
+    copies: int | None = 1,
     trust: bool = False,
 ) -> FakeModel:
-    """The model a job trains, cut to `depth` layers, on fake CPU weights. Raises SpecError or ProfileError."""
-    whole = config.get_text_config().num_hidden_layers
-    base = _bare(spec, config, min(depth, whole), trust)
-    layers = _layers(base, min(depth, whole))
-    model = _adapted(spec, base) if spec.method.kind != "full" else base
+    """The model a job trains on fake CPU weights, with this many layers of each kind; None keeps every layer.
+
+    Raises SpecError or ProfileError.
+    """
+    base = _bare(spec, config, trust)
+    whole = layer_kinds.stack(base)
+    order = layer_kinds.names(base, whole)
+    indices = layer_kinds.chosen(order, len(order) if copies is None else copies)
+    layers = layer_kinds.keep(base, whole, indices)
+    model = adapted(spec, base)
     add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     with mode:
         _make_fake(model)
     model.train()
-    return FakeModel(model, base, layers, whole)
+    return FakeModel(model, base, layers, tuple(order[index] for index in indices), order)
 
 
-def layer_sizes(spec: JobSpec, config: PretrainedConfig, trust: bool) -> list[int]:
-    """Parameters of each layer of the whole base model, in order."""
-    depth = config.get_text_config().num_hidden_layers
-    return [
-        sum(parameter.numel() for parameter in layer.parameters())
-        for layer in _layers(_bare(spec, config, depth, trust), depth)
-    ]
-
-
-def _bare(spec: JobSpec, config: PretrainedConfig, depth: int, trust: bool) -> PreTrainedModel:
-    """The base model at this depth, on the meta device."""
+def _bare(spec: JobSpec, config: PretrainedConfig, trust: bool) -> PreTrainedModel:
+    """The base model at its whole depth, on the meta device."""
     attention = "sdpa" if spec.model.attention == "flash_attention_2" else spec.model.attention
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(
-                at_depth(config, depth),
+                type(config).from_dict(config.to_dict()),
                 dtype=getattr(torch, spec.model.dtype),
                 attn_implementation=attention,
                 trust_remote_code=trust,
             )
     except (ValueError, TypeError, ImportError, RuntimeError, AttributeError, ZeroDivisionError) as error:
+        if "attn_implementation" in str(error):
+            problem = f"is not there for {config.model_type} in the installed transformers"
+            raise _fault("model.attention", spec.model.attention, problem, "use eager") from None
         raise _fault("model", config.model_type, f"can't be built: {_first_line(error)}") from None
-
-
-def _layers(base: PreTrainedModel, depth: int) -> list[nn.Module]:
-    layers = [module for module in base.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if len(layers) != depth:
-        raise ProfileError(
-            f"{base.config.model_type}: {len(layers)} layers can be checkpointed where {depth} were expected; "
-            "models with more than one stack of layers can't be traced yet"
-        )
-    return layers
-
-
-def _adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
-    method = spec.method
-    if method.kind == "qlora":
-        raise ProfileError(
-            "qlora needs bitsandbytes on the host that traces it, which this version of tuneyard does not support yet; "
-            "use method lora"
-        )
-    linear = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if _is_linear(module)})
-    head = base.get_output_embeddings()
-    names = {id(module): name for name, module in base.named_modules()}
-    head_name = names.get(id(head), "lm_head").rsplit(".", 1)[-1]
-    if isinstance(method.targets, list) and head_name in method.targets:
-        problem = f"{head_name} can't carry an adapter: TRL's loss reads its weight directly"
-        raise _fault("method.targets", ", ".join(method.targets), problem, f"leave out {head_name}")
-    lora = LoraConfig(
-        r=method.rank,
-        lora_alpha=method.alpha,
-        lora_dropout=method.dropout,
-        target_modules=method.targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(base, lora)
-    except ValueError as error:
-        here = ", ".join(name for name in linear if name != head_name)
-        given = ", ".join(method.targets) if isinstance(method.targets, list) else method.targets
-        raise _fault("method.targets", given, _first_line(error)[:160], f"this model has {here}") from None
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _make_fake(model: nn.Module) -> None:

@@ -254,7 +254,7 @@ class Agent:
         self._more = self._more or self._yard.spool.backlog()
         self._orders, self._current = orders, True
         self._address = orders.ray_address
-        self._tracer.acknowledge(report.traces, {request.key for request in orders.traces})
+        self._tracer.acknowledge(report.traces, {key for request in orders.traces for key in request.keys})
         self._tracer.order(orders.traces)
         self._yard.supervisor.admit(orders.attempts)
         for stop in orders.stops:

@@ -18,24 +18,50 @@ from jobs.profile import Line, Segment
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 Size = tuple[int, int, int]
 
-# Safe primes: p and (p - 1) / 2 are both prime. A length that is one leaves its mark on every size that
-# depends on it.
-_LENGTHS = (1187, 1283, 1307, 1319, 2063, 2099, 2207, 2447, 4127, 4139, 4259, 4283)
+# Safe primes (p and (p - 1) / 2 are both prime) whose successor has a prime factor of 80 or more. A length that is
+# one leaves its mark on every size that depends on it, or on its neighbours.
+_LENGTHS = (1283, 1307, 1523, 3203, 3623, 3803, 4007, 4547, 5387, 5483)
 
 
-def marked_length(dimensions: set[int], shortest: int) -> int:
-    """The shortest marked length that is no less than `shortest` and divides none of the model's dimensions."""
+def marked_length(dimensions: set[int], shortest: int, chunk: int = 1) -> int:
+    """A marked length of about `shortest` or more that shares no mark with the model's dimensions.
+
+    chunk: what some layers pad the length to (linear attention, state spaces). The length is then a multiple of it,
+    marked by its largest prime factor.
+    """
+    if chunk > 1:
+        for length in _chunked(shortest, chunk):
+            if all(n % (length // chunk) for n in dimensions if n):
+                return length
     for length in _LENGTHS:
-        if length >= shortest and all(n % length and n % ((length - 1) // 2) for n in dimensions if n):
+        marks = (length, (length - 1) // 2, _largest_factor(length + 1))
+        if length >= shortest and all(n % mark for n in dimensions for mark in marks if n):
             return length
     return _LENGTHS[-1]
+
+
+def _chunked(shortest: int, chunk: int) -> list[int]:
+    """Multiples of chunk by a prime, around `shortest`, the longest first."""
+    least, most = int(0.7 * shortest) // chunk, int(1.33 * shortest) // chunk
+    primes = [n for n in range(max(3, least), most + 1) if n % 2 and _largest_factor(n) == n]
+    return [chunk * n for n in sorted(primes, reverse=True)]
+
+
+def _largest_factor(number: int) -> int:
+    factor = 2
+    while factor * factor <= number:
+        if number % factor:
+            factor += 1
+        else:
+            number //= factor
+    return number
 
 
 class LiveBytes(TorchDispatchMode):
     """Counts live bytes and floating-point operations, split by `mark`.
 
-    rows, length: the shape of the traced micro-batch; the length comes from marked_length. As length is a
-    prime that divides nothing else, a size that it divides is proportional to the tokens, one that its square
+    rows, length: the shape of the traced micro-batch; the length comes from marked_length. As its largest prime factor
+    divides nothing else, a size that it divides is proportional to the tokens, one that its square
     divides to the token pairs, anything else is fixed: one run gives exact lines instead of three runs and a
     fit. Sizes that depend on the length but not on the rows are counted as if they did (position tables; a
     few KiB, on the safe side). With rows and length 0 every size is fixed, which is right for a shape that is
@@ -45,6 +71,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, rows: int, length: int, gradients: Callable[[], int]) -> None:
         super().__init__()
         self._rows, self._length, self._gradients = rows, length, gradients
+        self._mark = _largest_factor(length) if length else 0
         self._live = [0, 0, 0]
         self._start: Size = (0, 0, 0)
         self._start_gradients = 0
@@ -102,12 +129,18 @@ class LiveBytes(TorchDispatchMode):
         self._peaks, self._flops, self._rising = {self._start}, [0, 0, 0], False
 
     def finish(self) -> dict[str, Segment]:
-        """All segments, each with what it gives back that `before` and `layer` took."""
+        """All segments, each with what it gives back that `before` and layers took."""
         return {
             name: replace(
                 segment,
                 of_before=self._returned_to("before", name),
-                of_layer=self._returned_to("layer", name),
+                of_layers={
+                    owner: found
+                    for owner in self._owners
+                    if owner.startswith("layer")
+                    and not owner.endswith("_backward")
+                    and (found := self._returned_to(owner, name)) != Line()
+                },
             )
             for name, segment in self.segments.items()
         }
@@ -147,13 +180,15 @@ class LiveBytes(TorchDispatchMode):
 
     def _sorted(self, amount: int) -> Size:
         """amount as (fixed, token share, pair share), the shares scaled to the full length and all rows."""
-        length, rows = self._length, self._rows
+        length, rows, mark = self._length, self._rows, self._mark
         if not length:
             return (-(-amount // BLOCK_BYTES) * BLOCK_BYTES, 0, 0)
         full, degree = amount, 0
         for _ in range(2):
-            if full and full % (length ** (degree + 1)) == 0:
+            if full and full % (mark ** (degree + 1)) == 0:
                 degree += 1
+        if degree == 1 and length == mark and full % (length * (length + 1)) == 0:
+            full, degree = full // (length + 1) * length, 2  # scores with a sink beside them (gpt-oss)
         if degree == 0 and full and full % (length - 1) == 0:
             full, degree = (
                 full // (length - 1) * length,

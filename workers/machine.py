@@ -14,7 +14,8 @@ import psutil
 
 from jobs.units import GiB
 
-_STACK = ("torch", "transformers", "trl", "peft", "accelerate")  # what a memory profile depends on
+# What a memory profile depends on, and what some jobs need (jobs/requirements.py).
+_STACK = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth")
 _WARM_FROM_BYTES = 8 * GiB  # of the host's memory: a rank actor with its imports done holds about 0.6 GiB
 
 

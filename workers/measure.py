@@ -37,10 +37,11 @@ class Meter:
         self._highest = 0
         if not self._cuda:
             _settle_threads()
-            self._taken_before = _writable_bytes()
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            self._taken_before = self._writable_bytes()
             threading.Thread(target=self._watch, name="meter", daemon=True).start()
             # Its own stack (8 MiB) is not the job's.
-            self._taken_before, self._highest = _writable_bytes(), 0
+            self._taken_before, self._highest = self._writable_bytes(), 0
         self.baseline_bytes = status_bytes("VmRSS")
 
     def read(self) -> Peaks:
@@ -55,19 +56,21 @@ class Meter:
         return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
 
     def _look(self) -> None:
-        self._highest = max(self._highest, _writable_bytes() - self._taken_before)
+        self._highest = max(self._highest, self._writable_bytes() - self._taken_before)
 
     def _watch(self) -> None:
-        """The kernel keeps no peak of what RLIMIT_DATA counts. One look takes 5 us."""
+        """The kernel keeps no peak of what RLIMIT_DATA counts.
+
+        A look is one call: each call of this thread gives up the interpreter, which the training thread then waits
+        to have again.
+        """
         while True:
             self._look()
             time.sleep(LOOK_EVERY_S)
 
-
-def _writable_bytes() -> int:
-    """Private writable memory of this process: what a CPU card's limit counts (proc_pid_statm(5), field 6)."""
-    with open("/proc/self/statm", "rb", buffering=0) as file:
-        return int(file.read(128).split()[5]) * _PAGE_BYTES
+    def _writable_bytes(self) -> int:
+        """Private writable memory of this process: what a CPU card's limit counts (proc_pid_statm(5), field 6)."""
+        return int(os.pread(self._statm, 128, 0).split()[5]) * _PAGE_BYTES
 
 
 @contextlib.contextmanager
@@ -114,7 +117,9 @@ def set_threads(ranks: int = 1) -> None:
 # mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment:
 # the same job then takes 80 to 420 MiB more than its tensors, differently from run to run and more with each step, and
 # no projection could say that it fits. The price is speed: pages of larger tensors are faulted in anew each time.
-# So it is done only where the card is tight.
+# So it is done only where the card is tight. From 8 MiB on instead of 1 MiB, the job of benchmarks/start.py
+# lost no speed in place of a sixth, but the demo's squeezed job on two threads took 569 MiB (one run; upper
+# bound 531). Large pages (THP_MEM_ALLOC_ENABLE) are slower still.
 ROOM_BYTES = 512 << 20
 _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM_BYTES = 1 << 20

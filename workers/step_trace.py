@@ -14,6 +14,7 @@ from transformers import masking_utils
 
 from jobs.profile import CardKind, Segment
 from jobs.spec import JobSpec
+from workers import router_loss
 from workers.cuda_paths import cuda_paths
 from workers.fake_model import FakeModel
 from workers.live_bytes import LiveBytes
@@ -39,13 +40,14 @@ def trace_step(
     rows: int,
     length: int,
     marked: bool = True,
+    training: bool = True,
 ) -> dict[str, Segment]:
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
-    With three layers the names are jobs.profile.SEGMENTS; deeper models (for checks) number those between the
-    first and the last: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
+    Layers have the names that the model gives them; where several share one (for checks) those between the first
+    and the last are numbered: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
     attention needs a mask. marked: the length comes from marked_length, so that lines can be read off. The
-    caller switches checkpointing.
+    caller switches checkpointing. training: else an evaluation's forward pass alone, without gradients.
     """
     parameters = fake.parameters()
     for parameter in parameters:
@@ -62,17 +64,23 @@ def trace_step(
         with ExitStack() as stack:
             stack.enter_context(mode)
             stack.enter_context(_masks(padded))
+            stack.enter_context(router_loss.at_whole_depth(fake))
             if kind == "cuda":
                 stack.enter_context(cuda_paths())
             for tensor in [*parameters, *fake.model.buffers()]:
                 live.ignore(tensor)
             handles = _marks(fake, live)
             stack.callback(lambda: [handle.remove() for handle in handles])
+            if not training:
+                stack.callback(fake.model.train)
+                fake.model.eval()
+                stack.enter_context(torch.no_grad())
             stack.enter_context(live)
-            loss = _forward(fake, spec, rows, length)
+            loss = _forward(fake, spec, kind, rows, length)
             live.mark("loss")
-            _backward(loss)
-            live.mark(_closing(live, len(fake.layers)))
+            if training:
+                _backward(loss)
+                live.mark(_closing(live, len(fake.layers)))
     finally:
         gc.enable()
     return live.finish()
@@ -91,7 +99,7 @@ def _closing(live: LiveBytes, depth: int) -> str:
     return "after" if earliest in live.segments else earliest
 
 
-def _forward(fake: FakeModel, spec: JobSpec, rows: int, length: int) -> torch.Tensor:
+def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: int) -> torch.Tensor:
     """The loss as SFTTrainer.compute_loss takes it (trl 1.16, loss_type nll), under accelerate's autocast."""
     ids = torch.zeros((rows, length), dtype=torch.int64)
     inputs: dict[str, Any] = {"input_ids": ids, "labels": torch.zeros((rows, length), dtype=torch.int64)}
@@ -99,10 +107,15 @@ def _forward(fake: FakeModel, spec: JobSpec, rows: int, length: int) -> torch.Te
         inputs["position_ids"] = torch.zeros((rows, length), dtype=torch.int64)
     if not spec.training.packing or spec.model.attention == "flash_attention_2":
         inputs["attention_mask"] = torch.ones((rows, length), dtype=torch.int64)
-    bf16 = spec.model.dtype == "bfloat16"
-    with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
+    balance = router_loss.coefficient(fake.base.config)
+    if balance:
+        inputs["output_router_logits"] = True
+    # The CPU runs float16 weights without autocast (workers/training.py, sft_config).
+    dtype = None if kind == "cpu" and spec.autocast_dtype == "float16" else spec.autocast_dtype
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)) if dtype else nullcontext():
         outputs = fake.model(**inputs, use_cache=False, fused_lm_head=True)
-    return -outputs.log_probs.sum() / torch.as_tensor(rows * length)
+    loss = -outputs.log_probs.sum() / torch.as_tensor(rows * length)
+    return loss + balance * outputs.aux_loss if balance else loss
 
 
 def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
@@ -116,10 +129,11 @@ def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
     outer -= {id(inner) for layer in layers for inner in layer.modules()}
     output: list[torch.Tensor] = []
 
+    numbered = len({*fake.names}) < len(layers)
+
     def name(index: int) -> str:
-        if index == len(layers) - 1:
-            return "last"
-        return "first" if index == 0 else ("layer" if len(layers) <= 3 else f"layer{index}")
+        between = 0 < index < len(layers) - 1
+        return f"layer{index}" if numbered and between else fake.names[index]
 
     def entered(index: int, args: Any, kwargs: Any) -> None:
         live.mark("before" if index == 0 else name(index - 1))
@@ -129,7 +143,8 @@ def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
 
     def left(out: Any) -> None:
         output.append(out[0] if isinstance(out, tuple) else out)
-        output[0].register_hook(lambda _: live.mark("loss_backward"))
+        if output[0].requires_grad:
+            output[0].register_hook(lambda _: live.mark("loss_backward"))
 
     def beyond() -> None:
         if output:
@@ -153,14 +168,27 @@ def _masks(padded: bool) -> Iterator[None]:
 
     It looks at the values of the attention mask, which fake tensors do not have.
     """
-    kept = masking_utils.is_tracing, masking_utils.fast_all
+    swapped: dict[str, Any] = {}
     if not padded:
-        masking_utils.is_tracing = lambda *_: False
-        masking_utils.fast_all = lambda _: True
+        swapped = {"is_tracing": lambda *_: False, "fast_all": lambda _: True, "torch": _AllOnes()}
+    kept = {name: getattr(masking_utils, name) for name in swapped}
     try:
+        for name, value in swapped.items():
+            setattr(masking_utils, name, value)
         yield
     finally:
-        masking_utils.is_tracing, masking_utils.fast_all = kept
+        for name, value in kept.items():
+            setattr(masking_utils, name, value)
+
+
+class _AllOnes:
+    """torch as the functions see it that make masks, for a mask that leaves nothing out."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def all(self, *_: Any) -> bool:
+        return True
 
 
 def _block(count: int) -> int:

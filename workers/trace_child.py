@@ -24,15 +24,16 @@ LOG_LINES = 3  # of the child's last words that go into an error
 def trace_in_child(
     request: TraceRequest, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES
 ) -> TraceResult:
-    """The profile, or why there is none in words: the job file's fault, a crash, or a limit.
+    """The profile and lengths, or why there are none in words: the job file's fault, a crash, or a limit.
 
-    timeout_s: of the child's whole life, imports included; memory_bytes: of its heap (RLIMIT_DATA).
+    A profile that was ready is kept whatever the scan came to. timeout_s: of the child's whole life, imports
+    included; memory_bytes: of its heap (RLIMIT_DATA).
     """
     with tempfile.TemporaryDirectory(prefix="tuneyard-trace-") as folder:
         asked, answered = Path(folder) / "request.json", Path(folder) / "result.json"
         asked.write_text(request.model_dump_json())
         child = subprocess.Popen(
-            [sys.executable, "-m", "workers.tracing", str(asked), str(answered)],
+            [sys.executable, "-m", "workers.profiling", str(asked), str(answered)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -46,14 +47,18 @@ def trace_in_child(
         resource.prlimit(child.pid, resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
         try:
             _, words = child.communicate(timeout=timeout_s)
+            why = _why(child.returncode, words, memory_bytes)
         except subprocess.TimeoutExpired:
-            return TraceResult(key=request.key, error=f"the trace did not end within {timeout_s:.0f}s")
+            why = f"the trace did not end within {timeout_s:.0f}s"
         finally:
             _end(child)
         try:
-            return TraceResult.model_validate_json(answered.read_bytes())
+            done = TraceResult.model_validate_json(answered.read_bytes())
         except (OSError, ValidationError):
-            return TraceResult(key=request.key, error=_why(child.returncode, words, memory_bytes))
+            return request.failed(why)
+        if request.data_key == done.data_key:
+            return done
+        return done.model_copy(update={"data_key": request.data_key, "data_error": why})
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -67,5 +72,7 @@ def _why(code: int, words: str, memory_bytes: int) -> str:
     last = "; ".join(line.strip() for line in words.splitlines()[-LOG_LINES:] if line.strip())
     if "MemoryError" in words or "can't allocate memory" in words:
         return f"the trace took more than {gib(memory_bytes)} of memory"
+    if code == 0:
+        return "the trace ended without an answer"
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"the trace ended with {how}" + (f": {last[:500]}" if last else "")

@@ -31,27 +31,30 @@ class Tracer:
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[TraceRequest] = queue.SimpleQueue()
         self._taken: set[str] = set()  # keys that wait or run
-        self._results: dict[str, TraceResult] = {}
+        self._results: list[TraceResult] = []
         threading.Thread(target=self._run, name="tracer", daemon=True).start()
 
     def order(self, requests: list[TraceRequest]) -> None:
         """Trace what is neither under way nor done."""
         with self._lock:
             for request in requests:
-                if request.key not in self._taken and request.key not in self._results:
-                    self._taken.add(request.key)
-                    self._waiting.put(request)
+                known = self._taken.union(*(result.keys for result in self._results))
+                if new := set(request.keys) - known:
+                    self._taken |= new
+                    self._waiting.put(request.only(new))
 
     def results(self) -> list[TraceResult]:
         with self._lock:
-            return list(self._results.values())
+            return list(self._results)
 
     def acknowledge(self, sent: list[TraceResult], still_wanted: set[str]) -> None:
         """The server took these results; those it still asks for it has not stored, so they go again."""
         with self._lock:
-            for result in sent:
-                if result.key not in still_wanted and self._results.get(result.key) == result:
-                    del self._results[result.key]
+            self._results = [
+                result
+                for result in self._results
+                if result not in sent or still_wanted.intersection(result.keys)
+            ]
 
     def _run(self) -> None:
         while True:
@@ -59,11 +62,9 @@ class Tracer:
             try:
                 result = self._trace(request)
             except Exception as error:  # this thread's outermost edge: the next trace must still find it
-                log.exception("the trace of %s failed", request.key)
-                result = TraceResult(
-                    key=request.key, error=f"the trace failed: {type(error).__name__}: {error}"
-                )
+                log.exception("the trace of %s failed", request.keys)
+                result = request.failed(f"the trace failed: {type(error).__name__}: {error}")
             with self._lock:
-                self._taken.discard(request.key)
-                self._results[request.key] = result
+                self._taken -= set(request.keys)
+                self._results.append(result)
             self._done()

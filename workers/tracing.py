@@ -1,28 +1,21 @@
 """Trace the memory of a training step: the real libraries on fake tensors -> MemoryProfile.
 
-`python -m workers.tracing REQUEST.json RESULT.json` turns one TraceRequest into a TraceResult;
-workers/trace_child.py runs that with limits, as a model's own code or a library's fault must not take the
-host agent with it.
+One trace of the first layer, one of each kind and the last (workers/layer_kinds.py) gives exact lines
+(workers/live_bytes.py says how), so a profile takes one pass for each card kind, each way of masking, and
+checkpointing off and on: eight at most, less than half a second each for a 7B shape. A last pass over a deeper
+model, another shape and every second layer checkpointed must agree with what the profile projects for it; a
+model whose layers are not alike within a kind fails here instead of being placed on a guess.
 
-One trace of a three-layer model gives exact lines (workers/live_bytes.py says how), so a profile takes one
-pass for each card kind, each way of masking, and checkpointing off and on: eight at most, less than half a
-second each for a 7B shape. A last pass over a deeper model, another shape and every second layer checkpointed
-must agree with what the profile projects for it; a model that is not made of equal layers fails here instead
-of being placed on a guess.
-
-Limits: flash_attention_2 is traced as sdpa without a mask, which saves the same output and log-sum-exp;
-models whose control flow reads values (routing of experts) can't be run on fake tensors and get an error that
-says so.
+Experts run as transformers' grouped_mm, its default: tokens x experts per token rows in all, whichever way they
+are routed. Limits: flash_attention_2 is traced as sdpa without a mask, which saves the same output and
+log-sum-exp; models whose control flow reads values can't be run on fake tensors and get an error that says so
+(docs/tracing.md lists them).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-import warnings
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -38,12 +31,16 @@ from jobs.memory import Rung, project
 from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
-from workers.fake_model import FakeModel, at_depth, build, check_config, layer_sizes, load_config
+from workers import layer_kinds
+from workers.fake_model import FakeModel, build, check_config, load_config
+from workers.four_bit import elements, load_transient_bytes
 from workers.live_bytes import BLOCK_BYTES, marked_length
+from workers.optimizers import embedding_weights, paged, state_bytes, transient_bytes
 from workers.step_trace import checkpoint, trace_step
 
-CHECK_DEPTH, CHECK_ROWS, CHECK_LENGTH = 5, 2, 1536
+CHECK_COPIES, CHECK_ROWS, CHECK_LENGTH = 3, 2, 1536
 CHECK_TOLERANCE, CHECK_SLACK_BYTES = 0.03, 2**18
+UNIFORM = ("first", "layer", "last")
 _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 
@@ -60,20 +57,21 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
         return _checked(profile, spec, config, mode, trust)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise ProfileError(
-            f"{config.model_type} can't be traced: its control flow depends on values ({error.func}), "
-            "as routing to experts does"
+            f"{config.model_type} can't be traced: its code in transformers reads values ({error.func}) that only a "
+            "real run has; use an architecture that does not (docs/tracing.md)"
         ) from None
 
 
 def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, Pass]:
     dimensions = {n for p in fake.parameters() for n in p.shape}
     packed = spec.training.packing
-    few, many = (
-        marked_length(dimensions, TOKEN_CHUNK_SIZE // 4),
-        marked_length(dimensions, TOKEN_CHUNK_SIZE // 2),
-    )
-    beyond = marked_length(dimensions, TOKEN_CHUNK_SIZE + 2)
-    shapes = {"short": (1, many), "long": (1, beyond)} if packed else {"short": (3, few), "long": (7, many)}
+    chunk = layer_kinds.chunk(fake.base)
+    few = marked_length(dimensions, TOKEN_CHUNK_SIZE // 4, chunk)
+    beyond = marked_length(dimensions, TOKEN_CHUNK_SIZE + 2, chunk)
+    shapes = {"short": (1, few), "long": (1, beyond)}
+    if not packed:  # many rows rather than long ones, which some models have no positions for
+        third, seventh = (5 if few == 3 * chunk else 3), (11 if few == 7 * chunk else 7)
+        shapes = {"short": (third, few), "long": (seventh, few)}
     passes: dict[str, Pass] = {}
     for every, size in ((False, "short"), (True, "long")):
         checkpoint(fake, int(every))
@@ -81,10 +79,25 @@ def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, P
         for name, padded in _maskings(spec):
             for kind in _KINDS:
                 found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length)
-                body = {segment: found.get(segment, Segment(Line())) for segment in SEGMENTS}
+                body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
                 passes[f"{kind}.{name}.{'every' if every else 'off'}"] = Pass(body)
                 passes.setdefault(f"{kind}.loss.{size}", Pass({segment: body[segment] for segment in LOSS}))
-    return _with_loss_flops(passes)
+    return _with_loss_flops(passes) | (
+        _evaluation(spec, fake, mode, *shapes["long"]) if spec.data.holdout else {}
+    )
+
+
+def _evaluation(
+    spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, rows: int, length: int
+) -> dict[str, Pass]:
+    """A forward pass without gradients for each card kind, over rows of unequal length where such can come."""
+    checkpoint(fake, 0)
+    padded = any(masked for _, masked in _maskings(spec))
+    found = {
+        kind: trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, training=False)
+        for kind in _KINDS
+    }
+    return {f"{kind}.eval": Pass(segments) for kind, segments in found.items()}
 
 
 def _maskings(spec: JobSpec) -> list[tuple[str, bool]]:
@@ -116,10 +129,11 @@ def _with_loss_flops(passes: dict[str, Pass]) -> dict[str, Pass]:
 def _profile(
     spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: dict[str, Pass]
 ) -> MemoryProfile:
-    sizes = _Sizes(fake)
+    sizes = _Sizes(fake, spec)
     text = config.get_text_config()
     return MemoryProfile(
-        layers=fake.depth,
+        layers=len(fake.order),
+        order=fake.order if len({*fake.order}) > len(UNIFORM) else (),
         weight_bytes=sizes.whole("weight"),
         adapter_bytes=sizes.whole("adapter"),
         trained_bytes=sizes.whole("trained"),
@@ -131,6 +145,10 @@ def _profile(
         mask_from_length=_mask_from_length(spec, text),
         max_length=getattr(text, "max_position_embeddings", None),
         passes=passes,
+        load_bytes=load_transient_bytes(fake.base),
+        optimizer_transient_bytes=transient_bytes(spec, sizes.whole("trained")),
+        quantised="nf4" if spec.method.kind == "qlora" else "",
+        paged_optimizer=paged(spec),
     )
 
 
@@ -142,52 +160,40 @@ def _mask_from_length(spec: JobSpec, text: PretrainedConfig) -> int | None:
 
 
 class _Sizes:
-    """Bytes and counts of the whole model from one with three layers: outside, first, and one for each other layer."""
+    """Bytes and counts of the whole model from one layer of each kind: what is outside layers, and each as often."""
 
-    def __init__(self, fake: FakeModel) -> None:
-        place = {id(p): index for index, layer in enumerate(fake.layers) for p in layer.parameters()}
-        place |= {id(b): index for index, layer in enumerate(fake.layers) for b in layer.buffers()}
-        self._repeats = fake.depth - len(fake.layers) + 1
-        self._sums: dict[str, dict[int, int]] = {}
-        last = max(0, len(fake.layers) - 2)
+    def __init__(self, fake: FakeModel, spec: JobSpec) -> None:
+        repeats: dict[int, int] = {}
+        for layer, often in zip(fake.layers, fake.repeats(), strict=True):
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                repeats.setdefault(id(tensor), often)
+        self._sums: Counter[str] = Counter()
+        embeddings = embedding_weights(fake.model)
         base = {id(p) for name, p in fake.model.named_parameters() if ".lora_" not in name}
         for parameter in fake.parameters():
-            where = place.get(id(parameter), -1)
-            self._add("weight" if id(parameter) in base else "adapter", where, _block(parameter.nbytes))
+            often = repeats.get(id(parameter), 1)
+            bytes_, count = often * _block(parameter.nbytes), often * elements(parameter)
+            self._sums["weight" if id(parameter) in base else "adapter"] += bytes_
             if id(parameter) in base:
-                self._add("parameters", where, parameter.numel())
+                self._sums["parameters"] += count
             if parameter.requires_grad:
-                self._add("trained", where, _block(parameter.nbytes))
-                self._add("trained_parameters", where, parameter.numel())
-                # AdamW keeps two moments in the parameter's own type and, when fused, a float32 step on the
-                # device.
-                self._add("optimizer", where, 2 * _block(parameter.nbytes) + BLOCK_BYTES)
+                self._sums["trained"] += bytes_
+                self._sums["trained_parameters"] += count
+                self._sums["optimizer"] += often * state_bytes(spec, parameter, id(parameter) in embeddings)
         for buffer in fake.model.buffers():
-            self._add("weight", place.get(id(buffer), -1), _block(buffer.nbytes))
-        self._repeated = last
-
-    def _add(self, what: str, where: int, amount: int) -> None:
-        found = self._sums.setdefault(what, {})
-        found[where] = found.get(where, 0) + amount
+            self._sums["weight"] += repeats.get(id(buffer), 1) * _block(buffer.nbytes)
 
     def whole(self, what: str) -> int:
-        return sum(
-            amount * (self._repeats if where == self._repeated else 1)
-            for where, amount in self._sums.get(what, {}).items()
-        )
+        return self._sums[what]
 
 
 def _checked(
     profile: MemoryProfile, spec: JobSpec, config: PretrainedConfig, mode: FakeTensorMode, trust: bool
 ) -> MemoryProfile:
     """profile, once it has foretold a deeper trace of another shape. Raises ProfileError when it has not."""
-    sizes, traced_sizes = layer_sizes(spec, config, trust), layer_sizes(spec, at_depth(config, 3), trust)
-    if len(sizes) > 3 and sizes != [traced_sizes[0], *[traced_sizes[1]] * (len(sizes) - 2), traced_sizes[2]]:
-        shown = ", ".join(f"{size:,}" for size in sorted(set(sizes)))
-        raise ProfileError(f"{config.model_type}: its layers are not alike (they have {shown} parameters)")
-    if config.get_text_config().num_hidden_layers < CHECK_DEPTH:
+    fake = build(spec, config, mode, copies=CHECK_COPIES, trust=trust)
+    if len(fake.names) == len({*fake.names}):
         return profile
-    fake = build(spec, config, mode, depth=CHECK_DEPTH, trust=trust)
     rows = 1 if spec.training.packing else CHECK_ROWS
     checkpoint(fake, 2)
     padded = any(masked for _, masked in _maskings(spec))
@@ -195,25 +201,27 @@ def _checked(
         fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=CHECK_LENGTH, marked=False
     )
     tokens, pairs = rows * CHECK_LENGTH, rows * CHECK_LENGTH**2
-    for index in range(1, CHECK_DEPTH - 1):
+    for index, name in list(enumerate(fake.names))[1:-1]:
         body = profile.body("cuda", padded, every=index % 2 == 0)
         for suffix in ("", "_backward"):
-            traced, foretold = found[f"layer{index}{suffix}"], body[f"layer{suffix}"]
+            traced, foretold = found[f"layer{index}{suffix}"], body[f"{name}{suffix}"]
             delta = foretold.delta.at(tokens, pairs) - foretold.of_before.at(tokens, pairs)
             where = f"layer {index}{suffix}"
             _agree(config, where, delta, traced.delta.fixed - traced.of_before.fixed)
             _agree(config, f"{where} peak", foretold.peak(tokens, pairs), traced.peak(0, 0))
-    shallow = _profile(spec, config, replace(fake, depth=CHECK_DEPTH), profile.passes)
+    whole = _profile(spec, config, replace(fake, order=fake.names), profile.passes)
+    step = {name: found for name, found in profile.passes.items() if not name.endswith(".eval")}
+    shallow = replace(whole, load_bytes=0, save_bytes=0, optimizer_transient_bytes=0, passes=step)
     projected = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE)
-    _agree(config, "the step's peak", projected.allocated_bytes, _highest(fake, found))
+    _agree(config, "the step's peak", projected.allocated_bytes, _highest(fake, spec, found))
     return profile
 
 
 def _agree(config: PretrainedConfig, what: str, foretold: float, traced: float) -> None:
     if abs(foretold - traced) > CHECK_TOLERANCE * abs(traced) + CHECK_SLACK_BYTES:
         raise ProfileError(
-            f"{config.model_type}: {what} of {CHECK_DEPTH} layers takes {traced:,.0f} bytes where the profile "
-            f"foretells {foretold:,.0f}; its layers are not alike"
+            f"{config.model_type} can't be traced: {what} of a deeper model takes {traced:,.0f} bytes where the "
+            f"profile foretells {foretold:,.0f}; what its layers take depends on more than their kind"
         )
 
 
@@ -238,12 +246,12 @@ def whole_step(
         or spec.model.attention == "eager"
     )
     found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False)
-    return _highest(fake, found)
+    return _highest(fake, spec, found)
 
 
-def _highest(fake: FakeModel, segments: dict[str, Segment]) -> int:
+def _highest(fake: FakeModel, spec: JobSpec, segments: dict[str, Segment]) -> int:
     """The peak of a step that was traced through, with weights and optimizer state."""
-    sizes = _Sizes(replace(fake, depth=len(fake.layers)))
+    sizes = _Sizes(replace(fake, order=fake.names), spec)
     resting = sizes.whole("weight") + sizes.whole("adapter") + sizes.whole("optimizer")
     live, highest = 0.0, float(sizes.whole("trained"))
     for segment in segments.values():
@@ -272,21 +280,3 @@ def answer(request: TraceRequest) -> TraceResult:
         return TraceResult(
             key=request.key, error=f"the trace failed: {type(error).__name__}: {str(error)[:400]}"
         )
-
-
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m workers.tracing REQUEST.json RESULT.json", file=sys.stderr)
-        return 2
-    source, target = Path(arguments[0]), Path(arguments[1])
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    result = answer(TraceRequest.model_validate_json(source.read_text()))
-    draft = target.with_suffix(".tmp")
-    draft.write_text(result.model_dump_json())
-    os.replace(draft, target)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

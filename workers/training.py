@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import logging
 import re
 import shutil
@@ -20,12 +22,14 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from jobs.errors import TuneyardError
+from jobs.fields import OPTIMIZERS
 from jobs.memory import Rung
 from jobs.report import Assignment, Ended, Started
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from jobs.units import gib
-from workers import gang
+from workers import gang, unsloth_engine
+from workers.adapters import cast_adapters, lora_config
 from workers.building import (
     build_config,
     build_dataset,
@@ -33,7 +37,7 @@ from workers.building import (
     build_tokenizer,
     check_fit,
     check_method,
-    lora_config,
+    split,
     trusts,
 )
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
@@ -77,7 +81,8 @@ def sft_config(
     """
     training = spec.training
     checkpointing: dict[str, Any] = {"activation_checkpointing": False}
-    if rung.every_n:
+    # Unsloth has set its own when it built the model, which transformers would replace.
+    if rung.every_n and spec.model.engine != "unsloth":
         checkpointing = {
             "activation_checkpointing": True,
             "activation_checkpointing_kwargs": {
@@ -100,14 +105,19 @@ def sft_config(
         warmup_steps=min(training.warmup_ratio, 1 - 1e-9),
         lr_scheduler_type=_SCHEDULERS[training.scheduler],
         weight_decay=training.weight_decay,
-        optim="adamw_torch_fused",
+        optim=OPTIMIZERS[training.optimizer],
         seed=training.seed,
-        bf16=spec.model.dtype == "bfloat16",
-        fp16=spec.model.dtype == "float16" and not use_cpu,
+        bf16=spec.autocast_dtype == "bfloat16",
+        fp16=spec.autocast_dtype == "float16" and not use_cpu,
         use_cpu=use_cpu,
         dataloader_pin_memory=not use_cpu,
         ddp_backend=("gloo" if use_cpu else "nccl") if world_size > 1 else None,
         ddp_find_unused_parameters=False if world_size > 1 else None,
+        # No logits are kept: nothing asks for them. Below 1 transformers reads eval_steps as a share of the run.
+        eval_strategy="steps" if spec.data.holdout else "no",
+        eval_steps=training.eval_steps or 0.1,
+        per_device_eval_batch_size=rung.micro_batch,
+        prediction_loss_only=True,
         # Lines and checkpoints are the reporter's to decide.
         logging_strategy="no",
         save_strategy="no",
@@ -181,20 +191,26 @@ def build_trainer(
     rows = build_dataset(spec.data)
     config = build_config(spec.model, trust)
     check_fit(rows, tokenizer, config)
-    return SFTTrainer(
-        model=build_model(spec, config, trust),
-        args=sft_config(
-            spec,
-            assignment.rung,
-            output_dir,
-            use_cpu=assignment.gpus[assignment.rank].kind == "cpu",
-            world_size=assignment.world_size,
-        ),
+    rows, held_out = split(rows, spec)
+    use_cpu = assignment.gpus[assignment.rank].kind == "cpu"
+    unsloth = spec.model.engine == "unsloth"
+    model = (
+        unsloth_engine.build_model(spec, assignment.rung, trust)
+        if unsloth
+        else build_model(spec, config, trust, use_cpu)
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=sft_config(spec, assignment.rung, output_dir, use_cpu=use_cpu, world_size=assignment.world_size),
         train_dataset=rows,
+        eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=lora_config(spec.method),
+        peft_config=None if unsloth else lora_config(spec.method),
         callbacks=list(callbacks),
     )
+    if spec.method.kind != "full":
+        cast_adapters(trainer.model, spec)
+    return trainer
 
 
 def run_attempt(
@@ -204,6 +220,7 @@ def run_attempt(
     card = assignment.gpus[assignment.rank]
     if card.kind == "cpu":
         set_threads(assignment.world_size)
+        _load_bitsandbytes(assignment.spec)
     figures = Figures(Meter(card))
     try:
         folder.write_started(_started(figures.meter), assignment.rank)
@@ -250,6 +267,15 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
             return figures.ended(ts=time.time(), outcome=how.outcome, message=f"rank {rank}: {how.message}")
     text = str(error) if isinstance(error, TuneyardError) else f"{type(error).__name__}: {first_line}"
     return figures.ended(ts=time.time(), outcome=Outcome.FAILED, message=text)
+
+
+def _load_bitsandbytes(spec: JobSpec) -> None:
+    """Import it before the baseline is taken: PEFT will wherever it is installed, and its memory is not the job's.
+
+    Where the host has CUDA cards, workers/attempt.py could not do so with the other imports.
+    """
+    if (spec.libraries or spec.method.kind != "full") and importlib.util.find_spec("bitsandbytes"):
+        importlib.import_module("bitsandbytes")
 
 
 def _obey_stop(folder: AttemptFolder) -> None:

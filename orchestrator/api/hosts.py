@@ -48,22 +48,34 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
         for attempt in known.store.open_attempts(host_id)
         if attempt.stop_requested_at is not None
     ]
-    traces = [
-        TraceRequest(
-            key=row.key,
-            spec=JobSpec.model_validate(row.spec),
-            trusted_models=list(known.settings.trusted_models),
-        )
-        for row in known.store.pending_profiles(host_id)
-    ]
     mentioned = {attempt.attempt_id for attempt in news.attempts} | set(news.running)
     return HostOrders(
         stops=stops,
-        traces=traces,
+        traces=_traces(known, host_id),
         attempts=known.store.offsets(host_id),
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
     )
+
+
+def _traces(known: Services, host_id: int) -> list[TraceRequest]:
+    """What the host is to trace and to count: of one and the same job in one go, which saves it a process."""
+    counts = known.store.pending_lengths(host_id)
+    wanted = []
+    for row in known.store.pending_profiles(host_id):
+        count = next((count for count in counts if count.spec == row.spec), None)
+        wanted.append((row.key, row.spec, count.key if count else ""))
+    taken = {data_key for *_, data_key in wanted}
+    wanted += [("", count.spec, count.key) for count in counts if count.key not in taken]
+    return [
+        TraceRequest(
+            key=key,
+            spec=JobSpec.model_validate(spec),
+            trusted_models=list(known.settings.trusted_models),
+            data_key=data_key,
+        )
+        for key, spec, data_key in wanted
+    ]
 
 
 @router.get("/hosts")

@@ -16,6 +16,7 @@ from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import Submission, read_jobs
 from orchestrator.api.services import Services
+from orchestrator.data_lengths import data_of
 from orchestrator.store.rows import AttemptRow
 
 router = APIRouter()
@@ -85,7 +86,8 @@ def show(request: Request, job: str) -> shapes.JobFull:
     view = store.job_view(store.find_job(job).id)
     attempts = store.attempts(view.job.id)
     latest = store.latest_progress([attempt.id for attempt in attempts])
-    return views.job_full(view, attempts, latest, store.events(view.job.id))
+    data = data_of(store, view.job, attempts)
+    return views.job_full(view, attempts, latest, store.events(view.job.id), data)
 
 
 @router.post("/jobs/{job}/cancel")

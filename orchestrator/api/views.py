@@ -60,12 +60,17 @@ def submitted(row: JobRow) -> shapes.Job:
 
 
 def job_full(
-    view: JobView, attempts: list[AttemptRow], latest: Mapping[int, ProgressRow], events: list[EventRow]
+    view: JobView,
+    attempts: list[AttemptRow],
+    latest: Mapping[int, ProgressRow],
+    events: list[EventRow],
+    data: shapes.PlanData | None,
 ) -> shapes.JobFull:
     """One job with its history."""
     return {
         **job(view),
         "spec": view.job.spec,
+        "data": data,
         "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
         "events": [{"ts": e.ts, "kind": e.kind, "text": e.text, "attempt": e.attempt} for e in events],
     }

@@ -2,73 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.ladder import Choice, NoFit, choose
+from jobs.calibration import Calibration
+from jobs.cards import Card, check_prices, read_card
+from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
-from jobs.state import Code, JobState, Reason
-from jobs.units import gib
+from jobs.state import Code, JobState
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
-from orchestrator.fleet import Fleet, Gpu, Waiting
+from orchestrator.data_lengths import DataLengths
+from orchestrator.fleet import Fleet, Gpu, Host, Waiting
+from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
-from orchestrator.snapshot import Memo, fleet_of, hosts_of
+from orchestrator.snapshot import Memo, chooser, fleet_of, hosts_of, model_config, waiting_of
 from orchestrator.store.rows import JobRow
 
 router = APIRouter()
 
 
 class PlanRequest(BaseModel):
-    """Body of POST /plan."""
+    """Body of POST /plan. cards: of the catalogue, beside those of the fleet; prices: over the server's own."""
 
     model_config = ConfigDict(extra="forbid")
 
     job: JobInput
+    cards: list[str] = Field(default_factory=list, max_length=100)
+    prices: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A job as if it were the only one that waits, the fleet as it is, and what was measured so far.
+
+    note: why its data was not counted.
+    """
+
+    job: Waiting
+    fleet: Fleet
+    asked: Asked
+    calibration: Calibration
+    note: str
+
+    def pick(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+        """As the planner chooses."""
+        return chooser(self.calibration)(job, profile, card, stack)
+
+    def ladder(self, profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
+        """The same for a job file that is changed a little."""
+        return self.pick(replace(self.job, spec=spec, length=length), profile, card)
 
 
 @router.post("/plan", response_model=None)
-def plan(request: Request, wanted: PlanRequest) -> JSONResponse | dict[str, Any]:
+def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanShape:
     """What the job would take on each card type of the fleet. 202 while its memory profile is being traced."""
     known = services(request)
+    named = [read_card(text) for text in wanted.cards]
+    prices = check_prices(wanted.prices)
     spec = read_job(wanted.job, known.settings, known.facts())
-    fleet, job = _alone(known, spec)
-    found = explain(job, fleet, _chooser)
-    if isinstance(found, Misfit) and found.untraced:
+    question = _question(known, spec, prices)
+    found = explain(question.job, question.fleet, question.pick)
+    if isinstance(found, Misfit):
         now = known.controller.clock()
+        if found.uncounted is not None:
+            DataLengths(known.store).want(question.job.data_key, spec, found.uncounted, now)
         for key, host_id in found.untraced.items():
             known.store.want_profile(key, spec.model_dump(mode="json", exclude_unset=True), now)
             known.store.assign_profile(key, host_id, now)
-    cards = _cards(job, fleet)
+    cards = _cards(question)
     pending = isinstance(found, Misfit) and found.reason.code is Code.PROFILE_PENDING
-    if not cards and pending:
-        return JSONResponse({"pending": next(iter(job.keys.values()), ""), "text": found.reason.text}, 202)  # type: ignore[union-attr]
+    if pending and (not cards or question.job.counted != "yes"):
+        key = next(iter(question.job.keys.values()), "")
+        return JSONResponse({"pending": key, "text": found.reason.text}, 202)  # type: ignore[union-attr]
+    if named and (profile := _profile(question)) is not None:
+        cards += catalogue_cards(question.asked, profile, named, question.ladder, pick=not cards)
     reason = found.reason.text if isinstance(found, Misfit) else None
-    return {"job": spec.name or wanted.job.source, "cards": cards, "reason": reason}
+    advice = [question.note] if question.note else []
+    advice += [] if any(card["fits"] for card in cards) else _advice(question, found)
+    return plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
 
 
-def _chooser(job: Waiting, profile: MemoryProfile, card: Any) -> Choice | NoFit:
-    return choose(profile, job.spec, card)
-
-
-def _alone(known: Services, spec: JobSpec, job_id: int = 0) -> tuple[Fleet, Waiting]:
-    """The fleet as it is, and this job as if it were the only one that waits."""
+def _question(
+    known: Services, spec: JobSpec, prices: Mapping[str, float], row: JobRow | None = None
+) -> _Question:
+    """row: the job where it is one that waits, with the attempts behind it."""
     now = known.controller.clock()
-    hosts = hosts_of(known.store.fleet_rows(), now, known.settings, known.controller.started_at)
+    priced = replace(known.settings, prices={**known.settings.prices, **prices})
+    hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.started_at)
     memo = Memo()
-    keys = {host.stack_id: memo.key(job_id, spec, host) for host in hosts}
-    job = Waiting(job_id, spec, spec.priority, now, keys)
-    return fleet_of(hosts, [job], known.store.profiles(set(keys.values())), memo, now), job
+    if row is not None:
+        job = waiting_of(row, hosts, memo, known.store.attempts(row.id))
+    else:
+        keys = {host.stack_id: memo.key(0, spec, host) for host in hosts}
+        job = Waiting(0, spec, spec.priority, now, keys, family=memo.family(0, spec))
+    fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
+    data = DataLengths(known.store)
+    (job,) = data.filled([job], now)
+    config = spec.model.config or model_config(spec)
+    asked = Asked(spec, data.lengths(job), priced.prices, config)
+    calibration = known.controller.memo.calibration
+    return _Question(job, replace(fleet, queue=(job,)), asked, calibration, data.note(job))
+
+
+def _profile(question: _Question) -> MemoryProfile | None:
+    """The job's profile of any host that has one."""
+    for host in question.fleet.hosts:
+        profile = question.fleet.profiles.get(question.job.keys[host.stack_id])
+        if isinstance(profile, MemoryProfile):
+            return profile
+    return None
 
 
 def _unheld(fleet: Fleet, wanted: Callable[[Gpu], bool]) -> Fleet:
@@ -82,52 +134,38 @@ def _unheld(fleet: Fleet, wanted: Callable[[Gpu], bool]) -> Fleet:
     return replace(fleet, hosts=tuple(host for host in hosts if host.gpus))
 
 
-def _cards(job: Waiting, fleet: Fleet) -> list[shapes.PlanCard]:
+def _cards(question: _Question) -> list[shapes.PlanCard]:
     """One entry a card type, smallest first. The pick is what the planner would take if no card were held."""
-    ideal = explain(job, _unheld(fleet, lambda gpu: True), _chooser)
+    job, fleet = question.job, question.fleet
+    ideal = explain(job, _unheld(fleet, lambda gpu: True), question.pick)
     pick = ideal.gpus[0].label if isinstance(ideal, Placement) else None
-    types: dict[tuple[str, int], list[tuple[Gpu, MemoryProfile]]] = {}
+    types: dict[tuple[str, int], list[tuple[Gpu, Host, MemoryProfile]]] = {}
     for host in fleet.hosts:
         profile = fleet.profiles.get(job.keys[host.stack_id])
         if host.open and isinstance(profile, MemoryProfile):
             for gpu in host.gpus:
-                types.setdefault((gpu.name, gpu.memory_bytes), []).append((gpu, profile))
+                types.setdefault((gpu.name, gpu.memory_bytes), []).append((gpu, host, profile))
     return [
-        _card(job, fleet, members, pick)
+        _card(question, members, pick)
         for _, members in sorted(types.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
 
 
 def _card(
-    job: Waiting, fleet: Fleet, members: list[tuple[Gpu, MemoryProfile]], pick: str | None
+    question: _Question, members: list[tuple[Gpu, Host, MemoryProfile]], pick: str | None
 ) -> shapes.PlanCard:
-    gpu, profile = members[0]
-    choice = _chooser(job, profile, gpu.card)
-    verdict = explain(job, _unheld(fleet, lambda other: other.label == gpu.label), _chooser)
+    gpu, host, profile = members[0]
+    job, stack = question.job, host.stack_id
+    verdict = explain(job, _unheld(question.fleet, lambda other: other.label == gpu.label), question.pick)
     fits = isinstance(verdict, Placement)
-    best = choice if isinstance(choice, Choice) else None
-    return {
-        "card": gpu.name,
-        "memory_bytes": gpu.memory_bytes,
-        "count": len(members),
-        "free": sum(g.held_by is None and g.usable for g, _ in members),
-        "fits": fits,
-        "rung": views.rung(vars(best.rung)) if best else None,
-        "projection": views.projection((best.projection if best else choice.smallest).as_dict()),  # type: ignore[union-attr]
-        "slowdown": best.slowdown if best else None,
-        "reason": None if isinstance(verdict, Placement) else verdict.reason.text,
-        "pick": fits and gpu.label == pick,
-        "tried": [
-            {
-                "rung": views.rung(vars(tried.rung)),
-                "device_bytes": tried.projection.device_bytes,
-                "upper_bytes": tried.projection.upper_bytes,
-                "fits": tried.fits,
-                "relative_time": tried.relative_time,
-            }
-            for tried in choice.tried
-        ],
-    }
+    seen = Seen(
+        count=len(members),
+        free=sum(g.held_by is None and g.usable for g, _, _ in members),
+        reason=None if isinstance(verdict, Placement) else verdict.reason.text,
+        pick=fits and gpu.label == pick,
+    )
+    found = question.pick(job, profile, gpu.card, stack)
+    return card_shape(question.asked, profile, gpu.card, found, seen)
 
 
 @router.get("/jobs/{job}/why")
@@ -138,9 +176,8 @@ def why(request: Request, job: str) -> shapes.Why:
     view = views.job(known.store.job_view(row.id))
     if row.state is not JobState.QUEUED:
         return {"job": view, "hosts": [], "advice": _advice_after(row)}
-    spec = JobSpec.model_validate(row.spec)
-    fleet, waiting = _alone(known, spec, row.id)
-    found = explain(waiting, fleet, _chooser)
+    question = _question(known, JobSpec.model_validate(row.spec), {}, row)
+    found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):
         text = f"would start on {found.gpus[0].label} ({found.choice.rung.label}); {row.reason.text}"
         return {
@@ -152,41 +189,42 @@ def why(request: Request, job: str) -> shapes.Why:
         {"host": name, "verdict": reason.text, "code": str(reason.code)}
         for name, reason in found.by_host.items()
     ]
-    return {"job": view, "hosts": verdicts, "advice": _advice(spec, found.reason, fleet, waiting)}
+    return {"job": view, "hosts": verdicts, "advice": _advice(question, found)}
 
 
-def _advice(spec: JobSpec, reason: Reason, fleet: Fleet, job: Waiting) -> list[str]:
+def _advice(question: _Question, found: Misfit | Placement) -> list[str]:
     """What would make it start."""
+    if isinstance(found, Placement):
+        return []
+    spec, reason = question.job.spec, found.reason
     if reason.code is Code.MEMORY:
-        advice = []
-        if spec.memory.checkpointing == "off" or spec.memory.micro_batch != "auto":
-            freed = spec.model_copy(
-                update={
-                    "memory": spec.memory.model_copy(update={"checkpointing": "auto", "micro_batch": "auto"})
-                }
-            )
-            where = [
-                host.name
-                for host in fleet.hosts
-                for gpu in host.gpus
-                if isinstance(profile := fleet.profiles.get(job.keys[host.stack_id]), MemoryProfile)
-                and isinstance(choose(profile, freed, gpu.card), Choice)
-            ]
-            if where:
-                advice.append(f"memory: {{checkpointing: auto, micro_batch: auto}} would fit on {where[0]}")
-        largest = max((gpu.memory_bytes for host in fleet.hosts for gpu in host.gpus), default=0)
-        advice.append(
-            f"a shorter training.sequence_length, a smaller model, or a card larger than {gib(largest)} would do"
-        )
-        return advice
+        return _memory_advice(question)
     texts = {
-        Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there",
+        Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there; "
+        "`tuneyard plan --local` plans without one",
         Code.GANG: f"ask for fewer GPUs than {spec.resources.gpus}, or add a host with that many cards of one type",
+        Code.LIBRARY: "install it on that host, then restart its agent; hosts say what they have when they join",
         Code.NO_CARD: "loosen resources.card, min_memory or labels; `tuneyard gpus` shows what there is",
         Code.BUSY: "raise its priority, or wait: it starts when a card that fits is free",
         Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
     }
     return [texts[reason.code]] if reason.code in texts else []
+
+
+def _memory_advice(question: _Question) -> list[str]:
+    """For the largest card that it may use."""
+    job, fleet = question.job, question.fleet
+    largest = max(
+        (
+            (gpu.memory_bytes, gpu.card, profile)
+            for host in fleet.hosts
+            for gpu in host.gpus
+            if isinstance(profile := fleet.profiles.get(job.keys[host.stack_id]), MemoryProfile)
+        ),
+        key=lambda entry: entry[0],
+        default=None,
+    )
+    return [] if largest is None else misfit_advice(question.asked, largest[2], largest[1], question.ladder)
 
 
 def _advice_after(row: JobRow) -> list[str]:

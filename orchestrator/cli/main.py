@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "top": ("top", "Watch cards and jobs live."),
         "hosts": ("listing", "List hosts."),
         "gpus": ("listing", "List cards with what they are doing."),
+        "accuracy": ("accuracy", "Show projected against measured memory, coverage and the worst misses."),
     },
     "Operate": {
         "serve": ("services", "Run the server in the foreground."),

@@ -39,7 +39,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print exactl
 
 
 def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb --server, --token and --json, and hand it an Api as its first argument."""
+    """Give a verb --server, --token and --json, and hand it an Api as its first argument.
+
+    A verb that is told --local does without a server: it gets None.
+    """
 
     @click.option("--server", metavar="URL", help="Server to ask; TUNEYARD_URL, or this machine's own.")
     @click.option(
@@ -49,6 +52,8 @@ def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_context
     @functools.wraps(function)
     def run(context: click.Context, server: str | None, token: str | None, **given: Any) -> Any:
+        if given.get("local"):
+            return function(None, **given)
         shared = context.find_root().params
         api = Api(find_server(server or shared.get("server"), token or shared.get("token")))
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,70 +9,103 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import Unavailable, UsageError
-from jobs.units import gib
-from orchestrator.cli import words
 from orchestrator.cli.flags import job_bodies, job_flags
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import FAILED, OK, client_verb, emit, note
-from orchestrator.cli.table import Cell, Column, Row, show, show_heading, show_line
+from orchestrator.cli.plan_text import tell
+from orchestrator.cli.plots import check_plot
+from orchestrator.cli.settings import home
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import PlanCard, PlanShape
+    from orchestrator.shapes import PlanShape
 
 POLL_S = 0.3
-
-CARD_COLUMNS = (
-    Column(" "),
-    Column("CARD", flexible=True),
-    Column("MEMORY", right=True),
-    Column("FREE", right=True, keep=6),
-    Column("PEAK", right=True),
-    Column("UPPER", right=True, keep=4),
-    Column("CHECKPOINTING", keep=8, flexible=True),
-    Column("SLOWDOWN", right=True, keep=5),
-    Column("STEP", right=True, keep=3),
-    Column("WHY NOT", keep=8, wrap=True),
-)
-TRIED_COLUMNS = (
-    Column("  CHECKPOINTING"),
-    Column("PEAK", right=True),
-    Column("UPPER", right=True, keep=4),
-    Column("TIME", right=True),
-    Column("FITS"),
-)
 
 
 @click.command("plan")
 @job_flags
-@click.option("--explain", is_flag=True, help="Every rung that was tried, on every card.")
+@click.option(
+    "--cards", multiple=True, metavar="NAMES",
+    help="Cards of the catalogue beside the fleet's, such as rtx4090,l40s,h100; h100:40GiB for less of one.",
+)  # fmt: skip
+@click.option(
+    "--local", is_flag=True, help="Trace on this machine: no server, no host. Needs the worker extra."
+)
+@click.option(
+    "--price", "prices", multiple=True, metavar="CARD=PRICE",
+    help="Price of an hour of one GPU, such as L40S=0.9; over the server's own. May be given again.",
+)  # fmt: skip
+@click.option(
+    "--explain", is_flag=True, help="Every rung that was tried, and the parts of the peak, on every card."
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Draw memory by part against rung, with the card's line: .png, .svg or .pdf.",
+)  # fmt: skip
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0), default=300.0, show_default=True, metavar="SECONDS",
     help="How long to wait for the memory profile.",
 )  # fmt: skip
 @client_verb
 def plan_verb(
-    api: Api,
+    api: Api | None,
     as_json: bool,
     files: tuple[Path, ...],
     settings: tuple[str, ...],
+    cards: tuple[str, ...],
+    local: bool,
+    prices: tuple[str, ...],
     explain: bool,
+    plot: Path | None,
     timeout_s: float,
     **flags: Any,
 ) -> int:
     """Show where a job would fit, and at what memory, without submitting it.
 
     PEAK is the projected peak of the card's memory, UPPER what it stays under at the confidence that the job
-    asks for; SLOWDOWN is the time against the same card without checkpointing. * marks the card that would be
-    picked. The exit code is 1 when the job fits no card.
+    asks for; SLOWDOWN is against the fastest rung without checkpointing, were memory no matter. TAKES and PRICE are
+    of the whole job, where its steps are known. * marks the card that resources.policy picks. The exit code is 1
+    when the job fits no card.
     """
     if len(files) > 1:
         raise UsageError("plan takes one job file")
-    plan = _ask(api, {"job": job_bodies(files, settings, flags)[0]}, timeout_s, quiet=as_json)
+    check_plot(plot)
+    named = [name for text in cards for name in text.split(",") if name.strip()]
+    body = job_bodies(files, settings, flags)[0]
+    if local or api is None:
+        plan = _here(body, named, prices, timeout_s, quiet=as_json)
+    else:
+        asked = {"job": body, "cards": named, "prices": dict(map(_price, prices))}
+        plan = _ask(api, asked, timeout_s, quiet=as_json)
+    if plot is not None:
+        from orchestrator.cli.plan_plot import draw_plan  # here: only --plot needs it
+
+        draw_plan(plan, plot)
+        note(f"wrote {plot}")
     if as_json:
         emit(plan)
     else:
-        _tell(plan, explain)
+        tell(plan, explain)
     return OK if any(card["fits"] for card in plan["cards"]) else FAILED
+
+
+def _here(
+    body: dict[str, Any], cards: list[str], prices: tuple[str, ...], timeout_s: float, quiet: bool
+) -> PlanShape:
+    # Here: a client's verb has no use for what a trace imports.
+    from jobs.cards import parse_price, read_card
+
+    wanted, priced = [read_card(text) for text in cards], dict(map(parse_price, prices))
+    from orchestrator.local import plan_here
+
+    say = (lambda _: None) if quiet else note
+    return plan_here(body, wanted, priced, home(), timeout_s, say)
+
+
+def _price(text: str) -> tuple[str, float]:
+    from jobs.cards import parse_price  # here: takes pydantic to import, and few give a price
+
+    return parse_price(text)
 
 
 def _ask(api: Api, body: Any, timeout_s: float, quiet: bool) -> PlanShape:
@@ -93,66 +125,3 @@ def _ask(api: Api, body: Any, timeout_s: float, quiet: bool) -> PlanShape:
                 f"there is no memory profile after {timeout_s:g} s: {text}; --timeout waits longer"
             )
         time.sleep(POLL_S)
-
-
-def _tell(plan: PlanShape, explain: bool) -> None:
-    if not plan["cards"]:
-        note(plan["reason"] or "no cards: no host has joined")
-        return
-    show(CARD_COLUMNS, [_card_row(card) for card in plan["cards"]])
-    _tell_parts([card for card in plan["cards"] if card["projection"]])
-    if plan["reason"]:
-        click.echo("")
-        show_line("", plan["reason"])
-    if explain:
-        for card in plan["cards"]:
-            show_heading(f"{card['card']}, {gib(card['memory_bytes'])}: {len(card['tried'])} tried")
-            show(TRIED_COLUMNS, [_tried_row(tried) for tried in card["tried"]])
-
-
-def _card_row(card: PlanCard) -> Row:
-    projection = card["projection"]
-    slow = card["slowdown"]
-    return [
-        Cell("*" if card["pick"] else "", "bold green"),
-        Cell(card["card"], "bold" if card["pick"] else ""),
-        gib(card["memory_bytes"]),
-        f"{card['free']} of {card['count']}",
-        Cell(
-            words.size(projection["device_bytes"]) if projection else "", "green" if card["fits"] else "red"
-        ),
-        words.size(projection["upper_bytes"]) if projection else "",
-        card["rung"]["label"] if card["rung"] else "",
-        "" if slow is None else ("none" if slow < 0.005 else f"+{slow:.0%}"),
-        words.duration(projection["step_s"]) if projection else "",
-        Cell("" if card["fits"] else card["reason"] or "does not fit", "red"),
-    ]
-
-
-def _tell_parts(cards: list[PlanCard]) -> None:
-    """The projected peak by part: a row a part, a column a card."""
-    if not cards:
-        return
-    parts = {name: 0 for card in cards for name in (card["projection"] or {"parts": {}})["parts"]}
-    columns = [Column("  PEAK BY PART"), *(Column(card["card"], right=True, keep=8) for card in cards)]
-    rows: list[Row] = [
-        [f"  {name.replace('_', ' ')}", *(_part(card, name) for card in cards)] for name in parts
-    ]
-    sys.stdout.write("\n")
-    show(columns, rows)
-
-
-def _part(card: PlanCard, name: str) -> str:
-    projection = card["projection"]
-    return words.size(projection["parts"].get(name)) if projection else ""
-
-
-def _tried_row(tried: Any) -> Row:
-    slow = tried["relative_time"]
-    return [
-        f"  {tried['rung']['label']}",
-        words.size(tried["device_bytes"]),
-        words.size(tried["upper_bytes"]),
-        "" if slow is None else f"{slow:.2f}×",
-        Cell("yes", "green") if tried["fits"] else Cell("no", "red"),
-    ]

@@ -102,12 +102,22 @@ def down_verb(as_json: bool) -> None:
 @click.option("--ray-ip", metavar="ADDRESS", help="Private address of this machine that hosts reach Ray at.")
 @click.option("--shared-files/--no-shared-files", default=None, help="Whether it sees the hosts' files.")
 @click.option("--trust-model", "trusted", multiple=True, metavar="ID", help="A model whose own code may run.")
-def serve_verb(trusted: tuple[str, ...], **given: Any) -> None:
+@click.option(
+    "--price", "prices", multiple=True, metavar="CARD=PRICE",
+    help="Price of an hour of one GPU, such as L40S=0.9; kept in config.json. May be given again.",
+)  # fmt: skip
+@click.option(
+    "--oom-requeues", type=click.IntRange(0, 100), metavar="N",
+    help="How often a job that ran out of memory goes on with less, or on a larger card; 3 by default.",
+)  # fmt: skip
+def serve_verb(trusted: tuple[str, ...], prices: tuple[str, ...], **given: Any) -> None:
     """Run the server in the foreground.
 
     Its home is TUNEYARD_HOME (~/.tuneyard). Hosts join it with `tuneyard host run`.
     """
-    from orchestrator.config import load  # here: no client verb needs it
+    from jobs.cards import parse_price  # here: no client verb needs it
+    from orchestrator.config import load
     from orchestrator.serve import run_server
 
-    run_server(load(home(), trusted_models=trusted or None, **given))
+    priced = dict(map(parse_price, prices))
+    run_server(load(home(), trusted_models=trusted or None, prices=priced, **given))

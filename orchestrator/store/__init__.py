@@ -5,6 +5,8 @@ from __future__ import annotations
 from jobs.errors import TuneyardError
 from orchestrator.store.attempts import AttemptStore
 from orchestrator.store.jobs import JobStore
+from orchestrator.store.lengths import LengthStore
+from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.reports import ReportStore
 from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
@@ -12,7 +14,7 @@ from orchestrator.store.schema import SchemaReport, backup, check, require_curre
 __all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
 
 
-class Store(JobStore, AttemptStore, ReportStore, ProfileStore):
+class Store(JobStore, AttemptStore, ObservationStore, ReportStore, ProfileStore, LengthStore):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 
     Every method is one short transaction, and raises Unavailable where the database is not there. Times are

@@ -14,11 +14,12 @@ from jobs.report import AttemptOffsets, Ended
 from jobs.state import Code, Event, JobState, Reason
 from orchestrator.store.database import Database, Stale
 from orchestrator.store.jobs import move
-from orchestrator.store.rows import AttemptRow, Note, Observation
-from orchestrator.tables import attempts, gpus, hosts, jobs, leases, observations, progress
+from orchestrator.store.observations import observe
+from orchestrator.store.rows import AttemptRow, Note
+from orchestrator.tables import attempts, gpus, hosts, jobs, leases, progress
 
-_BYTES = ("allocated_bytes", "reserved_bytes", "device_bytes")
-_FIGURES = (*_BYTES, "step_s", "train_s", "tokens_per_s", "first_loss", "last_loss")
+_FIGURES = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "train_s", "tokens_per_s")
+_LOSSES = ("first_loss", "last_loss")
 
 
 class AttemptStore(Database):
@@ -32,15 +33,18 @@ class AttemptStore(Database):
         rung: Mapping[str, Any],
         projection: Mapping[str, Any],
         now: float,
+        basis: Mapping[str, Any] | None = None,
     ) -> AttemptRow | None:
         """Moves a queued job to running, opens its next attempt and leases the cards, in rank order.
+
+        basis: what the projection stood on (orchestrator.snapshot.basis_of), for its observation.
 
         None, and nothing changed, when anything moved since it was planned: the job is not queued or was
         cancelled, a card is taken, gone or faulty, the host is drained.
         """
         try:
             with self.write() as connection:
-                attempt_id = self._open(connection, job_id, host_id, gpu_ids, rung, projection, now)
+                attempt_id = self._open(connection, job_id, host_id, gpu_ids, rung, projection, now, basis)
                 return reads.attempt_rows(connection, attempts.c.id == attempt_id)[0]
         except (Stale, IntegrityError):
             return None
@@ -54,6 +58,7 @@ class AttemptStore(Database):
         rung: Mapping[str, Any],
         projection: Mapping[str, Any],
         now: float,
+        basis: Mapping[str, Any] | None,
     ) -> int:
         fit = sa.and_(
             gpus.c.id.in_(gpu_ids),
@@ -89,6 +94,7 @@ class AttemptStore(Database):
             host_id=host_id,
             rung=dict(rung),
             projection=dict(projection),
+            basis=None if basis is None else dict(basis),
             opened_at=now,
             log_bytes=0,
         )
@@ -202,7 +208,7 @@ class AttemptStore(Database):
                     leases.c.attempt_id == attempt_id, leases.c.released_at.is_(None)
                 )
                 connection.execute(held.values(released_at=now))
-                _observe(connection, attempt, ended, now)
+                observe(connection, attempt, ended, now)
                 data = {"outcome": ended.outcome, "message": ended.message, **reason.as_dict()}
                 reads.note(
                     connection,
@@ -267,16 +273,12 @@ class AttemptStore(Database):
                 for id_, job_id, number, log_bytes, last in connection.execute(query)
             ]
 
-    def observations(self) -> list[Observation]:
-        """Projected beside measured, of every ended attempt that was measured, oldest first."""
-        query = sa.select(observations).order_by(observations.c.attempt_id)
-        with self.read() as connection:
-            return [Observation(**row._mapping) for row in connection.execute(query)]
-
 
 def _closing(ended: Ended, now: float) -> dict[str, Any]:
     """The columns of attempts that an end fills."""
-    figures = {name: getattr(ended, name) for name in _FIGURES if getattr(ended, name) is not None}
+    figures = {
+        name: getattr(ended, name) for name in (*_FIGURES, *_LOSSES) if getattr(ended, name) is not None
+    }
     return {
         "outcome": ended.outcome,
         "message": ended.message,
@@ -286,33 +288,3 @@ def _closing(ended: Ended, now: float) -> dict[str, Any]:
         "result": ended.result,
         "measured": figures or None,
     }
-
-
-def _observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: float) -> None:
-    """Writes what calibration reads, where the attempt got far enough to measure memory."""
-    if ended.allocated_bytes is None and ended.device_bytes is None:
-        return
-    job = reads.job_rows(connection, sa.select(jobs).where(jobs.c.id == attempt.job_id))[0]
-    info = connection.execute(sa.select(hosts.c.info).where(hosts.c.id == attempt.host_id)).scalar_one()
-    model, method = job.spec["model"], job.spec.get("method", "lora")
-    if isinstance(model, Mapping):
-        model = model.get("path") or model["config"]["model_type"]
-    projected, rung = attempt.projection, attempt.rung
-    connection.execute(
-        observations.insert().values(
-            attempt_id=attempt.id,
-            ts=now,
-            trace_key=job.trace_key,
-            architecture=model,
-            method=method.get("kind", "lora") if isinstance(method, Mapping) else method,
-            card=attempt.gpus[0].name,
-            stack=info.get("stack", {}),
-            rung=rung,
-            outcome=ended.outcome,
-            projected_upper_bytes=projected.get("upper_bytes"),
-            projected_step_s=projected.get("step_s"),
-            measured_step_s=ended.step_s,
-            **{f"projected_{name}": projected.get(name) for name in _BYTES},
-            **{f"measured_{name}": getattr(ended, name) for name in _BYTES},
-        )
-    )

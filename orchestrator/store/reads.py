@@ -77,6 +77,7 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
             last_checkpoint=row.last_checkpoint,
             result=row.result,
             measured=row.measured,
+            basis=row.basis,
         )
         for row in found
     ]

@@ -13,6 +13,7 @@ from jobs.errors import NotFound
 from jobs.report import AttemptReport, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.fleet import FleetStore
+from orchestrator.store.lengths import answer_lengths
 from orchestrator.store.profiles import answer
 from orchestrator.store.rows import Note
 from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
@@ -90,7 +91,10 @@ class ReportStore(FleetStore, TelemetryStore):
         insert_samples(connection, _sample_tuples(connection, reports, stored))
         for _, report in reports:
             for trace in report.traces:
-                answer(connection, trace, now)
+                if trace.key:
+                    answer(connection, trace, now)
+                if trace.data_key:
+                    answer_lengths(connection, trace, now)
 
     def _record_attempts(self, connection: sa.Connection, reports: list[_Report], now: float) -> None:
         news = [(host_id, item) for host_id, report in reports for item in report.attempts]

@@ -107,6 +107,7 @@ class AttemptRow:
     measured: (
         dict[str, Any] | None
     )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
+    basis: dict[str, Any] | None = None  # what the projection stood on
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,23 @@ class ProfileRow:
     @property
     def pending(self) -> bool:
         return self.profile is None and self.error is None
+
+
+@dataclass(frozen=True)
+class LengthsRow:
+    """Lengths of a job's data that were asked for: pending until there are lengths or an error."""
+
+    key: str
+    spec: dict[str, Any]
+    lengths: dict[str, Any] | None
+    error: str | None
+    host_id: int | None
+    requested_at: float
+    ended_at: float | None
+
+    @property
+    def pending(self) -> bool:
+        return self.lengths is None and self.error is None
 
 
 @dataclass(frozen=True)
@@ -219,30 +237,6 @@ class SampleRow:
     ecc_uncorrected: int | None
     process_memory: dict[str, int] | None
     fault: str | None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Projected beside measured, of one ended attempt: what calibration reads."""
-
-    attempt_id: int
-    ts: float
-    trace_key: str | None
-    architecture: str
-    method: str
-    card: str
-    stack: dict[str, str]
-    rung: dict[str, Any]
-    outcome: str
-    projected_allocated_bytes: int | None
-    projected_reserved_bytes: int | None
-    projected_device_bytes: int | None
-    projected_upper_bytes: int | None
-    projected_step_s: float | None
-    measured_allocated_bytes: int | None
-    measured_reserved_bytes: int | None
-    measured_device_bytes: int | None
-    measured_step_s: float | None
 
 
 @dataclass(frozen=True)

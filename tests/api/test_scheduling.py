@@ -37,6 +37,12 @@ def card(number: int, gib: float, **fields: Any) -> dict[str, Any]:
     }
 
 
+def of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The start of an answer to a trace that the server asks for: nobody could count the data."""
+    counted = {"data_key": wanted["data_key"], "data_error": "not to be had here"}
+    return {"key": wanted["key"], **(counted if wanted["data_key"] else {})}
+
+
 class FakeHost:
     """Joins and reports over the real API."""
 
@@ -58,7 +64,7 @@ class FakeHost:
         """Answer the trace that the server asks for."""
         self.yard.tick()
         for wanted in self.report()["traces"]:
-            self.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+            self.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
         self.yard.tick()
 
 
@@ -138,7 +144,7 @@ def test_a_sequence_longer_than_the_models_positions_ends_that_job_alone(yard):
     yard.tick()
     for wanted in host.report()["traces"]:
         made = dataclasses.replace(small_profile(), max_length=2048)
-        host.report(traces=[{"key": wanted["key"], "profile": made.as_dict()}])
+        host.report(traces=[{**of(wanted), "profile": made.as_dict()}])
     yard.tick()
     yard.tick()
     assert (job(yard, 1)["state"], job(yard, 1)["reason"]["code"]) == ("failed", "bad_input")
@@ -153,11 +159,11 @@ def test_a_fault_that_one_host_sees_does_not_end_a_job_that_another_may_take(yar
     yard.submit()
     yard.tick()
     (wanted,) = host.report()["traces"]
-    host.report(traces=[{"key": wanted["key"], "error": "model type x is not known", "bad_input": True}])
+    host.report(traces=[{**of(wanted), "error": "model type x is not known", "bad_input": True}])
     yard.tick()
     assert job(yard)["state"] == "queued"
     for wanted in other.report()["traces"]:
-        other.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+        other.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
     yard.tick()
     assert (job(yard)["state"], job(yard)["host"]) == ("running", "h2")
 
@@ -168,8 +174,8 @@ def test_a_profile_of_another_version_keeps_nobody_else_from_starting(yard):
     yard.submit(name="plain")
     yard.tick()
     first, second = host.report()["traces"]
-    host.report(traces=[{"key": first["key"], "profile": {**small_profile().as_dict(), "format": 99}}])
-    host.report(traces=[{"key": second["key"], "profile": small_profile().as_dict()}])
+    host.report(traces=[{**of(first), "profile": {**small_profile().as_dict(), "format": 99}}])
+    host.report(traces=[{**of(second), "profile": small_profile().as_dict()}])
     yard.tick()
     states = {job(yard, number)["state"] for number in (1, 2)}
     assert states == {"queued", "running"}
@@ -181,7 +187,7 @@ def test_plan_answers_202_until_the_profile_is_there_then_marks_the_pick(yard):
     first = yard.http.post(f"{PREFIX}/plan", json=asked)
     assert first.status_code == 202 and first.json()["pending"]
     for wanted in host.report()["traces"]:
-        host.report(traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}])
+        host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
     planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
     assert [entry["fits"] for entry in planned["cards"]] == [False, True, True]
     assert [entry["pick"] for entry in planned["cards"]] == [False, True, False]
@@ -193,6 +199,68 @@ def test_plan_answers_202_until_the_profile_is_there_then_marks_the_pick(yard):
     ]
     assert "at least 3.00 GiB" in planned["cards"][1]["reason"]
     assert yard.http.get(f"{PREFIX}/jobs").json()["total"] == 0
+
+
+def test_plan_has_cards_of_the_catalogue_and_prices_beside_the_fleet(yard):
+    host = FakeHost(yard, card(1, 2))
+    asked = {"job": yard.job(name="x"), "cards": ["l40s", "rtx4090:2GiB"], "prices": {"L40S": 0.9}}
+    for _ in range(3):
+        yard.http.post(f"{PREFIX}/plan", json=asked)
+        for wanted in host.report()["traces"]:
+            host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
+    planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
+    assert [(entry["card"], entry["count"]) for entry in planned["cards"]] == [
+        ("cpu", 1),
+        ("GeForce RTX 4090", 0),
+        ("L40S", 0),
+    ]
+    assert [entry["pick"] for entry in planned["cards"]] == [True, False, False]
+    assert [entry["price"] for entry in planned["cards"]] == [None, None, 0.9]
+    assert planned["cards"][1]["memory_bytes"] == 2 * 2**30
+    for entry in planned["cards"]:
+        assert entry["step_s"] > 0 and entry["tokens_per_s"] > 0
+        assert entry["basis"] == "prior"
+        times = [tried["step_s"] for tried in entry["tried"] if tried["fits"]]
+        assert min(times) >= 0.999 * entry["projection"]["step_s"]
+    for body, words in (
+        ({"cards": ["l40x"]}, "did you mean l40"),
+        ({"prices": {"L40S": -1}}, "a price is a number from 0"),
+        ({"cards": ["cpu"]}, "write how much, such as cpu:2GiB"),
+    ):
+        refused = yard.http.post(f"{PREFIX}/plan", json={"job": yard.job(), **body})
+        assert refused.status_code == 422
+        assert words in refused.json()["error"]["message"]
+
+
+def test_plan_by_the_policy_of_the_job(yard):
+    host = FakeHost(
+        yard,
+        card(0, 24, kind="cuda", uuid="GPU-0", name="NVIDIA L4"),
+        card(1, 45, kind="cuda", uuid="GPU-1", name="NVIDIA L40S"),
+    )
+    picks = {}
+    for policy, prices in (
+        ("smallest_card", {}),
+        ("fastest", {}),
+        ("cheapest", {"l4": 0.9, "l40s": 0.8}),
+        ("cheapest", {}),
+    ):
+        asked = {"job": yard.job(resources={"policy": policy}), "prices": prices}
+        for _ in range(3):
+            yard.http.post(f"{PREFIX}/plan", json=asked)
+            for wanted in host.report()["traces"]:
+                host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
+        planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
+        picks[policy, len(prices)] = next(entry["card"] for entry in planned["cards"] if entry["pick"])
+        assert any("has no prices" in line for line in planned["advice"]) == (
+            policy == "cheapest" and not prices
+        )
+    assert picks == {
+        ("smallest_card", 0): "NVIDIA L4",
+        ("fastest", 0): "NVIDIA L40S",
+        ("cheapest", 2): "NVIDIA L40S",
+        ("cheapest", 0): "NVIDIA L4",
+    }
 
 
 def test_cancel_of_a_running_job_orders_a_stop_and_its_outcome_ends_it(yard):

@@ -35,6 +35,7 @@ class FakeServer:
         self.hosts: list[dict[str, Any]] = []
         self.gpus: list[dict[str, Any]] = []
         self.plans: list[tuple[int, dict[str, Any]]] = []
+        self.accuracy: dict[str, Any] = {}
         self.why: dict[str, Any] = {"hosts": [], "advice": []}
         self.logs: dict[tuple[int, int], str] = {}
         self.requests: list[tuple[str, str, Any]] = []
@@ -144,6 +145,8 @@ class FakeServer:
                 return 200, {"hosts": [host for host in self.hosts if host["name"] == name]}
             case "GET", ["gpus"]:
                 return 200, {"gpus": self.gpus}
+            case "GET", ["accuracy"]:
+                return 200, self.accuracy
         raise NotFound(f"no route {method} {path}")
 
     def _page(self, query: dict[str, str]) -> dict[str, Any]:

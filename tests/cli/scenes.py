@@ -137,38 +137,87 @@ def host(name: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def plan() -> dict[str, Any]:
+def tried(every_n: int, label: str, gib: float, fits: bool, relative_time: float) -> dict[str, Any]:
+    peak = int(gib * GiB)
+    return {
+        "rung": rung(every_n, 4, 2, label),
+        "parts": {"weights": 2 * GiB, "activations": peak - 2 * GiB},
+        "phase": "backward",
+        "device_bytes": peak,
+        "upper_bytes": int(1.07 * peak),
+        "step_s": 0.5 * relative_time,
+        "fits": fits,
+        "excluded": False,
+        "relative_time": relative_time,
+    }
+
+
+def plan(**changed: Any) -> dict[str, Any]:
     """Two card types: one that the job does not fit, one that is picked."""
-    tried = [
-        {"rung": rung(0, 4, 2, "off, 4×2"), "device_bytes": 45 * GiB, "upper_bytes": 46 * GiB, "fits": False,
-         "relative_time": 1.0},
-        {"rung": rung(1, 4, 2, "every layer, 4×2"), "device_bytes": 7 * GiB, "upper_bytes": int(7.5 * GiB),
-         "fits": True, "relative_time": 1.31},
-    ]  # fmt: skip
+    every = [
+        tried(0, "off, 4×2", 45, False, 1.0),
+        tried(2, "every 2 layers, 4×2", 25, True, 1.31),
+        tried(1, "every layer, 4×2", 7, True, 1.5),
+    ]
     small = {
         "card": "NVIDIA T4",
+        "short": "t4",
+        "kind": "cuda",
         "memory_bytes": 15 * GiB,
         "count": 4,
         "free": 0,
         "fits": False,
         "rung": None,
         "projection": {**PROJECTION, "device_bytes": 16 * GiB, "upper_bytes": 17 * GiB},
+        "lower_bytes": 15 * GiB,
+        "basis": "prior",
+        "saves_bytes": 38 * GiB,
         "slowdown": None,
+        "step_s": None,
+        "speed": 1.0,
+        "tokens_per_s": None,
+        "hours": None,
+        "price": None,
+        "cost": None,
+        "notes": [],
         "reason": "even every layer, 1×8 takes 17.00 GiB",
         "pick": False,
-        "tried": tried[:1],
+        "tried": every[:1],
     }
     picked = {
+        **small,
         "card": A100,
+        "short": "a100-40gb",
         "memory_bytes": 40 * GiB,
         "count": 2,
         "free": 1,
         "fits": True,
-        "rung": rung(1, 4, 2, "every layer, 4×2"),
+        "rung": rung(2, 4, 2, "every 2 layers, 4×2"),
         "projection": PROJECTION,
+        "lower_bytes": int(6.5 * GiB),
+        "basis": "llama, lora, A100-40GB: 23 attempts",
         "slowdown": 0.31,
+        "step_s": 0.65,
+        "tokens_per_s": 12603.2,
+        "hours": 1.5,
+        "price": 1.2,
+        "cost": 1.8,
         "reason": None,
         "pick": True,
-        "tried": tried,
+        "tried": every,
     }
-    return {"job": "docs", "reason": None, "cards": [small, picked]}
+    return {
+        "job": "docs",
+        "gpus": 1,
+        "policy": "smallest_card",
+        "confidence": 0.95,
+        "sequence_length": 1024,
+        "length": 1024,
+        "global_batch": 8,
+        "steps": 8307,
+        "data": None,
+        "advice": [],
+        "reason": None,
+        "cards": [small, picked],
+        **changed,
+    }

@@ -1,4 +1,4 @@
-"""list, hosts, gpus, top, show, why, plan: what people and programs get in a pipe."""
+"""list, hosts, gpus, top, show, why: what people and programs get in a pipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from jobs.units import GiB
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import FakeServer
@@ -193,57 +192,3 @@ def test_why(tuneyard: Tuneyard, server: FakeServer) -> None:
         "  - a smaller model would fit",
     ]
     assert tuneyard("why", "1", "--json").json["advice"] == ["a smaller model would fit"]
-
-
-def test_plan(tuneyard: Tuneyard, server: FakeServer) -> None:
-    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"}), (200, scenes.plan())]
-    ran = tuneyard("plan", "--model", "m", "--data", "d")
-    assert (ran.code, ran.err) == (0, "tracing on box-1 ..\n")
-    assert ran.out.splitlines() == [
-        "   CARD          MEMORY    FREE       PEAK      UPPER  CHECKPOINTING     SLOWDOWN    STEP  WHY NOT",
-        "   NVIDIA T4  15.00 GiB  0 of 4  16.00 GiB  17.00 GiB                              500 ms"
-        "  even every layer, 1×8 takes 17.00 GiB",
-        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every layer, 4×2      +31%  500 ms",
-        "",
-        "  PEAK BY PART  NVIDIA T4  A100-40GB",
-        "  weights        2.00 GiB   2.00 GiB",
-        "  optimizer       256 MiB    256 MiB",
-        "  activations    3.00 GiB   3.00 GiB",
-    ]
-
-
-def test_plan_explains(tuneyard: Tuneyard, server: FakeServer) -> None:
-    server.plans = [(200, scenes.plan())]
-    out = tuneyard("plan", "--model", "m", "--data", "d", "--explain").out
-    assert out.splitlines()[-4:] == [
-        "A100-40GB, 40.00 GiB: 2 tried",
-        "  CHECKPOINTING          PEAK      UPPER   TIME  FITS",
-        "  off, 4×2          45.00 GiB  46.00 GiB  1.00×  no",
-        "  every layer, 4×2   7.00 GiB   7.50 GiB  1.31×  yes",
-    ]
-
-
-def test_a_plan_that_fits_nowhere_fails(tuneyard: Tuneyard, server: FakeServer) -> None:
-    cards = [{**scenes.plan()["cards"][0], "memory_bytes": 15 * GiB}]
-    server.plans = [(200, {"job": "d", "cards": cards, "reason": "it fits nowhere"})]
-    ran = tuneyard("plan", "--model", "m", "--data", "d")
-    assert ran.code == 1
-    assert "it fits nowhere" in ran.out
-    ran = tuneyard("plan", "--model", "m", "--data", "d", "--json")
-    assert (ran.code, ran.json["reason"]) == (1, "it fits nowhere")
-    server.plans = [(200, {"job": "d", "cards": [], "reason": "no host is online"})]
-    assert tuneyard("plan", "--model", "m", "--data", "d").err == "no host is online\n"
-
-
-def test_a_plan_without_a_profile_gives_up(tuneyard: Tuneyard, server: FakeServer) -> None:
-    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"})]
-    ran = tuneyard("plan", "--model", "m", "--data", "d", "--timeout", "0.5")
-    assert ran.code == 1
-    assert ran.err.endswith(
-        "error: there is no memory profile after 0.5 s: tracing on box-1; --timeout waits longer\n"
-    )
-
-
-def test_a_plan_of_a_bad_job_has_its_faults(tuneyard: Tuneyard) -> None:
-    assert tuneyard("plan", "--model", "m").code == 2
-    assert tuneyard("plan", "a", "b").err == "error: plan takes one job file\n"

@@ -86,3 +86,27 @@ def test_every_step_goes_both_ways(engine: sa.Engine, revision: str) -> None:
 def test_the_file_names_tell_the_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # no alembic.ini anywhere near
     assert known_revisions()[-1] == head()
+
+
+def test_observations_of_the_first_revision_get_their_groups(engine: sa.Engine) -> None:
+    migrate(engine, "0001")
+    rows = {
+        "hosts": "id, name, info, joined_at, last_seen, drained, ray_ready, running) "
+        "VALUES (1, 'alpha', '{}', 1, 1, false, true, '[]')",
+        "gpus": "id, uuid, host_id, idx, kind, name, memory_bytes, present) "
+        "VALUES (1, 'u', 1, 0, 'cuda', 'L4', 24, true)",
+        "jobs": 'id, name, "user", state, reason_code, reason_text, reason_figures, spec, priority, submitted_at) '
+        "VALUES (1, 'a', 'ada', 'succeeded', 'succeeded', 'done', '{}', '{}', 50, 1)",
+        "attempts": "id, job_id, number, host_id, rung, projection, opened_at, log_bytes, outcome, ended_at) "
+        "VALUES (1, 1, 1, 1, '{}', '{}', 1, 0, 'succeeded', 2)",
+        "leases": "attempt_id, gpu_id, rank, exclusive, memory_bytes, released_at) VALUES (1, 1, 0, true, 9, 2)",
+        "observations": "attempt_id, ts, architecture, method, card, stack, rung, outcome) "
+        "VALUES (1, 2, 'llama', 'qlora', 'L4', '{}', '{}', 'succeeded')",
+    }
+    with engine.begin() as connection:
+        for table, values in rows.items():
+            connection.exec_driver_sql(f"INSERT INTO {table} ({values}")
+    migrate(engine, "0002")
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("SELECT family, quantisation, card_bytes FROM observations").one()
+    assert tuple(found) == ("llama", "nf4", 24)

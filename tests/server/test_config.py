@@ -85,3 +85,14 @@ def test_rays_folder_leaves_room_for_socket_names(tmp_path):
     socket_name = "session_2026-11-23_01-05-36_232232_12345/sockets/plasma_store.1"
     assert len(str(load(deep).ray_folder / "ray" / socket_name)) < 107
     assert load(deep).ray_folder != load(tmp_path).ray_folder
+
+
+def test_prices_come_from_the_file_and_flags_win_and_are_kept(tmp_path):
+    (tmp_path / "config.json").write_text('{"prices": {"L40S": 0.9, "H100": 3}}')
+    made = load(tmp_path, prices={"H100": 2.5})
+    assert made.prices == {"L40S": 0.9, "H100": 2.5}
+    write_client_config(made)
+    assert load(tmp_path).prices == made.prices
+    (tmp_path / "config.json").write_text('{"prices": {"L40S": "cheap"}}')
+    with pytest.raises(UsageError, match=r"config\.json: prices has L40S='cheap'"):
+        load(tmp_path)

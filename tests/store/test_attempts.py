@@ -149,32 +149,6 @@ def test_a_cancel_that_comes_before_a_requeue_wins(store: Store) -> None:
     assert store.job(attempt.job_id).state == JobState.CANCELLED
 
 
-def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) -> None:
-    spec = {
-        "model": {"config": {"model_type": "llama"}, "tokenizer": "t"},
-        "data": "d",
-        "method": {"kind": "qlora"},
-    }
-    attempt = training(store, spec=spec, trace_key="sha")
-    ended = an_end(allocated_bytes=16 * GiB, reserved_bytes=17 * GiB, device_bytes=18 * GiB, step_s=0.6)
-    store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
-    (seen,) = store.observations()
-    assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, "sha", "succeeded")
-    assert (seen.architecture, seen.method, seen.card) == ("llama", "qlora", "NVIDIA A10G")
-    assert (seen.stack, seen.rung) == ({"torch": "2.13.0"}, RUNG)
-    assert (seen.projected_upper_bytes, seen.projected_device_bytes) == (20 * GiB, 19 * GiB)
-    assert (seen.measured_allocated_bytes, seen.measured_device_bytes) == (16 * GiB, 18 * GiB)
-    assert (seen.projected_step_s, seen.measured_step_s) == (0.5, 0.6)
-
-
-def test_an_attempt_that_measured_nothing_leaves_no_observation(store: Store) -> None:
-    attempt = training(store)
-    store.end_attempt(
-        attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW
-    )
-    assert store.observations() == []
-
-
 def test_an_attempt_is_handed_over_and_asked_to_stop_once(store: Store) -> None:
     attempt = training(store)
     assert store.mark_dispatched(attempt.id, NOW + 1) and not store.mark_dispatched(attempt.id, NOW + 2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.cards import CATALOGUE, card_for
+from jobs.cards import CATALOGUE, COMMON, card_for, check_prices, find_card, parse_price, price_of
+from jobs.errors import UsageError
 from jobs.units import GiB, MiB
 
 
@@ -27,6 +28,12 @@ from jobs.units import GiB, MiB
         ("NVIDIA H100 PCIe", "H100 PCIe"),
         ("NVIDIA H200", "H200"),
         ("Tesla T4", "Tesla T4"),
+        (
+            "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+            "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+        ),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell Server Edition"),
+        ("NVIDIA B200", "B200"),
     ],
 )
 def test_a_name_finds_its_card_and_keeps_the_hosts_memory(name: str, meant: str) -> None:
@@ -55,3 +62,79 @@ def test_a_cpu_card_has_no_driver_but_a_heap() -> None:
 def test_the_catalogue_names_each_card_once_with_its_source() -> None:
     assert len({card.name for card in CATALOGUE}) == len(CATALOGUE)
     assert all(card.source and card.memory_bytes >= 8 * GiB for card in CATALOGUE)
+
+
+def test_every_card_of_the_issue_is_in_the_catalogue_by_its_short_name() -> None:
+    asked = "rtx3090 rtx4090 rtx5090 a4000 a5000 a6000 rtx6000ada rtxpro6000 l4 l40s a10g a100-40gb a100-80gb h100"
+    names = [*asked.split(), "h200", "b200"]
+    assert [find_card(name).short for name in names] == names
+    assert sorted(COMMON) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("4090", "GeForce RTX 4090"),
+        ("RTX 4090", "GeForce RTX 4090"),
+        ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090"),
+        ("L40s", "L40S"),
+        ("rtx a6000", "RTX A6000"),
+        ("A100", "A100-SXM4-80GB"),
+        ("a100 40GB", "A100-SXM4-40GB"),
+        (" h100 ", "H100 80GB HBM3"),
+        ("rtx-6000-ada", "RTX 6000 Ada Generation"),
+    ],
+)
+def test_people_need_not_spell_a_card_as_nvml_does(text: str, meant: str) -> None:
+    assert find_card(text).name == meant
+
+
+def test_every_name_in_the_catalogue_finds_its_own_card() -> None:
+    for card in CATALOGUE:
+        assert find_card(card.name) is card
+        assert find_card(card.short) is card
+        assert card_for("cuda", f"NVIDIA {card.name}", card.memory_bytes).flops == card.flops
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rtx4091", "did you mean rtx4090"),
+        ("h10", "did you mean h100"),
+        ("???", "it has t4, "),
+        ("", "it has t4, "),
+    ],
+)
+def test_an_unknown_card_names_what_comes_close(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match="is not in the catalogue") as error:
+        find_card(text)
+    assert words in str(error.value)
+
+
+def test_geforce_cards_are_not_given_the_rate_with_half_precision_sums_or_sparsity() -> None:
+    rate = {card.short: card.flops / 0.45e12 for card in CATALOGUE}
+    assert rate["rtx4090"] == pytest.approx(165.2)
+    assert rate["rtx5090"] == pytest.approx(209.5)
+    assert rate["l40s"] == pytest.approx(362)
+    assert rate["rtx6000ada"] == pytest.approx(364.2)
+    assert rate["h100"] == pytest.approx(989)
+
+
+def test_prices_go_by_any_name_of_the_card() -> None:
+    prices = {"l40s": 0.9, "A100": 2.0, "NVIDIA Something New": 5, "cpu": 0.1}
+    assert price_of(prices, "NVIDIA L40S") == 0.9
+    assert price_of(prices, "NVIDIA A100-SXM4-80GB") == 2.0
+    assert price_of(prices, "NVIDIA A100-SXM4-40GB") is None
+    assert price_of(prices, "NVIDIA Something New") == 5
+    assert price_of(prices, "cpu") == 0.1
+    assert price_of({}, "NVIDIA L40S") is None
+
+
+def test_a_price_is_read_and_a_bad_one_is_named() -> None:
+    assert parse_price("RTX 4090=0.35") == ("RTX 4090", 0.35)
+    for text in ("L40S", "L40S=much", "=3", "L40S=-1", "L40S=nan", "L40S=inf"):
+        with pytest.raises(UsageError, match="--price"):
+            parse_price(text)
+    for value in ([], {"L40S": "0.9"}, {"L40S": True}, {"L40S": None}):
+        with pytest.raises(UsageError, match=r"config\.json: prices"):
+            check_prices(value, "config.json: prices")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.ladder import Choice, NoFit, choose, rungs
+from jobs.cards import Card
+from jobs.ladder import Choice, NoFit, choose, preference, rungs, useful_n
 from jobs.memory import Rung, project
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, ModelSpec, Policy
 from jobs.state import Code
 from jobs.units import GiB, MiB
 from tests.step_profiles import card, profile
@@ -44,8 +46,12 @@ def test_checkpointing_only_where_off_does_not_fit() -> None:
     assert every < off
     tight = choose(profile(), spec, card(off - 1))
     assert isinstance(tight, Choice)
-    assert tight.rung.every_n == 1
+    assert tight.rung.every_n == 8  # one layer of the eight: the least that there is
     assert tight.slowdown > 0
+    tightest = choose(profile(), spec, card(every))
+    assert isinstance(tightest, Choice)
+    assert tightest.rung == Rung(1, 8)
+    assert tightest.slowdown > tight.slowdown
     enough = choose(profile(), spec, card(off))
     assert isinstance(enough, Choice)
     assert enough.rung.every_n == 0
@@ -67,11 +73,11 @@ def test_nothing_fits_says_what_is_missing() -> None:
         ({"checkpointing": "off"}, {0}),
         ({"checkpointing": "every_layer"}, {1}),
         ({"checkpointing": {"every_n": 3}}, {3}),
-        ({"checkpointing": "auto"}, {0, 1}),
+        ({"checkpointing": "auto"}, {0, 1, 2, 3, 4, 8}),
     ],
 )
 def test_a_wish_is_only_checked_never_changed(memory: dict[str, Any], expected: set[int]) -> None:
-    assert {rung.every_n for rung in rungs(_spec(**memory))} == expected
+    assert {rung.every_n for rung in rungs(_spec(**memory), 8)} == expected
     small = choose(profile(), _spec(**memory), card(1 * MiB))
     assert isinstance(small, NoFit)
 
@@ -85,14 +91,136 @@ def test_offload_has_nowhere_to_go_on_a_cpu_card() -> None:
 
 
 def test_a_fixed_micro_batch_and_offload_are_kept() -> None:
-    found = rungs(_spec(micro_batch=2, offload=True, checkpointing="every_layer"))
+    found = rungs(_spec(micro_batch=2, offload=True, checkpointing="every_layer"), 8)
     assert found == [Rung(1, 2, 4, offload=True)]
+
+
+def test_offload_is_the_last_rung_of_cuda_cards_alone() -> None:
+    offloaded = {kind: [rung for rung in rungs(_spec(), 8, kind) if rung.offload] for kind in ("cuda", "cpu")}
+    assert offloaded == {"cuda": [Rung(1, k, 8 // k, offload=True) for k in (8, 4, 2, 1)], "cpu": []}
+    assert not any(rung.offload for rung in rungs(_spec(offload=False), 8))
+    fixed = rungs(_spec(checkpointing={"every_n": 3}, micro_batch=8), 8)
+    assert fixed == [Rung(3, 8), Rung(3, 8, offload=True)]
+    assert all(rung.offload and rung.every_n for rung in rungs(_spec(offload=True), 8))
+
+
+def test_offload_is_taken_when_nothing_else_fits() -> None:
+    spec = _spec(micro_batch=8)
+    every = project(profile(), Rung(1, 8), sequence_length=512, card=card()).upper_bytes
+    found = choose(profile(), spec, card(every - 1))
+    assert isinstance(found, Choice)
+    assert found.rung == Rung(1, 8, offload=True)
+
+
+def test_unsloth_checkpoints_every_layer_or_none() -> None:
+    spec = _spec(micro_batch=8).model_copy(update={"model": ModelSpec(path="org/model", engine="unsloth")})
+    assert rungs(spec, 8) == [Rung(0, 8), Rung(1, 8)]
+
+
+@given(st.integers(1, 200))
+def test_each_useful_n_checkpoints_another_number_of_layers_and_all_numbers_are_there(layers: int) -> None:
+    counts = [len(range(0, layers, n)) for n in useful_n(layers)]
+    assert counts == sorted({len(range(0, layers, n)) for n in range(1, layers + 1)}, reverse=True)
 
 
 @given(st.integers(1, 64), st.sampled_from([1, 2, 4]))
 def test_the_global_batch_never_changes(batch: int, gpus: int) -> None:
     spec = _spec(batch * gpus, gpus)
-    assert {rung.micro_batch * rung.accumulation * gpus for rung in rungs(spec)} == {batch * gpus}
+    ladder = rungs(spec, 8)
+    assert {rung.micro_batch * rung.accumulation * gpus for rung in ladder} == {batch * gpus}
+    assert len(set(ladder)) == len(ladder)
+
+
+@given(
+    memory=st.integers(50, 3000),
+    batch=st.integers(1, 12),
+    length=st.sampled_from([64, 512, 2000]),
+    speed=st.floats(0.2, 5),
+    ceiling=st.none() | st.integers(50, 3000),
+    data=st.data(),
+)
+@settings(deadline=None)
+def test_the_choice_fits_and_nothing_that_was_tried_and_fits_is_faster(
+    memory: int, batch: int, length: int, speed: float, ceiling: int | None, data: st.DataObject
+) -> None:
+    spec = _spec(batch)
+    exclude = data.draw(st.sets(st.sampled_from(rungs(spec, 8)), max_size=5))
+    limit = None if ceiling is None else ceiling * MiB
+    found = choose(
+        profile(), spec, card(memory * MiB), length=length, speed=speed, exclude=exclude, ceiling_bytes=limit
+    )
+
+    def fits(rung: Rung) -> bool:
+        upper = project(profile(), rung, sequence_length=length, card=card(memory * MiB)).upper_bytes
+        return rung not in exclude and upper <= memory * MiB and (limit is None or upper < limit)
+
+    assert [entry.fits for entry in found.tried] == [fits(entry.rung) for entry in found.tried]
+    assert {entry.rung for entry in found.tried} == set(rungs(spec, 8))
+    times = [entry.projection.step_s for entry in found.tried if entry.fits]
+    if isinstance(found, NoFit):
+        assert not times
+        return
+    assert fits(found.rung)
+    assert found.projection.step_s <= min(times) * 1.001
+    assert found.step_s == found.projection.step_s * speed
+    assert {entry.rung for entry in found.runners_up} | {found.rung} == {
+        entry.rung for entry in found.tried if entry.fits
+    }
+
+
+def test_a_ceiling_and_what_ran_out_of_memory_are_told() -> None:
+    spec = _spec(micro_batch=8, checkpointing="every_layer", offload=False)
+    upper = project(profile(), Rung(1, 8), sequence_length=512, card=card()).upper_bytes
+    under = choose(profile(), spec, card(), ceiling_bytes=upper)
+    assert isinstance(under, NoFit)
+    assert "the card has 24.00 GiB and ran out of memory at" in under.reason.text
+    barred = choose(profile(), spec, card(), exclude={Rung(1, 8)})
+    assert isinstance(barred, NoFit)
+    assert "ran out of memory there" in barred.reason.text
+    assert [entry.excluded for entry in barred.tried] == [True]
+
+
+def test_policies_rank_cards() -> None:
+    def entry(name: str, memory: int, step_s: float, price: float | None) -> tuple[Card, Choice]:
+        projection = project(profile(), Rung(0, 8), sequence_length=512, card=card())
+        return (
+            replace(card(memory * GiB, price=price), name=name),
+            Choice(Rung(0, 8), replace(projection, step_s=step_s), 0.0, ()),
+        )
+
+    pairs = [
+        entry("small", 24, 4.0, 0.5),  # 2.0 a step
+        entry("quick", 80, 1.0, 3.0),  # 3.0
+        entry("thrifty", 48, 1.5, 1.0),  # 1.5
+        entry("unpriced", 16, 9.0, None),
+    ]
+
+    def first(policy: Policy) -> list[str]:
+        return [each.name for each, _ in sorted(pairs, key=lambda pair: preference(policy, *pair))]
+
+    assert first("smallest_card") == ["unpriced", "small", "thrifty", "quick"]
+    assert first("fastest") == ["quick", "thrifty", "small", "unpriced"]
+    assert first("cheapest") == ["thrifty", "small", "quick", "unpriced"]
+
+
+def test_a_few_mib_do_not_make_a_card_the_smaller_one() -> None:
+    made = choose(profile(), _spec(), card(80 * GiB))
+    assert isinstance(made, Choice)
+    slow, quick = (replace(made, projection=replace(made.projection, step_s=s)) for s in (2.0, 1.0))
+    a10g, l4 = card(23028 * MiB), card(23034 * MiB)
+    assert preference("smallest_card", l4, quick) < preference("smallest_card", a10g, slow)
+    small, large = card(600 * MiB), card(700 * MiB)
+    assert preference("smallest_card", small, slow) < preference("smallest_card", large, quick)
+
+
+def test_measured_step_times_move_a_card_in_the_ranking() -> None:
+    quick, slow = (
+        choose(profile(), _spec(), card(80 * GiB, flops=flops), speed=speed)
+        for flops, speed in ((4e14, 6.0), (1e14, 1.0))
+    )
+    assert isinstance(quick, Choice) and isinstance(slow, Choice)
+    assert quick.projection.step_s < slow.projection.step_s
+    assert preference("fastest", card(), quick) > preference("fastest", card(), slow)
 
 
 @given(st.integers(20, 4000), st.integers(0, 3000))

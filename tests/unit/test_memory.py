@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import ProfileError
-from jobs.memory import DEVIATION, PARTS, PHASES, Projection, Rung, project, upper
-from jobs.profile import Line, Segment
-from jobs.units import MiB
+from jobs.memory import DEVIATION, PARTS, PHASES, Margin, Projection, Rung, prior, project
+from jobs.profile import Line, MemoryProfile, Pass, Segment
+from jobs.units import GiB, MiB
+from tests.random_profiles import RUNGS
 from tests.step_profiles import BOUNDARY, KEPT, LAYER_GRADIENTS, card, profile
 
 LENGTH = 512
@@ -114,6 +116,7 @@ def test_data_parallel_ranks_have_buckets_and_a_larger_context() -> None:
     one = project(made, Rung(0, 1), sequence_length=LENGTH, card=on)
     two = project(made, Rung(0, 1), sequence_length=LENGTH, world_size=2, card=on)
     assert two.parts["ddp_buffers"] == made.trained_bytes
+    assert two.parts["nccl"] == 1000 * MiB
     assert two.device_bytes - one.device_bytes == made.trained_bytes + 1000 * MiB
 
 
@@ -133,15 +136,6 @@ def test_checkpointing_costs_time() -> None:
 def test_an_impossible_rung_is_refused(rung: Rung) -> None:
     with pytest.raises(ProfileError):
         _project(rung)
-
-
-def test_a_projection_survives_its_mapping() -> None:
-    found = _project(Rung(2, 4, 2, offload=True))
-    assert Projection.from_dict(found.as_dict()) == found
-    assert found.as_dict()["rung"]["label"] == "every 2 layers + offload, 4×2"
-
-
-RUNGS = st.builds(Rung, st.integers(0, 12), st.integers(1, 32), st.integers(1, 8), st.booleans())
 
 
 @given(RUNGS, st.integers(1, 30), st.integers(8, 8192), st.integers(1, 4), st.sampled_from(["cuda", "cpu"]))
@@ -178,5 +172,173 @@ def test_checkpointing_never_raises_activations(every_n: int, size: int, layers:
 
 @given(st.floats(0.5, 0.999), st.floats(0.5, 0.999), st.sampled_from(sorted(DEVIATION)))
 def test_more_confidence_never_means_a_smaller_margin(one: float, other: float, kind: str) -> None:
-    low, high = sorted((one, other))
-    assert 10**9 <= upper(10**9, low, kind) <= upper(10**9, high, kind)
+    low, high = (prior(kind, confidence) for confidence in sorted((one, other)))
+    assert 0 <= low.high <= high.high
+    assert high.low <= low.low <= 0
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0, -1.0])
+def test_an_impossible_confidence_is_refused(confidence: float) -> None:
+    with pytest.raises(ProfileError, match="between 0 and 1"):
+        project(profile(), Rung(0, 1), sequence_length=LENGTH, card=card(), confidence=confidence)
+
+
+def test_a_measured_margin_sets_all_three_intervals() -> None:
+    margin = Margin(-0.04, 0.03, 12, "qwen3 lora")
+    on = card(context_bytes=300 * MiB, reserve_bytes=7)
+    found = project(profile(), Rung(0, 1), sequence_length=LENGTH, card=on, margin=margin)
+    three = (found.allocated_bytes, found.reserved_bytes, found.device_bytes)
+    assert list(found.intervals) == ["allocated", "reserved", "device"]
+    for count, (low, high) in zip(three, found.intervals.values(), strict=True):
+        assert (low, high) == (round(count * 0.96), round(count * 1.03))
+    assert found.upper_bytes == found.intervals["device"][1]
+    assert found.margin == margin
+
+
+def _mapped(found: Projection) -> Projection:
+    return Projection.from_dict(json.loads(json.dumps(found.as_dict())))
+
+
+def test_a_projection_survives_json() -> None:
+    found = _project(Rung(2, 4, 2, offload=True))
+    assert _mapped(found) == found
+    assert found.as_dict()["rung"]["label"] == "every 2 layers + offload, 4×2"
+    assert vars(found).keys() == Projection.__dataclass_fields__.keys()
+
+
+def test_a_projection_of_an_earlier_version_is_readable() -> None:
+    """What the first version stored has none of the later fields."""
+    later = ("margin", "phases", "checkpointing_helps", "notes", "intervals")
+    stored = {name: value for name, value in _project(Rung(1, 1)).as_dict().items() if name not in later}
+    found = Projection.from_dict(stored)
+    assert found.phases == {}
+    assert found.notes == ()
+    assert found.intervals["device"] == (found.device_bytes, found.device_bytes)
+
+
+def test_the_highest_of_each_phase() -> None:
+    made = profile(load_bytes=5 * MiB, save_bytes=MiB, optimizer_transient_bytes=3 * MiB)
+    found = project(made, Rung(0, 1), sequence_length=LENGTH, card=card())
+    resting = made.weight_bytes + made.optimizer_bytes
+    forward, loss = (8_000 + 8 * KEPT + 5_000) * LENGTH, (8_000 + 8 * KEPT + 4_000 + 120_000) * LENGTH
+    assert list(found.phases) == ["load", "forward end", "loss", "backward", "optimizer step", "save"]
+    assert found.phases["load"] == made.weight_bytes + 5 * MiB
+    assert found.phases["forward end"] == resting + forward
+    assert found.phases["loss"] == resting + loss + 8 * MiB == found.allocated_bytes
+    assert found.phases["optimizer step"] == resting + made.trained_bytes + 3 * MiB
+    assert found.phases["save"] == resting + MiB
+
+
+def test_loading_binds_where_it_takes_more_than_a_step() -> None:
+    """As a model that is read in float32 and cast does; there is no optimizer and no bucket by then."""
+    found = project(
+        profile(load_bytes=4 * GiB), Rung(0, 1), sequence_length=LENGTH, world_size=2, card=card()
+    )
+    assert found.phase == "load"
+    assert found.parts["transients"] == 4 * GiB
+    assert (found.parts["optimizer"], found.parts["ddp_buffers"], found.parts["gradients"]) == (0, 0, 0)
+    assert sum(found.parts.values()) == found.device_bytes
+    assert not found.checkpointing_helps
+
+
+def _evaluated(logits: float) -> MemoryProfile:
+    """With an evaluation that keeps `logits` bytes a token at its loss."""
+    made = profile()
+    layer = Segment(Line(), (Line(0, 9_000),))
+    forward = dict.fromkeys(("first", "layer", "last"), layer)
+    found = Pass({"before": Segment(Line(0, 8_000)), **forward, "loss": Segment(Line(), (Line(0, logits),))})
+    return profile(passes={**made.passes, "cuda.eval": found})
+
+
+def test_an_evaluation_that_keeps_its_logits_can_bind() -> None:
+    found = project(_evaluated(1e6), Rung(1, 1), sequence_length=LENGTH, card=card())
+    assert found.phase == "evaluation"
+    assert found.parts["logits_and_loss"] == 1_000_000 * LENGTH
+    assert found.parts["gradients"] == 0
+    assert not found.checkpointing_helps
+    lean = project(_evaluated(0), Rung(1, 1), sequence_length=LENGTH, card=card())
+    resting = profile().weight_bytes + profile().optimizer_bytes
+    assert lean.phases["evaluation"] == resting + (8_000 + 9_000) * LENGTH
+    assert lean.phase != "evaluation"
+
+
+def test_checkpointing_helps_until_every_layer_is_checkpointed_or_another_phase_binds() -> None:
+    assert _project(Rung(0, 1)).checkpointing_helps
+    assert _project(Rung(2, 1)).checkpointing_helps
+    assert not _project(Rung(1, 1)).checkpointing_helps
+    bound = _project(Rung(0, 1), optimizer_transient_bytes=GiB)
+    assert bound.phase == "optimizer step"
+    assert not bound.checkpointing_helps
+
+
+def test_offload_moves_what_grows_with_the_tokens_and_leaves_the_copies_of_weights() -> None:
+    """Autocast's copies are kept by each layer until the loss, offloaded or not."""
+    made = profile()
+    copies = {
+        name: replace(
+            found,
+            segments={
+                **found.segments,
+                **{n: replace(found[n], delta=Line(MiB, BOUNDARY)) for n in ("first", "layer", "last")},
+                "loss": replace(
+                    found["loss"], of_layers=dict.fromkeys(("first", "layer", "last"), Line(-MiB))
+                ),
+            },
+        )
+        if name == "cuda.plain.every"
+        else found
+        for name, found in made.passes.items()
+    }
+    here, away = (_project(Rung(1, 1, 1, o), passes=copies) for o in (False, True))
+    assert here.phases["forward end"] - away.phases["forward end"] == 7 * BOUNDARY * LENGTH
+    assert away.parts["boundaries"] == 0, "the peak is in the loss backward: the copies are gone"
+    assert here.step_s < away.step_s
+
+
+def test_offload_holds_one_boundary_at_a_time() -> None:
+    """The input of the layer that runs; transformers copies it on the compute stream, one layer at a time."""
+    here, away = (_project(Rung(1, 4, 1, o)) for o in (False, True))
+    assert here.phases["loss"] - away.phases["loss"] == 8 * BOUNDARY * 4 * LENGTH
+    assert here.phases["forward end"] - away.phases["forward end"] == 7 * BOUNDARY * 4 * LENGTH
+
+
+def test_unlike_layers_each_bring_their_own_segments() -> None:
+    """A model of four plain layers and four that keep twice as much, in any order."""
+    wide = Segment(Line(0, 2 * KEPT), (Line(0, 2 * KEPT),))
+    passes = {
+        name: Pass(
+            {
+                **found.segments,
+                "layer.b": wide,
+                "layer.b_backward": found.segments.get("layer_backward", wide),
+            }
+        )
+        for name, found in profile().passes.items()
+    }
+    order = ("first", "layer.b", "layer", "layer.b", "layer", "layer.b", "layer.b", "last")
+    found = _project(Rung(0, 1), passes=passes, order=order)
+    assert found.parts["activations"] == (8_000 + 4 * KEPT + 4 * 2 * KEPT) * LENGTH
+    second = _project(Rung(2, 1), passes=passes, order=order)  # layers 0, 2, 4 and 6
+    assert second.parts["activations"] == (8_000 + KEPT + 3 * 2 * KEPT) * LENGTH
+
+
+def test_a_paged_optimizer_leaves_a_card_that_is_too_short_for_it() -> None:
+    made = profile(paged_optimizer=True)
+    asked = {"sequence_length": LENGTH, "world_size": 1}
+    roomy = project(made, Rung(0, 1), card=card(), **asked)
+    assert roomy.parts["optimizer"] == made.optimizer_bytes
+    assert roomy.notes == ()
+    short = project(made, Rung(0, 1), card=card(roomy.upper_bytes - 1), **asked)
+    assert short.parts["optimizer"] == 0
+    assert short.allocated_bytes == roomy.allocated_bytes - made.optimizer_bytes
+    assert "paged to the host" in short.notes[0]
+    assert short.step_s > roomy.step_s
+
+
+def test_packed_weights_are_unpacked_each_time_that_they_are_used() -> None:
+    plain, packed = (
+        project(profile(quantised=kind), Rung(0, 1), sequence_length=LENGTH, card=card(bandwidth_bytes_s=1e9))
+        for kind in ("", "nf4")
+    )
+    assert packed.step_s > plain.step_s
+    assert packed.parts == plain.parts

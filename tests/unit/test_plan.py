@@ -43,7 +43,7 @@ def test_a_job_passes_one_that_waits_for_cards_it_could_not_use():
     small, large = Peaks(4, 2), Peaks(60, 40)
     hosts = [host(1, gpu(1, 12), gpu(2, 80, held_by=9))]
 
-    def chooser(job, profile, card):
+    def chooser(job, profile, card, stack=""):
         return (large if job.job_id == 1 else small)(job, profile, card)
 
     decided = plan(fleet(hosts, [waiting(1), waiting(2)]), 0, chooser)
@@ -94,6 +94,7 @@ def test_a_gang_is_never_split_over_hosts_or_card_types():
             "at least 80.00 GiB",
         ),
         ([host(1, gpu(1))], waiting(1, resources={"labels": {"rack": "a"}}), Code.NO_CARD, "no label rack=a"),
+        ([host(1, gpu(1))], waiting(1, method="qlora"), Code.LIBRARY, "has no bitsandbytes"),
         ([host(1, gpu(1, 8))], waiting(1), Code.MEMORY, "fits no card: needs 10 GiB"),
         ([host(1, gpu(1, held_by=7))], waiting(1), Code.BUSY, "held by job 7"),
         ([host(1, gpu(1), ray_ready=False)], waiting(1), Code.BUSY, "Ray worker is still coming up"),

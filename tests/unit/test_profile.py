@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import ProfileError
+from jobs.memory import Rung, project
 from jobs.profile import Line, MemoryProfile, Segment, trace_key
 from jobs.spec import JobSpec
-from tests.step_profiles import profile
+from tests.step_profiles import card, profile
 
 STACK = {"torch": "2.13.0", "trl": "1.16.0"}
 
@@ -44,6 +45,27 @@ def test_a_profile_of_another_format_or_a_damaged_one_is_refused(damage: dict[st
         MemoryProfile.from_dict({**profile().as_dict(), **damage})
 
 
+def test_equal_layers_need_no_order() -> None:
+    assert profile(4).layer_names == ("first", "layer", "layer", "last")
+    assert profile(2).layer_names == ("first", "last")
+    assert profile(1).layer_names == ("last",)
+
+
+def test_an_order_names_every_layer() -> None:
+    order = ("first", "layer.b", "layer", "last")
+    made = profile(4, order=order)
+    assert made.layer_names == order
+    assert MemoryProfile.from_dict(json.loads(json.dumps(made.as_dict()))) == made
+    with pytest.raises(ProfileError, match="a profile of 5 layers names 4 of them"):
+        profile(5, order=order)
+
+
+def test_an_order_of_layers_that_were_not_traced_is_an_error_not_a_guess() -> None:
+    made = profile(2, order=("first", "layer.b"))
+    with pytest.raises(ProfileError, match=r"no segment 'layer\.b'"):
+        project(made, Rung(0, 1), sequence_length=8, card=card())
+
+
 def test_a_missing_pass_is_an_error_not_a_guess() -> None:
     bare = profile(passes={})
     with pytest.raises(ProfileError, match=r"cpu\.padded\.every"):
@@ -73,6 +95,11 @@ def test_batch_length_data_and_policy_are_not_in_the_key(same: dict[str, Any]) -
         {"method": {"kind": "lora", "rank": 8}},
         {"method": {"kind": "lora", "dropout": 0.1}},
         {"method": {"kind": "lora", "targets": ["q_proj"]}},
+        {"method": "qlora"},
+        {"method": {"kind": "lora", "dora": True}},
+        {"method": {"kind": "lora", "adapter_dtype": "bfloat16"}},
+        {"training": {"optimizer": "adamw_8bit"}},
+        {"training": {"autocast": "off"}},
         {"training": {"packing": True}},
         {"model": {"config": {"model_type": "llama", "hidden_size": 128}, "tokenizer": "t"}},
         {

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.recovery import MAX_LOST_IN_A_ROW, Finish, Past, Requeue, backoff_s, decide
+from jobs.cards import card_for
+from jobs.recovery import (
+    MAX_LOST_IN_A_ROW,
+    OOM_REQUEUES,
+    Finish,
+    Past,
+    RanOut,
+    Requeue,
+    backoff_s,
+    decide,
+    nothing_smaller,
+    spent,
+    suggestions,
+)
 from jobs.report import Ended
-from jobs.state import Code, Event, Outcome
+from jobs.rung import Rung
+from jobs.state import Code, Event, Outcome, Reason
+from jobs.units import GiB
 from tests.fleets import spec
 
 
@@ -20,7 +35,6 @@ def ended(outcome: Outcome, steps: int = 3, message: str = "") -> Ended:
         (Outcome.SUCCEEDED, Event.SUCCEEDED, Code.SUCCEEDED),
         (Outcome.CANCELLED, Event.CANCELLED, Code.CANCELLED),
         (Outcome.TIMEOUT, Event.FAILED, Code.TIMEOUT),
-        (Outcome.OOM, Event.FAILED, Code.OOM),
         (Outcome.FAILED, Event.FAILED, Code.FAILED),
     ],
 )
@@ -61,3 +75,64 @@ def test_a_cancel_that_was_asked_for_is_what_ends_the_job(outcome):
 def test_success_wins_over_a_late_cancel():
     decision = decide([], ended(Outcome.SUCCEEDED), spec(), cancel_requested=True)
     assert isinstance(decision, Finish) and decision.event is Event.SUCCEEDED
+
+
+RAN_OUT = RanOut(Rung(0, 4, 2), "cuda", "NVIDIA A10G", 24 * GiB, 20 * GiB, 22 * GiB)
+
+
+def test_running_out_of_memory_spends_no_retry_and_says_what_was_measured():
+    how = ended(Outcome.OOM, steps=7, message="tried to allocate 2 GiB").model_copy(
+        update={"device_bytes": 23 * GiB}
+    )
+    decision = decide([Past(Outcome.FAILED, 3)], how, spec(retries=1), False, RAN_OUT)
+    assert isinstance(decision, Requeue) and decision.delay_s == 0
+    assert decision.reason.code is Code.OOM
+    figures = decision.reason.figures
+    assert (figures["device_bytes"], figures["card_bytes"], figures["steps"]) == (23 * GiB, 24 * GiB, 7)
+    assert (figures["projected_device_bytes"], figures["projected_upper_bytes"]) == (20 * GiB, 22 * GiB)
+    for words in ("23.00 GiB in use", "NVIDIA A10G with 24.00 GiB", "off, 4×2", "at most 22.00 GiB"):
+        assert words in decision.reason.text
+    later = decide([Past(Outcome.OOM, 3)], ended(Outcome.FAILED), spec(retries=1), False)
+    assert isinstance(later, Requeue), "an attempt that ran out of memory is no failure of the job's own"
+
+
+@pytest.mark.parametrize("allowed", [0, 1, OOM_REQUEUES])
+def test_a_job_runs_out_of_memory_a_set_number_of_times(allowed):
+    def after(times: int):
+        return decide(
+            [Past(Outcome.OOM, 1)] * times, ended(Outcome.OOM), spec(retries=9), False, RAN_OUT, allowed
+        )
+
+    assert all(isinstance(after(times), Requeue) for times in range(allowed))
+    last = after(allowed)
+    assert isinstance(last, Finish) and last.event is Event.FAILED and last.reason.code is Code.OOM
+
+
+def test_what_ran_out_is_not_given_again_on_such_a_card_or_a_smaller_one():
+    def card(gib: int, kind: str = "cuda"):
+        return card_for(kind, "NVIDIA A10G" if kind == "cuda" else "cpu", gib * GiB)
+
+    for size in (24, 16):
+        assert spent([RAN_OUT], card(size), 0.1) == (frozenset({RAN_OUT.rung}), 22 * GiB)
+    assert spent([RAN_OUT], card(48), 0.1) == spent([RAN_OUT], card(24, "cpu"), 0.1) == (frozenset(), None)
+    lower = RanOut(Rung(1, 4, 2), "cuda", "NVIDIA A10G", 24 * GiB, 15 * GiB, 16 * GiB)
+    rungs, ceiling = spent([RAN_OUT, lower], card(24), 0.0)
+    assert rungs == {RAN_OUT.rung, lower.rung} and ceiling == 15 * GiB
+
+
+def test_where_nothing_smaller_fits_the_reason_says_so_with_figures_and_what_would_help():
+    misfit = Reason(Code.MEMORY, "fits no card: needs at least 25.00 GiB", {"needs_bytes": 25 * GiB})
+    reason = nothing_smaller([RAN_OUT], spec(method="full"), misfit)
+    assert reason.code is Code.OOM
+    assert reason.figures["needs_bytes"] == 25 * GiB and reason.figures["rungs"] == ["off, 4×2"]
+    assert "needs at least 25.00 GiB" in reason.text and "nothing that needs less fits" in reason.text
+    for words in ("method: qlora", "adamw_8bit"):
+        assert words in reason.text and any(words in line for line in reason.figures["suggestions"])
+
+
+def test_suggestions_name_only_what_the_job_does_not_do_yet():
+    fixed = spec(method="qlora", memory={"checkpointing": "off"})
+    assert suggestions(fixed)[0].startswith("memory:") and not any(
+        "qlora" in line for line in suggestions(fixed)
+    )
+    assert not any("8bit" in line for line in suggestions(spec(method="lora")))

@@ -158,3 +158,23 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
         for name, field in section["properties"].items():
             assert field.get("description"), name
             assert not {"ge", "gt", "le", "lt"} & set(field), f"{name}: a bound that no editor knows"
+
+
+def test_types_that_follow_from_others():
+    def made(**sections: object) -> JobSpec:
+        return parse_spec({"model": "org/name", "data": "d.jsonl", **sections})
+
+    assert (made().adapter_dtype, made().autocast_dtype) == ("float32", "bfloat16")
+    assert made(method="qlora").adapter_dtype == "bfloat16"
+    assert made(method={"kind": "qlora", "adapter_dtype": "float32"}).adapter_dtype == "float32"
+    masters = made(model={"path": "org/name", "dtype": "float32"}, training={"autocast": "bfloat16"})
+    assert masters.autocast_dtype == "bfloat16"
+    assert made(model={"path": "org/name", "dtype": "float32"}).autocast_dtype is None
+    assert made(training={"autocast": "off"}).autocast_dtype is None
+
+
+def test_optimizers_go_by_transformers_names_too():
+    for name, kept in (("adamw_bnb_8bit", "adamw_8bit"), ("adamw_torch_fused", "adamw"), ("sgd", "sgd")):
+        spec = parse_spec({"model": "org/name", "data": "d", "training": {"optimizer": name}})
+        assert spec.training.optimizer == kept
+    assert spec.libraries == ()

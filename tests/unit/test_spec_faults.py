@@ -87,7 +87,7 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
         ({"steps": 3}, "steps: unknown key (given: 3); did you mean training.steps?"),
         (
             {"resources": {"zzz": 1}},
-            "resources.zzz: unknown key (given: 1); known here: card, gpus, labels, min_memory",
+            "resources.zzz: unknown key (given: 1); known here: card, gpus, labels, min_memory, policy",
         ),
         (
             {"method": "qlra"},
@@ -96,6 +96,45 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
         (
             {"method": {"kind": "full", "rank": 8}},
             "method.rank: only applies to lora and qlora (given: 8); leave it out for full",
+        ),
+        (
+            {"training": {"eval_steps": 5}},
+            "training.eval_steps: has no rows to evaluate on (given: 5); "
+            "set data.holdout to the share of rows to evaluate on, such as 0.05, or leave eval_steps out",
+        ),
+        (
+            {"method": {"kind": "full", "dora": True}},
+            "method.dora: only applies to lora and qlora (given: True); leave it out for full",
+        ),
+        (
+            {"training": {"optimizer": "adafactor"}},
+            "training.optimizer: is no optimizer here (given: adafactor); "
+            "write adamw, adamw_8bit, paged_adamw, paged_adamw_8bit or sgd",
+        ),
+        (
+            {"model": {"path": "org/name", "dtype": "float16"}, "method": "qlora"},
+            "model.dtype: gives bfloat16 adapters, whose gradients float16 training can't scale (given: float16); "
+            "set model.dtype: bfloat16, or method.adapter_dtype: float32",
+        ),
+        (
+            {
+                "model": {"path": "org/name", "dtype": "float16"},
+                "training": {"autocast": "bfloat16"},
+            },
+            "training.autocast: does not go with float16 weights (given: bfloat16); "
+            "set model.dtype: bfloat16, or leave training.autocast out",
+        ),
+        (
+            {
+                "model": {"path": "org/name", "engine": "unsloth"},
+                "memory": {"checkpointing": {"every_n": 2}},
+            },
+            "memory.checkpointing: can't be had with Unsloth, which checkpoints every layer or none "
+            "(given: {'every_n': 2}); use auto, off or every_layer, or engine: transformers",
+        ),
+        (
+            {"model": {"path": "org/name", "engine": "unsloth"}, "method": {"kind": "lora", "dora": True}},
+            "method.dora: is not in Unsloth's kernels (given: true); leave dora out, or use engine: transformers",
         ),
         (
             {"training": {"epochs": 1, "steps": 2}},

@@ -81,6 +81,7 @@ def make_assignment(
     world_size: int = 1,
     master_port: int = 0,
     trusted_models: list[str] | None = None,
+    holdout: float = 0.0,
     **sections: Any,
 ) -> Assignment:
     """An attempt on CPU cards. sections: what the test says of the job file (model, method, training)."""
@@ -98,7 +99,7 @@ def make_assignment(
             "dtype": "float32",
             **sections.pop("model", {}),
         },
-        "data": str(data),
+        "data": {"path": str(data), "holdout": holdout},
         "method": "full",
         "resources": {"gpus": world_size},
         **sections,

@@ -41,7 +41,15 @@ print([name for name in ("torch", "transformers", "ray", "sqlalchemy") if name i
 
 
 def test_the_stack_names_what_a_profile_depends_on() -> None:
-    assert set(machine.stack()) == {"python", "torch", "transformers", "trl", "peft", "accelerate"}
+    only_some_hosts_have = {"bitsandbytes", "unsloth"}
+    assert set(machine.stack()) - only_some_hosts_have == {
+        "python",
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "accelerate",
+    }
 
 
 def test_the_machine_has_one_identity(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_losses(tmp_path: Path, tokenizer: Path, ro
 @pytest.mark.parametrize(
     ("sections", "says"),
     [
-        ({"method": "qlora"}, "qlora needs a CUDA card and bitsandbytes"),
+        ({"model": {"config": None, "path": "org/model", "engine": "unsloth"}}, "this host has no unsloth"),
         ({"model": {"config": {"model_type": "lama"}}}, "lama"),
         ({"model": {"config": {"model_type": "llama", "vocab_size": 100}}}, "room for 100"),
         (

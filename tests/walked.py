@@ -1,4 +1,4 @@
-"""Timeline: the segments of a profile laid end to end for one rung: what is live at every high point of a step."""
+"""The step of one rung walked through layer after layer: what jobs/peaks.py must come to, written the plain way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.profile import LOSS as LOSS_SEGMENTS
 from jobs.profile import CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.rung import Rung
 
-FORWARD, LOSS, BACKWARD, UPDATE = PHASES = ("forward end", "loss", "backward", "optimizer step")
+FORWARD, LOSS, BACKWARD, UPDATE = "forward end", "loss", "backward", "optimizer step"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Moment:
     loss: float = 0.0
 
 
-class Timeline:
+class Walk:
     """One optimizer step at a rung, on sequences of `length` tokens that are all as long.
 
     A layer brings the segments of its own kind, checkpointed or not, so any mix comes out right. With several
@@ -52,21 +52,18 @@ class Timeline:
 
     def moments(self) -> Iterator[Moment]:
         """Every high point, in the order of the step."""
-        layers, whole = self.profile.layers, float(self.profile.trained_bytes)
+        names, whole = self.profile.layer_names, float(self.profile.trained_bytes)
+        layers, lowest = len(names), {name: names.index(name) for name in names}
         accumulating = self.rung.accumulation > 1
         gradients = whole if accumulating else 0.0
         yield Moment(FORWARD, gradients + self._peak(self._shared["before"]), gradients)
 
         held = _Held(self._at(self._shared["before"].delta))
         for index in range(layers):
-            segment = self._body(index)[_name(index, layers)]
+            segment = self._body(index)[names[index]]
             kept = self._at(segment.delta)
-            if self._offloaded(index):
-                yield held.moment(FORWARD, gradients, max(0.0, kept) + self._peak(segment))
-                kept = 0.0  # gone to the host as the next layer begins
-            else:
-                yield held.moment(FORWARD, gradients, self._peak(segment))
-            held.push(kept, self.checkpointed(index))
+            yield held.moment(FORWARD, gradients, self._peak(segment))
+            held.push(kept - self._moved(index), self.checkpointed(index))
 
         in_loss = 0.0
         for name in LOSS_SEGMENTS:
@@ -75,20 +72,22 @@ class Timeline:
             height = in_loss + self._peak(self._loss[name]) + mask - self._at(self._loss[name].of_before)
             yield held.moment(LOSS, gradients, height, height)
             held.activations += mask
-            for index in range(1, layers - 1):
-                held.change(index, self._at(self._body(index)[name].of_layer))
-            own = self._at(segment.delta) - self._at(segment.of_layer) - self._at(segment.of_before)
+            for index, layer in enumerate(names):
+                if (given := self._body(index)[name].of_layers.get(layer)) is not None:
+                    held.change(index, self._at(given))
+            own = self._at(segment.delta) - self._at(segment.of_before)
+            own -= sum(map(self._at, segment.of_layers.values()))
             in_loss += own - segment.gradients
             gradients += 0 if accumulating else segment.gradients
 
         flowing = in_loss  # what the backward pass hands from layer to layer
         for index in reversed(range(layers)):
-            name = _name(index, layers)
+            name = names[index]
             segment = self._body(index)[f"{name}_backward"]
-            back = max(0.0, self._at(self._every[name].delta)) if self._offloaded(index) else 0.0
+            back = self._moved(index)
             yield held.moment(BACKWARD, gradients, flowing + back + self._peak(segment))
             flowing += held.pop() + back + self._at(segment.delta) - segment.gradients
-            if index > 1 and name == "layer":  # what `before` took goes once, with the last layer to need it
+            if index > lowest[name]:  # what `before` took goes once, with the last layer to need it
                 flowing -= self._at(segment.of_before)
             gradients += 0 if accumulating else segment.gradients
         yield held.moment(BACKWARD, gradients, flowing + self._peak(self._shared["after"]))
@@ -96,11 +95,9 @@ class Timeline:
 
     def flops(self) -> float:
         """Floating-point operations of one micro-batch, with what checkpointing computes twice."""
-        layers = self.profile.layers
         total = sum(self._at(self._shared[name].flops) for name in ("before", "after"))
         total += sum(self._at(self._loss[name].flops) for name in LOSS_SEGMENTS)
-        for index in range(layers):
-            name = _name(index, layers)
+        for index, name in enumerate(self.profile.layer_names):
             total += self._at(self._body(index)[name].flops) + self._at(
                 self._body(index)[f"{name}_backward"].flops
             )
@@ -108,26 +105,25 @@ class Timeline:
 
     def touched_bytes(self) -> float:
         """Bytes that one micro-batch writes to memory and reads back: weights and what each layer computes."""
-        layers = self.profile.layers
-        computed = max(0.0, self._at(self._off["layer"].delta), self._at(self._off["last"].delta))
-        runs = layers + sum(map(self.checkpointed, range(layers)))
+        names = self.profile.layer_names
         weights = self.profile.weight_bytes + self.profile.adapter_bytes
-        return weights * (layers + runs) / layers + 2 * computed * runs
+        runs = [1 + self.checkpointed(index) for index in range(len(names))]
+        computed = sum(
+            max(0.0, self._at(self._off[name].delta)) * often for name, often in zip(names, runs, strict=True)
+        )
+        return weights * (1 + sum(runs) / len(names)) + 2 * computed
 
     def offloaded_bytes(self) -> float:
         """Bytes that one micro-batch moves to the host, and back again."""
-        layers = self.profile.layers
-        return sum(
-            max(0.0, self._at(self._every[_name(index, layers)].delta))
-            for index in range(layers)
-            if self._offloaded(index)
-        )
+        return sum(map(self._moved, range(self.profile.layers)))
 
     def _body(self, index: int) -> Pass:
         return self._every if self.checkpointed(index) else self._off
 
-    def _offloaded(self, index: int) -> bool:
-        return self.rung.offload and self.checkpointed(index)
+    def _moved(self, index: int) -> float:
+        """Bytes of this layer's input that go to the host: those of a checkpoint that grow with the tokens."""
+        delta = self._every[self.profile.layer_names[index]].delta
+        return max(0.0, delta.token) * self.tokens * (self.rung.offload and self.checkpointed(index))
 
     def _at(self, line: Line) -> float:
         return line.at(self.tokens, self.pairs)
@@ -165,9 +161,3 @@ class _Held:
     def moment(self, phase: str, gradients: float, rest: float, loss: float = 0.0) -> Moment:
         live = gradients + self.activations + self.boundaries + rest
         return Moment(phase, live, gradients, self.activations, self.boundaries, loss)
-
-
-def _name(index: int, layers: int) -> str:
-    if index == layers - 1:
-        return "last"
-    return "layer" if index else "first"

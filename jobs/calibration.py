@@ -1,0 +1,262 @@
+"""Measured against projected: the interval around a projection, and how a step's time compares.
+
+What was measured widens or narrows the interval, and never moves the projected figure itself: others found that a
+fitted correction makes models that nobody has seen yet worse (shared/facts/memory.md: leave-one-model-out error went
+from 4.8 % to between 6.8 and 9.2 %). The interval is split conformal prediction: of n residuals of attempts like this
+one, the ceil((n + 1) c)-th smallest is what the next one stays under with probability at least c, whatever their
+distribution, as long as they are exchangeable (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005,
+section 4; Lei et al.: Distribution-Free Predictive Inference for Regression, JASA 113, 2018, section 2.2). The
+projection is the fixed predictor: no residual has a part in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from jobs.profile import CardKind
+from jobs.projection import Margin, prior
+from jobs.spec import JobSpec
+
+RAN_OUT = "oom"
+FIGURES = ("allocated", "reserved", "device")
+LEAST_RUNS = (
+    19  # attempts before a group sets the interval: what 95 % takes, the job file's default confidence
+)
+LEAST_TIMES = 3  # attempts whose step time a group needs before wider groups are not asked
+
+
+@dataclass(frozen=True)
+class Group:
+    """What attempts have in common whose residuals are alike.
+
+    family: the model_type, or the model's path where nobody could read its config; quantisation: of the base weights,
+    "none" without; card: its name; stack: the library versions, as stack_name() writes them.
+    """
+
+    family: str
+    method: str
+    quantisation: str
+    card: str
+    stack: str
+
+    @property
+    def kind(self) -> CardKind:
+        return "cpu" if self.card == "cpu" else "cuda"
+
+    def at(self, level: int) -> tuple[str, ...]:
+        """What this group is called at a level of LEVELS."""
+        return (str(level), *(getattr(self, name) for name in LEVELS[level]))
+
+    def label(self, level: int) -> str:
+        """The same for people."""
+        names = {"none": "", "cpu": "cpu card"}
+        words = [
+            names.get(getattr(self, name), getattr(self, name)) for name in LEVELS[level] if name != "stack"
+        ]
+        return ", ".join(word for word in words if word) + (
+            ", this stack" if "stack" in LEVELS[level] else ""
+        )
+
+
+# From the narrowest group to the widest: the first with enough attempts for the confidence sets the interval.
+LEVELS: tuple[tuple[str, ...], ...] = (
+    ("family", "method", "quantisation", "card", "stack"),
+    ("family", "method", "quantisation", "card"),
+    ("method", "quantisation", "card"),
+    ("method", "card"),
+    ("card",),
+    ("kind",),
+)
+_OWN = 1  # LEVELS up to here hold jobs of the same family and method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One ended attempt, projected beside measured. Memory in bytes, times in seconds; None: not known.
+
+    card_bytes: what its card has; measured: of its first rank; measured_step_s: None unless it made at least two
+    steps, and only in the second is memory at its peak, for the first makes the optimizer's state; projected_step_s:
+    what the model of time says, without what was measured before; confidence, margin_group, phase, sequence_length:
+    of the projection that it was placed by.
+    """
+
+    attempt_id: int = 0
+    ts: float = 0.0
+    trace_key: str | None = None
+    architecture: str = ""
+    family: str
+    method: str
+    quantisation: str = "none"
+    card: str
+    card_bytes: int | None = None
+    stack: Mapping[str, str] = field(default_factory=dict)
+    rung: Mapping[str, Any] = field(default_factory=dict)
+    outcome: str = "succeeded"
+    phase: str | None = None
+    sequence_length: int | None = None
+    confidence: float | None = None
+    margin_group: str | None = None
+    projected_allocated_bytes: int | None = None
+    projected_reserved_bytes: int | None = None
+    projected_device_bytes: int | None = None
+    projected_upper_bytes: int | None = None
+    projected_step_s: float | None = None
+    measured_allocated_bytes: int | None = None
+    measured_reserved_bytes: int | None = None
+    measured_device_bytes: int | None = None
+    measured_step_s: float | None = None
+
+    @cached_property
+    def group(self) -> Group:
+        return Group(self.family, self.method, self.quantisation, self.card, stack_name(self.stack))
+
+    @property
+    def ran_out(self) -> bool:
+        return self.outcome == RAN_OUT
+
+    @property
+    def counts(self) -> bool:
+        """Whether its memory reached its peak: it made a whole step after the first, or ran out on the way."""
+        return self.ran_out or self.measured_step_s is not None
+
+    def residual(self, figure: str = "device") -> float | None:
+        """measured / projected - 1 of one of FIGURES; None where it was not measured.
+
+        Of an attempt that ran out, device bytes are at least what its card has: more was asked for than there was.
+        """
+        projected = getattr(self, f"projected_{figure}_bytes")
+        measured = getattr(self, f"measured_{figure}_bytes")
+        if self.ran_out and figure == "device":
+            measured = max(measured or 0, self.card_bytes or self.projected_upper_bytes or 0)
+        if not self.counts or not projected or not measured:
+            return None
+        return float(measured / projected - 1)
+
+    @property
+    def covered(self) -> bool | None:
+        """Whether its device bytes stayed under the upper bound that placed it; None where that can't be said."""
+        if self.ran_out:
+            return False
+        if not self.counts or self.measured_device_bytes is None or not self.projected_upper_bytes:
+            return None
+        return self.measured_device_bytes <= self.projected_upper_bytes
+
+    @property
+    def pace(self) -> float | None:
+        """Measured step time over the projected one."""
+        if not self.measured_step_s or not self.projected_step_s:
+            return None
+        return self.measured_step_s / self.projected_step_s
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """measured / projected - 1; at_least: the attempt ran out, and more was wanted."""
+
+    value: float
+    at_least: bool = False
+
+
+class Calibration:
+    """What a set of observations says of the next attempt. Immutable; answers are kept."""
+
+    def __init__(self, observations: Iterable[Observation] = ()) -> None:
+        self._residuals: dict[tuple[str, ...], list[_Residual]] = {}
+        self._paces: dict[tuple[str, ...], list[float]] = {}
+        self._margins: dict[tuple[Group, float], Margin | None] = {}
+        self._speeds: dict[Group, float] = {}
+        for seen in observations:
+            group, residual, pace = seen.group, seen.residual(), seen.pace
+            for level in range(len(LEVELS)):
+                if residual is not None:
+                    self._residuals.setdefault(group.at(level), []).append(_Residual(residual, seen.ran_out))
+                if pace is not None:
+                    self._paces.setdefault(group.at(level), []).append(pace)
+
+    def margin(self, group: Group, confidence: float) -> Margin | None:
+        """The interval of measured / projected - 1 for an attempt of this group; None: the prior is all there is.
+
+        Above `high` it comes with a probability of at most 1 - confidence, below `low` likewise. It is that of the
+        narrowest group with enough attempts for this confidence, and LEAST_RUNS at least; else the prior's. What the
+        narrower groups saw widens it all the same, where they have LEAST_RUNS or are of the very family and method: a
+        miss counts in the next plan, not in the nineteenth, and more confidence never makes it narrower. The projected
+        figure itself is always inside.
+        """
+        key = (group, confidence)
+        if key not in self._margins:
+            self._margins[key] = self._margin(group, confidence)
+        return self._margins[key]
+
+    def _margin(self, group: Group, confidence: float) -> Margin | None:
+        narrower: list[float] = []
+        name = ""
+        for level in range(len(LEVELS)):
+            seen = self._residuals.get(group.at(level), [])
+            values = [_value(one, group.kind, confidence) for one in seen]
+            found = conformal(values, confidence) if len(seen) >= LEAST_RUNS else None
+            if found is not None:
+                return _widened(Margin(*found, len(seen), group.label(level)), narrower, name)
+            if seen and (level <= _OWN or len(seen) >= LEAST_RUNS):
+                narrower, name = values, group.label(level)  # each group holds those before it
+        if not narrower:
+            return None
+        return _widened(replace(prior(group.kind, confidence), count=len(narrower)), narrower, name)
+
+    def speed(self, group: Group) -> float:
+        """Measured over projected step time: the median of the narrowest group with LEAST_TIMES attempts.
+
+        Where none has as many, of the narrowest that has any; 1 where none has.
+        """
+        if group not in self._speeds:
+            known = [paces for level in range(len(LEVELS)) if (paces := self._paces.get(group.at(level)))]
+            enough = [paces for paces in known if len(paces) >= LEAST_TIMES] or known
+            self._speeds[group] = median(enough[0]) if enough else 1.0
+        return self._speeds[group]
+
+
+def conformal(residuals: Sequence[float], confidence: float) -> tuple[float, float] | None:
+    """(low, high) of which the next residual passes each with a probability of at most 1 - confidence.
+
+    None where there are too few for that: the finite-sample rank ceil((n + 1) confidence) is beyond the last.
+    """
+    count = len(residuals)
+    rank = math.ceil((count + 1) * confidence - 1e-9)  # 20 x 0.95 is 19, whatever floating point says
+    if count == 0 or rank > count:
+        return None
+    ordered = sorted(residuals)
+    return min(0.0, ordered[count - rank]), max(0.0, ordered[rank - 1])
+
+
+def _value(seen: _Residual, kind: CardKind, confidence: float) -> float:
+    """The residual; where the attempt ran out, with the prior on top: how much more it wanted nobody saw."""
+    if not seen.at_least:
+        return seen.value
+    return (1 + seen.value) * (1 + prior(kind, confidence).high) - 1
+
+
+def _widened(margin: Margin, values: Sequence[float], name: str) -> Margin:
+    low, high = min([margin.low, *values]), max([margin.high, *values])
+    if (low, high) == (margin.low, margin.high):
+        return margin
+    return replace(margin, low=low, high=high, group=f"{margin.group}, widened by {name}")
+
+
+def family_of(spec: JobSpec, config: Mapping[str, Any] | None = None) -> str:
+    """The model_type; where neither the job nor `config` (of a local folder) tells it, the model's path."""
+    known = spec.model.config or config or {}
+    return str(known.get("model_type") or spec.model.path)
+
+
+def quantisation_of(method: str) -> str:
+    """How a method packs the base weights."""
+    return "nf4" if method == "qlora" else "none"
+
+
+def stack_name(stack: Mapping[str, str]) -> str:
+    """Library versions as one text."""
+    return ",".join(f"{name}={version}" for name, version in sorted(stack.items()))

@@ -1,0 +1,361 @@
+"""highest_moments(): the highest moment of each phase of a step, for many rungs at once, in numpy.
+
+The segments of a profile laid end to end: every layer adds what it keeps on the way forward and gives it back on
+the way backward, checkpointed or not, so any mix comes out right. tests/walked.py does the same one layer after
+the other; here each of the few places that can be highest (jobs/places.py) is worked out at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.errors import ProfileError
+from jobs.places import places
+from jobs.profile import LOSS, CardKind, Line, MemoryProfile, Pass
+from jobs.rung import Rung
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """High points, each in bytes beside the resting ones.
+
+    live: all of it; the others are parts of it: gradients, what plain layers and `before` keep (activations; plain:
+    of the layers alone), what checkpointed layers keep (boundaries), what the loss works in.
+    """
+
+    live: Floats
+    gradients: Floats
+    activations: Floats
+    boundaries: Floats
+    loss: Floats
+    plain: Floats
+
+    def of(self, which: Any) -> Moments:
+        return Moments(*(value[which] for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Highest:
+    """What a step comes to at each of many rungs; every array ends in the rungs' axis.
+
+    forward, loss, backward: the highest moment of each; evaluation: live bytes and those of the loss, None where the
+    profile has no such pass; moving: most that is live outside the loss at any time. Of one micro-batch: flops;
+    touched_bytes: bytes written to memory and read back; offloaded_bytes: bytes moved to the host, and back again.
+    """
+
+    forward: Moments
+    loss: Moments
+    backward: Moments
+    evaluation: tuple[Floats, Floats] | None
+    moving: Floats
+    flops: Floats
+    touched_bytes: Floats
+    offloaded_bytes: Floats
+
+
+def highest_moments(
+    profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind
+) -> Highest:
+    """The high points of one optimizer step at each rung, on sequences that are all as long as its length, in tokens.
+
+    With several micro-batches to a step the gradients of the first stay: their bytes are there from the start, and
+    each later one is added in place. Offload (transformers' `offload`, torch's save_on_cpu) copies a checkpointed
+    layer's input to the host on the compute stream as the layer begins, so the card keeps it no longer than the layer
+    runs, and copies it back as the layer's backward begins: no second buffer in flight. Raises ProfileError.
+    """
+    for rung, length in zip(rungs, lengths, strict=True):
+        if rung.micro_batch < 1 or rung.accumulation < 1 or rung.every_n < 0 or length < 1:
+            raise ProfileError(f"no such rung: {rung} at length {length}")
+    return _Steps(profile, rungs, _values(profile, rungs, lengths, kind)).highest()
+
+
+# Rows of a table. WHOLE: of the whole step, by WAYS. LAYER: by mode (off, every) and layer name. `held_at_loss` and
+# `held_after` are what stays of `kept` once the loss, and once its backward, have given some back.
+WHOLE = (
+    "before",
+    "before_peak",
+    "loss",
+    "loss_mask",
+    "loss_gradients",
+    "loss_backward",
+    "both_masks",
+    "both_gradients",
+    "entering",
+    "after_peak",
+    "flops",
+)
+LAYER = (
+    "kept",
+    "held_at_loss",
+    "held_after",
+    "moved",
+    "peak",
+    "back",
+    "back_peak",
+    "given",
+    "gradients",
+    "flops",
+)
+WAYS = ((False, False), (True, False), (True, True))  # any layer checkpointed, the last one checkpointed
+NOTHING = Line()
+
+
+class _Table:
+    """The lines of one profile for one kind of body and loss, as columns of numbers."""
+
+    def __init__(self, profile: MemoryProfile, kind: CardKind, padded: bool, tokens: int) -> None:
+        names = tuple(dict.fromkeys(profile.layer_names))
+        bodies = [profile.body(kind, padded, every) for every in (False, True)]
+        loss, evaluation = profile.loss(kind, tokens), profile.passes.get(f"{kind}.eval")
+        try:
+            whole = [_whole(bodies[shared], bodies[last], loss) for shared, last in WAYS]
+            layers = [_layer(body, name, body is bodies[1]) for body in bodies for name in names]
+            groups = [each[row] for row in WHOLE for each in whole]
+            groups += [each[row] for row in LAYER for each in layers]
+            if evaluation is not None:
+                groups += [[evaluation["before"].delta], evaluation["before"].peaks]
+                groups += [[evaluation[name].delta] for name in names]
+                groups += [evaluation[name].peaks for name in names]
+                groups += [evaluation["loss"].peaks]
+        except KeyError as error:
+            raise ProfileError(f"the memory profile has no segment {error}; trace the model again") from None
+        envelopes = [_envelope(group) if group else [NOTHING] for group in groups]
+        lines = np.array([line.as_list() for group in envelopes for line in group])
+        self._starts = np.cumsum([0, *map(len, envelopes[:-1])])
+        self._fixed, self._token, self._pair = (np.ascontiguousarray(lines[:, i : i + 1]) for i in range(3))
+
+    def at(self, tokens: Floats, pairs: Floats) -> Floats:
+        """[row, shape]: the highest line of each row."""
+        lines = self._fixed + self._token * tokens + self._pair * pairs
+        return np.maximum.reduceat(lines, self._starts, axis=0)
+
+
+def _whole(shared: Pass, last: Pass, loss: Pass) -> dict[str, Sequence[Line]]:
+    """shared: as the model runs when any layer is checkpointed; last: as the layer runs that the loss follows."""
+    masks = [shared[name].of_before for name in LOSS]
+    # What peaks of the loss's own pass stand on has that pass's mask in it.
+    heights = [
+        [_sum(line, mask, _negative(loss[name].of_before)) for line in loss[name].peaks or (NOTHING,)]
+        for name, mask in zip(LOSS, masks, strict=True)
+    ]
+    inside = []  # beside what is held, gradients and masks
+    for name in LOSS:
+        own = last[name]
+        taken = _sum(own.of_before, Line(own.gradients), *own.of_layers.values())
+        inside.append(_sum(own.delta, _negative(taken)))
+    gradients = [Line(last[name].gradients) for name in LOSS]
+    flops = [shared["before"].flops, shared["after"].flops, *(loss[name].flops for name in LOSS)]
+    return {
+        "before": [shared["before"].delta],
+        "before_peak": shared["before"].peaks,
+        "loss": heights[0],
+        "loss_mask": [masks[0]],
+        "loss_gradients": [gradients[0]],
+        "loss_backward": [_sum(line, inside[0]) for line in heights[1]],
+        "both_masks": [_sum(*masks)],
+        "both_gradients": [_sum(*gradients)],
+        "entering": [_sum(*inside)],
+        "after_peak": shared["after"].peaks,
+        "flops": [_sum(*flops)],
+    }
+
+
+def _layer(body: Pass, name: str, every: bool) -> dict[str, Sequence[Line]]:
+    forward, backward = body[name], body[f"{name}_backward"]
+    changes = [body[loss].of_layers.get(name, NOTHING) for loss in LOSS]
+    # A checkpoint holds its layer's input, whose bytes go with the tokens; what else stays (autocast's copies of
+    # weights) is not moved.
+    moved = Line(token=max(0.0, forward.delta.token)) if every else NOTHING
+    return {
+        "kept": [forward.delta],
+        "held_at_loss": [_sum(forward.delta, changes[0])],
+        "held_after": [_sum(forward.delta, *changes)],
+        "moved": [moved],
+        "peak": forward.peaks,
+        "back": [backward.delta],
+        "back_peak": backward.peaks,
+        "given": [backward.of_before],
+        "gradients": [Line(backward.gradients)],
+        "flops": [_sum(forward.flops, backward.flops)],
+    }
+
+
+def _sum(*lines: Line) -> Line:
+    return reduce(lambda a, b: Line(a.fixed + b.fixed, a.token + b.token, a.pair + b.pair), lines)
+
+
+def _negative(line: Line) -> Line:
+    return Line(-line.fixed, -line.token, -line.pair)
+
+
+def _envelope(lines: Sequence[Line]) -> list[Line]:
+    """Those of the lines that are the highest for some number of tokens, among lines with the same share of pairs."""
+    by_pair: dict[float, list[Line]] = {}
+    for line in sorted(lines, key=lambda line: (line.token, line.fixed)):
+        hull = by_pair.setdefault(line.pair, [])
+        if hull and hull[-1].token == line.token:
+            hull.pop()
+        while hull and (hull[-1].fixed <= line.fixed or (len(hull) > 1 and _never(hull[-2], hull[-1], line))):
+            hull.pop()
+        hull.append(line)
+    return [line for hull in by_pair.values() for line in hull]
+
+
+def _never(flat: Line, middle: Line, steep: Line) -> bool:
+    """Whether the middle line of three, ordered by their share of tokens, is nowhere above both others."""
+    rising, falling = middle.token - flat.token, flat.fixed - middle.fixed
+    return (flat.fixed - steep.fixed) * rising <= falling * (steep.token - flat.token)
+
+
+def _values(profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind) -> Floats:
+    """The rows of each rung: [row, rung]. They depend on its micro-batch's shape alone, which many rungs share."""
+    shapes = [(rung.micro_batch, length) for rung, length in zip(rungs, lengths, strict=True)]
+    from_length = profile.mask_from_length
+    chunk = profile.loss_chunk_tokens
+    ways: dict[tuple[bool, bool], list[tuple[int, int]]] = {}
+    for size, length in dict.fromkeys(shapes):
+        masked = profile.packed or size > 1 or (from_length is not None and length >= from_length)
+        ways.setdefault((masked, size * length > chunk), []).append((size, length))
+    columns: list[Floats] = []
+    place: dict[tuple[int, int], int] = {}
+    for (padded, long), own in ways.items():
+        key = f"{kind}.{padded}.{long}"
+        if (table := profile.derived.get(key)) is None:
+            table = profile.derived[key] = _Table(profile, kind, padded, chunk + long)
+        sizes, each = np.array(own, dtype=np.float64).T
+        tokens = sizes * each
+        columns.append(table.at(tokens, tokens**2 if profile.packed else tokens * each))
+        place |= {shape: index for index, shape in enumerate(own, len(place))}
+    found = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+    return found.take([place[shape] for shape in shapes], axis=1)
+
+
+class _Steps:
+    """The steps of many rungs. Arrays end in the rungs' axis; [type, ...] ones begin with plain layers."""
+
+    def __init__(self, profile: MemoryProfile, rungs: Sequence[Rung], values: Floats) -> None:
+        self.profile = profile
+        self.names = names = len(dict.fromkeys(profile.layer_names))
+        self.every = np.arange(len(rungs))
+        distinct = {n: index for index, n in enumerate(dict.fromkeys(rung.every_n for rung in rungs))}
+        self.places = places(profile.layer_names, tuple(distinct))
+        self.way = np.array([distinct[rung.every_n] for rung in rungs])
+        last = len(profile.layer_names) - 1
+        modes = np.array([WAYS.index((n > 0, n > 0 and last % n == 0)) for n in distinct])[self.way]
+        cut = len(WAYS) * len(WHOLE)
+        end = cut + 2 * names * len(LAYER)
+        by_way = values[:cut].reshape(len(WHOLE), len(WAYS), len(rungs))
+        self.whole = dict(zip(WHOLE, by_way[:, modes, self.every], strict=True))
+        self.layer = dict(zip(LAYER, values[cut:end].reshape(len(LAYER), 2 * names, len(rungs)), strict=True))
+        self.evaluated = values[end:]
+        self.total = self.places.total[:, self.way]
+        self.moved = self.layer["moved"] * np.array([rung.offload for rung in rungs])
+        self.fresh = np.array([float(rung.accumulation == 1) for rung in rungs])  # gradients are new bytes
+        self.resting = (1 - self.fresh) * profile.trained_bytes
+
+    def highest(self) -> Highest:
+        whole, layer, names = self.whole, self.layer, self.names
+        forward = self._forward(layer["kept"] - self.moved)
+        gradients = self.resting + self.fresh * whole["loss_gradients"]
+        first = self._held("kept", whole["before"], self.resting, whole["loss"])
+        masked = whole["before"] + whole["loss_mask"]
+        second = self._held("held_at_loss", masked, gradients, whole["loss_backward"])
+        backward = self._backward()
+        outside = [forward.live, backward.live, first.live - first.loss, second.live - second.loss]
+        least = float(self.profile.trained_bytes + self.profile.optimizer_transient_bytes)
+        later = second.live > first.live
+        runs = self.total[:names] + 2 * self.total[names:]
+        return Highest(
+            forward=forward,
+            loss=Moments(
+                *(
+                    np.where(later, b, a)
+                    for a, b in zip(vars(first).values(), vars(second).values(), strict=True)
+                )
+            ),
+            backward=backward,
+            evaluation=self._evaluation(),
+            moving=np.maximum(np.array(outside).max(0), least),
+            flops=whole["flops"] + (self.total * layer["flops"]).sum(0),
+            touched_bytes=self._touched(runs),
+            offloaded_bytes=(self.total * self.moved).sum(0),
+        )
+
+    def _forward(self, kept: Floats) -> Moments:
+        held = self.places.before[:, :, self.way] * kept[:, None]
+        plain, boundaries = held[: self.names].sum(0), held[self.names :].sum(0)
+        live = plain + boundaries + self.layer["peak"][self.places.forward[:, self.way], self.every]
+        best = live.argmax(0), self.every
+        before, peak = self.whole["before"], self.whole["before_peak"]
+        within = before + live[best]
+        later = within > peak
+        return Moments(
+            live=self.resting + np.where(later, within, peak),
+            gradients=self.resting,
+            activations=np.where(later, before + plain[best], 0.0),
+            boundaries=np.where(later, boundaries[best], 0.0),
+            loss=np.zeros_like(peak),
+            plain=np.where(later, plain[best], 0.0),
+        )
+
+    def _held(self, what: str, before: Floats, gradients: Floats, height: Floats) -> Moments:
+        """A moment at which every layer has run and none has run back. height: what the loss works in."""
+        held = self.total * (self.layer[what] - self.moved)
+        plain, boundaries = held[: self.names].sum(0), held[self.names :].sum(0)
+        activations = before + plain
+        live = gradients + activations + boundaries + height
+        return Moments(live, gradients, activations, boundaries, height, plain)
+
+    def _backward(self) -> Moments:
+        whole, layer, behind = self.whole, self.layer, self.places.behind[:, :, self.way]
+        gradients = self.resting + self.fresh * whole["both_gradients"]
+        before = whole["before"] + whole["both_masks"]
+        entering = self._held("held_after", before, gradients, whole["entering"])
+        # Each layer's own bytes go from held to flowing as it runs; only what it changes beyond that counts.
+        change = self.moved + layer["back"] - (1 - self.fresh) * layer["gradients"]
+        giving, repeated = self.places.giving[:, :, self.way], self.places.repeated
+        flowing = (behind * change[:, None]).sum(0) - (giving * layer["given"][repeated][:, None]).sum(0)
+        peaks = np.concatenate([self.moved + layer["back_peak"], whole["after_peak"][None]])
+        live = flowing + peaks[self.places.backward[:, self.way], self.every]
+        best = live.argmax(0), self.every
+        run = behind[:, best[0], self.every]
+        left = (self.total - run) * (layer["held_after"] - self.moved)
+        plain = left[: self.names].sum(0)
+        return Moments(
+            live=entering.live + live[best],
+            gradients=gradients + self.fresh * (run * layer["gradients"]).sum(0),
+            activations=before + plain,
+            boundaries=left[self.names :].sum(0),
+            loss=np.zeros_like(before),
+            plain=plain,
+        )
+
+    def _evaluation(self) -> tuple[Floats, Floats] | None:
+        """Live bytes and those of the loss at the highest moment of a forward pass without gradients."""
+        if not len(self.evaluated):
+            return None
+        before, before_peak, *rows, loss = self.evaluated
+        kept, peaks = np.split(np.array(rows), 2)
+        found = places(self.profile.layer_names, (0,))
+        held = (found.before[: self.names] * kept[:, None]).sum(0)
+        layers = (before + held + peaks[found.forward[:, 0]]).max(0)
+        closing = before + (found.total[: self.names] * kept).sum(0) + loss
+        body = np.maximum(before_peak, layers)
+        return np.maximum(body, closing), np.where(closing > body, loss, 0.0)
+
+    def _touched(self, runs: Floats) -> Floats:
+        """Weights and what each layer computes, once for each time that it runs; packed weights are unpacked first."""
+        profile = self.profile
+        weights = profile.weight_bytes + profile.adapter_bytes
+        if profile.quantised:
+            weights += 4 * profile.parameter_count  # bfloat16 written, and read by the product
+        computed = runs * np.maximum(self.layer["kept"][: self.names], 0.0)
+        return weights * (1 + runs.sum(0) / len(profile.layer_names)) + 2 * computed.sum(0)

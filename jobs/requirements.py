@@ -1,0 +1,53 @@
+"""What a job needs of the libraries on a host, beside what every worker has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from jobs.spec import JobSpec
+from jobs.state import Code, Reason
+
+# bitsandbytes' CPU kernels pack 4-bit weights and run 8-bit optimizers from here on (0.49 lacks the optimizers).
+BITSANDBYTES_ON_CPU = (0, 50)
+_WHY = {
+    "bitsandbytes": "pip install 'tuneyard[qlora]'",
+    "unsloth": "pip install unsloth on a host with a CUDA card, or set model.engine: transformers",
+}
+
+
+def lacking(spec: JobSpec, stack: Mapping[str, str], kind: Literal["cuda", "cpu"]) -> Reason | None:
+    """Why a host with these library versions can't run the job on a card of this kind; None where it can."""
+    for name in spec.libraries:
+        found = stack.get(name)
+        if found is None:
+            return Reason(
+                Code.LIBRARY,
+                f"has no {name}, which {_asked(spec, name)} needs: {_WHY[name]}",
+                {"library": name},
+            )
+        if kind == "cuda":
+            continue
+        if name == "unsloth":
+            return Reason(Code.LIBRARY, "Unsloth needs a CUDA card", {"library": name})
+        if spec.method.kind == "qlora" and spec.data.holdout:
+            # nn.Linear4bit.forward, 0.50: without gradients it repacks the weights, and its product has no backward.
+            text = "bitsandbytes can't train on a CPU card after an evaluation: leave data.holdout out"
+            return Reason(Code.LIBRARY, text, {"library": name})
+        if _release(found) < BITSANDBYTES_ON_CPU:
+            least = ".".join(map(str, BITSANDBYTES_ON_CPU))
+            text = (
+                f"bitsandbytes {found} has no CPU kernels for {_asked(spec, name)}: install {least} or newer"
+            )
+            return Reason(Code.LIBRARY, text, {"library": name})
+    return None
+
+
+def _asked(spec: JobSpec, name: str) -> str:
+    if name == "unsloth":
+        return "engine unsloth"
+    return "method qlora" if spec.method.kind == "qlora" else f"optimizer {spec.training.optimizer}"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -1,0 +1,182 @@
+"""projections(): the highest moments of many steps -> what each takes of a card.
+
+Beside what comes and goes stands what rests on the card, what the allocator and the driver add, and how far off
+projections have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.cards import Card
+from jobs.peaks import Floats, Highest, highest_moments
+from jobs.profile import MemoryProfile
+from jobs.projection import EVALUATION, PHASES, Margin, Projection
+from jobs.rung import Rung
+from jobs.units import gib
+
+HOST_LINK_BYTES_S = 12e9  # pinned copies over PCIe 3 x16, the slowest link among the cards of the catalogue
+
+
+def projections(
+    profile: MemoryProfile,
+    rungs: Sequence[Rung],
+    *,
+    lengths: Sequence[int],
+    world_size: int,
+    card: Card,
+    margin: Margin,
+) -> list[Projection]:
+    """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
+    found = highest_moments(profile, rungs, lengths, card.kind)
+    here = _projections(profile, rungs, found, world_size, card, margin, paged_out=False)
+    if not profile.paged_optimizer:
+        return here
+    # The driver moves a paged optimizer's state to the host where tensors need the room.
+    away = _projections(profile, rungs, found, world_size, card, margin, paged_out=True)
+    return [
+        one if one.upper_bytes <= card.memory_bytes else other for one, other in zip(here, away, strict=True)
+    ]
+
+
+def _projections(
+    profile: MemoryProfile,
+    rungs: Sequence[Rung],
+    found: Highest,
+    world_size: int,
+    card: Card,
+    margin: Margin,
+    paged_out: bool,
+) -> list[Projection]:
+    weights, adapters = profile.weight_bytes, profile.adapter_bytes
+    optimizer = 0 if paged_out else profile.optimizer_bytes
+    # DDP's buckets: a second copy of every gradient (gradient_as_bucket_view is off in accelerate by default).
+    buckets = profile.trained_bytes if world_size > 1 else 0
+    context, nccl = card.context_bytes, card.distributed_bytes if world_size > 1 else 0
+    peak = _Peak(profile, found, optimizer + buckets)
+    allocated = weights + adapters + optimizer + buckets + peak.live
+    allocator = np.array([card.reserve(moving, adapters > 0) for moving in found.moving.tolist()])
+    device = allocated.max(0) + allocator + context + nccl
+    upper = np.rint(device * (1 + margin.high)).astype(np.int64)
+    notes = _notes(profile, paged_out)
+    return [
+        Projection.of_fields(
+            {
+                "rung": rung,
+                "parts": {
+                    "weights": weights,
+                    "adapters": adapters,
+                    "gradients": gradients,
+                    "optimizer": optimizer if which else 0,
+                    "activations": activations,
+                    "boundaries": boundaries,
+                    "logits_and_loss": loss,
+                    "transients": transients,
+                    "ddp_buffers": buckets if which else 0,
+                    "allocator": kept,
+                    "context": context,
+                    "nccl": nccl,
+                },
+                "phase": peak.names[which],
+                "allocated_bytes": highs[which],
+                "reserved_bytes": highs[which] + kept,
+                "device_bytes": whole,
+                "upper_bytes": most,
+                "step_s": step_s,
+                "margin": margin,
+                "phases": dict(zip(peak.names, highs, strict=False)),  # strict costs as much again
+                "checkpointing_helps": helps,
+                "notes": notes,
+            }
+        )
+        for rung, which, highs, kept, whole, most, step_s, helps, (
+            gradients,
+            activations,
+            boundaries,
+            loss,
+            transients,
+        ) in zip(
+            rungs,
+            peak.which.tolist(),
+            allocated.T.tolist(),
+            allocator.tolist(),
+            device.tolist(),
+            upper.tolist(),
+            _seconds(profile, rungs, found, card, paged_out).tolist(),
+            peak.helps.tolist(),
+            peak.parts.T.tolist(),
+            strict=True,
+        )
+    ]
+
+
+class _Peak:
+    """The highest phase of each rung, and what holds its bytes.
+
+    names: of the phases; live: [phase, rung], whole bytes beside the resting ones; which: the highest phase; parts:
+    gradients, activations, boundaries, loss and transients of it; helps: a layer without checkpointing holds some.
+    """
+
+    def __init__(self, profile: MemoryProfile, found: Highest, absent_at_load: int) -> None:
+        trained = profile.trained_bytes
+        nothing = np.zeros_like(found.moving)
+        rows: list[tuple[Floats, ...]] = [
+            (nothing + (profile.load_bytes - absent_at_load), *[nothing] * 5),
+            *(
+                (m.live, m.gradients, m.activations, m.boundaries, m.loss, m.plain)
+                for m in (found.forward, found.loss, found.backward)
+            ),
+            (nothing + (trained + profile.optimizer_transient_bytes), nothing + trained, *[nothing] * 4),
+        ]
+        if found.evaluation is not None:
+            live, loss = found.evaluation
+            rows.append((live, nothing, nothing, nothing, loss, nothing))
+        rows.append((nothing + profile.save_bytes, *[nothing] * 5))
+        self.names = tuple(n for n in PHASES if n != EVALUATION or found.evaluation is not None)
+        table = np.array(rows)
+        self.live: NDArray[np.int64] = np.rint(table[:, 0]).astype(np.int64)
+        self.which = self.live.argmax(0)
+        rungs = np.arange(len(nothing))
+        high = table[self.which, :, rungs].T
+        self.helps = high[5] > 0
+        live = self.live[self.which, rungs] + np.where(self.which == 0, absent_at_load, 0)
+        self.parts = _whole(live, np.rint(high[1:5]).astype(np.int64))
+
+
+def _whole(live: NDArray[np.int64], claimed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What no part claims is transient; where parts claim too much, activations give way first."""
+    gradients, *moving = claimed
+    moving = [np.maximum(part, 0) for part in moving]
+    rest = live - gradients - sum(moving)
+    for index, part in enumerate(moving):
+        given = np.minimum(part, np.maximum(-rest, 0))
+        moving[index] = part - given
+        rest = rest + given
+    return np.stack([gradients, *moving, rest])
+
+
+def _seconds(
+    profile: MemoryProfile, rungs: Sequence[Rung], found: Highest, card: Card, paged_out: bool
+) -> Floats:
+    """Roofline of one optimizer step: the longest of arithmetic, memory traffic and launches, then the update."""
+    layers = profile.layers
+    passes = np.array([2 * layers + (-(-layers // rung.every_n) if rung.every_n else 0) for rung in rungs])
+    micro = np.maximum(found.flops / card.flops, found.touched_bytes / card.bandwidth_bytes_s)
+    micro = np.maximum(micro, passes * card.layer_s)
+    micro = micro + 2 * found.offloaded_bytes / HOST_LINK_BYTES_S
+    update = 3 * (profile.optimizer_bytes + profile.trained_bytes) / card.bandwidth_bytes_s
+    if paged_out:
+        update += 2 * profile.optimizer_bytes / HOST_LINK_BYTES_S
+    seconds: Floats = micro * np.array([rung.accumulation for rung in rungs]) + update
+    return seconds
+
+
+def _notes(profile: MemoryProfile, paged_out: bool) -> tuple[str, ...]:
+    if not paged_out:
+        return ()
+    return (
+        f"the optimizer's {gib(profile.optimizer_bytes)} are paged to the host, this card is too short for them",
+    )

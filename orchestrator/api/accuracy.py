@@ -1,0 +1,124 @@
+"""The route of accuracy: projected against measured, coverage, the worst misses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+
+from jobs.calibration import FIGURES, RAN_OUT, Calibration, Group, Observation
+from jobs.rung import Rung
+from orchestrator import shapes
+from orchestrator.api.jobs import services
+from orchestrator.store.observations import NEWEST
+
+router = APIRouter()
+CONFIDENCE = 0.95  # of the intervals shown by group: the job file's default
+
+
+@router.get("/accuracy")
+def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> shapes.Accuracy:
+    """The newest `limit` attempts that were measured, and what calibration makes of them."""
+    store = services(request).store
+    seen = store.observations(limit)
+    jobs = store.jobs_of_attempts([one.attempt_id for one in seen])
+    rows = [_row(one, *jobs[one.attempt_id]) for one in seen]
+    judged = [one.covered for one in seen if one.covered is not None]
+    asked = [one.confidence for one in seen if one.covered is not None and one.confidence is not None]
+    return {
+        "attempts": rows,
+        "counted": sum(one.counts for one in seen),
+        "ran_out": sum(one.ran_out for one in seen),
+        "coverage": {
+            "covered": sum(judged),
+            "of": len(judged),
+            "share": sum(judged) / len(judged) if judged else None,
+            "asked": fmean(asked) if asked else None,
+        },
+        "figures": [_figure(name, seen) for name in FIGURES],
+        "groups": _groups(seen),
+        "worst": sorted((row for row in rows if row["error"] is not None), key=_badness),
+    }
+
+
+def _badness(row: shapes.AccuracyRow) -> tuple[bool, bool, float]:
+    """What ran out of memory first, then what came out over its upper bound; among those by how far off it was."""
+    return (row["outcome"] != RAN_OUT, row["covered"] is not False, -abs(row["error"] or 0.0))
+
+
+def _row(seen: Observation, job: int, name: str, number: int) -> shapes.AccuracyRow:
+    names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s")
+    projected: Any = {key: getattr(seen, f"projected_{key}") for key in (*names, "upper_bytes")}
+    measured: Any = {key: getattr(seen, f"measured_{key}") for key in names}
+    return {
+        "job": job,
+        "name": name,
+        "attempt": number,
+        "ts": seen.ts,
+        "family": seen.family,
+        "method": seen.method,
+        "quantisation": seen.quantisation,
+        "card": seen.card,
+        "card_bytes": seen.card_bytes,
+        "rung": Rung(**seen.rung).label,
+        "outcome": seen.outcome,
+        "phase": seen.phase,
+        "sequence_length": seen.sequence_length,
+        "confidence": seen.confidence,
+        "margin_group": seen.margin_group,
+        "projected": projected,
+        "measured": measured,
+        "error": seen.residual(),
+        "covered": seen.covered,
+    }
+
+
+def _figure(name: str, seen: Sequence[Observation]) -> shapes.AccuracyFigure:
+    """How far one of FIGURES was off. Attempts that ran out are left out: of them only a lower bound is known."""
+    found = [error for one in seen if not one.ran_out and (error := one.residual(name)) is not None]
+    return {
+        "figure": name,
+        "count": len(found),
+        "median_error": median(map(abs, found)) if found else None,
+        "bias": median(found) if found else None,
+        "worst": max(found, key=abs) if found else None,
+    }
+
+
+def _groups(seen: Sequence[Observation]) -> list[shapes.AccuracyGroup]:
+    """A line for each family, method, quantisation and card, the largest first."""
+    calibration = Calibration(seen)
+    together: dict[Group, list[Observation]] = {}
+    for one in seen:
+        group = one.group
+        anywhere = Group(group.family, group.method, group.quantisation, group.card, "")
+        together.setdefault(anywhere, []).append(one)
+    return [
+        _group(group, members, calibration)
+        for group, members in sorted(together.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _group(group: Group, members: Sequence[Observation], calibration: Calibration) -> shapes.AccuracyGroup:
+    figure = _figure("device", members)
+    judged = [one.covered for one in members if one.covered is not None]
+    margin = calibration.margin(group, CONFIDENCE)
+    return {
+        "family": group.family,
+        "method": group.method,
+        "quantisation": group.quantisation,
+        "card": group.card,
+        "count": len(members),
+        "ran_out": sum(one.ran_out for one in members),
+        "covered": sum(judged),
+        "judged": len(judged),
+        "median_error": figure["median_error"],
+        "worst": figure["worst"],
+        "low": margin.low if margin else None,
+        "high": margin.high if margin else None,
+        "margin_group": margin.group if margin else "prior",
+        "confidence": CONFIDENCE,
+        "speed": calibration.speed(group),
+    }

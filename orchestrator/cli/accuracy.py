@@ -1,0 +1,153 @@
+"""tuneyard accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.units import gib
+from orchestrator.cli import words
+from orchestrator.cli.http import Api
+from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Accuracy, AccuracyGroup, AccuracyRow
+
+GROUP_COLUMNS = (
+    Column("  MODEL", flexible=True),
+    Column("METHOD"),
+    Column("CARD", flexible=True),
+    Column("RUNS", right=True),
+    Column("OOM", right=True, keep=6),
+    Column("COVERED", right=True, keep=8),
+    Column("MEDIAN", right=True, keep=7),
+    Column("WORST", right=True, keep=5),
+    Column("NEXT INTERVAL", right=True, keep=7),
+    Column("FROM", keep=2, flexible=True),
+    Column("PACE", right=True, keep=3),
+)
+MISS_COLUMNS = (
+    Column("  JOB", right=True),
+    Column("TRY", right=True, keep=3),
+    Column("MODEL", keep=6, flexible=True),
+    Column("METHOD", keep=4),
+    Column("CARD", keep=5, flexible=True),
+    Column("CHECKPOINTING", keep=6, flexible=True),
+    Column("PROJECTED", right=True),
+    Column("UPPER", right=True, keep=8),
+    Column("MEASURED", right=True),
+    Column("MISS", right=True),
+    Column("OUTCOME", keep=7),
+)
+
+
+@click.command("accuracy")
+@click.option(
+    "--limit", type=click.IntRange(1, 2000), default=2000, show_default=True, metavar="N",
+    help="How many of the newest attempts.",
+)  # fmt: skip
+@click.option(
+    "--worst",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many misses to list.",
+)
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Draw them, too: .png, .svg or .pdf.",
+)  # fmt: skip
+@client_verb
+def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | None) -> None:
+    """Show projected against measured memory, coverage and the worst misses.
+
+    Shares are measured over projected: a MISS of +3% took 3% more than projected. COVERED are the attempts that stayed
+    under the upper bound they were placed by. NEXT INTERVAL is what the next such job gets at 95% confidence; PACE is
+    measured over projected step time.
+    """
+    from orchestrator.cli.plots import check_plot, draw_accuracy  # here: no other verb pays for it
+
+    check_plot(plot)
+    found: Accuracy = api.get("/accuracy", limit=limit)
+    if plot is not None:
+        draw_accuracy(found, plot)
+    if as_json:
+        emit(found)
+    else:
+        _tell(found, worst)
+    if plot is not None:
+        note(f"drawn in {plot}")
+
+
+def _tell(found: Accuracy, worst: int) -> None:
+    if not found["attempts"]:
+        note("nothing was measured yet: each attempt that ends adds a line")
+        return
+    show_line(f"{len(found['attempts'])} attempts were measured, {found['counted']} of them to their peak")
+    coverage = found["coverage"]
+    covered = ""
+    if coverage["share"] is not None:
+        covered = (
+            f"{coverage['covered']} of {coverage['of']} under their upper bound, {coverage['share']:.0%}"
+        )
+        covered += f" ({coverage['asked']:.0%} was asked for)" if coverage["asked"] is not None else ""
+    fields: list[tuple[str, Cell | str]] = [("coverage", covered)]
+    fields += [("out of memory", str(found["ran_out"]) if found["ran_out"] else "")]
+    for figure in found["figures"]:
+        if figure["count"]:
+            text = f"off by {_share(figure['median_error'], sign=False)} in the median, {_share(figure['bias'])} biased"
+            text += f", {_share(figure['worst'])} at worst ({figure['count']} attempts)"
+            fields.append((figure["figure"], text))
+    show_fields(fields)
+    show_heading("by model, method and card")
+    show(GROUP_COLUMNS, [_group_row(group) for group in found["groups"]])
+    misses = found["worst"][:worst]
+    if misses:
+        show_heading("worst misses")
+        show(MISS_COLUMNS, [_miss_row(row) for row in misses])
+
+
+def _group_row(group: AccuracyGroup) -> Row:
+    low, high = group["low"], group["high"]
+    quantised = "" if group["quantisation"] == "none" else f" {group['quantisation']}"
+    return [
+        f"  {group['family']}",
+        group["method"] + quantised,
+        group["card"],
+        str(group["count"]),
+        Cell(str(group["ran_out"]), "red") if group["ran_out"] else "",
+        f"{group['covered']} of {group['judged']}",
+        _share(group["median_error"], sign=False),
+        _share(group["worst"]),
+        "" if low is None or high is None else f"{_share(low)} to {_share(high)}",
+        group["margin_group"],
+        f"{group['speed']:.2f}×",
+    ]
+
+
+def _miss_row(row: AccuracyRow) -> Row:
+    ran_out = row["outcome"] == "oom"
+    measured = row["measured"]["device_bytes"]
+    return [
+        str(row["job"]),
+        str(row["attempt"]),
+        row["family"],
+        row["method"],
+        row["card"],
+        row["rung"],
+        words.size(row["projected"]["device_bytes"]),
+        words.size(row["projected"]["upper_bytes"]),
+        f"over {gib(row['card_bytes'])}" if ran_out and row["card_bytes"] else words.size(measured),
+        Cell(("≥ " if ran_out else "") + _share(row["error"]), "red" if row["covered"] is False else ""),
+        Cell(row["outcome"], "red" if ran_out else ""),
+    ]
+
+
+def _share(value: float | None, sign: bool = True) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:+.1f}%" if sign else f"{100 * value:.1f}%"

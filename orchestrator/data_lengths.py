@@ -1,0 +1,139 @@
+"""What is known of the lengths of jobs' data, filled into the snapshot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs.errors import ProfileError
+from jobs.lengths import Lengths, data_key
+from jobs.spec import JobSpec
+from orchestrator import shapes
+from orchestrator.fleet import Waiting
+from orchestrator.forecast import data_shape
+from orchestrator.store import Store
+from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
+from workers.inputs import is_hub_id
+
+RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
+# A host that takes longer than a trace may (workers/tracer.py) has many before it, or is of a version that can't count.
+PATIENCE_S = 900.0
+LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
+# Files of a folder that change what is counted: not a model's weights.
+_SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
+
+
+class DataLengths:
+    """Lengths by job. Holds no truth: what would cost a tick too much to read anew, files for LOOK_EVERY_S at most."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys: dict[int, str] = {}
+        self._looked_at = 0.0
+        self._known: dict[str, Lengths] = {}
+        self._notes: dict[str, str] = {}
+
+    def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
+        """The jobs, with what is known of their data."""
+        if now - self._looked_at >= LOOK_EVERY_S:
+            self._keys, self._looked_at = {}, now
+        look = cache(fingerprint)  # jobs of a sweep share their files
+        self._keys = {
+            job.job_id: self._keys.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue
+        }
+        keys = set(self._keys.values())
+        self._known = {key: found for key, found in self._known.items() if key in keys}
+        rows = self._store.lengths(keys - self._known.keys())
+        self._notes = {key: row.error for key, row in rows.items() if row.error is not None}
+        for row in rows.values():
+            if (found := _lengths(row)) is not None:
+                self._known[row.key] = found
+        return [self._filled(job, self._keys[job.job_id], rows, now) for job in queue]
+
+    def note(self, job: Waiting) -> str:
+        """Why nobody counted the data of a job that was filled in last; empty where somebody did, or may yet."""
+        return not_counted(self._notes[job.data_key]) if job.data_key in self._notes else ""
+
+    def lengths(self, job: Waiting) -> Lengths | None:
+        """Of a job that was filled in last; None where nobody counted."""
+        return self._known.get(job.data_key)
+
+    def want(self, key: str, spec: JobSpec, host_id: int, now: float) -> None:
+        """Ask a host to count."""
+        said = spec.model_dump(mode="json", exclude_unset=True)
+        self._store.want_lengths(key, said, host_id, now, RETRY_S)
+
+    def _filled(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> Waiting:
+        known, training = self._known.get(key), job.spec.training
+        if known is not None:
+            longest = known.longest_batch_tokens(training.sequence_length, training.packing)
+            return replace(job, data_key=key, length=longest, counted="yes")
+        row = rows.get(key)
+        if row is None or (row.pending and row.host_id is None):
+            return replace(job, data_key=key, counted="no")
+        if row.pending:
+            waits = now - row.requested_at < PATIENCE_S
+            return replace(job, data_key=key, counted="under way" if waits else "yes")
+        stale = row.error is not None and now - (row.ended_at or now) >= RETRY_S
+        return replace(job, data_key=key, counted="no" if stale else "yes")
+
+
+def not_counted(why: str) -> str:
+    """What a plan says of data that nobody could count."""
+    return f"the data was not counted ({why}): planned for the whole training.sequence_length"
+
+
+def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> shapes.PlanData | None:
+    """Of a job's data, as its last attempt was planned for them; None where nobody counted. attempts: oldest first."""
+    try:
+        spec = JobSpec.model_validate(job.spec)
+    except ValidationError:  # stored by another version
+        return None
+    last = attempts[-1] if attempts else None
+    key = (last.basis or {}).get("data_key") if last else key_of(spec, job.id)
+    row = store.lengths([key]).get(key) if key else None
+    found = _lengths(row) if row else None
+    return (
+        data_shape(found, spec, last.rung["micro_batch"] if last else spec.batch_per_gpu) if found else None
+    )
+
+
+def key_of(spec: JobSpec, job_id: int, look: Callable[[str], Any] | None = None) -> str:
+    """The key of a job's lengths. Files that this machine can't see may change unseen: then each job has its own.
+
+    look: fingerprint(), or what remembers it for a while.
+    """
+    look = look or fingerprint
+    data = look(spec.data.path)
+    if data is None and not is_hub_id(spec.data.path):
+        data = job_id
+    return data_key(spec, data, look(spec.model.tokenizer or spec.model.path or ""))
+
+
+def fingerprint(path: str) -> Any:
+    """Size and time of change of a file, or of the files of a folder; None where it is not to be seen from here."""
+    try:
+        if not os.path.isdir(path):
+            stat = os.stat(path)
+            return [stat.st_size, stat.st_mtime_ns]
+        return [
+            [str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns]
+            for file in sorted(Path(path).rglob("*"))
+            if file.suffix in _SUFFIXES and file.is_file()
+        ]
+    except (OSError, ValueError):
+        return None
+
+
+def _lengths(row: LengthsRow) -> Lengths | None:
+    """None too where a host of another version counted."""
+    try:
+        return Lengths.from_dict(row.lengths) if row.lengths is not None else None
+    except ProfileError:
+        return None

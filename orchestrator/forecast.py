@@ -1,0 +1,269 @@
+"""Profile, card and choice -> the figures of a plan: time, price, interval, and what would help. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.advice import Chooser as Ladder
+from jobs.advice import cannot_help, checkpointing_saves, suggestions
+from jobs.cards import Card, price_of
+from jobs.ladder import Choice, NoFit, choose, preference
+from jobs.lengths import Lengths
+from jobs.memory import Margin, Projection, Rung, project
+from jobs.profile import MemoryProfile
+from jobs.spec import JobSpec
+from orchestrator import shapes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a plan is made for.
+
+    lengths: of the data's sequences, None where nobody counted; prices: of an hour of one GPU by card name; config:
+    the model's, where it is known.
+    """
+
+    spec: JobSpec
+    lengths: Lengths | None = None
+    prices: Mapping[str, float] | None = None
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def length(self) -> int:
+        """The longest batch that can occur, in tokens."""
+        wanted = self.spec.training.sequence_length
+        if self.lengths is None:
+            return wanted
+        return self.lengths.longest_batch_tokens(wanted, self.spec.training.packing)
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps of the whole job; None where only the data could tell and nobody counted."""
+        return self.lengths.steps(self.spec) if self.lengths else self.spec.training.steps
+
+    def priced(self, card: Card) -> Card:
+        """The card with its price, if it has one."""
+        price = price_of(self.prices or {}, card.name)
+        return card if price is None else replace(card, price=price)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the fleet says of a card type. count 0: it is not in the fleet; reason: why it would not run there."""
+
+    count: int = 0
+    free: int = 0
+    reason: str | None = None
+    pick: bool = False
+
+
+def plain_ladder(profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
+    """choose() with nothing measured in it."""
+    return choose(profile, spec, card, length=length)
+
+
+def card_shape(
+    asked: Asked,
+    profile: MemoryProfile,
+    card: Card,
+    found: Choice | NoFit,
+    seen: Seen,
+) -> shapes.PlanCard:
+    """One card type of a plan."""
+    best = found if isinstance(found, Choice) else None
+    projection = found.projection if isinstance(found, Choice) else found.smallest
+    gpus = asked.spec.resources.gpus
+    step_s = mean_step_s(asked, profile, card, best) if best else None
+    steps = asked.steps
+    hours = step_s * steps / 3600 if step_s is not None and steps else None
+    price = asked.priced(card).price
+    return {
+        "card": card.name,
+        "short": card.short,
+        "kind": card.kind,
+        "memory_bytes": card.memory_bytes,
+        "count": seen.count,
+        "free": seen.free,
+        "fits": best is not None and seen.reason is None,
+        "rung": rung_shape(best.rung) if best else None,
+        "projection": projection_shape(projection),
+        "lower_bytes": projection.intervals["device"][0],
+        "basis": _basis(projection.margin),
+        "saves_bytes": checkpointing_saves(profile, projection, card, length=asked.length, world_size=gpus),
+        "slowdown": best.slowdown if best else None,
+        "step_s": step_s,
+        "speed": best.speed if best else 1.0,
+        "tokens_per_s": _step_tokens(asked) / step_s if step_s else None,
+        "hours": hours,
+        "price": price,
+        "cost": None if price is None or hours is None else price * gpus * hours,
+        "notes": list(projection.notes),
+        "reason": seen.reason or (None if best else found.reason.text),  # type: ignore[union-attr]
+        "pick": seen.pick,
+        "tried": [
+            {
+                "rung": rung_shape(entry.rung),
+                "parts": dict(entry.projection.parts),
+                "phase": entry.projection.phase,
+                "device_bytes": entry.projection.device_bytes,
+                "upper_bytes": entry.projection.upper_bytes,
+                "step_s": entry.projection.step_s * (best.speed if best else 1.0),
+                "fits": entry.fits,
+                "excluded": entry.excluded,
+                "relative_time": entry.relative_time,
+            }
+            for entry in found.tried
+        ],
+    }
+
+
+def plan_shape(
+    name: str, asked: Asked, cards: Sequence[shapes.PlanCard], reason: str | None, advice: Sequence[str]
+) -> shapes.PlanShape:
+    """The whole answer."""
+    spec = asked.spec
+    return {
+        "job": name,
+        "gpus": spec.resources.gpus,
+        "policy": spec.resources.policy,
+        "confidence": spec.memory.confidence,
+        "sequence_length": spec.training.sequence_length,
+        "length": asked.length,
+        "global_batch": spec.training.global_batch,
+        "steps": asked.steps,
+        "cards": list(cards),
+        "data": data_shape(asked.lengths, spec, _micro_batch(asked, cards)) if asked.lengths else None,
+        "advice": [*advice, *_data_advice(asked, cards), *_price_advice(asked, cards)],
+        "reason": reason,
+    }
+
+
+def catalogue_cards(
+    asked: Asked, profile: MemoryProfile, wanted: Sequence[Card], ladder: Ladder, pick: bool
+) -> list[shapes.PlanCard]:
+    """A plan's entries for cards that are asked about by name, smallest first.
+
+    pick: whether the one that the job's policy would take is marked.
+    """
+    found = [(card, ladder(profile, asked.spec, card, asked.length)) for card in map(asked.priced, wanted)]
+    fitting = [(card, choice) for card, choice in found if isinstance(choice, Choice)]
+    best = min(fitting, key=lambda pair: preference(asked.spec.resources.policy, *pair), default=None)
+    return [
+        card_shape(asked, profile, card, choice, Seen(pick=pick and best is not None and card is best[0]))
+        for card, choice in sorted(found, key=lambda pair: (pair[0].memory_bytes, pair[0].name))
+    ]
+
+
+def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladder) -> list[str]:
+    """What would help a job that does not fit this card."""
+    found = ladder(profile, asked.spec, card, asked.length)
+    if isinstance(found, Choice):
+        return []
+    gpus = asked.spec.resources.gpus
+    saves = checkpointing_saves(profile, found.smallest, card, length=asked.length, world_size=gpus)
+    told = []
+    if cannot_help(saves, found.smallest):
+        told.append(
+            f"checkpointing can't lower this peak: it is reached in the {found.smallest.phase}, set by weights, "
+            "gradients and optimizer state"
+        )
+    more = suggestions(profile, asked.spec, card, length=asked.length, config=asked.config, chooser=ladder)
+    return told + [one.text for one in more]
+
+
+def mean_step_s(asked: Asked, profile: MemoryProfile, card: Card, choice: Choice) -> float:
+    """Seconds of an optimizer step over the data as it is: batches are seldom as long as the longest."""
+    lengths = asked.lengths
+    if lengths is None or asked.spec.training.packing:
+        return choice.step_s
+    length = max(1, round(lengths.batch_length(choice.rung.micro_batch)))
+    mean = project(
+        profile,
+        choice.rung,
+        sequence_length=length,
+        world_size=asked.spec.resources.gpus,
+        card=card,
+        confidence=asked.spec.memory.confidence,
+    )
+    return mean.step_s * choice.speed
+
+
+def _basis(margin: Margin | None) -> str:
+    """The attempts that the interval comes from, in words."""
+    if margin is None or not margin.count:
+        return "prior"
+    return f"{margin.group}: {margin.count} attempt{'s' if margin.count > 1 else ''}"
+
+
+def rung_shape(rung: Rung) -> shapes.RungShape:
+    return {
+        "every_n": rung.every_n,
+        "micro_batch": rung.micro_batch,
+        "accumulation": rung.accumulation,
+        "offload": rung.offload,
+        "label": rung.label,
+    }
+
+
+def projection_shape(projection: Projection) -> shapes.ProjectionShape:
+    return {
+        "parts": dict(projection.parts),
+        "phase": projection.phase,
+        "allocated_bytes": projection.allocated_bytes,
+        "reserved_bytes": projection.reserved_bytes,
+        "device_bytes": projection.device_bytes,
+        "upper_bytes": projection.upper_bytes,
+        "step_s": projection.step_s,
+    }
+
+
+def _step_tokens(asked: Asked) -> float:
+    if asked.lengths is not None:
+        return asked.lengths.step_tokens(asked.spec)
+    return float(asked.spec.training.global_batch * asked.spec.training.sequence_length)
+
+
+def _micro_batch(asked: Asked, cards: Sequence[shapes.PlanCard]) -> int:
+    """Of the pick, else of the first that fits, else the whole batch of a GPU."""
+    fitting = sorted((card for card in cards if card["rung"]), key=lambda card: not card["pick"])
+    rung = fitting[0]["rung"] if fitting else None
+    return rung["micro_batch"] if rung else asked.spec.batch_per_gpu
+
+
+def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> shapes.PlanData:
+    """The lengths as the API shows them. micro_batch: of the rung, on which padding depends."""
+    return {
+        "rows": lengths.rows,
+        "mean": lengths.mean_tokens,
+        "p50": lengths.p50,
+        "p90": lengths.p90,
+        "p99": lengths.p99,
+        "longest": lengths.longest,
+        "truncated": lengths.truncated,
+        "dropped": lengths.dropped,
+        "sampled": lengths.sampled,
+        "padding": 0.0 if spec.training.packing else lengths.padding_waste(micro_batch),
+        "histogram": [[one.longest, one.count] for one in lengths.bins],
+    }
+
+
+def _data_advice(asked: Asked, cards: Sequence[shapes.PlanCard]) -> list[str]:
+    told = asked.lengths.suggestion(asked.spec, _micro_batch(asked, cards)) if asked.lengths else None
+    return [told] if told else []
+
+
+def _price_advice(asked: Asked, cards: Sequence[shapes.PlanCard]) -> list[str]:
+    """cheapest without prices is no policy: say what it does then."""
+    if asked.spec.resources.policy != "cheapest":
+        return []
+    without = sorted({card["short"] or card["card"] for card in cards if card["price"] is None})
+    if not without:
+        return []
+    how = f"`tuneyard serve --price {without[0]}=0.90`, or prices in config.json"
+    if len(without) == len(cards):
+        return [
+            f"resources.policy: cheapest has no prices to go by, so the smallest card is taken; set them: {how}"
+        ]
+    return [f"no price for {', '.join(without)}: they come after all that have one; set it: {how}"]

@@ -1,0 +1,209 @@
+"""Lengths of a job's data: counted beside the trace, waited for, and what the plan makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.lengths import Lengths
+from jobs.state import Outcome
+from orchestrator.api.app import PREFIX
+from orchestrator.data_lengths import LOOK_EVERY_S, PATIENCE_S, RETRY_S
+from tests.api.conftest import Yard
+from tests.api.test_scheduling import FakeHost, card, end, job
+from tests.profiles import small_profile
+
+SHORT = Lengths.counted({300: 5, 20: 95}, rows=100)
+LONG_JOB = {"training": {"sequence_length": 4096, "global_batch": 8}}
+WHOLE = {"memory": {"checkpointing": "off", "micro_batch": 8}}
+
+
+def plan(yard: Yard, **sections: Any) -> dict[str, Any]:
+    answer = yard.http.post(f"{PREFIX}/plan", json={"job": yard.job(**sections)})
+    assert answer.status_code in (200, 202), answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def answers(host: FakeHost, lengths: Lengths | None = SHORT) -> list[dict[str, Any]]:
+    """Answer what the server asks the host for. Returns what that was."""
+    wanted = host.report()["traces"]
+    for one in wanted:
+        told: dict[str, Any] = {}
+        if one["key"]:
+            told |= {"key": one["key"], "profile": small_profile().as_dict()}
+        if one["data_key"]:
+            found = {"lengths": lengths.as_dict()} if lengths else {"data_error": "no such file"}
+            told |= {"data_key": one["data_key"], **found}
+        host.report(traces=[told])
+    return wanted
+
+
+def asked(wanted: list[dict[str, Any]]) -> list[tuple[bool, bool]]:
+    return [(bool(one["key"]), bool(one["data_key"])) for one in wanted]
+
+
+def length_of(yard: Yard, number: int) -> int:
+    """The sequence length that a job's projection was made for."""
+    (attempt,) = yard.services.store.attempts(number)
+    assert attempt.basis is not None
+    found: int = attempt.basis["sequence_length"]
+    return found
+
+
+def test_a_job_is_projected_at_the_longest_row_of_its_data(yard: Yard) -> None:
+    """4096 at most, 300 in fact: it starts on a card on which 4096 tokens would not fit."""
+    host = FakeHost(yard, card(0, 64))
+    needs: dict[int, int] = {}
+    for length in (300, 4096):
+        sections = {"training": {"sequence_length": length, "global_batch": 8}, **WHOLE}
+        plan(yard, **sections)
+        answers(host, None)
+        needs[length] = plan(yard, **sections)["cards"][0]["projection"]["upper_bytes"]
+    small = FakeHost(yard, card(9, (needs[300] + needs[4096]) / 2 / 2**30), name="small")
+    yard.http.post(f"{PREFIX}/hosts/{host.id}/drain", json={"drained": True})
+    yard.submit(**LONG_JOB, **WHOLE)
+    yard.tick()  # its lengths could not be counted before
+    assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("queued", "memory")
+    yard.data.write_text('{"text": "another file, and not yet counted"}\n')
+    yard.submit(**LONG_JOB, **WHOLE)
+    yard.tick()
+    assert job(yard, 2)["reason"]["text"] == "the lengths of its data are being counted"
+    assert asked(answers(small)) == [(False, True)]
+    yard.tick()
+    assert (job(yard, 2)["state"], job(yard, 2)["host"], length_of(yard, 2)) == ("running", "small", 300)
+    assert job(yard, 2)["projected_bytes"] <= needs[300]
+
+
+def test_one_order_asks_for_profile_and_lengths_and_later_data_alone(yard: Yard, tmp_path: Path) -> None:
+    host = FakeHost(yard, card(0, 2), card(1, 2), card(2, 2), card(3, 2))
+    yard.submit()
+    yard.tick()
+    assert asked(answers(host)) == [(True, True)]
+    yard.submit()
+    yard.tick()
+    assert [job(yard, number)["state"] for number in (1, 2)] == ["running"] * 2  # nothing new to count
+    assert answers(host) == []
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "a line"}\n')
+    yard.submit(data=str(other))
+    yard.tick()
+    assert job(yard, 3)["reason"]["text"] == "the lengths of its data are being counted"
+    assert asked(answers(host)) == [(False, True)]
+    yard.tick()
+    assert job(yard, 3)["state"] == "running"
+    other.write_text('{"text": "a line that is longer"}\n')
+    yard.submit(data=str(other))
+    yard.tick()
+    assert asked(host.report()["traces"]) == [(False, True)]
+
+
+def test_data_that_nobody_can_count_holds_nobody_up(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(training={"sequence_length": 256})
+    yard.tick()
+    answers(host, None)
+    yard.tick()
+    assert (job(yard)["state"], length_of(yard, 1)) == ("running", 256)
+    assert job(yard)["data"] is None
+
+
+def test_a_sample_bounds_nothing(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(training={"sequence_length": 256})
+    yard.tick()
+    answers(host, Lengths.counted({20: 5}, rows=1000, sampled=True))
+    yard.tick()
+    assert length_of(yard, 1) == 256
+    assert (job(yard)["data"]["sampled"], job(yard)["data"]["longest"]) == (True, 20)
+
+
+def test_a_host_that_never_answers_is_waited_for_so_long(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    (wanted,) = host.report()["traces"]
+    host.report(
+        traces=[{"key": wanted["key"], "profile": small_profile().as_dict()}]
+    )  # an old version's answer
+    yard.tick()
+    assert job(yard)["state"] == "queued"
+    yard.now += PATIENCE_S
+    host.report()
+    yard.tick()
+    assert job(yard)["state"] == "running"
+
+
+def test_another_host_counts_when_the_first_goes_away(yard: Yard) -> None:
+    first = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    assert asked(first.report()["traces"]) == [(True, True)]
+    yard.now += 100
+    second = FakeHost(yard, card(5, 2), name="h2")
+    second.report()
+    yard.tick()
+    yard.tick()
+    assert asked(answers(second)) == [(True, True)]
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["host"]) == ("running", "h2")
+
+
+def test_an_error_is_asked_again_after_a_while(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    plan(yard)
+    answers(host, None)
+    found = plan(yard)
+    assert found["data"] is None
+    assert "the data was not counted (no such file)" in found["advice"][0]
+    assert answers(host) == []
+    yard.now += RETRY_S
+    host.report()
+    assert "counted" in plan(yard)["text"]
+    assert asked(answers(host)) == [(False, True)]
+    assert plan(yard)["data"]["longest"] == 300
+
+
+def test_data_written_anew_while_its_job_waits_is_counted_anew(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(resources={"min_memory": "1GiB"}, training={"sequence_length": 512})
+    yard.submit(resources={"min_memory": "1GiB"}, training={"sequence_length": 512})
+    yard.tick()
+    answers(host)
+    yard.tick()
+    assert [job(yard, number)["state"] for number in (1, 2)] == ["running", "queued"]
+    yard.data.write_text('{"text": "written anew, and longer than it was"}\n')
+    yard.now += LOOK_EVERY_S
+    host.report(attempts=end(1, 1, Outcome.SUCCEEDED))
+    yard.tick()
+    assert job(yard, 2)["state"] == "queued"
+    assert asked(answers(host, Lengths.counted({512: 9}, rows=9))) == [(False, True)]
+    yard.tick()
+    assert (job(yard, 2)["state"], length_of(yard, 2)) == ("running", 512)
+
+
+def test_plan_shows_the_data_and_suggests_packing(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    asked_for = {**LONG_JOB, "memory": {"micro_batch": 8}}
+    assert plan(yard, **asked_for)["pending"]
+    answers(host)
+    found = plan(yard, **asked_for)
+    data = found["data"]
+    assert (data["rows"], data["longest"], data["p50"], data["p99"]) == (100, 300, 20, 300)
+    assert data["mean"] == pytest.approx(SHORT.mean_tokens) and not data["sampled"]
+    assert (found["sequence_length"], found["length"]) == (4096, 300)
+    assert data["padding"] == pytest.approx(SHORT.padding_waste(8)) and data["padding"] > 0.3
+    assert any("training.packing: true" in text for text in found["advice"])
+
+
+def test_plan_waits_for_the_lengths_where_the_profile_is_known(yard: Yard, tmp_path: Path) -> None:
+    host = FakeHost(yard, card(0, 2))
+    plan(yard)
+    answers(host)
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "a line"}\n')
+    assert plan(yard, data=str(other))["text"] == "the lengths of its data are being counted"
+    answers(host)
+    assert plan(yard, data=str(other))["data"]["longest"] == 300

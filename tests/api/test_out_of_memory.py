@@ -1,0 +1,173 @@
+"""Running out of memory: a rung down or a larger card, what was missed counts at once, and `accuracy` shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from jobs.cards import card_for
+from jobs.ladder import Choice, choose
+from jobs.spec import JobSpec
+from jobs.state import Outcome
+from jobs.units import GiB
+from orchestrator.api.app import PREFIX
+from tests.api.conftest import Yard
+from tests.api.test_scheduling import FakeHost, card, end, job
+from tests.profiles import small_profile
+
+PROFILE = small_profile(layers=4, layer_bytes_a_token=40_000)
+SIZES: dict[str, Any] = {"training": {"sequence_length": 1024, "global_batch": 8}, "method": "lora"}
+FIXED = {"memory": {"checkpointing": "off", "micro_batch": 8}}
+
+
+def snug(yard: Yard, **sections: Any) -> float:
+    """GiB of a card that the fastest rung just fits."""
+    spec = JobSpec.model_validate(yard.job(**SIZES | sections)["spec"])
+    found = choose(PROFILE, spec, card_for("cpu", "cpu", 64 * GiB))
+    assert isinstance(found, Choice)
+    return found.projection.upper_bytes / GiB * 1.01
+
+
+def traced(yard: Yard, host: FakeHost) -> None:
+    """Answer what the server asks, until it asks no more."""
+    yard.tick()
+    while wanted := host.report()["traces"]:
+        for one in wanted:
+            told = {"key": one["key"], "profile": PROFILE.as_dict()} if one["key"] else {}
+            if one.get("data_key"):
+                told |= {"data_key": one["data_key"], "data_error": "not looked at in this test"}
+            host.report(traces=[told])
+        yard.tick()
+    yard.tick()
+
+
+def run_out(yard: Yard, host: FakeHost, number: int = 1, **measured: Any) -> None:
+    """The job's open attempt runs out of memory."""
+    attempt = job(yard, number)["attempts_detail"][-1]
+    assert attempt["outcome"] is None
+    host.report(attempts=end(attempt["id"], attempt["number"], Outcome.OOM, device_bytes=1000, **measured))
+    yard.tick()
+    host.report()
+
+
+def batch(attempt: dict[str, Any]) -> int:
+    return int(attempt["rung"]["micro_batch"] * attempt["rung"]["accumulation"])
+
+
+def test_a_job_that_ran_out_of_memory_goes_on_a_rung_down_and_keeps_its_retries(yard):
+    size = snug(yard)
+    host = FakeHost(yard, card(0, size))
+    yard.submit(**SIZES, retries=1)
+    traced(yard, host)
+    run_out(yard, host)
+    shown = job(yard)
+    first, second = shown["attempts_detail"]
+    assert (first["outcome"], second["outcome"]) == ("oom", None)
+    assert second["projection"]["device_bytes"] < first["projection"]["device_bytes"]
+    assert second["rung"] != first["rung"] and batch(first) == batch(second) == 8
+    requeued = next(event for event in shown["events"] if event["kind"] == "requeued")
+    assert "memory ran out" in requeued["text"] and "1 of 3" in requeued["text"]
+    stored = yard.services.store.attempts(1)[-1]
+    assert stored.basis["margin"][1] > size * GiB / first["projection"]["device_bytes"] - 1
+    host.report(attempts=end(second["id"], 2, Outcome.FAILED))
+    yard.tick()
+    assert job(yard)["state"] == "queued", "the failure spends its one retry, which running out did not"
+
+
+def test_it_ends_after_a_set_number_of_times(yard):
+    controller = yard.services.controller
+    controller.settings = dataclasses.replace(controller.settings, oom_requeues=2)
+    host = FakeHost(yard, card(0, snug(yard)))
+    yard.submit(**SIZES)
+    traced(yard, host)
+    peaks = []
+    for _ in range(3):
+        peaks.append(job(yard)["attempts_detail"][-1]["projection"]["device_bytes"])
+        run_out(yard, host)
+    shown = job(yard)
+    assert (shown["state"], shown["reason"]["code"]) == ("failed", "oom")
+    assert "3rd time" in shown["reason"]["text"] and shown["reason"]["figures"]["times"] == 3
+    assert peaks == sorted(peaks, reverse=True) and len(set(peaks)) == 3
+
+
+def test_the_next_job_like_it_is_planned_right_the_first_time(yard):
+    host = FakeHost(yard, card(0, snug(yard)))
+    yard.submit(**SIZES)
+    traced(yard, host)
+    run_out(yard, host)
+    second = job(yard)["attempts_detail"][-1]
+    host.report(attempts=end(second["id"], 2, Outcome.SUCCEEDED, device_bytes=1000, step_s=1.0))
+    yard.submit(name="another", **SIZES)
+    traced(yard, host)
+    (attempt,) = job(yard, 2)["attempts_detail"]
+    assert attempt["rung"] == second["rung"]
+
+
+def test_where_nothing_smaller_fits_it_ends_with_figures_and_suggestions(yard):
+    host = FakeHost(yard, card(0, snug(yard, **FIXED)))
+    yard.submit(**SIZES | FIXED)
+    traced(yard, host)
+    run_out(yard, host)
+    shown = job(yard)
+    assert (shown["state"], shown["reason"]["code"]) == ("failed", "oom")
+    assert "nothing that needs less fits any card" in shown["reason"]["text"]
+    figures = shown["reason"]["figures"]
+    assert figures["needs_bytes"] > 0 and figures["card_bytes"] == host.cards[0]["memory_bytes"]
+    assert any("checkpointing: auto" in line for line in figures["suggestions"])
+    assert any("qlora" in line for line in figures["suggestions"])
+
+
+@pytest.mark.parametrize("there", ["free", "drained", "away"])
+def test_a_larger_card_is_taken_or_waited_for(yard, there):
+    size = snug(yard, **FIXED)
+    host = FakeHost(yard, card(0, size))
+    other = FakeHost(yard, card(9, 8 * size), name="h2")
+    yard.submit(**SIZES | FIXED)
+    traced(yard, host)
+    other.report()
+    if there == "drained":
+        yard.http.post(f"{PREFIX}/hosts/{other.id}/drain", json={"drained": True})
+    if there == "away":
+        yard.now += 60
+        host.report()
+    run_out(yard, host)
+    if there == "free":
+        shown = job(yard)
+        assert (shown["state"], shown["host"]) == ("running", "h2")
+        first, second = shown["attempts_detail"]
+        assert first["rung"] == second["rung"], "what the user fixed is kept"
+        return
+    assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("queued", "memory")
+    yard.http.post(f"{PREFIX}/hosts/{other.id}/drain", json={"drained": False})
+    other.report()
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["host"]) == ("running", "h2")
+
+
+def test_accuracy_shows_coverage_and_the_worst_misses(yard):
+    empty = yard.http.get(f"{PREFIX}/accuracy").json()
+    assert empty["attempts"] == [] and empty["coverage"]["share"] is None
+    host = FakeHost(yard, card(0, snug(yard)))
+    yard.submit(name="tight", **SIZES)
+    traced(yard, host)
+    run_out(yard, host)
+    second = job(yard)["attempts_detail"][-1]
+    projected = second["projection"]["device_bytes"]
+    measured = round(projected * 1.01)
+    host.report(attempts=end(second["id"], 2, Outcome.SUCCEEDED, device_bytes=measured, step_s=7.0))
+    yard.tick()
+    found = yard.http.get(f"{PREFIX}/accuracy").json()
+    assert found["coverage"] == {"covered": 1, "of": 2, "share": 0.5, "asked": 0.95}
+    assert [row["outcome"] for row in found["worst"]] == ["oom", "succeeded"]
+    assert found["worst"][0]["error"] > found["worst"][1]["error"] == pytest.approx(0.01, abs=1e-4)
+    assert found["worst"][0]["name"] == "tight" and found["worst"][1]["attempt"] == 2
+    device = next(figure for figure in found["figures"] if figure["figure"] == "device")
+    assert device["count"] == 1 and device["bias"] == pytest.approx(0.01, abs=1e-4)
+    (group,) = found["groups"]
+    assert (group["family"], group["method"], group["card"]) == ("llama", "lora", "cpu")
+    assert group["high"] >= found["worst"][0]["error"]
+    assert group["speed"] == pytest.approx(7.0 / second["projection"]["step_s"])
+    assert len(yard.http.get(f"{PREFIX}/accuracy?limit=1").json()["attempts"]) == 1
+    assert yard.http.get(f"{PREFIX}/accuracy?limit=0").status_code == 422

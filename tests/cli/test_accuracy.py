@@ -1,0 +1,166 @@
+"""accuracy: its tables, its JSON, its picture, and what it says without matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.units import GiB
+from orchestrator.client import Client
+from tests.cli.conftest import ROOT, Tuneyard
+from tests.cli.fake_server import TOKEN, FakeServer
+
+NOTHING: dict[str, Any] = {
+    "attempts": [],
+    "counted": 0,
+    "ran_out": 0,
+    "coverage": {"covered": 0, "of": 0, "share": None, "asked": None},
+    "figures": [
+        {"figure": name, "count": 0, "median_error": None, "bias": None, "worst": None}
+        for name in ("allocated", "reserved", "device")
+    ],
+    "groups": [],
+    "worst": [],
+}
+
+
+def row(job: int, error: float, outcome: str = "succeeded") -> dict[str, Any]:
+    projected, ran_out = 20 * GiB, outcome == "oom"
+    return {
+        "job": job,
+        "name": f"job-{job}",
+        "attempt": 1,
+        "ts": 1.0,
+        "family": "llama",
+        "method": "lora",
+        "quantisation": "none",
+        "card": "NVIDIA A10G",
+        "card_bytes": 23 * GiB,
+        "rung": "off, 4×2",
+        "outcome": outcome,
+        "phase": "backward",
+        "sequence_length": 1024,
+        "confidence": 0.95,
+        "margin_group": "prior",
+        "projected": {
+            "allocated_bytes": 18 * GiB,
+            "reserved_bytes": 19 * GiB,
+            "device_bytes": projected,
+            "upper_bytes": 21 * GiB,
+            "step_s": 1.0,
+        },
+        "measured": {
+            "allocated_bytes": None,
+            "reserved_bytes": None,
+            "device_bytes": None if ran_out else round(projected * (1 + error)),
+            "step_s": 1.2,
+        },
+        "error": error,
+        "covered": not ran_out and error <= 0.05,
+    }
+
+
+@pytest.fixture
+def measured(server: FakeServer) -> FakeServer:
+    rows = [row(1, 0.02), row(2, -0.01), row(3, 0.15, "oom")]
+    server.accuracy = {
+        "attempts": rows,
+        "counted": 3,
+        "ran_out": 1,
+        "coverage": {"covered": 2, "of": 3, "share": 2 / 3, "asked": 0.95},
+        "figures": [
+            *NOTHING["figures"][:2],
+            {"figure": "device", "count": 2, "median_error": 0.015, "bias": 0.005, "worst": 0.02},
+        ],
+        "groups": [
+            {
+                "family": "llama",
+                "method": "lora",
+                "quantisation": "none",
+                "card": "NVIDIA A10G",
+                "count": 3,
+                "ran_out": 1,
+                "covered": 2,
+                "judged": 3,
+                "median_error": 0.015,
+                "worst": 0.02,
+                "low": -0.041,
+                "high": 0.197,
+                "margin_group": "prior, widened by llama, lora, NVIDIA A10G",
+                "confidence": 0.95,
+                "speed": 1.2,
+            }
+        ],
+        "worst": [rows[2], rows[0], rows[1]],
+    }
+    return server
+
+
+def test_accuracy(tuneyard: Tuneyard, measured: FakeServer) -> None:
+    ran = tuneyard("accuracy", "--worst", "2", COLUMNS="300")
+    assert ran.code == 0, ran.err
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert lines[0] == "3 attempts were measured, 3 of them to their peak"
+    assert "coverage 2 of 3 under their upper bound, 67% (95% was asked for)" in lines
+    assert "device off by 1.5% in the median, +0.5% biased, +2.0% at worst (2 attempts)" in lines
+    assert "llama lora NVIDIA A10G 3 1 2 of 3 1.5% +2.0% -4.1% to +19.7%" in next(
+        line for line in lines if line.startswith("llama")
+    )
+    misses = lines[lines.index("worst misses") + 2 :]
+    assert len(misses) == 2
+    assert misses[0] == (
+        "3 1 llama lora NVIDIA A10G off, 4×2 20.00 GiB 21.00 GiB over 23.00 GiB ≥ +15.0% oom"
+    )
+    assert ("GET", "/api/v1/accuracy?limit=2000", None) in measured.requests
+
+
+def test_accuracy_before_anything_was_measured(
+    tuneyard: Tuneyard, server: FakeServer, tmp_path: Path
+) -> None:
+    server.accuracy = NOTHING
+    ran = tuneyard("accuracy")
+    assert (ran.code, ran.out) == (0, "") and "nothing was measured yet" in ran.err
+    assert tuneyard("accuracy", "--plot", "empty.png").code == 0
+    assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_accuracy_as_json_and_from_python(tuneyard: Tuneyard, measured: FakeServer) -> None:
+    assert tuneyard("accuracy", "--json", "--limit", "7").json == measured.accuracy
+    assert measured.requests[-1][1] == "/api/v1/accuracy?limit=7"
+    with Client(measured.url, TOKEN) as client:
+        assert client.accuracy()["coverage"]["of"] == 3
+
+
+def test_the_picture(tuneyard: Tuneyard, measured: FakeServer, tmp_path: Path) -> None:
+    ran = tuneyard("accuracy", "--plot", "seen.png", "--json")
+    assert (ran.code, ran.json["counted"]) == (0, 3), ran.err
+    assert (tmp_path / "seen.png").stat().st_size > 10_000
+    assert tuneyard("accuracy", "--plot", "seen.svg").code == 0
+    text = (tmp_path / "seen.svg").read_text()
+    assert "<svg" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("seen.gif", "ends in .png, .svg or .pdf"), ("nowhere/seen.png", "nowhere does not exist")],
+)
+def test_a_picture_that_can_not_be_written_is_refused_before_anything_is_asked(
+    tuneyard: Tuneyard, measured: FakeServer, name: str, says: str
+) -> None:
+    ran = tuneyard("accuracy", "--plot", name)
+    assert ran.code == 2 and says in ran.err
+    assert measured.requests == []
+
+
+def test_without_matplotlib_it_says_what_to_install(
+    tuneyard: Tuneyard, measured: FakeServer, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden" / "matplotlib"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('not here')\n")
+    path = f"{hidden.parent}:{ROOT}"
+    ran = tuneyard("accuracy", "--plot", "seen.png", PYTHONPATH=path)
+    assert ran.code == 2 and "pip install 'tuneyard[plot]'" in ran.err
+    assert tuneyard("accuracy", PYTHONPATH=path).code == 0, "tables need none"

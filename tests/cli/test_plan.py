@@ -1,0 +1,179 @@
+"""tuneyard plan: the cards, the peak by part, what would help, the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import plan_text
+from orchestrator.cli.plan_plot import rungs_of
+from tests.cli import scenes
+from tests.cli.conftest import Tuneyard
+from tests.cli.fake_server import FakeServer
+
+ASKED = ("plan", "--model", "m", "--data", "d")
+
+
+def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"}), (200, scenes.plan())]
+    ran = tuneyard(*ASKED)
+    assert (ran.code, ran.err) == (0, "tracing on box-1 ..\n")
+    assert ran.out.splitlines() == [
+        "   CARD          MEMORY    FREE       PEAK      UPPER  CHECKPOINTING        SLOWDOWN    STEP  TOKENS/S"
+        "  TAKES  PRICE",
+        "   NVIDIA T4  15.00 GiB  0 of 4  16.00 GiB  17.00 GiB",
+        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every 2 layers, 4×2      +31%  650 ms    12,603"
+        "  1h30m   1.80",
+        "",
+        "NVIDIA T4: even every layer, 1×8 takes 17.00 GiB",
+        "",
+        "NVIDIA T4, 15.00 GiB: does not fit, nearest is off, 4×2",
+        "  weights        2.00 GiB  ####",
+        "  optimizer       256 MiB  #",
+        "  activations    3.00 GiB  ######",
+        "  peak          16.00 GiB  107% of the card, in the backward",
+        "  interval     15.00 GiB to 17.00 GiB at 95% confidence (nothing measured yet)",
+        "",
+        "A100-40GB, 40.00 GiB: every 2 layers, 4×2",
+        "  weights        2.00 GiB  ##",
+        "  optimizer       256 MiB  #",
+        "  activations    3.00 GiB  ##",
+        "  peak           7.00 GiB  18% of the card, in the backward",
+        "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured: llama, lora, A100-40GB: 23 attempts)",
+        "               checkpointing takes +31%; every layer saves 38.00 GiB",
+        "  then         every layer, 4×2 (7.00 GiB, +50%)",
+    ]
+
+
+def test_explain_has_every_rung_and_marks_the_chosen(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(200, scenes.plan())]
+    out = tuneyard(*ASKED, "--explain").out.splitlines()
+    assert out[-5:] == [
+        "",
+        "   CHECKPOINTING             PEAK      UPPER  HIGHEST IN    STEP   TIME  FITS",
+        "   off, 4×2             45.00 GiB  48.15 GiB  backward    500 ms  1.00×  no",
+        "*  every 2 layers, 4×2  25.00 GiB  26.75 GiB  backward    655 ms  1.31×  yes",
+        "   every layer, 4×2      7.00 GiB   7.49 GiB  backward    750 ms  1.50×  yes",
+    ]
+
+
+def test_what_ran_out_of_memory_before_says_so(tuneyard: Tuneyard, server: FakeServer) -> None:
+    made = scenes.plan()
+    made["cards"][1]["tried"][2] |= {"fits": False, "excluded": True}
+    server.plans = [(200, made)]
+    assert "1.50×  ran out before" in tuneyard(*ASKED, "--explain").out
+
+
+def test_a_peak_that_checkpointing_can_not_lower_is_told(tuneyard: Tuneyard, server: FakeServer) -> None:
+    made = scenes.plan()
+    made["cards"][1]["saves_bytes"] = 1000
+    server.plans = [(200, made)]
+    assert "checkpointing can't lower this peak: weights, gradients and optimizer" in tuneyard(*ASKED).out
+
+
+def test_of_many_cards_only_the_pick_is_told_by_part(tuneyard: Tuneyard, server: FakeServer) -> None:
+    small, picked = scenes.plan()["cards"]
+    server.plans = [(200, scenes.plan(cards=[small, {**small, "card": "NVIDIA L4"}, small, small, picked]))]
+    out = tuneyard(*ASKED).out
+    assert "NVIDIA T4, 15.00 GiB" not in out
+    assert "A100-40GB, 40.00 GiB: every 2 layers" in out
+    assert "--explain has the parts of every card" in out
+    assert "NVIDIA T4, NVIDIA L4, NVIDIA T4, NVIDIA T4: even every layer" in out
+
+
+def test_the_data_and_what_to_do_about_its_padding(tuneyard: Tuneyard, server: FakeServer) -> None:
+    data = {
+        "rows": 12000,
+        "mean": 111.4,
+        "p50": 100,
+        "p90": 200,
+        "p99": 400,
+        "longest": 512,
+        "truncated": 12,
+        "dropped": 0,
+        "sampled": True,
+        "padding": 0.42,
+        "histogram": [[10, 5], [256, 10], [512, 1]],
+    }
+    server.plans = [(200, scenes.plan(data=data, length=512, advice=["training.packing: true avoids it"]))]
+    out = tuneyard(*ASKED).out.splitlines()
+    assert out[-8:] == [
+        "data: 12,000 rows, a sample of them counted",
+        "  tokens   mean 111, p50 100, p90 200, p99 400, longest 512, 12 cut",
+        "  lengths  1 |=              @               .| 512",
+        "  planned  for 512 of sequence_length 1,024",
+        "  padding  42% of each batch",
+        "",
+        "worth knowing",
+        "  - training.packing: true avoids it",
+    ]
+
+
+def test_a_plan_that_fits_nowhere_fails_and_says_what_would_help(
+    tuneyard: Tuneyard, server: FakeServer
+) -> None:
+    cards = scenes.plan()["cards"][:1]
+    server.plans = [
+        (200, scenes.plan(cards=cards, reason="it fits nowhere", advice=["a larger card would do"]))
+    ]
+    ran = tuneyard(*ASKED)
+    assert ran.code == 1
+    assert ran.out.endswith("\nit fits nowhere\n\nwhat would help\n  - a larger card would do\n")
+    ran = tuneyard(*ASKED, "--json")
+    assert (ran.code, ran.json["reason"]) == (1, "it fits nowhere")
+    server.plans = [(200, scenes.plan(cards=[], reason="no host is online", advice=["bring a host up"]))]
+    assert tuneyard(*ASKED).err == "no host is online\n  - bring a host up\n"
+
+
+def test_cards_and_prices_go_to_the_server(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(200, scenes.plan())]
+    assert tuneyard(*ASKED, "--cards", "l40s, h100", "--cards", "4090", "--price", "l40s=0.9").code == 0
+    sent = server.requests[-1][2]
+    assert (sent["cards"], sent["prices"]) == (["l40s", " h100", "4090"], {"l40s": 0.9})
+    ran = tuneyard(*ASKED, "--price", "l40s")
+    assert (ran.code, ran.err) == (
+        2,
+        "error: --price 'l40s' is no price; write CARD=PRICE, such as L40S=0.9\n",
+    )
+
+
+def test_the_picture(tuneyard: Tuneyard, server: FakeServer, tmp_path: Path) -> None:
+    server.plans = [(200, scenes.plan())]
+    ran = tuneyard(*ASKED, "--plot", "plan.png")
+    assert (ran.code, ran.err) == (0, "wrote plan.png\n")
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    ran = tuneyard(*ASKED, "--plot", "plan.doc")
+    assert (ran.code, "ends in .png" in ran.err) == (2, True)
+
+
+def test_the_picture_has_the_rungs_of_the_chosen_micro_batch_in_the_order_of_the_ladder() -> None:
+    card: Any = scenes.plan()["cards"][1]
+    other = {**card["tried"][0], "rung": scenes.rung(0, 2, 4, "off, 2×4")}
+    offload = {**card["tried"][2], "rung": {**card["tried"][2]["rung"], "offload": True}}
+    card["tried"] = [offload, card["tried"][2], other, *card["tried"][:2]]
+    drawn = [(bar["rung"]["every_n"], bar["rung"]["offload"]) for bar in rungs_of(card)]
+    assert drawn == [(0, False), (2, False), (1, False), (1, True)]
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(1.0, "█" * 32), (0.0, "▏"), (0.5, "█" * 16), (0.05, "█▋")])
+def test_a_bar_on_a_terminal_goes_by_eighths(
+    monkeypatch: pytest.MonkeyPatch, share: float, drawn: str
+) -> None:
+    monkeypatch.setattr(plan_text, "is_terminal", lambda: True)
+    assert plan_text._bar(share) == drawn
+
+
+def test_a_plan_without_a_profile_gives_up(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(202, {"pending": "k", "text": "tracing on box-1"})]
+    ran = tuneyard("plan", "--model", "m", "--data", "d", "--timeout", "0.5")
+    assert ran.code == 1
+    assert ran.err.endswith(
+        "error: there is no memory profile after 0.5 s: tracing on box-1; --timeout waits longer\n"
+    )
+
+
+def test_a_plan_of_a_bad_job_has_its_faults(tuneyard: Tuneyard) -> None:
+    assert tuneyard("plan", "--model", "m").code == 2
+    assert tuneyard("plan", "a", "b").err == "error: plan takes one job file\n"

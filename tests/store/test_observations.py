@@ -1,0 +1,104 @@
+"""What calibration reads: projected beside measured of attempts that ended."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from jobs.calibration import Calibration
+from jobs.state import Code, Event, Outcome
+from jobs.units import GiB
+from orchestrator.store import Store
+from orchestrator.tables import observations
+from tests.builders import (
+    CARD_BYTES,
+    NOW,
+    RUNG,
+    a_projection,
+    an_end,
+    because,
+    joined,
+    opened,
+    submitted,
+    training,
+)
+
+SPEC = {
+    "model": {"config": {"model_type": "llama"}, "tokenizer": "t"},
+    "data": "d",
+    "method": {"kind": "qlora"},
+}
+BASIS = {
+    "family": "llama",
+    "trace_key": "key of the host",
+    "sequence_length": 900,
+    "confidence": 0.9,
+    "margin_group": "prior",
+    "margin": None,
+    "speed": 1.0,
+}
+OUT = because(Code.OOM, "memory ran out")
+
+
+def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) -> None:
+    attempt = training(store, spec=SPEC, trace_key="sha")
+    ended = an_end(allocated_bytes=16 * GiB, reserved_bytes=17 * GiB, device_bytes=18 * GiB, step_s=0.6)
+    store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
+    (seen,) = store.observations()
+    assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, "sha", "succeeded")
+    assert (seen.architecture, seen.method, seen.card) == ("llama", "qlora", "NVIDIA A10G")
+    assert (seen.family, seen.quantisation, seen.card_bytes) == ("llama", "nf4", CARD_BYTES)
+    assert (seen.stack, seen.rung) == ({"torch": "2.13.0"}, RUNG)
+    assert (seen.projected_upper_bytes, seen.projected_device_bytes) == (20 * GiB, 19 * GiB)
+    assert (seen.measured_allocated_bytes, seen.measured_device_bytes) == (16 * GiB, 18 * GiB)
+    assert (seen.projected_step_s, seen.measured_step_s) == (0.5, 0.6)
+    assert store.jobs_of_attempts([attempt.id, 999]) == {attempt.id: (attempt.job_id, "tune", 1)}
+
+
+def test_what_the_projection_stood_on_is_kept_with_it(store: Store) -> None:
+    host_id, gpu_ids = joined(store)
+    job = submitted(store, spec=SPEC)
+    attempt = store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(), NOW, BASIS)
+    assert attempt is not None and attempt.basis == BASIS and store.attempt(attempt.id).basis == BASIS
+    store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + 60)
+    (seen,) = store.observations()
+    assert (seen.trace_key, seen.sequence_length, seen.confidence) == ("key of the host", 900, 0.9)
+    assert (seen.margin_group, seen.phase) == ("prior", "backward")
+
+
+def test_an_attempt_that_measured_nothing_leaves_no_observation(store: Store) -> None:
+    attempt = training(store)
+    store.end_attempt(
+        attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW
+    )
+    assert store.observations() == []
+
+
+def test_running_out_of_memory_is_observed_even_where_nothing_was_measured(store: Store) -> None:
+    attempt = training(store)
+    store.end_attempt(attempt.id, 1, an_end(Outcome.OOM), Event.REQUEUED, OUT, NOW)
+    (seen,) = store.observations()
+    assert seen.ran_out and seen.covered is False
+    assert seen.residual() == CARD_BYTES / (19 * GiB) - 1
+    margin = Calibration([seen]).margin(seen.group, 0.95)
+    assert margin is not None and 19 * GiB * (1 + margin.high) > CARD_BYTES
+
+
+def test_the_newest_are_read_oldest_first(store: Store) -> None:
+    host_id, gpu_ids = joined(store)
+    ids = []
+    for number in range(4):
+        attempt = opened(store, submitted(store), host_id, gpu_ids, NOW + number)
+        store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
+        ids.append(attempt.id)
+    assert [seen.attempt_id for seen in store.observations()] == ids
+    assert [seen.attempt_id for seen in store.observations(2)] == ids[2:]
+
+
+def test_an_observation_of_the_first_revision_is_readable(store: Store) -> None:
+    attempt = training(store, spec=SPEC)
+    store.end_attempt(attempt.id, 1, an_end(device_bytes=18 * GiB), Event.SUCCEEDED, because(), NOW)
+    unknown = dict.fromkeys(("family", "quantisation", "card_bytes", "phase", "confidence", "margin_group"))
+    with store.write() as connection:
+        connection.execute(sa.update(observations).values(**unknown, sequence_length=None))
+    (seen,) = store.observations()
+    assert (seen.family, seen.quantisation, seen.card_bytes, seen.confidence) == ("llama", "none", None, None)

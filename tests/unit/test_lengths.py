@@ -1,0 +1,174 @@
+"""jobs/lengths.py: the histogram, and what follows from it, against brute force."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import ProfileError
+from jobs.ladder import Choice, NoFit, choose
+from jobs.lengths import PER_OCTAVE, Lengths, data_key
+from jobs.spec import JobSpec
+from tests.step_profiles import card, profile
+
+some_lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=300)
+few_short = st.lists(st.integers(1, 2 * PER_OCTAVE - 1), min_size=1, max_size=8)
+
+
+def of(lengths: list[int], **values: Any) -> Lengths:
+    return Lengths.counted(Counter(lengths), **{"rows": len(lengths), **values})
+
+
+def a_spec(length: int = 4096, batch: int = 8, **sections: Any) -> JobSpec:
+    training = {"sequence_length": length, "global_batch": batch, **sections.pop("training", {})}
+    return JobSpec.model_validate(
+        {"model": "org/model", "data": "org/data", "method": "full", "training": training, **sections}
+    )
+
+
+@given(some_lengths)
+def test_figures_are_exact_whatever_the_bins(lengths: list[int]) -> None:
+    found, ordered = of(lengths), sorted(lengths)
+    assert (found.count, found.tokens, found.longest) == (len(lengths), sum(lengths), max(lengths))
+    assert found.mean_tokens == pytest.approx(sum(lengths) / len(lengths))
+    for share, quantile in ((0.5, found.p50), (0.9, found.p90), (0.99, found.p99)):
+        assert quantile == ordered[max(0, math.ceil(share * len(lengths) - 1e-9) - 1)]
+
+
+@given(some_lengths)
+def test_bins_hold_every_sequence_and_are_narrow(lengths: list[int]) -> None:
+    bins = of(lengths).bins
+    assert (sum(b.count for b in bins), sum(b.tokens for b in bins)) == (len(lengths), sum(lengths))
+    edges = [b.longest for b in bins]
+    assert edges == sorted(set(edges)) and edges[-1] == max(lengths)
+    for before, one in zip([0, *edges], bins, strict=False):
+        assert before < one.tokens / one.count <= one.longest
+        inside = [length for length in lengths if before < length <= one.longest]
+        assert one.count == len(inside)
+        assert max(inside) - min(inside) <= one.longest / PER_OCTAVE
+
+
+@given(few_short, st.integers(1, 8))
+def test_the_batch_length_is_the_mean_over_every_batch(lengths: list[int], size: int) -> None:
+    """Exact where a bin holds one length."""
+    drawn = min(size, len(lengths))
+    batches = list(combinations(lengths, drawn))
+    expected = sum(max(batch) for batch in batches) / len(batches)
+    assert of(lengths).batch_length(size) == pytest.approx(expected)
+    slots = sum(drawn * max(batch) for batch in batches)
+    padding = slots - sum(sum(batch) for batch in batches)
+    assert of(lengths).padding_waste(size) == pytest.approx(padding / slots, abs=1e-9)
+
+
+@given(st.lists(st.integers(1, 100_000), min_size=1, max_size=9), st.integers(1, 9))
+def test_bins_cost_the_batch_length_little(lengths: list[int], size: int) -> None:
+    batches = list(combinations(lengths, min(size, len(lengths))))
+    expected = sum(map(max, batches)) / len(batches)
+    assert of(lengths).batch_length(size) == pytest.approx(expected, rel=1 / PER_OCTAVE)
+
+
+@given(some_lengths, st.integers(1, 64))
+def test_a_larger_batch_wastes_no_less(lengths: list[int], size: int) -> None:
+    found = of(lengths)
+    assert 0 <= found.padding_waste(size) <= found.padding_waste(size + 1) + 1e-9 < 1
+    assert found.padding_waste(1) == pytest.approx(0, abs=1e-9)
+
+
+@given(some_lengths, st.booleans())
+def test_it_comes_back_from_json(lengths: list[int], sampled: bool) -> None:
+    found = of(lengths, sampled=sampled, truncated=1, dropped=2)
+    assert Lengths.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {**of([3, 4]).as_dict(), "format": 99},
+        {**of([3, 4]).as_dict(), "bins": [[1]]},
+        {**of([3, 4]).as_dict(), "colour": 1},
+    ],
+)
+def test_what_is_not_lengths_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(ProfileError):
+        Lengths.from_dict(value)
+
+
+def test_the_longest_that_can_occur() -> None:
+    short = of([20, 300])
+    assert short.longest_batch_tokens(4096, packing=False) == 300
+    assert short.longest_batch_tokens(256, packing=False) == 256
+    assert short.longest_batch_tokens(4096, packing=True) == 320  # all there is in one sequence
+    assert of([300] * 100).longest_batch_tokens(4096, packing=True) == 4096
+
+
+def test_a_sample_or_nothing_at_all_bounds_no_length() -> None:
+    assert of([300], sampled=True).longest_batch_tokens(4096, packing=False) == 4096
+    nothing = of([])
+    assert nothing.longest_batch_tokens(4096, packing=False) == 4096
+    assert (nothing.mean_tokens, nothing.padding_waste(4), nothing.batch_length(4)) == (0, 0, 0)
+    assert nothing.suggestion(a_spec()) is None
+
+
+def test_packing_is_suggested_where_padding_wastes_over_30_percent() -> None:
+    uneven = of([10] * 90 + [1000] * 10)
+    assert uneven.padding_waste(8) > 0.3
+    text = uneven.suggestion(a_spec())
+    assert text is not None
+    assert f"{uneven.padding_waste(8):.0%}" in text and "training.packing: true" in text
+    assert uneven.suggestion(a_spec(), micro_batch=1) is None  # nothing beside it to pad to
+    assert uneven.suggestion(a_spec(memory={"micro_batch": 1})) is None
+    assert uneven.suggestion(a_spec(training={"packing": True})) is None
+    assert of([100, 110] * 50).suggestion(a_spec()) is None
+
+
+@pytest.mark.parametrize(
+    ("training", "steps"),
+    [({"steps": 7}, 7), ({"epochs": 1}, 13), ({"epochs": 2.5}, 33), ({}, 13)],
+)
+def test_steps_of_the_whole_job(training: dict[str, Any], steps: int) -> None:
+    assert of([50] * 100).steps(a_spec(training=training)) == steps
+
+
+def test_steps_of_packed_sampled_and_dropped_rows() -> None:
+    packed = a_spec(length=100, batch=5, training={"packing": True})
+    assert of([50] * 100).steps(packed) == 10
+    assert of([50] * 100).step_tokens(packed) == 500
+    assert of([50] * 100).step_tokens(a_spec()) == 400
+    sample = of([50] * 60, rows=1000, dropped=40, sampled=True)
+    assert sample.trained_rows == 600
+    assert sample.steps(a_spec()) == 75
+
+
+def test_the_key_follows_what_lengths_depend_on_and_nothing_else() -> None:
+    base = data_key(a_spec(), [1, 2])
+    assert base == data_key(a_spec(batch=16, method="lora", name="other"), [1, 2])
+    others = [
+        data_key(a_spec(), [1, 3]),
+        data_key(a_spec(), [1, 2], tokenizer=[5]),
+        data_key(a_spec(length=512), [1, 2]),
+        data_key(a_spec(data="org/other"), [1, 2]),
+        data_key(a_spec(model="org/other"), [1, 2]),
+        data_key(a_spec(training={"packing": True}), [1, 2]),
+    ]
+    assert len({base, *others}) == len(others) + 1
+
+
+def test_short_data_is_projected_at_its_longest_row() -> None:
+    """300-token rows under a sequence length of 4096 fit a card that 4096 tokens would not."""
+    spec = a_spec(memory={"checkpointing": "off", "micro_batch": 8})
+    longest = of([120, 300, 80] * 40).longest_batch_tokens(spec.training.sequence_length, packing=False)
+    short = choose(profile(), spec, card(2**40), length=longest)
+    assert isinstance(short, Choice)
+    small = card(short.projection.upper_bytes)
+    assert isinstance(choose(profile(), spec, small), NoFit)
+    found = choose(profile(), spec, small, length=longest)
+    assert isinstance(found, Choice)
+    assert found.projection == short.projection

@@ -1,0 +1,50 @@
+"""What a host must have installed for a job, and how it is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.requirements import lacking
+from jobs.spec import JobSpec, parse_spec
+from jobs.state import Code
+
+
+def spec(**sections: Any) -> JobSpec:
+    return parse_spec({"model": "org/model", "data": "rows.jsonl", **sections})
+
+
+UNSLOTH = {"model": {"path": "org/model", "engine": "unsloth"}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "stack", "kind", "says"),
+    [
+        ({}, {}, "cuda", None),
+        ({"method": "qlora"}, {"bitsandbytes": "0.45.1"}, "cuda", None),
+        ({"method": "qlora"}, {"bitsandbytes": "0.50.2"}, "cpu", None),
+        ({"method": "qlora"}, {}, "cuda", "has no bitsandbytes, which method qlora needs: pip install"),
+        ({"method": "qlora"}, {"bitsandbytes": "0.49.2"}, "cpu", "install 0.50 or newer"),
+        ({"training": {"optimizer": "paged_adamw"}}, {}, "cpu", "which optimizer paged_adamw needs"),
+        ({"training": {"optimizer": "sgd"}}, {}, "cpu", None),
+        (
+            {"method": "qlora", "data": {"path": "rows.jsonl", "holdout": 0.1}},
+            {"bitsandbytes": "0.50.2"},
+            "cpu",
+            "leave data.holdout out",
+        ),
+        (UNSLOTH, {"torch": "2.13.0"}, "cuda", "has no unsloth, which engine unsloth needs"),
+        (UNSLOTH, {"unsloth": "2026.10.9"}, "cuda", None),
+        (UNSLOTH, {"unsloth": "2026.10.9"}, "cpu", "Unsloth needs a CUDA card"),
+        ({**UNSLOTH, "method": "qlora"}, {"unsloth": "2026.10.9"}, "cuda", "has no bitsandbytes"),
+    ],
+)
+def test_what_a_host_lacks(
+    sections: dict[str, Any], stack: dict[str, str], kind: Any, says: str | None
+) -> None:
+    reason = lacking(spec(**sections), stack, kind)
+    if says is None:
+        assert reason is None
+    else:
+        assert reason is not None and reason.code is Code.LIBRARY and says in reason.text

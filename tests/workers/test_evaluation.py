@@ -1,0 +1,85 @@
+"""Evaluation between steps: rows held out, no logits kept, its peak traced."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from trl.trainer.utils import add_fused_lm_head
+
+from jobs.spec import JobSpec, parse_spec
+from jobs.state import Outcome
+from tests.workers.builders import TINY, claimed, make_assignment
+from workers.building import Refused, build_dataset, build_model, split
+from workers.fake_model import FakeModel, build, load_config
+from workers.step_trace import trace_step
+from workers.tracing import trace
+from workers.training import build_trainer, run_attempt
+
+SHAPE = {
+    **TINY,
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "vocab_size": 2048,
+    "max_position_embeddings": 8192,
+}
+
+
+def spec_of(holdout: float) -> JobSpec:
+    model = {"config": SHAPE, "tokenizer": "unused"}
+    return parse_spec({"model": model, "data": {"path": "unused", "holdout": holdout}, "method": "full"})
+
+
+def test_rows_are_held_out_and_evaluated_on(
+    tmp_path: Path, tokenizer: Path, rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assignment = make_assignment(rows, tokenizer, holdout=0.25, training={"steps": 4, "eval_steps": 2})
+    with caplog.at_level("INFO"):
+        ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
+    assert ended.outcome is Outcome.SUCCEEDED, ended.message
+    said = [record.getMessage() for record in caplog.records if "evaluation loss" in record.getMessage()]
+    assert [line.split(":")[0] for line in said] == ["step 2", "step 4"]
+
+
+def test_the_split_is_whole_and_the_same_each_time(tokenizer: Path, rows: Path, tmp_path: Path) -> None:
+    spec = make_assignment(rows, tokenizer, holdout=0.25).spec
+    whole = build_dataset(spec.data)
+    kept, held = split(whole, spec)
+    assert held is not None and (len(kept), len(held)) == (48, 16)
+    assert not {row["prompt"] for row in kept} & {row["prompt"] for row in held}
+    again = split(whole, spec)[1]
+    assert again is not None and again["prompt"] == held["prompt"]
+    with pytest.raises(Refused, match=r"data\.holdout"):
+        split(whole.select([0]), spec)
+
+
+def test_no_logits_are_kept(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
+    assignment = make_assignment(rows, tokenizer, holdout=0.25)
+    trainer = build_trainer(assignment, tmp_path)
+    outputs = trainer.predict(trainer.eval_dataset)
+    assert outputs.predictions is None and outputs.metrics["test_loss"] > 0
+
+
+def test_its_memory_is_traced_when_it_will_run() -> None:
+    held, plain = trace(spec_of(0.1), []), trace(spec_of(0.0), [])
+    assert {name for name in held.passes if name.endswith(".eval")} == {"cuda.eval", "cpu.eval"}
+    assert set(held.passes) - set(plain.passes) == {"cuda.eval", "cpu.eval"}
+    assert list(held.passes["cpu.eval"].segments) == ["before", "first", "layer", "last", "loss"]
+
+
+def test_the_trace_is_what_a_real_evaluation_takes() -> None:
+    spec, mode = spec_of(0.1), FakeTensorMode()
+    fake = build(spec, load_config(spec, []), mode)
+    base = build_model(spec, load_config(spec, []), trust=False)
+    add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+    true = FakeModel(base, base, list(base.model.layers), fake.names, fake.order)
+    found = []
+    for model, under in ((fake, mode), (true, nullcontext())):
+        shape = {"rows": 2, "length": 96, "marked": False, "training": False}
+        found.append(trace_step(model, spec, under, kind="cpu", padded=False, **shape))
+    assert found[0] == found[1]
+    assert all(p.grad is None for p in base.parameters()) and base.training
+    assert torch.is_grad_enabled()
