@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := cli submit start telemetry memory coverage
+BENCHMARKS := cli submit start telemetry memory gpu.memory coverage
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -28,8 +28,15 @@ $(READY): pyproject.toml constraints.txt .ci/setup
 demo: $(READY)
 	@$(BIN)/python -m deploy.demo.run $(DEMO)
 
+# What waits for real processes runs alone afterwards: it watches the clock.
+ALONE := tests/acceptance tests/demo
 test: $(READY)
+ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
+else
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%)
+	@$(BIN)/python -m pytest $(ALONE)
+endif
 
 check: $(READY)
 	$(BIN)/ruff check .

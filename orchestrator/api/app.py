@@ -118,8 +118,9 @@ def create_app(services: Services) -> Gate:
     @app.get(f"{PREFIX}/health")
     def health() -> shapes.Health:
         """Whether the server is up; needs no token."""
-        address = services.dispatch.address
-        ray = "ready" if address else "starting" if services.settings.ray else "down"
+        # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
+        connected = services.dispatch.address and services.dispatch.generation
+        ray = "ready" if connected else "starting" if services.settings.ray else "down"
         hosts_known = len(services.store.hosts())
         return {"status": "ok", "version": app.version, "pid": os.getpid(), "ray": ray, "hosts": hosts_known}
 

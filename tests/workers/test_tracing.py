@@ -25,18 +25,18 @@ from workers.tracing import answer, trace, whole_step
 BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
 _COMMON = {"hidden_size": 192, "intermediate_size": 448, "num_attention_heads": 6, "num_key_value_heads": 2}
 SHAPES: dict[str, dict[str, Any]] = {
-    "llama": {**_COMMON, "num_hidden_layers": 14, "vocab_size": 6007, "tie_word_embeddings": True},
-    "mistral": {**_COMMON, "num_hidden_layers": 13, "vocab_size": 4001, "sliding_window": None},
-    "qwen2": {**_COMMON, "num_hidden_layers": 12, "vocab_size": 40009},
-    "qwen3": {**_COMMON, "num_hidden_layers": 12, "vocab_size": 9001, "head_dim": 48},
+    "llama": {**_COMMON, "num_hidden_layers": 8, "vocab_size": 6007, "tie_word_embeddings": True},
+    "mistral": {**_COMMON, "num_hidden_layers": 8, "vocab_size": 4001, "sliding_window": None},
+    "qwen2": {**_COMMON, "num_hidden_layers": 8, "vocab_size": 40009},
+    "qwen3": {**_COMMON, "num_hidden_layers": 8, "vocab_size": 9001, "head_dim": 48},
     "gemma3_text": {
         **_COMMON,
-        "num_hidden_layers": 13,
+        "num_hidden_layers": 8,
         "vocab_size": 12007,
         "head_dim": 48,
         "sliding_window": 256,
     },
-    "gpt2": {"n_embd": 192, "n_layer": 12, "n_head": 6, "vocab_size": 5003, "n_positions": 4096},
+    "gpt2": {"n_embd": 192, "n_layer": 8, "n_head": 6, "vocab_size": 5003, "n_positions": 4096},
 }
 
 
@@ -92,14 +92,14 @@ def test_weights_and_optimizer_are_counted_exactly(profiles: dict[str, MemoryPro
 
 
 def test_adapters_are_float32_beside_a_bfloat16_base(profiles: dict[str, MemoryProfile]) -> None:
-    """PEFT's autocast_adapter_dtype, which TRL 1.16 leaves on. Rank 16 on the seven projections of 14 layers."""
+    """PEFT's autocast_adapter_dtype, which TRL 1.16 leaves on. Rank 16 on the seven projections of 8 layers."""
     lora = profiles["lora"]
     hidden, inner, grouped = 192, 448, 64
     each = 16 * sum(
         a + b for a, b in [(hidden, hidden)] * 2 + [(hidden, grouped)] * 2 + [(hidden, inner)] * 3
     )
-    assert lora.trained_count == 14 * each
-    assert lora.adapter_bytes == lora.trained_bytes == 4 * 14 * each
+    assert lora.trained_count == 8 * each
+    assert lora.adapter_bytes == lora.trained_bytes == 4 * 8 * each
     assert lora.weight_bytes == profiles["full"].weight_bytes
 
 
@@ -227,7 +227,7 @@ def test_a_child_traces_and_reports_in_words() -> None:
     found = trace_in_child(TraceRequest(key="abc", spec=_spec("gpt2", "lora")))
     assert found.error is None
     assert found.key == "abc"
-    assert MemoryProfile.from_dict(found.profile or {}).layers == 12
+    assert MemoryProfile.from_dict(found.profile or {}).layers == 8
 
 
 def test_a_child_that_runs_out_of_time_or_memory_is_an_error_in_words() -> None:
