@@ -31,20 +31,13 @@ from typing import Any
 import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from benchmarks.memory import RENAMED, SHAPE_KEYS
+from benchmarks.memory.shapes import CONFIGS, listed
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from jobs.units import GiB
 from workers.tracing import answer
 
-CONFIGS = Path("../shared/models/model_configs.json")
 MEMORY_BYTES = 8 * GiB
-EXPERT_KEYS = {
-    "mixtral": {"num_experts": "num_local_experts"},
-    "gpt_oss": {"num_experts": "num_local_experts"},
-}
-
-
 # Default configs that can't be used as they are: what their class leaves out, from the models' published configs.
 COMPLETED: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {"head_dim": 128},
@@ -69,19 +62,6 @@ class Row:
 def known_types() -> list[tuple[str, dict[str, Any]]]:
     names = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     return [(name, {"model_type": name, **COMPLETED.get(name, {})}) for name in names]
-
-
-def listed(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Architectures of a models file, dense or with experts."""
-    found = []
-    for name, entry in json.loads(path.read_text()).items():
-        kind = entry.get("model_type")
-        if kind is None:
-            continue
-        keys = [*SHAPE_KEYS.split(), "num_experts", "num_experts_per_tok", "moe_intermediate_size"]
-        renamed = RENAMED | EXPERT_KEYS.get(kind, {})
-        found.append((name, {renamed.get(k, k): entry[k] for k in keys if entry.get(k) is not None}))
-    return found
 
 
 def traced(name: str, config: dict[str, Any], seconds: float) -> Row:

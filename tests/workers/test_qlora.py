@@ -114,7 +114,7 @@ def test_the_layers_that_are_packed_are_those_of_transformers(tmp_path: Path) ->
         ({"kind": "lora", "adapter_dtype": "bfloat16"}, {torch.bfloat16}),
         ({"kind": "lora", "dora": True, "rslora": True}, {torch.float32}),
     ],
-    ids=str,
+    ids=["qlora", "float32 adapters", "qlora dora", "bfloat16 adapters", "dora rslora"],
 )
 def test_it_learns_on_the_cpu(
     method: dict[str, Any], adapters: set[torch.dtype], tmp_path: Path, tokenizer: Path, rows: Path
