@@ -7,6 +7,7 @@ number of rows: a fraction of what psycopg's executemany costs.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,10 @@ class BulkInsert:
         if not rows:
             return
         if connection.dialect.name == "sqlite":
-            _driver(connection).executemany(self._sqlite, rows)
+            try:
+                _driver(connection).executemany(self._sqlite, rows)
+            except sqlite3.IntegrityError as error:
+                raise sa.exc.IntegrityError(self._sqlite, None, error) from error
         else:
             columns = tuple(list(column) for column in zip(*rows, strict=True))
             connection.exec_driver_sql(self._postgres, columns)

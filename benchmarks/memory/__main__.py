@@ -1,0 +1,78 @@
+"""`make bench-memory`: how right the projection is, and what it is good for.
+
+    python -m benchmarks.memory [--count N] [--seed N] [--seconds S] [--processes N] [--configs FILE]
+                                closed form against full-depth traces of random configurations
+    python -m benchmarks.memory --real N          against real training steps on the CPU
+    python -m benchmarks.memory --published FILE  against peaks that others measured and published
+    python -m benchmarks.memory --founding        which configurations give the vendor's founding table
+    python -m benchmarks.memory --ladder          tokens a second against checkpointing always, and never
+
+Prints a table and, as its last line, one JSON object; exits with 1 where a goal is missed. FILE of --configs
+holds architectures by name; without one, ../shared/models/model_configs.json or a few common shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.memory import closed, founding, pays, published, real
+from benchmarks.memory.shapes import default_configs, shapes
+
+LARGEST = 15e9  # "14B" models have up to 14.8e9 parameters
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=300, help="configurations to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1800.0, help="start nothing after this long")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--configs", type=Path, help="JSON file of architectures by name")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--real", type=int, metavar="N", help="real training runs on the CPU")
+    parts.add_argument("--published", type=Path, metavar="FILE", help="CSV of published peaks")
+    parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
+    parts.add_argument("--ladder", action="store_true", help="what the ladder pays")
+    wanted = parser.parse_args()
+    for name in ("count", "real", "processes"):
+        if getattr(wanted, name) is not None and getattr(wanted, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    for file in (wanted.configs, wanted.published):
+        if file is not None and not file.is_file():
+            parser.error(f"{file} is not there")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    summary = _part(wanted)
+    print(json.dumps(summary))
+    return 0 if summary["met"] else 1
+
+
+def _part(wanted: argparse.Namespace) -> dict[str, Any]:
+    configs = wanted.configs or default_configs()
+    if wanted.real:
+        return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
+    if wanted.published:
+        return published.run(wanted.published, configs)
+    known = shapes(configs, LARGEST)
+    if wanted.founding:
+        return founding.run(known)
+    if wanted.ladder:
+        return pays.run(known, seed=wanted.seed)
+    return closed.run(
+        known, count=wanted.count, seed=wanted.seed, seconds=wanted.seconds, processes=wanted.processes
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

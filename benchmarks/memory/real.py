@@ -1,0 +1,257 @@
+"""Projections against real training steps on the CPU: live bytes counted in the run itself.
+
+Each run is a child process that builds model, adapters and trainer as workers/ do for a job, makes two optimizer
+steps, and counts every live tensor storage through the second (the first makes the optimizer's state). What a
+kernel takes and gives back inside one operator can't be seen this way.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models
+from torch._subclasses.fake_tensor import FakeTensor
+from transformers import PreTrainedTokenizerFast, TrainerCallback
+from trl import SFTTrainer
+
+from benchmarks.memory import results
+from benchmarks.memory.shapes import bare, job
+from jobs.memory import project
+from jobs.requirements import lacking
+from jobs.rung import Rung
+from jobs.spec import JobSpec
+from workers import machine
+from workers.adapters import cast_adapters, lora_config
+from workers.building import build_config, build_model
+from workers.live_bytes import BLOCK_BYTES, LiveBytes
+from workers.tracing import trace
+from workers.training import sft_config
+
+GOALS = {"median": 0.03, "worst": 0.08}
+STEPS = 2
+SMALL: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama"},
+    "qwen3": {"model_type": "qwen3", "head_dim": 64, "tie_word_embeddings": True},
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+LORA = {"kind": "lora", "rank": 8}
+METHODS: dict[str, Any] = {
+    "full": "full",
+    "lora, dropout": {**LORA, "dropout": 0.05},
+    "lora": {**LORA, "dropout": 0.0},
+    "qlora": {**LORA, "kind": "qlora", "dropout": 0.05},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    model: str
+    method: str
+    spec: JobSpec
+    rung: Rung
+
+
+def draws(count: int, seed: int) -> list[Run]:
+    """Runs of small models: methods in turn, the rest at random."""
+    chance = random.Random(seed)
+    made = []
+    for index in range(count):
+        method = list(METHODS)[index % len(METHODS)]
+        # PEFT 0.21 refuses dropout on adapters of experts ("lora.ParamWrapper does not work with lora_dropout != 0").
+        experts = method in ("full", "lora")
+        name = chance.choice([one for one in sorted(SMALL) if experts or one != "mixtral"])
+        heads = chance.choice([4, 8])
+        config = {
+            "hidden_size": 64 * heads,
+            "intermediate_size": chance.choice([128, 192]) * heads,
+            "num_hidden_layers": chance.choice([4, 6, 8]),
+            "num_attention_heads": heads,
+            "num_key_value_heads": chance.choice([2, heads]),
+            "vocab_size": chance.choice([4096, 16000]),
+            "max_position_embeddings": 1024,
+            **SMALL[name],
+        }
+        rung = Rung(index // len(METHODS) % 3, chance.choice([1, 2, 4]), chance.choice([1, 2]))
+        masters = method != "qlora" and chance.random() < 0.5
+        spec = job(
+            config,
+            METHODS[method],
+            model={"dtype": "float32" if masters else "bfloat16"},
+            training={
+                "sequence_length": chance.choice([96, 200, 384, 512]),
+                "global_batch": rung.micro_batch * rung.accumulation,
+                "steps": STEPS,
+                # Experts in float32 can't be traced (torch 2.13, meta_grouped_mm): such runs are listed as failed.
+                "autocast": chance.choice(["auto", "bfloat16"]) if masters and name != "mixtral" else "auto",
+            },
+        )
+        made.append(Run(name, method, spec, rung))
+    return made
+
+
+class _Counted(TrainerCallback):
+    """Counts live bytes through the last step."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._resting = 0
+        self._live: LiveBytes | None = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step < STEPS - 1:
+            return
+        self._live = LiveBytes(0, 0, lambda: 0)
+        self._resting = 0
+        for size, tensor in _storages():
+            self._resting += size
+            self._live.ignore(tensor)
+        self._live.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._live is None:
+            return
+        self._live.__exit__(None, None, None)
+        self._live.mark("step")
+        self.peak_bytes = self._resting + round(self._live.segments["step"].peak(0, 0))
+        self._live = None
+
+
+def _storages() -> Iterator[tuple[int, torch.Tensor]]:
+    """Every storage that is there, in blocks, with a tensor that lies in it."""
+    gc.collect()
+    seen: set[int] = set()
+    for thing in gc.get_objects():
+        if not issubclass(type(thing), torch.Tensor) or issubclass(type(thing), FakeTensor):
+            continue
+        if thing.device.type != "cpu" or thing.layout != torch.strided:
+            continue
+        storage = thing.untyped_storage()
+        if storage.data_ptr() and storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            yield -(-storage.nbytes() // BLOCK_BYTES) * BLOCK_BYTES, thing
+
+
+def rows(spec: JobSpec, rung: Rung) -> Dataset:
+    """Token ids: the first row of each micro-batch is as long as can be, the others a little shorter."""
+    length, vocabulary = spec.training.sequence_length, (spec.model.config or {})["vocab_size"]
+    count = (spec.training.steps or 1) * rung.micro_batch * rung.accumulation
+    ids = [
+        [(7 * n + 3 * index) % vocabulary for n in range(length - index % rung.micro_batch)]
+        for index in range(count)
+    ]
+    return Dataset.from_dict({"input_ids": ids})
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Two tokens: the rows are token ids already, and only their padding needs one."""
+    made = Tokenizer(models.WordLevel({"<eos>": 0, "<pad>": 1}, unk_token="<eos>"))
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>", pad_token="<pad>")
+
+
+def measured(run: Run, folder: str) -> int:
+    """Peak live bytes of one optimizer step of a real run."""
+    spec, counted = run.spec, _Counted()
+    args = sft_config(spec, run.rung, folder, use_cpu=True)
+    args.train_sampling_strategy = "sequential"  # so that each micro-batch has one of the longest rows
+    trainer = SFTTrainer(
+        model=build_model(spec, build_config(spec.model, False), False),
+        args=args,
+        train_dataset=rows(spec, run.rung),
+        processing_class=tokenizer(),
+        peft_config=lora_config(spec.method),
+        callbacks=[counted],
+    )
+    if spec.method.kind != "full":
+        cast_adapters(trainer.model, spec)
+    trainer.train()
+    return counted.peak_bytes
+
+
+def projected(run: Run) -> tuple[int, str]:
+    """The same by the projection, and the phase that it names."""
+    # Loading and saving lie outside the step that is counted.
+    profile = replace(trace(run.spec, []), load_bytes=0, save_bytes=0)
+    found = project(profile, run.rung, sequence_length=run.spec.training.sequence_length, card=bare("cpu"))
+    return found.allocated_bytes, found.phase
+
+
+def _child(out: Connection, run: Run) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            taken = measured(run, folder)
+        out.send((taken, *projected(run)))
+    except Exception as error:  # the edge of this process: the parent says what went wrong
+        traceback.print_exc()
+        out.send(f"{type(error).__name__}: {str(error)[:200]}")
+    out.close()
+
+
+def in_child(run: Run) -> tuple[int, int, str] | str:
+    """Measured and projected bytes and the phase, or what went wrong."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(theirs, run))
+    child.start()
+    theirs.close()
+    try:
+        found: tuple[int, int, str] | str = ours.recv()
+    except EOFError:
+        found = "the run ended without an answer"
+    child.join()
+    return found
+
+
+def run(count: int, *, seed: int, seconds: float) -> dict[str, Any]:
+    """Train, print each run, and sum up."""
+    started = time.monotonic()
+    done: list[tuple[Run, float]] = []
+    failed: dict[str, str] = {}
+    print(
+        f"{'model':8} {'method':14} {'dtype':8} {'rung':20} {'length':>6} {'phase':12} {'measured MiB':>12} error"
+    )
+    for index, one in enumerate(draws(count, seed)):
+        if time.monotonic() - started > seconds:
+            break
+        found: tuple[int, int, str] | str
+        why = lacking(one.spec, machine.stack(), "cpu")
+        found = why.text if why else in_child(one)
+        words = f"{one.model:8} {one.method:14} {one.spec.model.dtype:8} {one.rung.label:20}"
+        if isinstance(found, str):
+            failed[f"run {index}, {one.model}, {one.method}"] = found
+            print(f"{words} {found}", flush=True)
+            continue
+        taken, foretold, phase = found
+        error = foretold / taken - 1
+        done.append((one, error))
+        length = one.spec.training.sequence_length
+        print(f"{words} {length:6} {phase:12} {taken / 2**20:12.1f} {error:+7.2%}", flush=True)
+    groups = results.by_group((one.method, error) for one, error in done)
+    groups["all"] = results.figures([error for _, error in done])
+    print("\n".join(results.lines(groups)))
+    return {
+        "benchmark": "memory",
+        "part": "real steps on the CPU",
+        "seed": seed,
+        "asked": count,
+        "seconds": round(time.monotonic() - started),
+        **groups["all"],
+        "met": results.within(groups["all"], GOALS) and not failed,
+        "by_method": {name: found for name, found in groups.items() if name != "all"},
+        "failed": failed,
+    }

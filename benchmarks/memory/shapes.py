@@ -1,0 +1,116 @@
+"""Architectures of a models file, jobs that train them, and a card that adds nothing to live bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.cards import Card
+from jobs.profile import CardKind
+from jobs.spec import JobSpec
+
+CONFIGS = Path("../shared/models/model_configs.json")
+# What the models file calls by other names than transformers does, and what it has for reference only.
+RENAMED = {"max_position": "max_position_embeddings"}
+SHAPE_KEYS = (
+    "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "vocab_size tie_word_embeddings sliding_window max_position attention_bias "
+    "num_experts num_experts_per_tok moe_intermediate_size"
+)
+EXPERT_KEYS = {
+    "mixtral": {"num_experts": "num_local_experts"},
+    "gpt_oss": {"num_experts": "num_local_experts"},
+}
+# For a checkout without the file.
+COMMON: dict[str, dict[str, Any]] = {
+    "7B, grouped heads": {
+        "model_type": "mistral",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 32768,
+    },
+    "1B, tied": {
+        "model_type": "llama",
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "tie_word_embeddings": True,
+    },
+    "0.6B, normed heads": {
+        "model_type": "qwen3",
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+}
+
+
+def default_configs() -> Path | None:
+    """The file of shapes that this project is checked against, where it is there."""
+    return CONFIGS if CONFIGS.is_file() else None
+
+
+def listed(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Architectures of a models file, dense or with experts; those without a model_type are left out."""
+    return [
+        (name, architecture(entry))
+        for name, entry in json.loads(path.read_text()).items()
+        if entry.get("model_type")
+    ]
+
+
+def architecture(entry: dict[str, Any]) -> dict[str, Any]:
+    """One entry of a models file under the names that transformers has for its values."""
+    renamed = RENAMED | EXPERT_KEYS.get(entry.get("model_type", ""), {})
+    return {renamed.get(k, k): entry[k] for k in SHAPE_KEYS.split() if entry.get(k) is not None}
+
+
+def shapes(path: Path | None, largest: float) -> dict[str, dict[str, Any]]:
+    """Architectures by name, of at most this many parameters."""
+    if path is None:
+        return COMMON
+    entries = json.loads(path.read_text())
+    return {
+        name: config
+        for name, config in listed(path)
+        if 0 < (entries[name].get("param_count_from_transformers_5_23_meta") or 0) <= largest
+    }
+
+
+def job(
+    config: dict[str, Any],
+    method: Any,
+    *,
+    model: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    memory: dict[str, Any] | None = None,
+) -> JobSpec:
+    """A job with this architecture and method. model, training, memory: more of those sections."""
+    # Gemma 2 caps its attention logits, which only eager attention can do.
+    attention = "eager" if config["model_type"] == "gemma2" else "sdpa"
+    return JobSpec.model_validate(
+        {
+            "model": {"config": config, "tokenizer": "none", "attention": attention, **(model or {})},
+            "data": "none",
+            "method": method,
+            "training": {"sequence_length": 512, **(training or {})},
+            "memory": memory or {},
+        }
+    )
+
+
+def bare(kind: CardKind) -> Card:
+    """A card on which nothing is counted but live tensors."""
+    return Card("bare", 1, 1e12, 1e14, 0, "live bytes alone", kind)
