@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-START_S = 30.0
+START_S = 90.0
 
 
 def binaries() -> Path | None:
