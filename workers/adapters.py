@@ -74,9 +74,20 @@ def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
         here = ", ".join(name for name in linear if name != head_name)
         given = ", ".join(method.targets) if isinstance(method.targets, list) else method.targets
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        if "does not work with" in problem:  # adapters of experts (peft/tuners/lora/layer.py, ParamWrapper)
+            raise _not_on_experts(method, problem, here) from None
         raise SpecError([Fault("method.targets", given, problem, f"this model has {here}")]) from None
     cast_adapters(model, spec)
     return model
+
+
+def _not_on_experts(method: MethodSpec, problem: str, linear: str) -> SpecError:
+    """What adapters of experts can't have, and the targets that leave experts out."""
+    name, given, plain = (
+        ("method.dropout", str(method.dropout), "0") if method.dropout else ("method.dora", "true", "false")
+    )
+    fix = f"use {plain}, or set method.targets to layers outside the experts, of {linear}"
+    return SpecError([Fault(name, given, problem, fix)])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from trl.trainer.utils import add_fused_lm_head
 
 from jobs.cards import Card
-from jobs.errors import ProfileError
+from jobs.errors import ProfileError, SpecError
 from jobs.memory import Rung, project
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
@@ -144,3 +144,15 @@ def test_a_model_without_layers_to_checkpoint_is_refused_in_words() -> None:
     base.model.layers = nn.ModuleList([nn.Linear(2, 2)])
     with pytest.raises(ProfileError, match="GradientCheckpointingLayer"):
         layer_kinds.stack(base)
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [({"kind": "lora", "dropout": 0.1}, "method.dropout"), ({"kind": "lora", "dora": True}, "method.dora")],
+)
+def test_what_adapters_of_experts_can_not_have_is_named(method: dict[str, Any], field: str) -> None:
+    spec = _spec("mixtral", method)
+    with pytest.raises(SpecError) as caught:
+        build(spec, load_config(spec, []), FakeTensorMode())
+    assert [fault.path for fault in caught.value.faults] == [field]
+    assert "q_proj" in caught.value.faults[0].fix
