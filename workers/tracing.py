@@ -60,6 +60,15 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
             f"{config.model_type} can't be traced: its code in transformers reads values ({error.func}) that only a "
             "real run has; use an architecture that does not (docs/tracing.md)"
         ) from None
+    except RuntimeError as error:
+        if "Expected inputs of BF16" not in str(
+            error
+        ):  # torch/_meta_registrations.py, grouped products (2.13)
+            raise
+        raise ProfileError(
+            f"{config.model_type} has experts, which torch can trace in bfloat16 only: set model.dtype to bfloat16, "
+            f"not {spec.model.dtype}"
+        ) from None
 
 
 def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, Pass]:

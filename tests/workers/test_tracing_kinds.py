@@ -156,3 +156,11 @@ def test_what_adapters_of_experts_can_not_have_is_named(method: dict[str, Any], 
         build(spec, load_config(spec, []), FakeTensorMode())
     assert [fault.path for fault in caught.value.faults] == [field]
     assert "q_proj" in caught.value.faults[0].fix
+
+
+def test_experts_in_float32_are_refused_in_words() -> None:
+    config = {"model_type": "mixtral", **_COMMON, **SHAPES["mixtral"]}
+    model = {"config": config, "tokenizer": "none", "dtype": "float32"}
+    spec = JobSpec.model_validate({"model": model, "data": "none", "method": "full"})
+    with pytest.raises(ProfileError, match=r"set model\.dtype to bfloat16"):
+        trace(spec, [])
