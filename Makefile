@@ -28,13 +28,15 @@ $(READY): pyproject.toml constraints.txt .ci/setup
 demo: $(READY)
 	@$(BIN)/python -m deploy.demo.run $(DEMO)
 
-# What waits for real processes runs alone afterwards: it watches the clock.
+# What waits for real processes runs alone, last: it watches the clock. tests/workers runs apart from the rest, for an
+# agent that closes ends the children of its process, and those of a test's are the databases of other tests.
 ALONE := tests/acceptance tests/demo
 test: $(READY)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%) --ignore=tests/workers
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/workers
 	@$(BIN)/python -m pytest $(ALONE)
 endif
 
