@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from jobs.errors import UsageError
 from jobs.profile import CardKind
-from jobs.units import GiB, MiB, parse_size
+from jobs.units import GiB, MiB, gib, parse_size
 
 # Of the data sheet's figures, what fine-tuning through plain PyTorch reaches. Only ratios between rungs and
 # cards matter for a choice; the next job's projected time comes from these until calibration has seen the
@@ -233,6 +233,9 @@ def find_card(text: str) -> Card:
     raise UsageError(f"card {text.strip()!r} is not in the catalogue; {hint}")
 
 
+NOMINAL = 1.1  # makers count more than a driver shows: an L4 of "24 GB" has 22.49 GiB
+
+
 def read_card(text: str) -> Card:
     """A card that a plan is asked for: find_card's names, "cpu:2GiB", or "h100:40GiB" for less than all of one.
 
@@ -251,7 +254,12 @@ def read_card(text: str) -> Card:
         raise UsageError(f"card {text.strip()!r} has no memory; write a size such as {name}:24GiB")
     if name.strip().lower() == "cpu":
         return card_for("cpu", "cpu", memory_bytes)
-    return replace(find_card(name), memory_bytes=memory_bytes)
+    card = find_card(name)
+    if memory_bytes > card.memory_bytes * NOMINAL:
+        raise UsageError(
+            f"card {text.strip()!r} has more memory than there is on a {card.name}: {gib(card.memory_bytes)}"
+        )
+    return replace(card, memory_bytes=memory_bytes)
 
 
 def check_prices(value: object, where: str = "prices") -> dict[str, float]:

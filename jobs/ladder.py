@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from jobs.cards import Card
 from jobs.memory import Margin, Projection, Rung, project_many
@@ -16,9 +18,8 @@ SAME_SIZE_FROM = 4 * GiB  # cards with less differ by less than a GiB
 NO_OFFLOAD = "offload needs a card with memory of its own; a CPU card's is the host's"
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A rung that was looked at.
+class Tried(NamedTuple):
+    """A rung that was looked at. No dataclass: a frozen one takes three times as long to make, and a plan makes many.
 
     relative_time: its projected step against the fastest rung without checkpointing; excluded: it ran out of memory
     before, so it does not count as fitting whatever is projected.
@@ -71,29 +72,54 @@ def rungs(spec: JobSpec, layers: int, kind: CardKind = "cuda") -> list[Rung]:
     What the job file fixes is kept. Left to us: checkpointing off, every n-th layer for each n of useful_n, and on
     CUDA cards every layer with offload; each with every micro-batch that divides the batch of one GPU.
     """
-    batch = spec.batch_per_gpu
-    wanted = spec.memory.micro_batch
+    return list(_ladder(_wishes(spec), layers, kind))
+
+
+class _Wishes(NamedTuple):
+    """What of a job file its rungs depend on. checkpointing: the number of every_n itself."""
+
+    batch: int
+    micro_batch: int | str
+    checkpointing: int | str
+    offload: bool | str
+    unsloth: bool
+
+
+def _wishes(spec: JobSpec) -> _Wishes:
+    memory = spec.memory
+    wanted = memory.checkpointing
+    every = wanted["every_n"] if isinstance(wanted, dict) else wanted
+    return _Wishes(
+        spec.batch_per_gpu, memory.micro_batch, every, memory.offload, spec.model.engine == "unsloth"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _ladder(wishes: _Wishes, layers: int, kind: CardKind) -> tuple[Rung, ...]:
+    """The rungs in the order in which equally fast ones are taken: the larger micro-batch, then less checkpointing."""
+    batch, wanted = wishes.batch, wishes.micro_batch
     sizes = [wanted] if isinstance(wanted, int) else [k for k in range(batch, 0, -1) if batch % k == 0]
-    return [
+    made = [
         Rung(every_n, size, batch // size, offload)
-        for every_n, offload in _checkpointing(spec, layers, kind)
         for size in sizes
+        for every_n, offload in _checkpointing(wishes, layers, kind)
     ]
+    return tuple(sorted(made, key=lambda rung: (-rung.micro_batch, -(rung.every_n or layers + 1))))
 
 
-def _checkpointing(spec: JobSpec, layers: int, kind: CardKind) -> list[tuple[int, bool]]:
+def _checkpointing(wishes: _Wishes, layers: int, kind: CardKind) -> list[tuple[int, bool]]:
     """Pairs of every_n and offload."""
-    wanted, offload = spec.memory.checkpointing, spec.memory.offload
-    unsloth = spec.model.engine == "unsloth"  # checkpoints every layer or none, and offloads on its own
-    if isinstance(wanted, dict):
-        every = [wanted["every_n"]]
+    wanted, offload = wishes.checkpointing, wishes.offload
+    if isinstance(wanted, int):
+        every = [wanted]
     else:
-        auto = [0, 1] if unsloth else [0, *useful_n(layers)]
+        # Unsloth checkpoints every layer or none, and offloads on its own.
+        auto = [0, 1] if wishes.unsloth else [0, *useful_n(layers)]
         every = {"off": [0], "every_layer": [1], "auto": auto}[wanted]
     if offload is True:
         return [(n, True) for n in every if n]
     # Offload costs more time than memory is worth until everything is checkpointed: the last resort.
-    possible = any(every) and offload == "auto" and kind == "cuda" and not unsloth
+    possible = any(every) and offload == "auto" and kind == "cuda" and not wishes.unsloth
     last = [(min(n for n in every if n), True)] if possible else []
     return [*((n, False) for n in every), *last]
 
@@ -124,24 +150,21 @@ def choose(
     this group were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
     out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
     """
-    ladder = rungs(spec, profile.layers, card.kind)
+    ladder = _ladder(_wishes(spec), profile.layers, card.kind)
     # The yardstick of every slowdown: off, at whichever micro-batch is quickest, whether it fits or not.
     batch, sizes = spec.batch_per_gpu, dict.fromkeys(rung.micro_batch for rung in ladder)
     off = [] if ladder[0].every_n == 0 else [Rung(0, size, batch // size) for size in sizes]
     projections = _projected(profile, spec, card, [*ladder, *off], length, margin)
     fastest_s = min(projection.step_s for projection in projections if projection.rung.every_n == 0)
     limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes - 1)
-
-    def tried(projection: Projection) -> Tried:
-        barred = projection.rung in exclude
-        fits = projection.upper_bytes <= limit and not barred
-        return Tried(projection.rung, projection, fits, projection.step_s / fastest_s, barred)
-
-    def order(entry: Tried) -> tuple[float, int, int]:
-        every_n = entry.rung.every_n or profile.layers + 1
-        return (round(entry.relative_time, 3), -entry.rung.micro_batch, -every_n)
-
-    entries = tuple(sorted(map(tried, projections[: len(ladder)]), key=order))
+    times = [projection.step_s / fastest_s for projection in projections[: len(ladder)]]
+    ranks = [round(time, 3) for time in times]  # of equal ones the ladder's order decides
+    entries = tuple(
+        Tried(rung, projection, projection.upper_bytes <= limit and not barred, times[index], barred)
+        for index in sorted(range(len(ladder)), key=ranks.__getitem__)
+        for rung, projection in [(ladder[index], projections[index])]
+        for barred in [rung in exclude]
+    )
     smallest = min((entry.projection for entry in entries), key=lambda projection: projection.upper_bytes)
     if card.kind == "cpu" and spec.memory.offload is True:
         return NoFit(Reason(Code.NO_CARD, NO_OFFLOAD), entries, smallest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.errors import ProfileError
 from jobs.profile import CardKind
@@ -63,6 +63,13 @@ def prior(kind: CardKind, confidence: float) -> Margin:
     return Margin(-reach, reach, 0, "prior")
 
 
+class Details(Protocol):
+    """Many projections' parts and phases, to be made of one when somebody asks."""
+
+    def of(self, index: int) -> dict[str, dict[str, int]]:
+        """{"parts": .., "phases": ..} of one of them."""
+
+
 @dataclass(frozen=True)
 class Projection:
     """The projected peak of one process on one card.
@@ -90,14 +97,29 @@ class Projection:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of_fields(cls, values: dict[str, Any]) -> Projection:
-        """A projection that has this mapping for its fields, all of them there.
+    def of_fields(cls, values: dict[str, Any], details: Details, index: int) -> Projection:
+        """A projection that has this mapping for its fields, all of them there but parts and phases.
 
-        A frozen class's own way takes one call for each field: longer than to work the projection out.
+        Those come from details, once they are asked for: a plan looks at dozens of projections and shows few. A frozen
+        class's own way takes one call for each field: longer than to work the projection out.
         """
         made = object.__new__(cls)
+        values["_details"] = (details, index)
         object.__setattr__(made, "__dict__", values)
         return made
+
+    if not TYPE_CHECKING:  # it would hide misspelt names from mypy
+
+        def __getattr__(self, name: str) -> Any:
+            """What of_fields left out. Two threads may ask at once: details go when what they hold is there."""
+            own = self.__dict__
+            if name in ("parts", "phases") and (late := own.get("_details")) is not None:
+                details, index = late
+                own.update(details.of(index))
+                own.pop("_details", None)
+            if name not in own:
+                raise AttributeError(f"a projection has no {name}")
+            return own[name]
 
     @property
     def intervals(self) -> dict[str, tuple[int, int]]:
@@ -113,7 +135,7 @@ class Projection:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        made = dict(vars(self))
+        made: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         made["rung"] = {**vars(self.rung), "label": self.rung.label}
         made["margin"] = None if self.margin is None else dict(vars(self.margin))
         made["intervals"] = {name: list(ends) for name, ends in self.intervals.items()}

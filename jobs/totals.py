@@ -7,6 +7,7 @@ projections have been.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,55 +63,71 @@ def _projections(
     device = allocated.max(0) + allocator + context + nccl
     upper = np.rint(device * (1 + margin.high)).astype(np.int64)
     notes = _notes(profile, paged_out)
+    high = allocated[peak.which, np.arange(len(rungs))]
+    resting = (weights, adapters, optimizer, buckets, context, nccl)
+    details = _Details(resting, peak, allocated, allocator)
     return [
         Projection.of_fields(
             {
                 "rung": rung,
-                "parts": {
-                    "weights": weights,
-                    "adapters": adapters,
-                    "gradients": gradients,
-                    "optimizer": optimizer if which else 0,
-                    "activations": activations,
-                    "boundaries": boundaries,
-                    "logits_and_loss": loss,
-                    "transients": transients,
-                    "ddp_buffers": buckets if which else 0,
-                    "allocator": kept,
-                    "context": context,
-                    "nccl": nccl,
-                },
-                "phase": peak.names[which],
-                "allocated_bytes": highs[which],
-                "reserved_bytes": highs[which] + kept,
+                "phase": phase,
+                "allocated_bytes": live,
+                "reserved_bytes": reserved,
                 "device_bytes": whole,
                 "upper_bytes": most,
                 "step_s": step_s,
                 "margin": margin,
-                "phases": dict(zip(peak.names, highs, strict=False)),  # strict costs as much again
                 "checkpointing_helps": helps,
                 "notes": notes,
-            }
+            },
+            details,
+            index,
         )
-        for rung, which, highs, kept, whole, most, step_s, helps, (
-            gradients,
-            activations,
-            boundaries,
-            loss,
-            transients,
-        ) in zip(
-            rungs,
-            peak.which.tolist(),
-            allocated.T.tolist(),
-            allocator.tolist(),
-            device.tolist(),
-            upper.tolist(),
-            _seconds(profile, rungs, found, card, paged_out).tolist(),
-            peak.helps.tolist(),
-            peak.parts.T.tolist(),
-            strict=True,
+        for index, (rung, phase, live, reserved, whole, most, step_s, helps) in enumerate(
+            zip(
+                rungs,
+                map(peak.names.__getitem__, peak.which.tolist()),
+                high.tolist(),
+                (high + allocator).tolist(),
+                device.tolist(),
+                upper.tolist(),
+                _seconds(profile, rungs, found, card, paged_out).tolist(),
+                peak.helps.tolist(),
+                strict=True,
+            )
         )
     ]
+
+
+@dataclass(frozen=True)
+class _Details:
+    """Parts and phases of many projections. resting: bytes of weights, adapters, optimizer, buckets, context, NCCL."""
+
+    resting: tuple[int, ...]
+    peak: _Peak
+    allocated: NDArray[np.int64]
+    allocator: NDArray[np.int64]
+
+    def of(self, index: int) -> dict[str, dict[str, int]]:
+        weights, adapters, optimizer, buckets, context, nccl = self.resting
+        gradients, activations, boundaries, loss, transients = self.peak.parts[:, index].tolist()
+        loaded = self.peak.which[index] > 0  # the first phase is loading: neither is there yet
+        parts = {
+            "weights": weights,
+            "adapters": adapters,
+            "gradients": gradients,
+            "optimizer": optimizer if loaded else 0,
+            "activations": activations,
+            "boundaries": boundaries,
+            "logits_and_loss": loss,
+            "transients": transients,
+            "ddp_buffers": buckets if loaded else 0,
+            "allocator": int(self.allocator[index]),
+            "context": context,
+            "nccl": nccl,
+        }
+        phases = dict(zip(self.peak.names, self.allocated[:, index].tolist(), strict=True))
+        return {"parts": parts, "phases": phases}
 
 
 class _Peak:

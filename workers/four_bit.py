@@ -129,7 +129,7 @@ def adapter_class() -> type[nn.Module]:
     module = importlib.util.module_from_spec(spec)
     asked = ("is_bnb_available", "is_bnb_4bit_available")
     kept = {name: getattr(import_utils, name) for name in asked}
-    real = sys.modules.get("bitsandbytes")
+    there, real = "bitsandbytes" in sys.modules, sys.modules.get("bitsandbytes")
     sys.modules["bitsandbytes"] = _stand_in()
     try:
         for name in asked:
@@ -139,8 +139,8 @@ def adapter_class() -> type[nn.Module]:
         for name, value in kept.items():
             setattr(import_utils, name, value)
         del sys.modules["bitsandbytes"]
-        if real is not None:
-            sys.modules["bitsandbytes"] = real
+        if there:
+            sys.modules["bitsandbytes"] = real  # type: ignore[assignment]  # None: left out (workers/lean.py)
     made: type[nn.Module] = module.Linear4bit
     return made
 

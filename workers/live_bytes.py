@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
@@ -87,6 +88,8 @@ class LiveBytes(TorchDispatchMode):
         self.segments: dict[str, Segment] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if (count := _flops(packet, args, kwargs or {}, out)) > 0:
@@ -216,6 +219,7 @@ def _undominated(peaks: set[Size]) -> list[Size]:
     return kept
 
 
+_DEVICE = torch.ops.prim.device.default
 _ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jobs.errors import SpecError, TuneyardError
 from jobs.report import TraceRequest, TraceResult
+from workers.lean import lean_imports
 
 NICENESS = 10  # trainers on this host come first
 
@@ -26,12 +27,13 @@ def profiled(request: TraceRequest) -> TraceResult:
     if not request.key:
         return TraceResult()
     gc.disable()  # importing makes millions of objects that stay, which no collection need look through
-    # Here: TRL and the tracer cost seconds, which a scan alone need not wait for.
-    from workers.tracing import answer
+    with lean_imports():
+        # Here: TRL and the tracer cost seconds, which a scan alone need not wait for.
+        from workers.tracing import answer
 
-    gc.freeze()
-    gc.enable()
-    return answer(request)
+        gc.freeze()
+        gc.enable()
+        return answer(request)
 
 
 def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:

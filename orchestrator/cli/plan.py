@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,11 @@ def plan_verb(
     if len(files) > 1:
         raise UsageError("plan takes one job file")
     check_plot(plot)
+    if not math.isfinite(timeout_s):
+        raise UsageError(f"--timeout {timeout_s:g} is no number of seconds; write one such as 600")
     named = [name for text in cards for name in text.split(",") if name.strip()]
+    if cards and not named:
+        raise UsageError("--cards names no card; write some such as rtx4090,l40s,h100, or leave it out")
     body = job_bodies(files, settings, flags)[0]
     if local or api is None:
         plan = _here(body, named, prices, timeout_s, quiet=as_json)

@@ -177,3 +177,14 @@ def test_a_plan_without_a_profile_gives_up(tuneyard: Tuneyard, server: FakeServe
 def test_a_plan_of_a_bad_job_has_its_faults(tuneyard: Tuneyard) -> None:
     assert tuneyard("plan", "--model", "m").code == 2
     assert tuneyard("plan", "a", "b").err == "error: plan takes one job file\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(("--timeout", "nan"), "no number of seconds"), (("--cards", " ,"), "names no card")]
+)
+def test_what_a_plan_can_not_be_asked_is_named(
+    tuneyard: Tuneyard, server: FakeServer, given: tuple[str, str], said: str
+) -> None:
+    ran = tuneyard("plan", "job.yaml", *given)
+    assert ran.code == 2
+    assert said in ran.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.cards import CATALOGUE, COMMON, card_for, check_prices, find_card, parse_price, price_of
+from jobs.cards import CATALOGUE, COMMON, card_for, check_prices, find_card, parse_price, price_of, read_card
 from jobs.errors import UsageError
 from jobs.units import GiB, MiB
 
@@ -138,3 +138,12 @@ def test_a_price_is_read_and_a_bad_one_is_named() -> None:
     for value in ([], {"L40S": "0.9"}, {"L40S": True}, {"L40S": None}):
         with pytest.raises(UsageError, match=r"config\.json: prices"):
             check_prices(value, "config.json: prices")
+
+
+def test_a_card_may_have_less_memory_than_its_type_but_not_more() -> None:
+    assert read_card("h100:40GiB").memory_bytes == 40 * GiB
+    assert read_card("l4:24GiB").memory_bytes == 24 * GiB, "as its maker counts"
+    with pytest.raises(
+        UsageError, match=r"'h100:900GiB' has more memory than there is on a H100 80GB HBM3: 79\.65 GiB"
+    ):
+        read_card("h100:900GiB")

@@ -1,0 +1,55 @@
+"""workers/lean.py: a process that only traces leaves out bitsandbytes, pandas and datasets, and comes to the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.report import TraceRequest
+from jobs.spec import JobSpec
+from workers.tracing import answer
+
+_CHILD = """
+import json, sys
+from pathlib import Path
+from jobs.report import TraceRequest
+from workers.profiling import profiled
+request = TraceRequest.model_validate_json(Path(sys.argv[1]).read_text())
+done = profiled(request)
+loaded = [name for name in ("bitsandbytes", "pandas", "datasets", "pyarrow") if name in sys.modules]
+import datasets
+rows = len(datasets.Dataset.from_list([{"text": "a"}]))
+Path(sys.argv[2]).write_text(json.dumps({"done": done.model_dump(), "loaded": loaded, "rows": rows}))
+"""
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_a_lean_trace_comes_to_the_same_profile(tmp_path: Path, method: str) -> None:
+    """And what it left out can be imported afterwards: the scan of the data needs it."""
+    config = {
+        "model_type": "llama",
+        "hidden_size": 192,
+        "intermediate_size": 448,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 4,
+        "vocab_size": 4001,
+    }
+    spec = JobSpec.model_validate(
+        {"model": {"config": config, "tokenizer": "none"}, "data": "none", "method": method}
+    )
+    request = TraceRequest(key="lean", spec=spec)
+    asked, answered = tmp_path / "request.json", tmp_path / "result.json"
+    asked.write_text(request.model_dump_json())
+    subprocess.run([sys.executable, "-c", _CHILD, str(asked), str(answered)], check=True, timeout=150)
+    found = json.loads(answered.read_text())
+    assert found["done"]["error"] is None
+    assert found["loaded"] == []
+    assert found["rows"] == 1
+    here = answer(request).profile
+    assert here is not None
+    assert found["done"]["profile"] == json.loads(json.dumps(here))
