@@ -38,7 +38,7 @@ HEAD_READY_S = 60.0
 ADOPT_S = 90.0
 # A new actor's imports would compete with the job that just took the last one for its first step.
 REFILL_AFTER_S = 6.0
-PERIOD_S = 0.5
+PERIOD_S = 1.0  # between looks at the head and the hosts; commands are obeyed at once
 
 
 # Events go to the real stdout; whatever Ray prints there goes to stderr, which is a log file.
@@ -82,7 +82,8 @@ class Pool:
                 rested = time.monotonic() - self.taken_at.get(host, -REFILL_AFTER_S) >= REFILL_AFTER_S
                 while rested and len(actors) < self.wanted.get(host, 0):
                     actor = new_actor(host)
-                    actor.warm.remote()
+                    # One that replaces another must not slow down the training that the other was taken for.
+                    actor.warm.remote(host in self.taken_at)
                     actors.append(actor)
 
 

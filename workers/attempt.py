@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,8 @@ from workers.folder import AttemptFolder
 # Nothing heavy is imported above: a process must set its environment before torch comes in, and the
 # dispatcher reads the module of the Ray actor without needing torch.
 TRAINING = "workers.training"
+# What workers.training brings in, in parts of a second or two, so that somebody who waits can have a word between them.
+PARTS = ("torch", "transformers", "datasets", "peft", "trl")
 # Loaded by transformers and torch when first used: the first job should find them there.
 LAZY = ("transformers.models.llama.modeling_llama", "torch._dynamo", "torch.distributed")
 
@@ -40,10 +43,14 @@ def before_imports() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-def warm() -> None:
-    """Import what training needs, and leave CUDA alone. Takes 5 to 9 s the first time."""
+def warm(before_each: Callable[[], None] = lambda: None) -> None:
+    """Import what training needs, and leave CUDA alone. Takes 5 to 9 s the first time.
+
+    before_each: called before every part; it may wait.
+    """
     before_imports()
-    for name in (TRAINING, *LAZY):
+    for name in (*PARTS, TRAINING, *LAZY):
+        before_each()
         importlib.import_module(name)
     torch = importlib.import_module("torch")
     # PEFT will import it wherever it is installed. It starts CUDA, which needs the job's card to be known first.

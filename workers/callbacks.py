@@ -114,6 +114,7 @@ class Reporter(TrainerCallback):
         self._save_cost_s = 0.0
         self._since_line = 0
         self._save_every = 0
+        self._mute = False  # the last line could not be written
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -159,7 +160,7 @@ class Reporter(TrainerCallback):
         if self._leads:
             peaks = figures.meter.read()
             steps = figures.step_times[-self._since_line :] if self._since_line else None
-            self._folder.append_progress(
+            self._tell(
                 Progress(
                     ts=time.time(),
                     step=state.global_step,
@@ -208,6 +209,17 @@ class Reporter(TrainerCallback):
         """Wait until the last checkpoint is published. Raises what its publishing raised."""
         self._finish_publishing()
         self._publisher.shutdown()
+
+    def _tell(self, progress: Progress) -> None:
+        """A line that can't be written, on a full disk for instance, is no reason to stop training."""
+        try:
+            self._folder.append_progress(progress)
+        except OSError as error:
+            if not self._mute:
+                log.warning("progress can't be written: %s", error)
+            self._mute = True
+        else:
+            self._mute = False
 
     def _decide(self, state: TrainerState, now: float) -> Decision:
         last = state.global_step >= state.max_steps

@@ -245,10 +245,14 @@ def _locked(folder: Path) -> Iterator[None]:
 def _staged(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk, for instance: who tries again must not leave a file each time
+        staged.unlink(missing_ok=True)
+        raise
     return staged
 
 

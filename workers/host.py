@@ -235,7 +235,9 @@ class Agent:
             if isinstance(error, Unauthorized) and self._joined is None:
                 raise
             if not self._away:
-                log.warning("%s; training goes on, news is kept on disk", error)
+                known = self._joined or self._yard.uuid
+                what = "training goes on, news is kept on disk" if known else "it is asked again every second"
+                log.warning("%s; %s", error, what)
             self._away, self._current = True, False
             self._yard.spool.spill()
             return None

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from jobs.report import Assignment
@@ -19,6 +20,10 @@ from workers.attempt import before_imports, run_rank, warm
 from workers.folder import AttemptFolder
 
 EXIT_S = 5.0
+# An actor that is made ready while another trains takes a core for 8 s, and on a host whose cores all train each step
+# took three times as long meanwhile (2 cores, OpenMP waits for its slowest thread). So it waits for a core to spare.
+LOOK_S = 0.5
+SPARE_CORES = 0.8
 
 
 class Rank:
@@ -29,11 +34,18 @@ class Rank:
         self._lock = threading.Lock()
         self._warm = False
         self._adopted: Assignment | None = None
+        self._wanted = threading.Event()  # an attempt is adopted, or this process is to end
 
-    def warm(self) -> None:
-        """Do the imports."""
-        warm()
+    def warm(self, patient: bool = False) -> None:
+        """Do the imports. patient: each part of them once a core is idle, or work has come."""
+        warm(self._await_spare_core if patient else lambda: None)
         self._warm = True
+
+    def _await_spare_core(self) -> None:
+        while not self._wanted.is_set():
+            before = idle_core_s()
+            if self._wanted.wait(LOOK_S) or idle_core_s() - before >= SPARE_CORES * LOOK_S:
+                return
 
     @ray.method(concurrency_group="control")
     def state(self) -> dict[str, Any]:
@@ -56,9 +68,11 @@ class Rank:
                 return mine == (assignment.attempt_id, assignment.rank)
             me = ray.get_runtime_context().current_actor
             if not AttemptFolder(host_home, assignment.attempt_id).claim(assignment):
+                self._wanted.set()  # or it would first wait to be warm
                 me.leave.remote()
                 return False
             self._adopted = assignment
+            self._wanted.set()
             me.run.remote(host_home, output_root, env or {})
             return True
 
@@ -76,6 +90,12 @@ class Rank:
         timer.daemon = True
         timer.start()
         ray.actor.exit_actor()
+
+
+def idle_core_s() -> float:
+    """Seconds that the cores which this process may use were idle, all of them together, since boot."""
+    usable = os.sched_getaffinity(0)
+    return sum(core.idle for number, core in enumerate(psutil.cpu_times(percpu=True)) if number in usable)
 
 
 def rank_actor() -> Any:

@@ -169,6 +169,8 @@ class Raylet:
             "RAY_AUTH_TOKEN": token,
             "RAY_TMPDIR": str(folder / _RAYS),
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(HEAD_AWAY_S),
+            # Ray starts workers at nice 15, where a trainer gives way to everything else on its host.
+            "RAY_worker_niceness": "0",
             MARK: mark,
         }
         with self._log_path.open("ab") as out:

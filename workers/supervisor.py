@@ -54,6 +54,7 @@ class _Local:
     dead_since: float | None = None  # since when a rank is seen gone that left no outcome
     stop: _Stop | None = None
     foreign: bool = False  # the server's attempt of this id is another
+    unwritten: str = ""  # why its outcome could not be written so far
     oom_kills: int | None = None  # the kernel's count when all ranks were last seen alive
 
 
@@ -138,7 +139,10 @@ class Supervisor:
         if local.over_since is not None or (local.stop and local.stop.reason == order.reason):
             return
         log.info("attempt %d is to end (%s), by force in %g s", order.attempt_id, order.reason, order.grace_s)
-        local.folder.request_stop(order.reason)
+        try:
+            local.folder.request_stop(order.reason)
+        except OSError as error:  # a full disk, for instance: then it is ended by force
+            log.warning("attempt %d can't be asked to stop: %s", order.attempt_id, error)
         deadline = now + order.grace_s
         if local.stop:  # another reason gives no more time
             deadline = min(deadline, local.stop.deadline)
@@ -255,7 +259,14 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
         reserved_bytes=last.reserved_bytes if last else None,
         device_bytes=last.device_bytes if last else None,
     )
-    if local.folder.write_ended(ended):
+    try:
+        written = local.folder.write_ended(ended)
+    except OSError as error:  # tried again at the next look; what else runs here is not to suffer from it
+        if not local.unwritten:
+            log.warning("the outcome of attempt %d can't be written: %s", local.folder.attempt_id, error)
+        local.unwritten = error.strerror or str(error)
+        return
+    if written:
         log.warning("attempt %d: %s: %s", local.folder.attempt_id, ended.outcome, ended.message)
     local.over_since = now
 
@@ -272,6 +283,8 @@ def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None,
             text += ": the kernel ended it because the host's memory ran out"
         elif local.oom_kills is not None and (processes.oom_kills() or 0) > local.oom_kills:
             text += ": the kernel ended processes at that time because the host's memory ran out"
+    if local.unwritten:
+        text += f": nothing could be written to the host's disk ({local.unwritten})"
     text += f"; {last.step} of {last.total_steps} steps done" if last else "; no step was done"
     return text + (f"; last checkpoint {Path(checkpoint).name}" if checkpoint else "; no checkpoint")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.shapes import Attempt, Job, JobFull
 
 POLL_S = 0.5
+RUNNING_POLL_S = 1.0  # hosts tell no sooner, and each look takes time from what trains on this machine
 
 EXIT_CODES = {
     "succeeded": 0,
@@ -41,6 +42,7 @@ def wait(api: Api, ids: list[int], quiet: bool) -> list[Job]:
     ended: dict[int, Job] = {}
     patience = Patience((lambda _: None) if quiet else note)
     while len(ended) < len(ids):
+        running = True
         for number in ids:
             if number in ended:
                 continue
@@ -51,8 +53,10 @@ def wait(api: Api, ids: list[int], quiet: bool) -> list[Job]:
                 _tell(job, told)
             if job and job["state"] in words.ENDED:
                 ended[number] = job
+            elif job is None or job["state"] != "running":
+                running = False
         if len(ended) < len(ids):
-            time.sleep(POLL_S)
+            time.sleep(RUNNING_POLL_S if running else POLL_S)
     return [ended[number] for number in ids]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -17,7 +20,7 @@ from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_un
 from tests.workers.fake_server import TOKEN, FakeServer
 from workers.checkpoints import MANIFEST, name_of
 from workers.folder import checkpoints_root
-from workers.supervisor import Supervisor
+from workers.supervisor import LOST_GRACE_S, Supervisor
 
 
 def test_a_trainer_that_obeys_ends_with_its_own_outcome(server: FakeServer, host: Host) -> None:
@@ -104,6 +107,40 @@ def test_a_trainer_that_died_is_told_as_lost_with_what_is_known(server: FakeServ
     assert (ended.outcome, ended.steps) == (Outcome.LOST, 3)
     assert (ended.first_loss, ended.last_loss) == (1.0, pytest.approx(1 / 3))
     assert "ended without an outcome" in ended.message and "3 of 100 steps" in ended.message
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process may take a byte (setrlimit(2)); each write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_delays_the_outcome_of_what_died_and_nothing_else(host: Host) -> None:
+    host.train(7, DIES).wait()
+    host.train(8, OBEYS)
+    host.train(9, IGNORES)
+    now = time.time()
+    supervisor = Supervisor(host.root)
+    supervisor.supervise(now)
+    with full_disk():
+        for _ in range(3):
+            now += LOST_GRACE_S + 1
+            supervisor.supervise(now)
+        assert host.folder(7).ended() is None and supervisor.running() == [8, 9]
+        supervisor.stop(StopOrder(attempt_id=9, reason="cancelled", grace_s=0.0), now)
+        supervisor.supervise(now)
+        assert supervisor.running() == [8], "one that can't be asked is ended by force"
+    assert not list(host.folder(7).path.glob(".outcome*")), "each try left a file"
+    supervisor.supervise(now)
+    lost, cancelled = host.folder(7).ended(), host.folder(9).ended()
+    assert lost is not None and lost.outcome is Outcome.LOST
+    assert "nothing could be written to the host's disk (File too large)" in lost.message
+    assert cancelled is not None and cancelled.outcome is Outcome.CANCELLED
 
 
 def test_a_trainer_that_hangs_past_its_time_limit_is_ended(server: FakeServer, host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 import time
@@ -78,3 +79,34 @@ def test_an_actor_is_warm_then_works_once_then_is_gone(
     assert (ended.outcome, ended.last_checkpoint is not None) == (Outcome.CANCELLED, True)
     wait_for(lambda: not psutil.pid_exists(idle["pid"]))
     assert "checkpoint" in folder.read_log().decode()
+
+
+def burn(parent: int) -> None:
+    while os.getppid() == parent:
+        pass
+
+
+def test_a_patient_actor_waits_for_a_core_to_spare_and_for_work_no_longer(
+    cluster: None, tmp_path: Path, tokenizer: Path, rows: Path
+) -> None:
+    actor = rank_actor().options(runtime_env={"env_vars": ENV}).remote()
+    ray.get(actor.state.remote(), timeout=60)
+    burners = [multiprocessing.Process(target=burn, args=(os.getpid(),)) for _ in range(os.cpu_count() or 1)]
+    for burner in burners:
+        burner.start()
+    try:
+        done = actor.warm.remote(True)
+        process = psutil.Process(ray.get(actor.state.remote(), timeout=30)["pid"])
+        before_s = sum(process.cpu_times()[:2])
+        assert not ray.wait([done], timeout=5)[0]
+        assert sum(process.cpu_times()[:2]) - before_s < 0.5, "the imports have begun"
+
+        assignment = make_assignment(rows, tokenizer, training={"steps": 1})
+        given = (assignment.model_dump_json(), str(tmp_path), str(tmp_path / "out"))
+        assert ray.get(actor.adopt.remote(*given), timeout=30)
+        wait_for(lambda: sum(process.cpu_times()[:2]) - before_s > 1)
+    finally:
+        for burner in burners:
+            burner.kill()
+    ended = wait_for(AttemptFolder(tmp_path, 1).ended, timeout_s=180)
+    assert ended.outcome is Outcome.SUCCEEDED

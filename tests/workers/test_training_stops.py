@@ -129,6 +129,16 @@ def test_the_time_limit_is_the_jobs(tmp_path: Path, tokenizer: Path, rows: Path)
     assert ended.outcome is Outcome.TIMEOUT and 0 < ended.steps < 10_000 and ended.last_checkpoint
 
 
+def test_progress_that_cant_be_written_stops_no_training(
+    tmp_path: Path, tokenizer: Path, rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = AttemptFolder(tmp_path, 1)
+    folder.progress_path.mkdir(parents=True)  # no line can be put there, as on a full disk
+    ended = run(tmp_path, folder, make_assignment(rows, tokenizer))
+    assert ended.outcome is Outcome.SUCCEEDED and ended.last_loss is not None
+    assert caplog.text.count("progress can't be written") == 1
+
+
 def test_a_stop_before_the_first_step(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
     folder = AttemptFolder(tmp_path, 1)
     folder.request_stop("cancelled")
