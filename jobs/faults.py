@@ -67,9 +67,6 @@ def _fault(item: Any, root: type[BaseModel]) -> Fault:
 def _meant(loc: list[str], root: type[BaseModel]) -> str:
     section, _ = _walk(loc[:-1], root)
     known = sorted(section.model_fields) if section else []
-    close = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
     elsewhere = [
         f"{name}.{loc[-1]}"
         for name, field in root.model_fields.items()
@@ -77,6 +74,9 @@ def _meant(loc: list[str], root: type[BaseModel]) -> str:
     ]
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"
+    close = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
     return f"known here: {', '.join(known)}"
 
 

@@ -13,6 +13,10 @@ from jobs.units import parse_duration, parse_size
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 PRIORITIES = {"low": 25, "normal": 50, "high": 75}
+# From and to, both in it. `high` is in the middle of its class; `high:90` is in it, and before the others.
+PRIORITY_CLASSES = {"low": (0, 37), "normal": (38, 62), "high": (63, 100)}
+# Those who may share a fleet name each other: a project's name is never empty.
+DEFAULT_PROJECT = "default"
 # Optimizers, and the names that transformers' `optim` has for them (transformers 5.23, training_args.py).
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -55,9 +59,23 @@ def _duration(value: Any) -> Any:
 def _priority(value: Any) -> Any:
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
+    if isinstance(value, str) and (found := re.fullmatch(r"(low|normal|high):(\d{1,9})", value)):
+        name, number = found[1], int(found[2])
+        first, last = PRIORITY_CLASSES[name]
+        if not first <= number <= last:
+            raise ValueError(f"lies outside its class: {name} goes from {first} to {last}")
+        return number
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
-        raise ValueError("is no priority: write low, normal, high, or a whole number from 0 to 100")
+        raise ValueError(
+            "is no priority: write low, normal, high, a whole number from 0 to 100, "
+            "or one inside its class such as high:90"
+        )
     return value
+
+
+def priority_class(priority: int) -> str:
+    """The class that a priority from 0 to 100 lies in."""
+    return next(name for name, (_, last) in PRIORITY_CLASSES.items() if priority <= last)
 
 
 def _name(value: str) -> str:
@@ -67,6 +85,12 @@ def _name(value: str) -> str:
             "beginning with a letter or digit"
         )
     return value
+
+
+def _project(value: str) -> str:
+    if not value:
+        raise ValueError(f"is empty: name a project, or leave it out for {DEFAULT_PROJECT}")
+    return _name(value)
 
 
 def _text(value: str) -> str:
@@ -151,7 +175,11 @@ Priority = Annotated[
     BeforeValidator(_priority),
     WithJsonSchema(
         {
-            "anyOf": [{"enum": list(PRIORITIES)}, {"type": "integer", "minimum": 0, "maximum": 100}],
+            "anyOf": [
+                {"enum": list(PRIORITIES)},
+                {"type": "integer", "minimum": 0, "maximum": 100},
+                {"type": "string", "pattern": "^(low|normal|high):[0-9]+$", "examples": ["high:90"]},
+            ],
             "default": "normal",
         }
     ),
@@ -159,6 +187,7 @@ Priority = Annotated[
 Name = Annotated[
     str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^({NAME})?$", "default": ""})
 ]
+Project = Annotated[str, AfterValidator(_project), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})]
 Output = Annotated[str, Field(min_length=1), AfterValidator(_output)]
 Checkpointing = Annotated[
     Literal["auto", "off", "every_layer"] | dict[Literal["every_n"], Annotated[int, Field(ge=1)]],

@@ -10,6 +10,7 @@ import yaml
 from jobs.errors import Fault, SpecError
 
 MAX_FILE_BYTES = 256 * 1024
+NO_JOB = "`tuneyard init` writes one to begin from; model and data are required"
 
 
 class _Loader(yaml.SafeLoader):
@@ -19,7 +20,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.constructor.ConstructorError(
-                None, None, "aliases (*name) are not allowed in a job file", event.start_mark
+                None, None, "aliases (*name) are not allowed here", event.start_mark
             )
         return super().compose_node(parent, index)
 
@@ -61,11 +62,16 @@ def _load(text: str) -> Any:
         loader.dispose()
 
 
-def parse_yaml(text: str, source: str = "job") -> dict[str, Any]:
-    """The mapping in a job file. Raises SpecError, with the line where it is not readable."""
+def parse_yaml(
+    text: str, source: str = "job", what: str = "a job file", empty: str = NO_JOB
+) -> dict[str, Any]:
+    """The mapping in a job file. Raises SpecError, with the line where it is not readable.
+
+    what: it is, where it is no job file; empty: what to say of a file without a mapping.
+    """
     size = len(text.encode("utf-8", errors="replace"))
     if size > MAX_FILE_BYTES:
-        fix = f"a job file has at most {MAX_FILE_BYTES} bytes"
+        fix = f"{what} has at most {MAX_FILE_BYTES} bytes"
         raise SpecError([Fault("file", f"{size} bytes", "is too large", fix)], source)
     try:
         value = _load(text)
@@ -83,6 +89,5 @@ def parse_yaml(text: str, source: str = "job") -> dict[str, Any]:
         raise SpecError([Fault("file", "", f"not readable as YAML: {why}")], source) from None
     if not isinstance(value, dict):
         given = "nothing" if value is None else type(value).__name__
-        fix = "`tuneyard init` writes one to begin from; model and data are required"
-        raise SpecError([Fault("file", given, "is not a mapping of keys", fix)], source)
+        raise SpecError([Fault("file", given, "is not a mapping of keys", empty)], source)
     return value

@@ -207,7 +207,7 @@ def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
     code = Code.NOT_STARTED if ended.outcome is Outcome.NOT_STARTED else Code.LOST
     if ended.outcome is Outcome.PREEMPTED:
         return Requeue(
-            Reason(Code.BACKOFF, f"stopped at step {ended.steps} to make room; runs on from its checkpoint")
+            Reason(Code.PREEMPTED, f"stopped at step {ended.steps} to make room; runs on from its checkpoint")
         )
     if in_a_row >= MAX_LOST_IN_A_ROW:
         text = f"given up after {in_a_row} attempts without progress: {ended.message}"

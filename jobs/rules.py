@@ -13,7 +13,7 @@ from jobs.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
 
-SECTIONS = ("model", "data", "method", "training", "memory", "resources")
+SECTIONS = ("model", "data", "method", "training", "memory", "resources", "sweep")
 # What only LoRA has, with its defaults: a value that stands at its default is not held against `full`.
 LORA_DEFAULTS: dict[str, Any] = {
     "rank": 16,
@@ -75,6 +75,7 @@ def faults(sections: Mapping[str, Given]) -> list[Fault]:
     found += dtype_faults(model, method)
     found += autocast_faults(model, method, training)
     found += engine_faults(model, method, memory)
+    found += sweep_faults(sections.get("sweep", {}), training)
     return found + batch_faults(training, memory, sections.get("resources", {}))
 
 
@@ -153,6 +154,16 @@ def autocast_faults(model: Given, method: Given, training: Given) -> list[Fault]
         fix = "set model.dtype: bfloat16, or method.adapter_dtype: float32"
         return [Fault("model.dtype", "float16", problem, fix)]
     return []
+
+
+def sweep_faults(sweep: Given, training: Given) -> list[Fault]:
+    """An early stop comes before the end."""
+    early, steps = sweep.get("early_stop"), training.get("steps")
+    after: Any = early.get("after_steps") if isinstance(early, Mapping) else getattr(early, "after_steps", 0)
+    if not _count(after) or not _count(steps) or steps is None or after < steps:
+        return []
+    fix = f"use less than training.steps, {steps}, or leave early_stop out"
+    return [Fault("sweep.early_stop.after_steps", str(after), "comes when every job has ended", fix)]
 
 
 def engine_faults(model: Given, method: Given, memory: Given) -> list[Fault]:

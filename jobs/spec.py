@@ -12,6 +12,7 @@ from jobs.errors import SpecError
 from jobs.faults import faults_of
 from jobs.fields import (
     BITSANDBYTES_OPTIMIZERS,
+    DEFAULT_PROJECT,
     Checkpointing,
     Duration,
     MicroBatch,
@@ -23,6 +24,7 @@ from jobs.fields import (
     Policy,
     Positive,
     Priority,
+    Project,
     Size,
     Targets,
     Text,
@@ -30,16 +32,21 @@ from jobs.fields import (
 )
 from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
 from jobs.overrides import SHORTHAND
+from jobs.state import On
+from jobs.waits import LinksSchema, WrittenLinks
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "AfterSpec",
     "DataSpec",
+    "EarlyStop",
     "JobSpec",
     "MemorySpec",
     "MethodSpec",
     "ModelSpec",
     "Policy",
     "ResourceSpec",
+    "SweepSpec",
     "TrainingSpec",
     "parse_spec",
     "parse_yaml",
@@ -197,6 +204,33 @@ class ResourceSpec(Section):
         "smallest_card",
         description="Which of the cards it fits: smallest_card, fastest, or cheapest (price x time).",
     )
+    share: bool = Field(
+        False,
+        strict=True,
+        description="Whether other jobs that share may lie beside it on a card, as long as all of them fit.",
+    )
+
+
+class EarlyStop(Section):
+    """Stops the worst jobs of a sweep, by their loss, once all that run have come so far."""
+
+    after_steps: Whole = Field(ge=1, description="Optimizer steps after which losses are compared.")
+    keep: Number = Field(0.5, gt=0, lt=1, description="Share of the jobs that goes on, rounded up.")
+
+
+class SweepSpec(Section):
+    """What holds for all jobs of a `matrix` together."""
+
+    early_stop: EarlyStop | None = Field(
+        None, description="Stop the worst once they can be told; none is stopped when left out."
+    )
+
+
+class AfterSpec(Section):
+    """A job that must end first. job: its id, or the name of one submitted together."""
+
+    job: int | str
+    on: On = On.SUCCESS
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -229,8 +263,24 @@ class JobSpec(Section):
     resources: ResourceSpec = Field(
         default_factory=_defaults(ResourceSpec), description="GPUs, card type, memory, labels."
     )
+    project: Project = Field(DEFAULT_PROJECT, description="Whose share of the fleet it takes.")
     priority: Priority = Field(
-        50, description="low (25), normal (50), high (75), or 0 to 100; higher starts first."
+        50,
+        description="low (25), normal (50), high (75), or 0 to 100; higher starts first. "
+        "high:90 is 90, and refused where that is not in the class.",
+    )
+    after: Annotated[list[AfterSpec], WrittenLinks, LinksSchema] = Field(
+        default_factory=list,
+        description="Jobs that must end first: an id, the name of a job submitted together, or a list of these and of "
+        "{job: ID, on: success}; on is success, failure (or cancelled) or any.",
+    )
+    matrix: dict[Text, Any] | None = Field(
+        None,
+        description="Makes a group of jobs, one for each combination: lists of values by dotted key, such as "
+        "{training.learning_rate: [1e-4, 2e-4]}. At most 1,000 jobs.",
+    )
+    sweep: SweepSpec = Field(
+        default_factory=_defaults(SweepSpec), description="What holds for all jobs of a matrix together."
     )
     retries: Whole = Field(
         0, ge=0, le=100, description="How often to try again after a failure of the job's own."
@@ -287,7 +337,7 @@ class JobSpec(Section):
 
 
 def parse_spec(value: Any, source: str = "job") -> JobSpec:
-    """A validated JobSpec from a mapping, or SpecError with every fault."""
+    """A validated JobSpec from a mapping, or SpecError with every fault. One with a matrix: see jobs.sweep."""
     try:
         return JobSpec.model_validate(value)
     except ValidationError as error:

@@ -49,6 +49,21 @@ def after(state: JobState, event: Event) -> JobState:
         raise Conflict(f"a {state} job can't be {event}") from None
 
 
+class On(StrEnum):
+    """At which end of one job another may start."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"  # it failed, or was cancelled
+    ANY = "any"
+
+
+def opens(on: On, state: JobState) -> bool | None:
+    """Whether what waits for `on` of a job in `state` may start. None while that job has not ended."""
+    if state not in TERMINAL:
+        return None
+    return on is On.ANY or (state is JobState.SUCCEEDED) == (on is On.SUCCESS)
+
+
 class Outcome(StrEnum):
     """How one attempt ended."""
 
@@ -77,6 +92,11 @@ class Code(StrEnum):
     BUSY = "busy"  # it fits cards that others hold
     BEHIND = "behind"  # a job before it in the order waits for the same cards
     BACKOFF = "backoff"  # after a failure, until a time
+    AFTER = "after"  # another job must end first; or that one has ended so that this can never start
+    QUOTA = "quota"  # its project has what it may have
+    RESERVED = "reserved"  # the cards are kept for another job's start
+    PREEMPTED = "preempted"  # it was stopped to make room
+    ROOM = "room"  # others are being stopped for it
     # running
     STARTING = "starting"
     TRAINING = "training"

@@ -34,6 +34,7 @@ from orchestrator.shapes import (
     JobPage,
     LogPage,
     PlanShape,
+    ProjectPage,
     Why,
 )
 
@@ -70,7 +71,10 @@ class Client:
         return self._get("/health")
 
     def submit(self, job: JobFile, overrides: Mapping[str, Any] | None = None) -> Job:
-        """Submit one job; overrides are laid over it by dotted path. Raises SpecError with every fault."""
+        """Submit one job; overrides are laid over it by dotted path. Raises SpecError with every fault.
+
+        A job file with a matrix makes several: this gives the first, submit_all() all of them.
+        """
         return self.submit_all([job], overrides)[0]
 
     def submit_all(self, jobs: Sequence[JobFile], overrides: Mapping[str, Any] | None = None) -> list[Job]:
@@ -101,18 +105,32 @@ class Client:
                 raise Unavailable(f"there is no memory profile after {timeout_s:g} s: {answer['text']}")
             time.sleep(0.3)
 
-    def jobs(self, states: Sequence[str] = (), limit: int = 50, before: int | None = None) -> JobPage:
-        """A page of jobs, newest first; before is an id, for the next page."""
-        query: dict[str, Any] = {"state": ",".join(states), "limit": limit}
-        if before is not None:
-            query["before"] = before
-        return self._get("/jobs", **query)
+    def jobs(
+        self,
+        states: Sequence[str] = (),
+        limit: int = 50,
+        before: int | None = None,
+        *,
+        group: int | None = None,
+        project: str | None = None,
+    ) -> JobPage:
+        """A page of jobs, of a group and of a project, newest first; before is an id, for the next page."""
+        query = {
+            "state": ",".join(states),
+            "limit": limit,
+            "before": before,
+            "group": group,
+            "project": project,
+        }
+        return self._get("/jobs", **{name: value for name, value in query.items() if value is not None})
 
-    def all_jobs(self, states: Sequence[str] = ()) -> Iterator[Job]:
-        """Every job, newest first, fetched page by page."""
+    def all_jobs(
+        self, states: Sequence[str] = (), *, group: int | None = None, project: str | None = None
+    ) -> Iterator[Job]:
+        """Every job, of a group and of a project, newest first, fetched page by page."""
         before: int | None = None
         while True:
-            page = self.jobs(states, limit=500, before=before)
+            page = self.jobs(states, limit=500, before=before, group=group, project=project)
             yield from page["jobs"]
             if not page["more"] or not page["jobs"]:
                 return
@@ -129,6 +147,10 @@ class Client:
     def cancel(self, job: int | str) -> Job:
         """Ask a job to end. Raises NotFound; Conflict when it has ended."""
         return self._post(_path(job, "/cancel"))
+
+    def cancel_group(self, group: int) -> list[Job]:
+        """Ask all jobs of a sweep to end that have not; those. Raises NotFound."""
+        return self._post(f"/groups/{group}/cancel")["jobs"]
 
     def requeue(self, job: int | str) -> Job:
         """Submit an ended job again; the new job. Raises NotFound; Conflict when it has not ended."""
@@ -171,6 +193,18 @@ class Client:
     def drain(self, host: str, drained: bool = True) -> None:
         """Give a host no new jobs, or jobs again. Raises NotFound."""
         self._post(f"/hosts/{quote(host, safe='')}/drain", {"drained": drained})
+
+    def projects(self) -> ProjectPage:
+        """Projects with terms of their own, or with jobs that are queued or running."""
+        return self._get("/projects")
+
+    def set_project(self, name: str, **terms: Any) -> ProjectPage:
+        """Change terms of a project (guarantee, weight, borrows), or make it. Raises UsageError."""
+        return self._ask("PUT", f"/projects/{quote(name, safe='')}", json=terms)
+
+    def remove_project(self, name: str) -> ProjectPage:
+        """Take a project's terms away. Raises NotFound."""
+        return self._ask("DELETE", f"/projects/{quote(name, safe='')}")
 
     def accuracy(self, limit: int = 2000) -> Accuracy:
         """Projected against measured of the newest attempts: coverage, errors by group, the worst misses."""

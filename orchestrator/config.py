@@ -19,8 +19,11 @@ from typing import Any
 from jobs.cards import check_prices
 from jobs.errors import UsageError
 from jobs.recovery import OOM_REQUEUES
+from orchestrator.order import Rules
 
 DEFAULT_PORT = 7420
+# Of orchestrator.order.Rules, what `tuneyard serve` has flags for.
+RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s")
 
 
 def home_folder(given: str | Path | None = None) -> Path:
@@ -35,7 +38,8 @@ class Settings:
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts'
     files, so that data and model folders are checked at submit; None: it does while it listens on loopback only;
     prices: of an hour of one GPU by card name, in any one unit; oom_requeues: how often a job that ran out of memory is
-    put on a smaller rung or a larger card.
+    put on a smaller rung or a larger card; stop_grace_s, preempt_grace_s: what a trainer gets to stop when cancelled,
+    and to save a checkpoint first when another job takes its place; rules: the scheduler's.
     """
 
     home: Path
@@ -52,8 +56,10 @@ class Settings:
     lost_after_s: float = 90.0
     start_deadline_s: float = 180.0
     stop_grace_s: float = 20.0
+    preempt_grace_s: float = 120.0
     keep_samples_s: float = 7 * 86400.0
     oom_requeues: int = OOM_REQUEUES
+    rules: Rules = field(default_factory=Rules)
     prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -124,7 +130,7 @@ def load(home: Path, **flags: Any) -> Settings:
         name: flags[name]
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
-            "oom_requeues",
+            *("oom_requeues", "preempt_grace_s"),
         )
         if flags.get(name) is not None
     }
@@ -135,6 +141,7 @@ def load(home: Path, **flags: Any) -> Settings:
         database=database,
         token=token,
         trusted_models=tuple(name for name in trusted if name),
+        rules=Rules(**{name: flags[name] for name in RULE_FLAGS if flags.get(name) is not None}),
         prices={
             **check_prices(known.get("prices") or {}, f"{home / 'config.json'}: prices"),
             **(flags.get("prices") or {}),

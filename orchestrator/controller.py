@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -19,10 +20,21 @@ from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
+from orchestrator.estimate import Start, starts
 from orchestrator.fleet import Fleet
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain, plan
-from orchestrator.snapshot import Memo, basis_of, fault_of, fleet_of, hosts_of, ran_out_of, waiting_of
+from orchestrator.snapshot import (
+    Memo,
+    basis_of,
+    fault_of,
+    fleet_of,
+    hosts_of,
+    ran_out_of,
+    stacks_of,
+    waiting_of,
+)
+from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
 from workers.folder import yard_root
@@ -39,6 +51,7 @@ REST_AFTER_PLAN = 15.0
 PRUNE_EVERY_S = 3600.0
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
+ESTIMATE_EVERY_S = 10.0
 
 
 class Controller:
@@ -51,6 +64,8 @@ class Controller:
         self.memo = Memo()
         self.data = DataLengths(store)
         self.started_at = clock()
+        self.starts: Mapping[int, Start] = {}  # when queued jobs are likely to start, for whoever asks
+        self._estimated_at = -math.inf
         self._handed: set[int] = set()
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
         self._pruned_at = 0.0
@@ -95,11 +110,13 @@ class Controller:
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
         self._take_reports(now)  # 1, 2: what hosts said becomes record
-        rows = self.store.fleet_rows()  # 3: one instant
+        self.store.fail_unmet(now)
+        rows = self.store.fleet_rows(now=now)  # 3: one instant
         self._give_up_on_the_silent(rows, now)
         self._calibrate(now)
         fleet = self._snapshot(rows, now)
-        decided = plan(fleet, now, self.memo.choose)  # 4: pure
+        decided = plan(fleet, now, self.memo.choose, self.settings.rules)  # 4: pure
+        self._estimate(decided, fleet, now)
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self._fail_what_can_not_shrink(decided, fleet, now)
         self._trace(decided, fleet, now)
@@ -184,20 +201,31 @@ class Controller:
         open_jobs = {attempt.job_id for attempt in rows.attempts}
         queued = [job for job in rows.queued if job.id not in open_jobs]
         hosts = hosts_of(rows, now, self.settings, self.started_at)
-        self.memo.forget_all_but({job.id for job in queued})
+        stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
+        self.memo.forget_all_but({job.id for job in queued} | {job.id for job in rows.running})
         queue = []
         for job in queued:
             try:
-                queue.append(waiting_of(job, hosts, self.memo, self._history(job)))
+                links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
+                queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held))
             except ValidationError as error:  # stored by another version; one job must not stop the others
                 text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
                 self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)
         keys = {key for job in queue for key in job.keys.values()}
         profiles = self.store.profiles(keys)
         for waiting in queue:
-            if (fault := fault_of(waiting, hosts, profiles, self.memo, now)) is not None:
+            if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        return fleet_of(hosts, self.data.filled(queue, now), profiles, self.memo, now)
+        counted = self.data.filled(queue, now)
+        return fleet_of(hosts, counted, profiles, self.memo, now, rows, self.settings)
+
+    def _estimate(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        """Likely starts, now and then: they cost more than the plan and change little from tick to tick."""
+        if now - self._estimated_at < ESTIMATE_EVERY_S and fleet.queue:
+            return
+        self._estimated_at = now
+        stock = Stock.of(fleet, self.memo.choose)
+        self.starts = starts(fleet, decided, now, stock, self.settings.rules) if fleet.queue else {}
 
     def _history(self, job: JobRow) -> Sequence[AttemptRow]:
         """The attempts of a queued job."""
@@ -205,6 +233,10 @@ class Controller:
 
     def _commit(self, decided: Plan, fleet: Fleet, now: float) -> None:
         jobs = {job.job_id: job for job in fleet.queue}
+        attempts = {job.job_id: job.attempt_id for job in fleet.running}
+        for job_id, reason in decided.stops.items():
+            if self.store.request_stop(attempts[job_id], "preempted", now, reason):
+                log.info("job %s %s", job_id, reason.text)
         for job_id, placement in decided.starts.items():
             opened = self.store.start_attempt(
                 job_id,
@@ -214,6 +246,7 @@ class Controller:
                 placement.choice.projection.as_dict(),
                 now,
                 basis_of(jobs[job_id], placement, self.memo.calibration),
+                shared=jobs[job_id].spec.resources.share,
             )
             if opened is not None:
                 log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)

@@ -17,6 +17,7 @@ from jobs.spec import JobSpec
 from orchestrator import shapes
 from orchestrator.fleet import Waiting
 from orchestrator.forecast import data_shape
+from orchestrator.pace import steps_left
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
 from workers.inputs import is_hub_id
@@ -73,7 +74,8 @@ class DataLengths:
         known, training = self._known.get(key), job.spec.training
         if known is not None:
             longest = known.longest_batch_tokens(training.sequence_length, training.packing)
-            return replace(job, data_key=key, length=longest, counted="yes")
+            left = steps_left(known.steps(job.spec), job.steps_done)
+            return replace(job, data_key=key, length=longest, counted="yes", steps_left=left)
         row = rows.get(key)
         if row is None or (row.pending and row.host_id is None):
             return replace(job, data_key=key, counted="no")

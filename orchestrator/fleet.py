@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from jobs.calibration import stack_name
@@ -11,7 +12,10 @@ from jobs.cards import Card, card_for
 from jobs.profile import CardKind, MemoryProfile
 from jobs.recovery import RanOut
 from jobs.spec import JobSpec
+from jobs.state import Reason
 from jobs.units import gib
+
+DEFAULT_PROJECT = "default"
 
 Counted = Literal["yes", "under way", "no"]
 
@@ -59,11 +63,16 @@ class Host:
     ray_ready: bool = True
 
     @property
+    def takes(self) -> bool:
+        """Whether a trainer can start there at once."""
+        return self.open and self.ray_ready
+
+    @property
     def open(self) -> bool:
         """Whether new work may go there."""
         return self.online and not self.drained
 
-    @property
+    @cached_property
     def stack_id(self) -> str:
         return stack_name(self.stack)
 
@@ -83,7 +92,12 @@ class Waiting:
     it was lost or never started: taken only when no other will do; family: of its model, for calibration; ran_out: the
     rungs on which it ran out of memory, oldest first; length: the longest sequence of its data in tokens, None where
     nobody counted; data_key, counted: of its data's lengths, and whether they are known ("yes", also where nobody
-    could count them), being counted ("under way"), or were never asked for ("no").
+    could count them), being counted ("under way"), or were never asked for ("no"). project, user: who it is charged
+    to; waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
+    steps_done, steps_left: optimizer steps up to its last checkpoint, and from there to its end, None where nobody
+    knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing bars it;
+    across: whether a gang larger than any host may span several; shape: jobs of one shape fit the same cards on the
+    same rungs, None: like no other.
     """
 
     job_id: int
@@ -98,12 +112,69 @@ class Waiting:
     length: int | None = None
     data_key: str = ""
     counted: Counted = "yes"
+    project: str = DEFAULT_PROJECT
+    user: str = ""
+    waiting_since: float | None = None
+    attained_gpu_s: float = 0.0
+    steps_done: float = 0.0
+    steps_left: float | None = None
+    blocked: Reason | None = None
+    across: bool = False
+    shape: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job with an open attempt.
+
+    started_at: of this attempt; attained_gpu_s: GPU-seconds held in earlier attempts, this one not counted; ends_at:
+    its end at the pace it has on these cards, None where nobody knows; spread: the share of the time until then by
+    which that may be off; stopping_until: when its cards are expected back, where it was asked to stop; shares: whether
+    others may lie on its cards; upper_bytes: of each of them that it may take; movable: whether it may be stopped, to
+    go on from a checkpoint.
+    """
+
+    job_id: int
+    attempt_id: int
+    host_id: int
+    gpu_ids: tuple[int, ...]
+    priority: int
+    submitted_at: float
+    started_at: float
+    project: str = DEFAULT_PROJECT
+    user: str = ""
+    attained_gpu_s: float = 0.0
+    ends_at: float | None = None
+    spread: float = 0.0
+    stopping_until: float | None = None
+    shares: bool = False
+    upper_bytes: int = 0
+    movable: bool = True
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a project may count on. guarantee: GPUs that are its own when it wants them, None: it has only its share;
+
+    weight: of its fair share; borrows: whether it may use what others leave idle.
+    """
+
+    guarantee: int | None = None
+    weight: float = 1.0
+    borrows: bool = True
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Everything a plan is made from. profiles: by key; a key that is missing was never asked for."""
+    """Everything a plan is made from.
+
+    profiles: by key; a key that is missing was never asked for. projects: by name, those with terms of their own.
+    usage: decayed GPU-seconds weighted by card price, by (project, user), running attempts among them.
+    """
 
     hosts: tuple[Host, ...]
     queue: tuple[Waiting, ...]
     profiles: Mapping[str, MemoryProfile | NoProfile]
+    running: tuple[Running, ...] = ()
+    projects: Mapping[str, Project] = field(default_factory=dict)
+    usage: Mapping[tuple[str, str], float] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,84 +26,93 @@ class Chooser(Protocol):
 
 @dataclass(frozen=True)
 class Placement:
-    """Cards of one host, one a rank, and the rung that the job runs on there."""
+    """Cards, one a rank, and the rung that the job runs on there.
+
+    host: theirs, the first's where a gang spans several; side: beside others on a card that is shared.
+    """
 
     host: Host
     gpus: tuple[Gpu, ...]
     choice: Choice
+    side: bool = False
 
 
 @dataclass(frozen=True)
 class Misfit:
     """Why the job can't start now.
 
-    by_host: for each host the first thing that does not fit; wanted: on which cards of one host it would run once they
-    are free (what jobs behind it must leave alone); untraced: profile keys that nobody asked for yet, with a host to
-    trace on; uncounted: the host to count its data's lengths on, where nobody was asked for them yet.
+    by_host: for each host the first thing that does not fit; untraced: profile keys that nobody asked for yet, with a
+    host to trace on; uncounted: the host to count its data's lengths on, where nobody was asked for them yet.
     """
 
     reason: Reason
     by_host: Mapping[str, Reason] = field(default_factory=dict)
-    wanted: frozenset[int] = frozenset()
     untraced: Mapping[str, int] = field(default_factory=dict)
     uncounted: int | None = None
 
 
 @dataclass(frozen=True)
-class _Option:
-    """Cards of one type on one host that could take the job, free or not."""
+class Option:
+    """Usable cards of one type on one host that could take the job, free or not."""
 
     host: Host
-    usable: tuple[Gpu, ...]
-    free: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...]
     choice: Choice
 
 
 def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) -> Placement | Misfit:
     """Where the job starts now, given the ids of the cards that are free for it, or why it does not."""
-    options: list[_Option] = []
+    options: list[Option] = []
     by_host: dict[str, Reason] = {}
+    for host in fleet.hosts:
+        found = options_of(job, host, fleet.profiles, chooser)
+        if isinstance(found, list) and not host.ray_ready:
+            found = coming_up(found)
+        if isinstance(found, Reason):
+            by_host[host.name] = found
+            continue
+        options += found
+        by_host[host.name] = busy(job.spec, found, free)
+    need = job.spec.resources.gpus
+    ready = [(option, [gpu for gpu in option.gpus if gpu.id in free]) for option in options]
+    enough = [(option, gpus) for option, gpus in ready if len(gpus) >= need]
+    if enough:
+        best, gpus = min(enough, key=lambda pair: (pair[0].host.id in job.shaky, _preference(job, *pair)))
+        return Placement(best.host, tuple(gpus[:need]), best.choice)
+    return Misfit(overall(by_host), by_host, *wants(job, fleet, by_host))
+
+
+def wants(job: Waiting, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[dict[str, int], int | None]:
+    """Profile keys that nobody asked for yet, each with a host to trace on; and a host to count its data on."""
     untraced: dict[str, int] = {}
     uncounted: int | None = None
     for host in fleet.hosts:
-        found = _options(job, host, fleet.profiles, free, chooser)
-        if isinstance(found, Reason):
-            by_host[host.name] = found
-            key = job.keys.get(host.stack_id)
-            if found.code is Code.PROFILE_PENDING and host.open:
-                if key is not None and key not in fleet.profiles:
-                    untraced.setdefault(key, host.id)
-                if job.counted == "no" and uncounted is None:
-                    uncounted = host.id
+        if not host.open or host.name not in misfits:
             continue
-        options += found
-        by_host[host.name] = _busy(job.spec, found)
-    ready = [option for option in options if len(option.free) >= job.spec.resources.gpus]
-    if ready:
-        best = min(ready, key=lambda option: (option.host.id in job.shaky, _preference(job, option)))
-        return Placement(best.host, best.free[: job.spec.resources.gpus], best.choice)
-    wanted: frozenset[int] = frozenset()
-    if options:
-        # The host that lacks least is kept for it, so that a gang is not starved by small jobs behind it.
-        nearest = max(options, key=lambda option: (len(option.free), -option.host.id))
-        wanted = frozenset(gpu.id for gpu in nearest.usable)
-    return Misfit(_overall(job, by_host, options), by_host, wanted, untraced, uncounted)
+        if misfits[host.name].code is Code.PROFILE_PENDING:
+            key = job.keys.get(host.stack_id)
+            if key is not None and key not in fleet.profiles:
+                untraced.setdefault(key, host.id)
+            if job.counted == "no" and uncounted is None:
+                uncounted = host.id
+    return untraced, uncounted
 
 
-def _preference(job: Waiting, option: _Option) -> tuple[tuple[float, ...], int, int, int]:
+def coming_up(options: Sequence[Option]) -> Reason:
+    """A host that would do, but takes no trainer yet."""
+    label = options[0].gpus[0].label
+    return Reason(Code.BUSY, f"fits {label} and up; its Ray worker is still coming up")
+
+
+def _preference(job: Waiting, option: Option, free: Sequence[Gpu]) -> tuple[tuple[float, ...], int, int, int]:
     """By the job's policy; then the host with the fewest free cards left (best fit); then the oldest host."""
-    gpu = option.free[0]
-    wanted = preference(job.spec.resources.policy, gpu.card, option.choice)
-    return (wanted, len(option.free), option.host.id, gpu.index)
+    wanted = preference(job.spec.resources.policy, free[0].card, option.choice)
+    return (wanted, len(free), option.host.id, free[0].index)
 
 
-def _options(
-    job: Waiting,
-    host: Host,
-    profiles: Mapping[str, MemoryProfile | NoProfile],
-    free: frozenset[int],
-    chooser: Chooser,
-) -> list[_Option] | Reason:
+def options_of(
+    job: Waiting, host: Host, profiles: Mapping[str, MemoryProfile | NoProfile], chooser: Chooser
+) -> list[Option] | Reason:
     """The host's card types that could take the job, or the first thing that does not fit."""
     need = job.spec.resources
     if not host.online:
@@ -133,7 +142,7 @@ def _options(
     types: dict[tuple[str, int], list[Gpu]] = {}
     for gpu in usable:
         types.setdefault((gpu.name, gpu.memory_bytes), []).append(gpu)
-    groups = [group for group in types.values() if len(group) >= need.gpus]
+    groups = [group for group in types.values() if len(group) >= need.gpus or job.across]
     if not groups:
         most = max(len(group) for group in types.values())
         return Reason(
@@ -141,7 +150,8 @@ def _options(
             f"has {most} such cards of one type, the job needs {need.gpus}",
             {"gpus": need.gpus, "most": most},
         )
-    lacks = {gpu.kind: lacking(job.spec, host.stack, gpu.kind) for group in groups for gpu in group}
+    kinds = {gpu.kind for group in groups for gpu in group}
+    lacks = {kind: lacking(job.spec, host.stack, kind) for kind in sorted(kinds)}
     if missing := next((reason for reason in lacks.values() if reason), None):
         groups = [group for group in groups if lacks[group[0].kind] is None]
         if not groups:
@@ -157,39 +167,35 @@ def _options(
     for group in sorted(groups, key=lambda group: group[0].memory_bytes):
         choice = chooser(job, profile, group[0].card, host.stack_id)
         if isinstance(choice, Choice):
-            options.append(_Option(host, tuple(group), tuple(gpu for gpu in group if gpu.id in free), choice))
+            options.append(Option(host, tuple(group), choice))
         else:
             nearest = choice.reason
-    if options and not host.ray_ready:
-        return Reason(
-            Code.BUSY, f"fits {options[0].usable[0].label} and up; its Ray worker is still coming up"
-        )
     if options:
         return options
     assert nearest is not None
     return nearest
 
 
-def _busy(spec: JobSpec, options: list[_Option]) -> Reason:
+def busy(spec: JobSpec, options: Sequence[Option], free: frozenset[int]) -> Reason:
     """Cards fit, but too few of them are free."""
     smallest = options[0]
-    holders = sorted({gpu.held_by for option in options for gpu in option.usable if gpu.held_by is not None})
+    holders = sorted({gpu.held_by for option in options for gpu in option.gpus if gpu.held_by is not None})
     figures = {
         "gpus": spec.resources.gpus,
-        "free": max(len(option.free) for option in options),
-        "fitting": sum(len(option.usable) for option in options),
+        "free": max(sum(gpu.id in free for gpu in option.gpus) for option in options),
+        "fitting": sum(len(option.gpus) for option in options),
         "held_by_jobs": holders,
         "upper_bytes": smallest.choice.projection.upper_bytes,
     }
-    smallest_label = smallest.usable[0].label
+    label = smallest.gpus[0].label
     for option in options:
-        unheld = [gpu for gpu in option.usable if gpu.held_by is None]
+        unheld = [gpu for gpu in option.gpus if gpu.held_by is None]
         if len(unheld) >= spec.resources.gpus:
-            return Reason(Code.BEHIND, f"fits {smallest_label} and up; kept for a job before it", figures)
+            return Reason(Code.BEHIND, f"fits {label} and up; kept for a job before it", figures)
     who = f"job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:5]))}" + (
         " …" if len(holders) > 5 else ""
     )
-    return Reason(Code.BUSY, f"fits {smallest_label} and up; held by {who}", figures)
+    return Reason(Code.BUSY, f"fits {label} and up; held by {who}", figures)
 
 
 # What is said for the whole fleet: the obstacle nearest to a start.
@@ -206,7 +212,8 @@ _NEAREST = (
 )
 
 
-def _overall(job: Waiting, by_host: Mapping[str, Reason], options: list[_Option]) -> Reason:
+def overall(by_host: Mapping[str, Reason]) -> Reason:
+    """What the hosts say, in one reason."""
     if not by_host:
         return Reason(Code.NO_HOST, "no host has joined; start one with `tuneyard up` or `tuneyard host run`")
     code = next(code for code in _NEAREST if any(reason.code is code for reason in by_host.values()))

@@ -21,6 +21,21 @@ class ProgressShape(TypedDict):
     eta_s: float | None
 
 
+class AfterShape(TypedDict):
+    """What a job waits for, or waited for. state: of that other job."""
+
+    job: int
+    on: str
+    state: str
+
+
+class StartShape(TypedDict):
+    """When a queued job is likely to start, Unix seconds. latest: null where nobody can tell."""
+
+    earliest: float
+    latest: float | None
+
+
 class Job(TypedDict):
     """One row of `GET /jobs`."""
 
@@ -45,6 +60,10 @@ class Job(TypedDict):
     projected_bytes: int | None
     measured_bytes: int | None
     cancel_requested: bool
+    start: StartShape | None
+    project: str
+    group: int | None  # the first job of the sweep that it is of
+    after: list[AfterShape]
 
 
 class RungShape(TypedDict):
@@ -120,6 +139,35 @@ class JobPage(TypedDict):
     jobs: list[Job]
     more: bool
     total: int
+
+
+class GroupShape(TypedDict):
+    """A sweep that was submitted. values: of each job, by dotted key of the job file."""
+
+    id: int
+    name: str
+    jobs: list[int]
+    values: list[dict[str, Any]]
+
+
+class ProjectShape(TypedDict):
+    """A project with terms of its own, or with jobs. guarantee: GPUs, None: only its share; gpus: it holds now."""
+
+    name: str
+    guarantee: int | None
+    weight: float
+    borrows: bool
+    own_terms: bool
+    queued: int
+    gpus: int
+
+
+class ProjectPage(TypedDict):
+    """`GET /projects`. gpus: that the fleet has; warnings: what the terms promise and the fleet can't keep."""
+
+    projects: list[ProjectShape]
+    gpus: int
+    warnings: list[str]
 
 
 class HostVerdict(TypedDict):
@@ -329,7 +377,8 @@ class Gpu(TypedDict):
     name: str
     memory_bytes: int
     fault: str | None
-    job: int | None
+    job: int | None  # the first of jobs
+    jobs: list[int]  # several where they share it
     attempt: int | None
     sample: dict[str, Any] | None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from jobs.calibration import Calibration, Group, Observation, family_of, quantisation_of
 from jobs.cards import Card, price_of
@@ -20,8 +22,9 @@ from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.pace import blocked_of, projects_of, running_of, steps_done, steps_left, usage_of
 from orchestrator.placement import Chooser, Placement
-from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, ProfileRow
+from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
 MOST_CHOICES = 20_000  # kept; a queue has few shapes of jobs, so more are those of jobs long gone
@@ -127,10 +130,29 @@ class Memo:
         found = self._choices[known]
         return replace(found, speed=terms.speed) if isinstance(found, Choice) else found
 
+    def readable(self, job: JobRow) -> JobSpec | None:
+        """The spec, None where another version stored it."""
+        try:
+            return self.spec(job)
+        except ValidationError:
+            return None
+
+    def shape(self, job: Waiting) -> Hashable:
+        """Equal for jobs that fit the same cards on the same rungs."""
+        keys = tuple(sorted(job.keys.items()))
+        return (self._shape(job), keys, job.family, job.ran_out, job.shaky, job.length, job.counted)
+
     def _shape(self, job: Waiting) -> str:
         """What of a job file a choice may depend on: jobs of a sweep share it."""
         if job.job_id not in self._shapes:
-            beside = {"name", "data", "priority", "retries", "time_limit", "output"}
+            beside: dict[str, Any] = dict.fromkeys(
+                (
+                    *("name", "data", "priority", "retries", "time_limit", "output"),
+                    *("project", "after", "matrix", "sweep"),
+                ),
+                True,
+            )
+            beside["training"] = {"learning_rate", "seed", "epochs", "steps"}
             self._shapes[job.job_id] = job.spec.model_dump_json(exclude=beside)
         return self._shapes[job.job_id]
 
@@ -186,9 +208,28 @@ def hosts_of(rows: FleetRows, now: float, settings: Settings, alive_since: float
     )
 
 
-def waiting_of(job: JobRow, hosts: Sequence[Host], memo: Memo, history: Sequence[AttemptRow] = ()) -> Waiting:
-    """A queued job of the snapshot. history: its attempts, oldest first."""
-    spec = memo.spec(job)
+def stacks_of(hosts: Iterable[Host]) -> tuple[Host, ...]:
+    """One host of each stack, the first: profile keys differ by nothing else."""
+    found: dict[str, Host] = {}
+    for host in hosts:
+        found.setdefault(host.stack_id, host)
+    return tuple(found.values())
+
+
+def waiting_of(
+    job: JobRow,
+    hosts: Sequence[Host],
+    memo: Memo,
+    history: Sequence[AttemptRow] = (),
+    links: Sequence[LinkRow] = (),
+    attained_gpu_s: float = 0.0,
+) -> Waiting:
+    """A queued job of the snapshot.
+
+    hosts: one of each stack will do (stacks_of); history: its attempts, oldest first; links: what it waits for;
+    attained_gpu_s: what those attempts held.
+    """
+    spec, done = memo.spec(job), steps_done(history)
     return Waiting(
         job_id=job.id,
         spec=spec,
@@ -201,6 +242,13 @@ def waiting_of(job: JobRow, hosts: Sequence[Host], memo: Memo, history: Sequence
         ),
         family=memo.family(job.id, spec),
         ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
+        project=job.project,
+        user=job.user,
+        waiting_since=job.queued_at,
+        attained_gpu_s=attained_gpu_s,
+        steps_done=done,
+        steps_left=steps_left(spec.training.steps, done),
+        blocked=blocked_of(links),
     )
 
 
@@ -271,7 +319,25 @@ def length_fault(length: int, most: int) -> Fault:
 
 
 def fleet_of(
-    hosts: tuple[Host, ...], queue: Sequence[Waiting], rows: Mapping[str, ProfileRow], memo: Memo, now: float
+    hosts: tuple[Host, ...],
+    queue: Sequence[Waiting],
+    profiles: Mapping[str, ProfileRow],
+    memo: Memo,
+    now: float,
+    rows: FleetRows | None = None,
+    settings: Settings | None = None,
 ) -> Fleet:
-    """The snapshot."""
-    return Fleet(hosts, tuple(queue), profiles_of(rows, memo, now))
+    """The snapshot. rows, settings: where what runs counts, too."""
+    shaped = tuple(replace(job, shape=memo.shape(job)) for job in queue)
+    known = profiles_of(profiles, memo, now)
+    if rows is None or settings is None:
+        return Fleet(hosts, shaped, known)
+    specs = {job.id: spec for job in rows.running if (spec := memo.readable(job)) is not None}
+    return Fleet(
+        hosts,
+        shaped,
+        known,
+        running_of(rows, specs, settings.rules, now),
+        projects_of(rows.projects),
+        usage_of(rows.usage, settings.prices),
+    )

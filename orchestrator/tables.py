@@ -14,7 +14,7 @@ import pydantic_core
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
-from jobs.state import JobState, Outcome
+from jobs.state import JobState, On, Outcome
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
@@ -90,7 +90,8 @@ metadata = sa.MetaData(
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+    quoted = f'"{column}"' if column == "on" else column  # a word of SQL's own
+    return sa.CheckConstraint(f"{quoted} IN ({listed})", name=column)
 
 
 def _unique_while(name: str, column: sa.Column[Any], condition: str) -> sa.Index:
@@ -120,11 +121,41 @@ jobs = sa.Table(
     sa.Column("ended_at", sa.Double),
     sa.Column("cancel_requested_at", sa.Double),
     sa.Column("not_before", sa.Double),  # back-off after a failure
+    sa.Column("project", Words, nullable=False, server_default="default"),
+    sa.Column("group_id", Key),  # the first job of the sweep that it is of
+    sa.Column("queued_at", sa.Double, nullable=False, server_default="0"),  # when it was queued last
     _one_of("state", JobState),
     sa.Index("ix_jobs_state_id", "state", "id"),
     sa.Index("ix_jobs_name_id", "name", "id"),
 )
 sa.Index("ix_jobs_queue", jobs.c.state, jobs.c.priority.desc(), jobs.c.id)
+sa.Index("ix_jobs_project_state_id", jobs.c.project, jobs.c.state, jobs.c.id)
+_IN_A_GROUP = sa.text("group_id IS NOT NULL")
+sa.Index("ix_jobs_group_id", jobs.c.group_id, sqlite_where=_IN_A_GROUP, postgresql_where=_IN_A_GROUP)
+
+# What a job waits for. Whether it still does follows from the other job's state.
+job_links = sa.Table(
+    "job_links",
+    metadata,
+    sa.Column("job_id", Key, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("after_id", Key, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("on", sa.Text, nullable=False),
+    _one_of("on", On),
+    sa.Index("ix_job_links_after_id", "after_id"),
+    sqlite_with_rowid=False,
+)
+
+# Projects with terms of their own: jobs of any other name share without.
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("name", Words, primary_key=True),
+    sa.Column("guarantee", sa.Integer),  # GPUs; NULL: only its share
+    sa.Column("weight", sa.Double, nullable=False),
+    sa.Column("borrows", sa.Boolean, nullable=False),
+    sa.CheckConstraint("guarantee >= 0", name="guarantee"),
+    sa.CheckConstraint("weight > 0", name="weight"),
+)
 
 hosts = sa.Table(
     "hosts",
@@ -198,6 +229,7 @@ leases = sa.Table(
     sa.Column("memory_bytes", sa.BigInteger, nullable=False),  # promised to the attempt
     sa.Column("released_at", sa.Double),  # NULL while the lease is open
     sa.Index("ix_leases_gpu_id_released_at", "gpu_id", "released_at"),
+    sa.Index("ix_leases_released_at", "released_at"),
 )
 _unique_while("uq_leases_exclusive", leases.c.gpu_id, "exclusive AND released_at IS NULL")
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from jobs import errors
 from orchestrator import shapes
-from orchestrator.api import accuracy, hosts, jobs, whatif
+from orchestrator.api import accuracy, history, hosts, jobs, projects, whatif
 from orchestrator.api.services import Services
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def create_app(services: Services) -> Gate:
         hosts_known = len(services.store.hosts())
         return {"status": "ok", "version": app.version, "pid": os.getpid(), "ray": ray, "hosts": hosts_known}
 
-    for room in (jobs, whatif, hosts, accuracy):
+    for room in (projects, jobs, whatif, hosts, accuracy, history):
         app.include_router(room.router, prefix=PREFIX)
     return Gate(app, services.settings.token)
 

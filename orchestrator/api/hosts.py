@@ -42,9 +42,13 @@ def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
 
 def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
     """What the database says this host is to do now."""
-    grace_s = known.settings.stop_grace_s
+    settings = known.settings
     stops = [
-        StopOrder(attempt_id=attempt.id, reason=attempt.stop_reason or "cancelled", grace_s=grace_s)
+        StopOrder(
+            attempt_id=attempt.id,
+            reason=attempt.stop_reason or "cancelled",
+            grace_s=settings.preempt_grace_s if attempt.stop_reason == "preempted" else settings.stop_grace_s,
+        )
         for attempt in known.store.open_attempts(host_id)
         if attempt.stop_requested_at is not None
     ]

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import Fault, SpecError
 from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec, parse_spec, parse_yaml
+from jobs.spec import JobSpec, parse_yaml
+from jobs.sweep import Member, Values, only_one, read_members
+from orchestrator.api.waits import File, States, links_of
 from orchestrator.config import Settings
 from orchestrator.snapshot import length_fault, model_config
-from orchestrator.store.rows import NewJob
+from orchestrator.store.rows import NewJob, NewLink
 from workers.inputs import check_inputs, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.
@@ -56,45 +58,94 @@ class FleetFacts:
     most_gpus: int | None
 
 
-def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts) -> list[tuple[JobSpec, NewJob]]:
-    """All of the jobs, or SpecError with all of the faults."""
-    read: list[tuple[JobSpec, NewJob]] = []
-    faults: list[Fault] = []
-    failed: list[str] = []
+@dataclass(frozen=True)
+class ReadJob:
+    """A job as it was read. values: what a matrix gave it."""
+
+    spec: JobSpec
+    new: NewJob
+    values: Values
+
+
+def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts, states: States) -> list[ReadJob]:
+    """All of the jobs, or SpecError with all of the faults. states: of jobs of the database, by id."""
+    files: list[File] = []
+    faults: list[tuple[str, Fault]] = []
     checked: Checked = {}
+    count = 0
     for item in submission.jobs:
         try:
-            spec = read_job(item, settings, facts, checked)
+            value = _value(item)
+            members = _members(value, item, settings, facts, checked)
         except SpecError as error:
-            failed.append(error.source)
-            prefix = f"{error.source}: " if len(submission.jobs) > 1 else ""
-            faults += [Fault(prefix + f.path, f.given, f.problem, f.fix) for f in error.faults]
+            faults += [(item.source, fault) for fault in error.faults]
             continue
-        stored = spec.model_dump(mode="json", exclude_unset=True)
-        read.append((spec, NewJob(spec.name, submission.user, stored, spec.priority)))
-    if faults:
-        raise SpecError(
-            faults,
-            failed[0] if len(submission.jobs) == 1 else f"{len(failed)} of {len(submission.jobs)} jobs",
+        name = value.get("name")
+        files.append(
+            File(
+                item.source,
+                name if isinstance(name, str) else "",
+                members,
+                count,
+                isinstance(value.get("after"), list),
+            )
         )
-    return read
+        count += len(members)
+    if count > MAX_JOBS:
+        raise SpecError(
+            [Fault("jobs", f"{count:,} jobs", "is too many", f"submit at most {MAX_JOBS:,} together")]
+        )
+    links, more = links_of(files, states) if len(files) == len(submission.jobs) else ([], [])
+    faults += [(file.source, fault) for file, fault in more]
+    if faults:
+        raise _all(faults, len(submission.jobs))
+    return [
+        ReadJob(member.spec, _new(member, submission.user, number, its_links), member.values)
+        for number, (file, its_links) in enumerate(zip(files, links, strict=True))
+        for member in file.members
+    ]
+
+
+def _all(faults: Sequence[tuple[str, Fault]], items: int) -> SpecError:
+    if items == 1:
+        return SpecError([fault for _, fault in faults], faults[0][0])
+    named = [Fault(f"{source}: {f.path}", f.given, f.problem, f.fix) for source, f in faults]
+    return SpecError(named, f"{len({source for source, _ in faults})} of {items} jobs")
+
+
+def _new(member: Member, user: str, number: int, links: tuple[NewLink, ...]) -> NewJob:
+    spec = member.spec
+    # What it waits for is kept as links: a name means a job of this submission, and nothing later.
+    stored = spec.model_dump(mode="json", exclude_unset=True, exclude={"after", "matrix"})
+    group = number if member.values else None
+    return NewJob(spec.name, user, stored, spec.priority, project=spec.project, group=group, links=links)
 
 
 def read_job(
     item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked | None = None
 ) -> JobSpec:
     """One validated job, or SpecError with every fault. checked: the files that this request has looked at."""
+    members = _members(_value(item), item, settings, facts, {} if checked is None else checked)
+    return only_one(members, item.source)
+
+
+def _value(item: JobInput) -> dict[str, Any]:
     if (item.text is None) == (item.spec is None):
         raise SpecError([Fault("job", "", "give exactly one of text and spec")], item.source)
     value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
-    if item.overrides:
-        value = apply_overrides(value, item.overrides, item.source)
-    if item.base_dir is not None:
-        value = _absolute(value, Path(item.base_dir))
-    spec = parse_spec(value, item.source)
-    if faults := _faults(spec, settings, facts, {} if checked is None else checked):
-        raise SpecError(faults, item.source)
-    return spec
+    return apply_overrides(value, item.overrides, item.source) if item.overrides else value
+
+
+def _members(
+    value: dict[str, Any], item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked
+) -> list[Member]:
+    base = Path(item.base_dir) if item.base_dir is not None else None
+    return read_members(
+        value,
+        item.source,
+        prepare=None if base is None else lambda made: _absolute(made, base),
+        check=lambda spec: _faults(spec, settings, facts, checked),
+    )
 
 
 def _absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Routes of jobs: submit, list, show, logs, cancel, requeue."""
+"""Routes of jobs: submit, list, show, logs, cancel (groups, too), requeue."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,6 +13,7 @@ from pydantic_core import to_json
 from jobs.errors import NotFound, UsageError
 from jobs.spec import schema
 from jobs.state import JobState
+from jobs.sweep import MAX_MEMBERS
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import Submission, read_jobs
@@ -45,30 +47,48 @@ async def submit(request: Request) -> Response:
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
     known = services(request)
     dry_run = request.query_params.get("dry_run", "").lower() in ("1", "true")
-    read = read_jobs(parse_body(await request.body()), known.settings, known.facts())
+    read = read_jobs(parse_body(await request.body()), known.settings, known.facts(), known.store.job_states)
     if dry_run:
-        answer: dict[str, Any] = {"jobs": [], "valid": [spec.model_dump(mode="json") for spec, _ in read]}
+        answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
         return Response(json.dumps(answer), 200, media_type="application/json")
-    rows = await known.commits.submit([job for _, job in read])
+    rows = await known.commits.submit([job.new for job in read])
     known.controller.wake()
-    body = to_json({"jobs": [views.submitted(row) for row in rows]})
+    waits = known.store.links([row.id for row, job in zip(rows, read, strict=True) if job.new.links])
+    body = to_json(
+        {
+            "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
+            "groups": views.groups(rows, [job.values for job in read]),
+        }
+    )
     return Response(body, 201, media_type="application/json")
 
 
 @router.get("/jobs")
 def list_jobs(
-    request: Request, state: str = "", limit: int = 50, before: int | None = None
+    request: Request,
+    state: str = "",
+    limit: int = 50,
+    before: int | None = None,
+    group: int | None = None,
+    project: str | None = None,
 ) -> shapes.JobPage:
-    """Newest first. state: names with commas between; before: an id, for the next page."""
+    """Newest first. state: names with commas between; before: an id, for the next page; group: an id, too."""
     if not 1 <= limit <= MAX_PAGE:
         raise UsageError(f"limit: {limit} is not usable; write a number from 1 to {MAX_PAGE}")
     if before is not None and not 0 <= before < 2**31:
         raise UsageError(f"before: {before} is no id of a job")
+    if group is not None and not 0 <= group < 2**31:
+        raise UsageError(f"group: {group} is no id of a group")
     states = _states(state)
-    store = services(request).store
-    found = store.job_views(states, limit + 1, before)
-    page = [views.job(view) for view in found[:limit]]
-    return {"jobs": page, "more": len(found) > limit, "total": store.count_jobs(states)}
+    known = services(request)
+    store = known.store
+    found = store.job_views(states, limit + 1, before, group=group, project=project)
+    page = [views.job(view, known.controller.starts) for view in found[:limit]]
+    return {
+        "jobs": page,
+        "more": len(found) > limit,
+        "total": store.count_jobs(states, group=group, project=project),
+    }
 
 
 def _states(text: str) -> set[JobState] | None:
@@ -95,11 +115,28 @@ def cancel(request: Request, job: str) -> shapes.Job:
     """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
     known = services(request)
     row = known.store.request_cancel(known.store.find_job(job).id, known.controller.clock())
+    stop(known, {row.id})
+    return views.job(known.store.job_view(row.id))
+
+
+def stop(known: Services, job_ids: Collection[int]) -> None:
+    """Ask for the end of what runs of jobs that were cancelled."""
     for attempt in known.store.open_attempts():
-        if attempt.job_id == row.id:
+        if attempt.job_id in job_ids:
             known.store.request_stop(attempt.id, "cancelled", known.controller.clock())
     known.controller.wake()
-    return views.job(known.store.job_view(row.id))
+
+
+@router.post("/groups/{group}/cancel")
+def cancel_group(request: Request, group: int) -> dict[str, list[shapes.Job]]:
+    """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
+    known = services(request)
+    if not 0 <= group < 2**31:
+        raise UsageError(f"group: {group} is no id of a group")
+    asked = set(known.store.cancel_group(group, known.controller.clock()))
+    stop(known, asked)
+    views_of = known.store.job_views(limit=MAX_MEMBERS, group=group)
+    return {"jobs": [views.job(view) for view in reversed(views_of) if view.job.id in asked]}
 
 
 @router.post("/jobs/{job}/requeue", status_code=201)
@@ -108,7 +145,7 @@ def requeue(request: Request, job: str) -> shapes.Job:
     known = services(request)
     row = known.store.requeue(known.store.find_job(job).id, known.controller.clock())
     known.controller.wake()
-    return views.submitted(row)
+    return views.job(known.store.job_view(row.id))
 
 
 @router.get("/jobs/{job}/logs")

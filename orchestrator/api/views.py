@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.memory import Rung
+from jobs.state import JobState
 from orchestrator import shapes
+from orchestrator.estimate import Start
 from orchestrator.store.rows import (
     AttemptRow,
     EventRow,
@@ -14,13 +16,18 @@ from orchestrator.store.rows import (
     HostRow,
     JobRow,
     JobView,
+    LinkRow,
     ProgressRow,
     SampleRow,
 )
 
 
-def job(view: JobView) -> shapes.Job:
-    """A row of a list."""
+def _start(found: Start | None) -> shapes.StartShape | None:
+    return None if found is None else {"earliest": found.earliest, "latest": found.latest}
+
+
+def job(view: JobView, starts: Mapping[int, Start] | None = None) -> shapes.Job:
+    """A row of a list. starts: when queued jobs are likely to, as far as it was worked out."""
     row, attempt = view.job, view.attempt
     spec = row.spec
     model, method = spec["model"], spec.get("method", {})
@@ -51,12 +58,31 @@ def job(view: JobView) -> shapes.Job:
         "projected_bytes": projection.get("device_bytes"),
         "measured_bytes": device,
         "cancel_requested": row.cancel_requested_at is not None,
+        "start": _start((starts or {}).get(row.id)) if row.state is JobState.QUEUED else None,
+        "project": row.project,
+        "group": row.group_id,
+        "after": [
+            {"job": link.after_id, "on": str(link.on), "state": str(link.state)} for link in view.links
+        ],
     }
 
 
-def submitted(row: JobRow) -> shapes.Job:
+def submitted(row: JobRow, links: Sequence[LinkRow] = ()) -> shapes.Job:
     """A job that has no attempt yet."""
-    return job(JobView(row, None, None))
+    return job(JobView(row, None, None, tuple(links)))
+
+
+def groups(rows: Sequence[JobRow], values: Sequence[Mapping[str, Any]]) -> list[shapes.GroupShape]:
+    """The groups among jobs that were submitted together. values: what a matrix gave each of them."""
+    made: dict[int, shapes.GroupShape] = {}
+    for row, given in zip(rows, values, strict=True):
+        if row.group_id is None:
+            continue
+        name = "" if "name" in given else row.name.rpartition("-")[0]
+        group = made.setdefault(row.group_id, {"id": row.group_id, "name": name, "jobs": [], "values": []})
+        group["jobs"].append(row.id)
+        group["values"].append(dict(given))
+    return list(made.values())
 
 
 def job_full(
@@ -164,6 +190,7 @@ def gpu(row: GpuRow, sample: SampleRow | None) -> shapes.Gpu:
         "memory_bytes": row.memory_bytes,
         "fault": row.fault,
         "job": row.job_id,
+        "jobs": [holder.job_id for holder in row.holders],
         "attempt": row.attempt_id,
         "sample": {name: value for name, value in vars(sample).items() if name != "gpu_id"}
         if sample

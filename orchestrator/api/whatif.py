@@ -14,7 +14,7 @@ from jobs.cards import Card, check_prices, read_card
 from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
-from jobs.state import Code, JobState
+from jobs.state import Code, JobState, Reason
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import JobInput, read_job
@@ -26,6 +26,7 @@ from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misf
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
 from orchestrator.snapshot import Memo, chooser, fleet_of, hosts_of, model_config, waiting_of
+from orchestrator.sooner import sooner
 from orchestrator.store.rows import JobRow
 
 router = APIRouter()
@@ -173,7 +174,7 @@ def why(request: Request, job: str) -> shapes.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
-    view = views.job(known.store.job_view(row.id))
+    view = views.job(known.store.job_view(row.id), known.controller.starts)
     if row.state is not JobState.QUEUED:
         return {"job": view, "hosts": [], "advice": _advice_after(row)}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)
@@ -196,9 +197,13 @@ def _advice(question: _Question, found: Misfit | Placement) -> list[str]:
     """What would make it start."""
     if isinstance(found, Placement):
         return []
-    spec, reason = question.job.spec, found.reason
-    if reason.code is Code.MEMORY:
-        return _memory_advice(question)
+    job, reason = question.job, found.reason
+    helps = sooner(job, question.fleet, question.pick)
+    return helps + (_memory_advice(question) if reason.code is Code.MEMORY else _general(job.spec, reason))
+
+
+def _general(spec: JobSpec, reason: Reason) -> list[str]:
+    """What helps in such a case, as far as nothing about the fleet as it is need be known."""
     texts = {
         Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there; "
         "`tuneyard plan --local` plans without one",

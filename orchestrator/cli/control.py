@@ -6,24 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import TuneyardError
+from jobs.errors import TuneyardError, UsageError
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
-from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, report
+from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, note, report
 
 if TYPE_CHECKING:
     from orchestrator.shapes import Job
 
 
 @click.command("cancel")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="JOB...")
+@click.option(
+    "--group", type=click.IntRange(0), metavar="G", help="All jobs of this sweep that have not ended."
+)
 @client_verb
-def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: int | None) -> int:
     """Cancel jobs.
 
     JOB is an id or a name. A running job is stopped by its host within seconds; `tuneyard show` tells when.
     """
-    return _each(api, as_json, jobs, "cancel")
+    if (group is None) == (not jobs):
+        raise UsageError("give jobs to cancel, or --group G for all of a sweep")
+    return _each(api, as_json, jobs, "cancel") if group is None else _group(api, as_json, group)
 
 
 @click.command("requeue")
@@ -56,6 +61,18 @@ def _each(api: Api, as_json: bool, names: tuple[str, ...], action: str) -> int:
         first = error_value(failed[0]) if failed else {}
         emit({"jobs": done, **first} if len(names) > 1 or not failed else first)
     return code
+
+
+def _group(api: Api, as_json: bool, group: int) -> int:
+    _, answer = api.post(f"/groups/{group}/cancel")
+    if as_json:
+        emit(answer)
+        return OK
+    for job in answer["jobs"]:
+        click.echo(_sentence(job, "cancel", ""))
+    if not answer["jobs"]:
+        note(f"every job of group {group} has ended already")
+    return OK
 
 
 def _sentence(job: Job, action: str, asked: str) -> str:

@@ -14,7 +14,7 @@ from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Attempt, Job, JobFull, Why
+    from orchestrator.shapes import AfterShape, Attempt, Job, JobFull, Why
 
 EVENTS_SHOWN = 30
 
@@ -74,22 +74,32 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         steps += f", loss {progress['loss']:.3f}"
     if progress and progress["tokens_per_s"]:
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
-    if left := words.eta(job):
+    left = words.eta(job, now)
+    if left and job["state"] == "running":
         steps += f", {left} to go"
     stopping = job["cancel_requested"] and job["state"] not in words.ENDED
     took = None if job["started_at"] is None else (job["ended_at"] or now) - job["started_at"]
     return [
         ("state", words.state(job["state"], stopping)),
         ("reason", (job["reason"] or {}).get("text", "")),
+        ("starts", left if job["state"] == "queued" else ""),
         ("what", f"{job['trainer']}, {job['method']} of {job['model']}"),
         ("progress", steps),
         ("where", f"{job['host']}: {words.cards(job['cards'])}" if job["host"] else ""),
         ("wants", f"{job['gpus']} {'GPU' if job['gpus'] == 1 else 'GPUs'}, priority {job['priority']}"),
+        ("project", job["project"] if job["project"] != "default" else ""),
+        ("group", "" if job["group"] is None else str(job["group"])),
+        ("after", ", ".join(_link(link) for link in job["after"])),
         ("submitted", f"{words.ago(job['submitted_at'], now)} by {job['user']}"),
         ("started", words.ago(job["started_at"], now)),
         ("ended", words.ago(job["ended_at"], now)),
         ("took", span(took) if took is not None and job["ended_at"] else ""),
     ]
+
+
+def _link(link: AfterShape) -> str:
+    on = {"failure": " failing", "any": " ending"}.get(link["on"], "")
+    return f"job {link['job']}{on} ({link['state']})"
 
 
 def _show_attempt(attempt: Attempt, now: float) -> None:
@@ -156,6 +166,8 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
     subject = found["job"]
     text = (subject["reason"] or {}).get("text", "")
     show_line(f"{words.label(subject)} is {subject['state']}" + (f": {text}" if text else ""))
+    if subject["state"] == "queued" and (start := words.eta(subject, time.time())):
+        show_line(f"likely to start {start}")
     if found["hosts"]:
         click.echo("")
         show(

@@ -28,7 +28,9 @@ PATHS = {
     "gpus": "resources.gpus",
     "card": "resources.card",
     "name": "name",
+    "project": "project",
     "priority": "priority",
+    "after": "after",
     "output": "output",
 }
 
@@ -46,7 +48,13 @@ _FLAGS = (
     click.option("--gpus", type=int, metavar="N", help="GPUs, all on one host."),
     click.option("--card", metavar="TYPE", help="Card type, as `tuneyard gpus` shows it."),
     click.option("--name", metavar="NAME", help="Name for people."),
+    click.option("--project", metavar="NAME", help="Whose share of the fleet it takes."),
     click.option("--priority", metavar="P", help="low, normal, high, or 0 to 100."),
+    click.option(
+        "--after",
+        metavar="JOB",
+        help="Start once that job, an id or one of these FILES' names, has succeeded.",
+    ),
     click.option("--output", metavar="DIR", help="Folder of the result, inside the host's output root."),
     click.option(
         "--set",
@@ -73,8 +81,9 @@ def job_bodies(
     The text goes to the server as it is, which parses and validates it. Raises UsageError.
     """
     overrides = {PATHS[flag]: value for flag, value in flags.items() if value is not None}
-    if isinstance(overrides.get("priority"), str) and overrides["priority"].isdigit():
-        overrides["priority"] = int(overrides["priority"])
+    for path in ("priority", "after"):
+        if isinstance(overrides.get(path), str) and overrides[path].isdecimal():
+            overrides[path] = int(overrides[path])
     for setting in settings:
         path, value = _setting(setting)
         overrides[path] = value

@@ -40,6 +40,14 @@ class Api:
         """Status and JSON answer of POST. Raises what jobs.errors has for it."""
         return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON answer to PUT. Raises what jobs.errors has for it."""
+        return self._ask("PUT", path, body)[1]
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer to DELETE. Raises what jobs.errors has for it."""
+        return self._ask("DELETE", path)[1]
+
     def close(self) -> None:
         self._connection.close()
 

@@ -62,25 +62,36 @@ def _states(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> li
     "--limit", type=click.IntRange(1, PAGE), default=50, show_default=True, help="How many at most."
 )
 @click.option("--all", "everything", is_flag=True, help="All of them, page by page.")
+@click.option("--group", type=click.IntRange(0), metavar="G", help="Only the jobs of this sweep.")
+@click.option("--project", metavar="NAME", help="Only the jobs of this project.")
 @client_verb
-def list_verb(api: Api, as_json: bool, states: list[str], limit: int, everything: bool) -> None:
+def list_verb(
+    api: Api,
+    as_json: bool,
+    states: list[str],
+    limit: int,
+    everything: bool,
+    group: int | None,
+    project: str | None,
+) -> None:
     """List jobs, newest first.
 
     States: queued, running, succeeded, failed, cancelled; running* has a cancel on its way.
     """
-    page = _page(api, states, PAGE if everything else limit)
+    asked = {"state": ",".join(states) or None, "group": group, "project": project}
+    page = _page(api, asked, PAGE if everything else limit)
     while everything and page["more"]:
-        later = _page(api, states, PAGE, before=page["jobs"][-1]["id"])
+        later = _page(api, asked, PAGE, before=page["jobs"][-1]["id"])
         page = {"jobs": page["jobs"] + later["jobs"], "more": later["more"], "total": later["total"]}
     if as_json:
         emit(page)
         return
     jobs: list[Job] = page["jobs"]
     if not jobs:
-        note(
-            "no jobs"
-            + (f" that are {' or '.join(states)}" if states else "; `tuneyard submit` makes the first")
-        )
+        wanted = f" of group {group}" if group is not None else ""
+        wanted += f" of project {project}" if project else ""
+        wanted += f" that are {' or '.join(states)}" if states else ""
+        note(f"no jobs{wanted or '; `tuneyard submit` makes the first'}")
         return
     now = time.time()
     show(words.JOB_COLUMNS, [words.job_row(job, now) for job in jobs])
@@ -88,8 +99,8 @@ def list_verb(api: Api, as_json: bool, states: list[str], limit: int, everything
         note(f"{len(jobs)} of {page['total']:,} jobs; --limit N or --all shows more")
 
 
-def _page(api: Api, states: list[str], limit: int, before: int | None = None) -> Any:
-    return api.get("/jobs", state=",".join(states) or None, limit=limit, before=before)
+def _page(api: Api, asked: dict[str, Any], limit: int, before: int | None = None) -> Any:
+    return api.get("/jobs", **asked, limit=limit, before=before)
 
 
 @click.command("hosts")
@@ -149,6 +160,6 @@ def gpu_row(gpu: Gpu) -> list[Cell | str]:
         words.reading(gpu, "utilization", "{:.0f}%", 100),
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
-        "" if gpu["job"] is None else Cell(str(gpu["job"]), "cyan"),
+        Cell(", ".join(map(str, gpu["jobs"])), "cyan"),
         Cell(gpu["fault"] or "", "red"),
     ]

@@ -37,7 +37,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "top": ("top", "Watch cards and jobs live."),
         "hosts": ("listing", "List hosts."),
         "gpus": ("listing", "List cards with what they are doing."),
+        "project": ("projects", "Set what projects may count on of the fleet."),
         "accuracy": ("accuracy", "Show projected against measured memory, coverage and the worst misses."),
+        "simulate": ("simulate", "Try policies and fleets on a trace of jobs."),
     },
     "Operate": {
         "serve": ("services", "Run the server in the foreground."),

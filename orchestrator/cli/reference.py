@@ -22,6 +22,8 @@ its JSON schema for editors.
   stands for `model: {path: org/name}`, `method: full` for `method: {kind: full}`.
 - Relative paths are read from the job file's folder.
 - Sizes and durations have units: `24GiB`, `700MiB`; `90s`, `4h`, `1h30m`.
+- A job file with a `matrix` makes a group of jobs, one for each combination of its values. Those of a group with a
+  name are called NAME-1, NAME-2 and so on; where `output` is set, theirs are the folders 1, 2 and so on in it.
 - Flags of `tuneyard submit` are laid over the file: `--steps 20`, or any key by `--set training.steps=20`.
 
 This page is made from the schema by `python -m orchestrator.cli.reference`.
@@ -34,15 +36,25 @@ def reference() -> str:
     top = made["properties"]
     parts = [INTRO, "## Keys\n", _table(top, made.get("required", []))]
     for name, value in top.items():
-        if "$ref" in value:
-            section = made["$defs"][value["$ref"].rpartition("/")[2]]
-            keys = section["anyOf"][0] if "anyOf" in section else section
-            about = " ".join(section["description"].split())
-            parts += [f"## {name}\n", about + "\n", _table(keys["properties"], keys.get("required", []))]
+        parts += _section(name, value, made["$defs"])
     parts += ["## Examples\n", "`tuneyard init --example NAME` writes one of these.\n"]
     for file in sorted(EXAMPLES.glob("*.yaml")):
         parts.append(f"### {file.stem}\n\n```yaml\n{file.read_text(encoding='utf-8').rstrip()}\n```\n")
     return "\n".join(parts)
+
+
+def _section(name: str, value: dict[str, Any], sections: dict[str, Any]) -> list[str]:
+    """The chapter of a key that has keys of its own, and those of its keys that have; nothing for any other."""
+    target = next((option["$ref"] for option in (value, *value.get("anyOf", ())) if "$ref" in option), None)
+    if target is None:
+        return []
+    section = sections[target.rpartition("/")[2]]
+    keys = section["anyOf"][0] if "anyOf" in section else section
+    about = " ".join(section["description"].split())
+    parts = [f"## {name}\n", about + "\n", _table(keys["properties"], keys.get("required", []))]
+    for inner, of in keys["properties"].items():
+        parts += _section(f"{name}.{inner}", of, sections)
+    return parts
 
 
 def _table(properties: dict[str, Any], required: list[str]) -> str:
@@ -56,7 +68,7 @@ def _table(properties: dict[str, Any], required: list[str]) -> str:
 
 def _default(value: dict[str, Any]) -> str:
     given = value.get("default")
-    if given is None or given == "" or isinstance(given, dict):
+    if given in (None, "", []) or isinstance(given, dict):
         return ""
     return f"`{str(given).lower() if isinstance(given, bool) else given}`"
 
@@ -75,6 +87,8 @@ def _kind(value: dict[str, Any]) -> str:
     if "examples" in value:
         return f"text such as `{value['examples'][0]}`"
     kind = value.get("type")
+    if kind == "object" and len(value.get("properties", {})) > 1:
+        return f"mapping of {', '.join(f'`{key}`' for key in value['properties'])}"
     if kind == "object":
         inner = [f"`{{{key}: k}}` with k a {_kind(of)}" for key, of in value.get("properties", {}).items()]
         return ", ".join(inner) or "mapping"

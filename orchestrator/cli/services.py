@@ -110,6 +110,13 @@ def down_verb(as_json: bool) -> None:
     "--oom-requeues", type=click.IntRange(0, 100), metavar="N",
     help="How often a job that ran out of memory goes on with less, or on a larger card; 3 by default.",
 )  # fmt: skip
+@click.option(
+    "--policy", type=click.Choice(["fair", "fifo", "shortest", "attained"]),
+    help="Order of the jobs of one priority; fair by default (docs/scheduling.md).",
+)  # fmt: skip
+@click.option(
+    "--preempt/--no-preempt", default=None, help="Whether a job may be stopped for another; it may."
+)
 def serve_verb(trusted: tuple[str, ...], prices: tuple[str, ...], **given: Any) -> None:
     """Run the server in the foreground.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from orchestrator.cli.output import OK, client_verb, emit, note
 from orchestrator.cli.table import show_fields
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Job
+    from orchestrator.shapes import GroupShape, Job
 
 
 @click.command("submit")
@@ -42,7 +43,7 @@ def submit_verb(
     """Submit jobs from files or flags.
 
     Several FILES are submitted together: all of them or, when one has a fault, none. Flags are laid over each
-    file; a FILE of - is standard input.
+    file; a FILE of - is standard input. A file with a matrix makes a group of jobs.
 
     \b
     Exit codes of --wait and --follow (with several jobs, the highest):
@@ -63,12 +64,15 @@ def submit_verb(
     _, answer = api.post("/jobs", request, **({"dry_run": "true"} if dry_run else {}))
     jobs: list[Job] = answer["jobs"]
     if not as_json:
-        _tell(jobs, len(bodies), dry_run, waiting or following)
+        _tell(answer, dry_run, waiting or following)
     if not (waiting or following):
         if as_json:
             emit(answer)
         return OK
     ids = [job["id"] for job in jobs]
+    if following and len(ids) > 1:
+        note(f"--follow prints one log, and this made {len(ids)} jobs: waiting for all of them")
+        following = False
     if following and not as_json:
         ended: list[Job] = [watch.follow(api, str(ids[0]), None)]
     else:
@@ -78,13 +82,40 @@ def submit_verb(
     return max(watch.exit_code(job) for job in ended)
 
 
-def _tell(jobs: list[Job], count: int, dry_run: bool, watched: bool) -> None:
+def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
     if dry_run:
+        count = len(answer["valid"])
         click.echo(f"valid: {count} {'job' if count == 1 else 'jobs'}; nothing was submitted")
         return
+    jobs: list[Job] = answer["jobs"]
+    groups: dict[int, GroupShape] = {group["id"]: group for group in answer["groups"]}
     for job in jobs:
-        click.echo(f"submitted {words.label(job)}: {job['method']} of {job['model']}")
+        group = None if job["group"] is None else groups[job["group"]]
+        if group is None:
+            click.echo(f"submitted {words.label(job)}: {job['method']} of {job['model']}{_waits(job)}")
+            continue
+        at = group["jobs"].index(job["id"])
+        if at == 0:
+            _tell_group(group, job)
+        values = ", ".join(f"{path}={_plain(value)}" for path, value in group["values"][at].items())
+        click.echo(f"  {words.label(job)}: {values}")
     if len(jobs) == 1 and not watched:
         note("")
         number = jobs[0]["id"]
         show_fields([("follow it", f"tuneyard logs -f {number}"), ("why it waits", f"tuneyard why {number}")])
+
+
+def _tell_group(group: GroupShape, first: Job) -> None:
+    name = f" ({group['name']})" if group["name"] else ""
+    what = f"{len(group['jobs'])} jobs of {first['model']}{_waits(first)}"
+    click.echo(f"submitted group {group['id']}{name}: {what}")
+
+
+def _waits(job: Job) -> str:
+    numbers = [str(link["job"]) for link in job["after"]]
+    shown = ", ".join(numbers[:3]) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
+    return f", after job {shown}" if numbers else ""
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -74,7 +74,7 @@ def _print_once(view: dict[str, Any]) -> None:
     click.echo(headline(view)[: terminal_width()] if is_terminal() else headline(view))
     if view["gpus"]:
         click.echo("")
-        show(CARD_COLUMNS, card_rows(view))
+        show(CARD_COLUMNS, card_rows(view, now))
     if waiting := waiting_rows(view, now):
         click.echo("")
         show(WAITING_COLUMNS, waiting)
@@ -92,17 +92,17 @@ def headline(view: dict[str, Any]) -> str:
     return f"{len(gpus)} {cards}, {busy} busy{power}; {running} running, {view['total'] - running} queued"
 
 
-def card_rows(view: dict[str, Any]) -> list[list[Cell | str]]:
+def card_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
     """One row a card under CARD_COLUMNS, with the job on it."""
     jobs = {job["id"]: job for job in view["jobs"]}
-    return [_card_row(gpu, jobs.get(gpu["job"])) for gpu in view["gpus"]]
+    return [_card_row(gpu, jobs.get(gpu["job"]), now) for gpu in view["gpus"]]
 
 
-def _card_row(gpu: Gpu, job: Job | None) -> list[Cell | str]:
+def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:
     sample = gpu["sample"] or {}
     used, busy = sample.get("memory_used_bytes"), sample.get("utilization")
     share = None if used is None else used / gpu["memory_bytes"]
-    on_it = str(gpu["job"]) if gpu["job"] is not None else ""
+    on_it = ", ".join(map(str, gpu["jobs"]))
     return [
         gpu["host"],
         str(gpu["index"]),
@@ -115,7 +115,7 @@ def _card_row(gpu: Gpu, job: Job | None) -> list[Cell | str]:
         if gpu["fault"]
         else Cell(f"{on_it} {job['name']}".strip() if job else on_it or "idle", "cyan" if on_it else "dim"),
         words.percent(job["progress"]) if job else "",
-        words.eta(job) if job else "",
+        words.eta(job, now) if job else "",
     ]
 
 
@@ -158,7 +158,7 @@ def _watch(api: Api, interval: float) -> None:
         parts: list[Any] = [head]
         if trouble:
             parts.append(Text(trouble, style="red"))
-        parts += [Text(""), rich_table(CARD_COLUMNS, card_rows(view), width)]
+        parts += [Text(""), rich_table(CARD_COLUMNS, card_rows(view, now), width)]
         room = console.height - len(view["gpus"]) - 6
         if (waiting := waiting_rows(view, now)) and room > 0:
             parts += [Text(""), rich_table(WAITING_COLUMNS, waiting[:room], width)]

@@ -8,7 +8,7 @@ from jobs.units import gib, span
 from orchestrator.cli.table import Cell, Column
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Job
+    from orchestrator.shapes import Gpu, Job, StartShape
 
 STATE_STYLES = {
     "queued": "yellow",
@@ -25,6 +25,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 JOB_COLUMNS = (
     Column("ID", right=True),
     Column("NAME", keep=8, flexible=True),
+    Column("GROUP", right=True, keep=3),
+    Column("PROJECT", keep=3, flexible=True),
     Column("STATE"),
     Column("PROGRESS", right=True, keep=7),
     Column("ETA", right=True, keep=6),
@@ -63,12 +65,25 @@ def percent(progress: Any) -> str:
     return f"{100 * progress['step'] // progress['total_steps']}%"
 
 
-def eta(job: Job) -> str:
-    """Time to go of a running job."""
+def eta(job: Job, now: float) -> str:
+    """Time to go of a running job, and until a queued one is likely to start: in 5m to 20m."""
+    if start := job.get("start"):
+        return until_start(start, now)
     progress = job["progress"]
     if job["state"] != "running" or not progress or progress.get("eta_s") is None:
         return ""
     return span(progress["eta_s"] or 0)
+
+
+def until_start(start: StartShape, now: float) -> str:
+    """A range of times from now."""
+    early = max(0.0, start["earliest"] - now)
+    late = None if start["latest"] is None else max(0.0, start["latest"] - now)
+    if late is None:
+        return f"from {span(early)}" if early >= 1 else ""
+    if span(early) == span(late):
+        return f"in {span(late)}"
+    return f"in {span(early)} to {span(late)}"
 
 
 def size(count: float | None) -> str:
@@ -99,9 +114,11 @@ def job_row(job: Job, now: float) -> list[Cell | str]:
     return [
         str(job["id"]),
         job["name"] or "-",
+        "" if job["group"] is None else str(job["group"]),
+        "" if job["project"] == "default" else job["project"],
         state(job["state"], job["cancel_requested"] and job["state"] not in ENDED),
         percent(job["progress"]),
-        eta(job),
+        eta(job, now),
         job["host"] or "",
         cards(job["cards"]),
         job["rung"] or "",

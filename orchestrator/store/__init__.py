@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from jobs.errors import TuneyardError
 from orchestrator.store.attempts import AttemptStore
+from orchestrator.store.groups import GroupStore
+from orchestrator.store.history import HistoryStore
 from orchestrator.store.jobs import JobStore
 from orchestrator.store.lengths import LengthStore
+from orchestrator.store.links import LinkStore
 from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
+from orchestrator.store.projects import ProjectStore
 from orchestrator.store.reports import ReportStore
 from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
+from orchestrator.store.starts import StartStore
 
 __all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
 
 
-class Store(JobStore, AttemptStore, ObservationStore, ReportStore, ProfileStore, LengthStore):
+class Store(
+    JobStore,
+    AttemptStore,
+    ObservationStore,
+    ReportStore,
+    ProfileStore,
+    LengthStore,
+    HistoryStore,
+    LinkStore,
+    GroupStore,
+    StartStore,
+    ProjectStore,
+):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 
     Every method is one short transaction, and raises Unavailable where the database is not there. Times are

@@ -1,22 +1,21 @@
-"""Attempts in the database: opened with their leases, stopped, ended with what was measured."""
+"""Attempts in the database: stopped, ended with what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.report import AttemptOffsets, Ended
 from jobs.state import Code, Event, JobState, Reason
 from orchestrator.store.database import Database, Stale
-from orchestrator.store.jobs import move
+from orchestrator.store.move import move
 from orchestrator.store.observations import observe
 from orchestrator.store.rows import AttemptRow, Note
-from orchestrator.tables import attempts, gpus, hosts, jobs, leases, progress
+from orchestrator.tables import attempts, jobs, leases, progress
 
 _FIGURES = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "train_s", "tokens_per_s")
 _LOSSES = ("first_loss", "last_loss")
@@ -24,107 +23,6 @@ _LOSSES = ("first_loss", "last_loss")
 
 class AttemptStore(Database):
     """Attempts and their leases. Every transaction touches the job before the attempt: two can't deadlock."""
-
-    def start_attempt(
-        self,
-        job_id: int,
-        host_id: int,
-        gpu_ids: Sequence[int],
-        rung: Mapping[str, Any],
-        projection: Mapping[str, Any],
-        now: float,
-        basis: Mapping[str, Any] | None = None,
-    ) -> AttemptRow | None:
-        """Moves a queued job to running, opens its next attempt and leases the cards, in rank order.
-
-        basis: what the projection stood on (orchestrator.snapshot.basis_of), for its observation.
-
-        None, and nothing changed, when anything moved since it was planned: the job is not queued or was
-        cancelled, a card is taken, gone or faulty, the host is drained.
-        """
-        try:
-            with self.write() as connection:
-                attempt_id = self._open(connection, job_id, host_id, gpu_ids, rung, projection, now, basis)
-                return reads.attempt_rows(connection, attempts.c.id == attempt_id)[0]
-        except (Stale, IntegrityError):
-            return None
-
-    def _open(
-        self,
-        connection: sa.Connection,
-        job_id: int,
-        host_id: int,
-        gpu_ids: Sequence[int],
-        rung: Mapping[str, Any],
-        projection: Mapping[str, Any],
-        now: float,
-        basis: Mapping[str, Any] | None,
-    ) -> int:
-        fit = sa.and_(
-            gpus.c.id.in_(gpu_ids),
-            gpus.c.present,
-            gpus.c.fault.is_(None),
-            hosts.c.id == host_id,
-            sa.not_(hosts.c.drained),
-        )
-        usable = connection.execute(
-            sa.select(gpus.c.id, hosts.c.name).select_from(gpus.join(hosts)).where(fit)
-        ).all()
-        if not gpu_ids or len(usable) != len(gpu_ids):
-            raise Stale
-        starting = Reason(Code.STARTING, f"starting on {usable[0].name}")
-        moved = move(
-            connection,
-            job_id,
-            JobState.QUEUED,
-            Event.STARTED,
-            starting,
-            now,
-            jobs.c.cancel_requested_at.is_(None),
-            started_at=sa.func.coalesce(jobs.c.started_at, now),
-            not_before=None,
-        )
-        if not moved:
-            raise Stale
-        last = sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_id == job_id)
-        number = (connection.execute(last).scalar() or 0) + 1
-        opened = attempts.insert().values(
-            job_id=job_id,
-            number=number,
-            host_id=host_id,
-            rung=dict(rung),
-            projection=dict(projection),
-            basis=None if basis is None else dict(basis),
-            opened_at=now,
-            log_bytes=0,
-        )
-        attempt_id: int = connection.execute(opened.returning(attempts.c.id)).scalar_one()
-        promised = int(projection.get("upper_bytes", 0))
-        held = [
-            {
-                "attempt_id": attempt_id,
-                "gpu_id": gpu_id,
-                "rank": rank,
-                "exclusive": True,
-                "memory_bytes": promised,
-            }
-            for rank, gpu_id in enumerate(gpu_ids)
-        ]
-        # In the order of ids: two starts that want the same cards can't wait for each other.
-        connection.execute(leases.insert(), sorted(held, key=lambda lease: lease["gpu_id"]))
-        data = {"number": number, "host": usable[0].name, "gpus": list(gpu_ids)}
-        text = f"attempt {number} opened on {usable[0].name}"
-        reads.note(
-            connection,
-            now,
-            Event.STARTED,
-            text,
-            job_id=job_id,
-            attempt_id=attempt_id,
-            host_id=host_id,
-            data=data,
-        )
-        return attempt_id
 
     def mark_dispatched(self, attempt_id: int, now: float) -> bool:
         """The attempt was handed to Ray. False when it is closed or was handed over before."""
@@ -138,12 +36,15 @@ class AttemptStore(Database):
                 reads.note(connection, now, Note.DISPATCHED, text, job_id=row.job_id, attempt_id=attempt_id)
         return row is not None
 
-    def request_stop(self, attempt_id: int, reason: str, now: float) -> bool:
-        """Asks for the end of an open attempt. False when it is closed or was asked before."""
+    def request_stop(self, attempt_id: int, reason: str, now: float, because: Reason | None = None) -> bool:
+        """Asks for the end of an open attempt. False when it is closed or was asked before.
+
+        because: what its job says meanwhile, None: that it is stopping.
+        """
         open_here = sa.and_(
             attempts.c.id == attempt_id, attempts.c.outcome.is_(None), attempts.c.stop_requested_at.is_(None)
         )
-        stopping = Reason(Code.STOPPING, f"stopping: {reason}")
+        stopping = because or Reason(Code.STOPPING, f"stopping: {reason}")
         its_job = sa.select(attempts.c.job_id).where(open_here).scalar_subquery()
         try:
             with self.write() as connection:
@@ -153,12 +54,12 @@ class AttemptStore(Database):
                 row = connection.execute(asked.returning(attempts.c.job_id)).first()
                 if row is None:
                     raise Stale
-                data = {"reason": reason}
+                data = {"reason": reason, **(because.figures if because else {})}
                 reads.note(
                     connection,
                     now,
                     Note.STOP_REQUESTED,
-                    f"asked to stop: {reason}",
+                    f"asked to stop: {because.text if because else reason}",
                     job_id=row.job_id,
                     attempt_id=attempt_id,
                     data=data,

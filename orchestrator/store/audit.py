@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from jobs.errors import Conflict
 from jobs.state import TERMINAL, Event, JobState, after
+from orchestrator.store import links
 from orchestrator.store.rows import Note
 from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
 
@@ -26,13 +27,14 @@ def faults(connection: sa.Connection) -> list[str]:
         *_running(connection),
         *_history(connection),
         *_reasons(connection),
+        *_links(connection),
         *_projected(connection),
         *_logs(connection),
     ]
 
 
 def _leases(connection: sa.Connection) -> Iterator[str]:
-    """1: at most one exclusive open lease a card, and no more promised than it has."""
+    """1: one exclusive open lease a card, or shared ones; and no more promised than it has."""
     query = (
         sa.select(
             gpus.c.uuid,
@@ -107,6 +109,12 @@ def _reasons(connection: sa.Connection) -> Iterator[str]:
             yield f"job {row.id} is {row.state}, and ended at {row.ended_at}"
         if row.state == JobState.QUEUED and row.cancel_requested_at is not None:
             yield f"job {row.id} is queued, though it was cancelled"
+
+
+def _links(connection: sa.Connection) -> Iterator[str]:
+    """5: no job has started before those that it waits for have ended as it asks."""
+    for row in connection.execute(links.STARTED_EARLY):
+        yield f"job {row.job_id} has started, but job {row.after_id}, which it waits for ({row.on}), is {row.state}"
 
 
 def _projected(connection: sa.Connection) -> Iterator[str]:

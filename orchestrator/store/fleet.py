@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +11,13 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
 from jobs.report import GpuInfo, HostInfo
+from jobs.state import JobState
 from orchestrator.store.database import Database
+from orchestrator.store.links import unmet_links
+from orchestrator.store.projects import project_rows
 from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
-from orchestrator.tables import attempts, gpus, hosts, yard
+from orchestrator.store.usage import HALF_LIFE_S, Usage
+from orchestrator.tables import attempts, gpus, hosts, jobs, yard
 
 NAME_HELD_S = 20.0  # since a host was heard of: until then nobody else takes its name
 
@@ -76,14 +81,31 @@ class FleetStore(Database):
         with self.read() as connection:
             return reads.gpu_rows(connection)
 
-    def fleet_rows(self, limit: int = 10_000) -> FleetRows:
-        """Hosts, cards, open attempts, and the first `limit` jobs of the queue, all at one instant."""
+    @cached_property
+    def _usage(self) -> Usage:
+        return Usage()
+
+    def fleet_rows(
+        self, limit: int = 10_000, now: float | None = None, half_life_s: float = HALF_LIFE_S
+    ) -> FleetRows:
+        """Hosts, cards, open attempts, and the first `limit` jobs of the queue, all at one instant.
+
+        now: what usage is decayed to, by half in half_life_s; without, no usage is read.
+        """
+        running = sa.select(jobs).where(jobs.c.state == JobState.RUNNING).order_by(jobs.c.id)
         with self.read() as connection:
+            tries = reads.attempt_rows(connection, attempts.c.outcome.is_(None))
             return FleetRows(
                 hosts=reads.host_rows(connection),
                 gpus=reads.gpu_rows(connection),
                 queued=reads.queue_rows(connection, limit),
-                attempts=reads.attempt_rows(connection, attempts.c.outcome.is_(None)),
+                attempts=tries,
+                running=reads.job_rows(connection, running),
+                progress=reads.latest_progress(connection, [attempt.id for attempt in tries]),
+                links=unmet_links(connection),
+                projects=project_rows(connection),
+                attained=reads.attained(connection),
+                usage=[] if now is None else self._usage.rows(connection, now, half_life_s),
             )
 
     def _have_gpus(

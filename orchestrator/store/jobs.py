@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
-from jobs.state import TERMINAL, Code, Event, JobState, Reason, after
+from jobs.state import TERMINAL, Code, Event, JobState, Reason
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
+from orchestrator.store.links import insert_links, links_of, repeat_links
+from orchestrator.store.move import move
 from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
 from orchestrator.tables import attempts, clean_text, events, jobs, quick_json, to_json
 
@@ -20,7 +22,7 @@ _insert_jobs = BulkInsert(
     jobs,
     [
         *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
-        *("spec", "priority", "trace_key", "submitted_at"),
+        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at"),
     ],
 )
 _insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data"])
@@ -38,7 +40,7 @@ class JobStore(Database):
     def submit_groups(self, groups: Sequence[Sequence[NewJob]], now: float) -> list[list[JobRow]]:
         """Several clients' jobs under one commit."""
         with self.write() as connection:
-            made = iter(_insert(connection, [job for group in groups for job in group], now))
+            made = iter(_insert(connection, groups, now))
         return [list(itertools.islice(made, len(group))) for group in groups]
 
     def job(self, job_id: int) -> JobRow:
@@ -65,33 +67,62 @@ class JobStore(Database):
         return self.job_by_name(text)
 
     def jobs(
-        self, states: Collection[JobState] | None = None, limit: int = 50, before: int | None = None
+        self,
+        states: Collection[JobState] | None = None,
+        limit: int = 50,
+        before: int | None = None,
+        *,
+        group: int | None = None,
+        project: str | None = None,
     ) -> list[JobRow]:
-        """Jobs in any of states, newest first, with ids below before."""
+        """Jobs in any of states, of a group and of a project, newest first, with ids below before."""
         with self.read() as connection:
-            return reads.job_rows(connection, _page(states, limit, before))
+            return reads.job_rows(connection, _page(states, limit, before, group, project))
 
-    def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
-        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+    def job_states(self, job_ids: Collection[int]) -> dict[int, JobState]:
+        """The states of those of the jobs that there are."""
+        query = sa.select(jobs.c.id, jobs.c.state)
+        with self.read() as connection:
+            return {
+                id_: JobState(state)
+                for ids in reads.chunks(job_ids)
+                for id_, state in connection.execute(query.where(jobs.c.id.in_(ids)))
+            }
+
+    def counts(self, *, group: int | None = None, project: str | None = None) -> dict[JobState, int]:
+        """How many jobs are in each state, of a group and of a project."""
+        query = sa.select(jobs.c.state, sa.func.count()).where(*_of(group, project)).group_by(jobs.c.state)
         with self.read() as connection:
             found = {JobState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in JobState}
 
-    def count_jobs(self, states: Collection[JobState] | None = None) -> int:
+    def count_jobs(
+        self,
+        states: Collection[JobState] | None = None,
+        *,
+        group: int | None = None,
+        project: str | None = None,
+    ) -> int:
         """How many jobs are in any of states."""
-        counts = self.counts()
+        counts = self.counts(group=group, project=project)
         return sum(counts[state] for state in (JobState if states is None else states))
 
     def job_views(
-        self, states: Collection[JobState] | None = None, limit: int = 50, before: int | None = None
+        self,
+        states: Collection[JobState] | None = None,
+        limit: int = 50,
+        before: int | None = None,
+        *,
+        group: int | None = None,
+        project: str | None = None,
     ) -> list[JobView]:
-        """jobs(), each with its latest attempt and progress. Four statements, whatever the number."""
+        """jobs(), each with its latest attempt, progress and links. Five statements, whatever the number."""
         with self.read() as connection:
-            return _views(connection, reads.job_rows(connection, _page(states, limit, before)))
+            page = _page(states, limit, before, group, project)
+            return _views(connection, reads.job_rows(connection, page))
 
     def job_view(self, job_id: int) -> JobView:
-        """One job with its latest attempt and progress. Raises NotFound."""
+        """One job with its latest attempt, progress and links. Raises NotFound."""
         with self.read() as connection:
             return _views(connection, [_one(connection, job_id)])[0]
 
@@ -113,30 +144,35 @@ class JobStore(Database):
 
     def request_cancel(self, job_id: int, now: float) -> JobRow:
         """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended."""
-        # Both states in one statement: between two, a job could go from one to the other, missed by both.
-        ask = jobs.update().where(
-            jobs.c.id == job_id, jobs.c.state.not_in(sorted(TERMINAL)), jobs.c.cancel_requested_at.is_(None)
-        )
         with self.write() as connection:
-            was = connection.execute(ask.values(cancel_requested_at=now).returning(jobs.c.state)).scalar()
-            if was == JobState.QUEUED:
-                move(connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now)
-                reads.note(connection, now, Event.CANCELLED, _CANCELLED.text, job_id=job_id)
-            elif was == JobState.RUNNING:
-                reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
+            asked = _cancel(connection, job_id, now)
             row = _one(connection, job_id)
-        if row.ended and was is None:
+        if row.ended and not asked:
             raise Conflict(f"job {job_id} has ended already: it {_ended_as(row)}")
         return row
 
+    def cancel_group(self, group: int, now: float) -> list[int]:
+        """request_cancel() for all jobs of a group that have not ended, at once. Their ids. Raises NotFound."""
+        members = sa.select(jobs.c.id).where(jobs.c.group_id == group).order_by(jobs.c.id)
+        with self.write() as connection:
+            ids = connection.execute(members).scalars().all()
+            asked = [job_id for job_id in ids if _cancel(connection, job_id, now)]
+        if not ids:
+            raise NotFound(f"there is no group {group}; `tuneyard list` shows the groups of jobs")
+        return asked
+
     def requeue(self, job_id: int, now: float) -> JobRow:
-        """Submits an ended job again, as a new job. Raises Conflict while it is queued or running."""
+        """Submits an ended job again, as a new job in no group. Raises Conflict while it is queued or running.
+
+        It waits for what the old one waits for still; what can't come to pass any more is not waited for.
+        """
         with self.write() as connection:
             row = _one(connection, job_id)
             if not row.ended:
                 raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
-            again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key)
-            copy = _insert(connection, [again], now, {"copy_of": job_id})[0]
+            again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
+            copy = _insert(connection, [[again]], now, {"copy_of": job_id})[0]
+            repeat_links(connection, job_id, copy.id)
             text = f"submitted again as job {copy.id}"
             reads.note(connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id})
         return copy
@@ -175,31 +211,16 @@ class JobStore(Database):
             connection.execute(update, [{"job": job_id, "key": key} for job_id, key in sorted(keys.items())])
 
 
-def move(
-    connection: sa.Connection,
-    job_id: int,
-    old: JobState,
-    event: Event,
-    reason: Reason,
-    now: float,
-    *conditions: sa.ColumnElement[bool],
-    **values: Any,
-) -> bool:
-    """The one statement that changes a job's state. False when the job is not in `old`, or a condition fails.
-
-    The caller writes the event. Raises Conflict on a move that is not in jobs.state.TRANSITIONS.
-    """
-    new = after(old, event)
-    if new in TERMINAL:
-        values |= {"ended_at": now}
-    update = jobs.update().where(jobs.c.id == job_id, jobs.c.state == old, *conditions)
-    done = connection.execute(update.values(state=new, **reads.reason_values(reason), **values))
-    return bool(done.rowcount)
-
-
 def _insert(
-    connection: sa.Connection, new: Sequence[NewJob], now: float, data: dict[str, Any] | None = None
+    connection: sa.Connection,
+    submissions: Sequence[Sequence[NewJob]],
+    now: float,
+    data: dict[str, Any] | None = None,
 ) -> list[JobRow]:
+    """The rows of all submissions, one after the other."""
+    new = [job for submission in submissions for job in submission]
+    ids = list(next_ids(connection, jobs, len(new)))
+    groups = _group_ids(submissions, ids)
     made = [
         JobRow(
             id=job_id,
@@ -211,8 +232,11 @@ def _insert(
             priority=job.priority,
             trace_key=job.trace_key,
             submitted_at=now,
+            project=clean_text(job.project),
+            group_id=group_id,
+            queued_at=now,
         )
-        for job_id, job in zip(next_ids(connection, jobs, len(new)), new, strict=True)
+        for job_id, job, group_id in zip(ids, new, groups, strict=True)
     ]
     for row, job in zip(made, new, strict=True):
         row.__dict__["spec"] = job.spec  # known: it need not be read back from the text
@@ -232,16 +256,31 @@ def _insert(
                 row.priority,
                 row.trace_key,
                 now,
+                row.project,
+                row.group_id,
+                now,
             )
             for row in made
         ],
     )
+    insert_links(connection, submissions, ids)
     kind, more = str(Note.SUBMITTED), to_json(data or {})
     _insert_events(
         connection,
         [(now, row.id, kind, f"submitted by {row.user}", more) for row in made],
     )
     return made
+
+
+def _group_ids(submissions: Sequence[Sequence[NewJob]], ids: Sequence[int]) -> list[int | None]:
+    """For each job the id of its group: that of the first job in it."""
+    found: list[int | None] = []
+    for submission in submissions:
+        firsts: dict[int, int] = {}
+        for job in submission:
+            its_id = ids[len(found)]
+            found.append(None if job.group is None else firsts.setdefault(job.group, its_id))
+    return found
 
 
 def _one(connection: sa.Connection, job_id: int) -> JobRow:
@@ -251,8 +290,34 @@ def _one(connection: sa.Connection, job_id: int) -> JobRow:
     return found[0]
 
 
-def _page(states: Collection[JobState] | None, limit: int, before: int | None) -> sa.Select[Any]:
-    query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+def _cancel(connection: sa.Connection, job_id: int, now: float) -> bool:
+    """Whether the job had not ended, nor been asked before."""
+    # Both states in one statement: between two, a job could go from one to the other, missed by both.
+    ask = jobs.update().where(
+        jobs.c.id == job_id, jobs.c.state.not_in(sorted(TERMINAL)), jobs.c.cancel_requested_at.is_(None)
+    )
+    was = connection.execute(ask.values(cancel_requested_at=now).returning(jobs.c.state)).scalar()
+    if was == JobState.QUEUED:
+        move(connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now)
+        reads.note(connection, now, Event.CANCELLED, _CANCELLED.text, job_id=job_id)
+    elif was == JobState.RUNNING:
+        reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
+    return was is not None
+
+
+def _of(group: int | None, project: str | None) -> list[sa.ColumnElement[bool]]:
+    here = [] if group is None else [jobs.c.group_id == group]
+    return here if project is None else [*here, jobs.c.project == project]
+
+
+def _page(
+    states: Collection[JobState] | None,
+    limit: int,
+    before: int | None,
+    group: int | None,
+    project: str | None,
+) -> sa.Select[Any]:
+    query = sa.select(jobs).where(*_of(group, project)).order_by(jobs.c.id.desc()).limit(limit)
     if states is not None:
         query = query.where(jobs.c.state.in_(sorted(states)))
     return query if before is None else query.where(jobs.c.id < before)
@@ -261,8 +326,9 @@ def _page(states: Collection[JobState] | None, limit: int, before: int | None) -
 def _views(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
     tries = reads.latest_attempts(connection, [row.id for row in rows])
     lines = reads.latest_progress(connection, [attempt.id for attempt in tries.values()])
+    waits = links_of(connection, [row.id for row in rows])
     return [
-        JobView(row, attempt, lines.get(attempt.id) if attempt else None)
+        JobView(row, attempt, lines.get(attempt.id) if attempt else None, tuple(waits.get(row.id, ())))
         for row in rows
         for attempt in [tries.get(row.id)]
     ]

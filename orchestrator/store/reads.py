@@ -11,6 +11,7 @@ from jobs.state import Code, JobState, Outcome, Reason
 from orchestrator.store.rows import (
     AttemptRow,
     GpuRow,
+    Holder,
     HostRow,
     JobRow,
     LeasedGpu,
@@ -87,12 +88,12 @@ def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int
     held: dict[int, list[LeasedGpu]] = {}
     for ids in chunks(attempt_ids):
         query = (
-            sa.select(leases.c.attempt_id, gpus)
+            sa.select(leases.c.attempt_id, leases.c.exclusive, gpus)
             .select_from(leases.join(gpus))
             .where(leases.c.attempt_id.in_(ids))
         )
         for row in connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank)):
-            card = LeasedGpu(row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes)
+            card = LeasedGpu(row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
             held.setdefault(row.attempt_id, []).append(card)
     return held
 
@@ -126,6 +127,20 @@ def latest_progress(connection: sa.Connection, attempt_ids: Collection[int]) -> 
     return {row.attempt_id: row for row in found}
 
 
+def attained(connection: sa.Connection) -> dict[int, float]:
+    """GPU-seconds that the ended attempts of each job held which is queued again, or runs again."""
+    going_on = sa.select(jobs.c.id).where(
+        jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)), jobs.c.started_at.is_not(None)
+    )
+    query = (
+        sa.select(attempts.c.job_id, sa.func.sum(leases.c.released_at - attempts.c.opened_at))
+        .select_from(attempts.join(leases))
+        .where(attempts.c.job_id.in_(going_on), leases.c.released_at.is_not(None))
+        .group_by(attempts.c.job_id)
+    )
+    return {job_id: max(0.0, gpu_s) for job_id, gpu_s in connection.execute(query)}
+
+
 def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[HostRow]:
     """Hosts by name."""
     query = sa.select(hosts).where(*conditions).order_by(hosts.c.name)
@@ -133,13 +148,11 @@ def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) ->
 
 
 def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
-    """Every card, by host and index, with the attempt that holds it."""
-    open_lease = sa.and_(leases.c.gpu_id == gpus.c.id, leases.c.exclusive, leases.c.released_at.is_(None))
+    """Every card, by host and index, with the attempts that hold it."""
+    holders = _holders(connection)
     query = (
-        sa.select(gpus, hosts.c.name.label("host"), leases.c.attempt_id, attempts.c.job_id)
+        sa.select(gpus, hosts.c.name.label("host"))
         .select_from(gpus.join(hosts))
-        .outerjoin(leases, open_lease)
-        .outerjoin(attempts, attempts.c.id == leases.c.attempt_id)
         .order_by(hosts.c.name, gpus.c.idx)
     )
     return [
@@ -154,11 +167,30 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
             memory_bytes=row.memory_bytes,
             fault=row.fault,
             present=row.present,
-            attempt_id=row.attempt_id,
-            job_id=row.job_id,
+            holders=tuple(holders.get(row.id, ())),
         )
         for row in connection.execute(query)
     ]
+
+
+def _holders(connection: sa.Connection) -> dict[int, list[Holder]]:
+    """By card, the attempts that hold it now, oldest first."""
+    held: dict[int, list[Holder]] = {}
+    query = (
+        sa.select(
+            leases.c.gpu_id,
+            leases.c.attempt_id,
+            attempts.c.job_id,
+            leases.c.exclusive,
+            leases.c.memory_bytes,
+        )
+        .select_from(leases.join(attempts))
+        .where(leases.c.released_at.is_(None))
+        .order_by(leases.c.attempt_id)
+    )
+    for gpu_id, *rest in connection.execute(query):
+        held.setdefault(gpu_id, []).append(Holder(*rest))
+    return held
 
 
 def reason_values(reason: Reason) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from jobs.profile import CardKind
-from jobs.state import TERMINAL, JobState, Outcome, Reason
+from jobs.state import TERMINAL, JobState, On, Outcome, Reason
 
 
 class Note(StrEnum):
@@ -24,17 +25,49 @@ class Note(StrEnum):
     HOST_JOINED = "host_joined"
     HOST_DRAINED = "host_drained"
     HOST_RESUMED = "host_resumed"
+    PROJECT_SET = "project_set"
+    PROJECT_REMOVED = "project_removed"
+
+
+@dataclass(frozen=True)
+class NewLink:
+    """A job to wait for: one of the database by its id or, with `here`, one of this submission by its position."""
+
+    job: int
+    on: On = On.SUCCESS
+    here: bool = False
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to submit. spec is what jobs.spec.parse_spec accepts again."""
+    """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
+
+    group: those of one submission that have the same number here make one group.
+    """
 
     name: str
     user: str
     spec: dict[str, Any]
     priority: int = 50
     trace_key: str | None = None
+    project: str = "default"
+    group: int | None = None
+    links: tuple[NewLink, ...] = ()
+
+
+@dataclass(frozen=True)
+class Start:
+    """An attempt to open. gpu_ids: in rank order; basis: what the projection stood on (orchestrator.snapshot.basis_of),
+    for its observation; shared: others may lie on the cards, as long as the projections' upper_bytes fit together.
+    """
+
+    job_id: int
+    host_id: int
+    gpu_ids: tuple[int, ...]
+    rung: Mapping[str, Any]
+    projection: Mapping[str, Any]
+    basis: Mapping[str, Any] | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +87,9 @@ class JobRow:
     ended_at: float | None = None
     cancel_requested_at: float | None = None
     not_before: float | None = None  # back-off: not to start before
+    project: str = "default"
+    group_id: int | None = None  # the first job of the sweep that it is of
+    queued_at: float = 0.0  # when it was queued last: at its submission, or at its last requeue
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -67,6 +103,51 @@ class JobRow:
 
 
 @dataclass(frozen=True)
+class LinkRow:
+    """What a job waits for, or waited for. state: of that other job."""
+
+    job_id: int
+    after_id: int
+    on: On
+    state: JobState
+
+
+@dataclass(frozen=True)
+class MemberLoss:
+    """A job of a sweep. reached: whether it has come to the step that was asked for; loss: when it first had one from
+    there on, None where it has not, or where its loss is no number any more.
+    """
+
+    job_id: int
+    state: JobState
+    reached: bool
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class ProjectRow:
+    """A project with terms of its own. guarantee: GPUs, None: it has only its share; weight: of its share;
+
+    borrows: whether it may use what others leave idle.
+    """
+
+    name: str
+    guarantee: int | None = None
+    weight: float = 1.0
+    borrows: bool = True
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """GPU-seconds of a project and user on one card type, decayed; of a shared card, the share of its memory."""
+
+    project: str
+    user: str
+    gpu: str
+    gpu_s: float
+
+
+@dataclass(frozen=True)
 class LeasedGpu:
     """A card that an attempt holds or held, in rank order."""
 
@@ -76,6 +157,7 @@ class LeasedGpu:
     kind: str
     name: str
     memory_bytes: int
+    exclusive: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,6 +191,11 @@ class AttemptRow:
     )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
     basis: dict[str, Any] | None = None  # what the projection stood on
 
+    @property
+    def shared(self) -> bool:
+        """Whether others may lie on its cards."""
+        return any(not gpu.exclusive for gpu in self.gpus)
+
 
 @dataclass(frozen=True)
 class HostRow:
@@ -126,8 +213,18 @@ class HostRow:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """An attempt that holds a card now. memory_bytes: promised to it."""
+
+    attempt_id: int
+    job_id: int
+    exclusive: bool
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
 class GpuRow:
-    """A card, with the attempt that holds it exclusively now."""
+    """A card, with the attempts that hold it now: one exclusively, or several that share it, oldest first."""
 
     id: int
     uuid: str
@@ -139,8 +236,22 @@ class GpuRow:
     memory_bytes: int
     fault: str | None
     present: bool
-    attempt_id: int | None
-    job_id: int | None
+    holders: tuple[Holder, ...] = ()
+
+    @property
+    def attempt_id(self) -> int | None:
+        """The first that holds it."""
+        return self.holders[0].attempt_id if self.holders else None
+
+    @property
+    def job_id(self) -> int | None:
+        """The job of the first that holds it."""
+        return self.holders[0].job_id if self.holders else None
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is held, and by none exclusively."""
+        return bool(self.holders) and not any(holder.exclusive for holder in self.holders)
 
 
 @dataclass(frozen=True)
@@ -241,11 +352,12 @@ class SampleRow:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job as lists show it: with its latest attempt and that attempt's latest progress."""
+    """A job as lists show it: with its latest attempt, that attempt's latest progress, and what it waits for."""
 
     job: JobRow
     attempt: AttemptRow | None
     progress: ProgressRow | None
+    links: tuple[LinkRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,3 +377,9 @@ class FleetRows:
     gpus: list[GpuRow]
     queued: list[JobRow]  # in starting order
     attempts: list[AttemptRow]  # open ones
+    running: list[JobRow] = field(default_factory=list)  # the jobs of those, by id
+    progress: dict[int, ProgressRow] = field(default_factory=dict)  # the latest of each of those
+    links: dict[int, list[LinkRow]] = field(default_factory=dict)  # unmet, by the queued job that waits
+    projects: list[ProjectRow] = field(default_factory=list)
+    attained: dict[int, float] = field(default_factory=dict)  # GPU-seconds of earlier attempts, by job
+    usage: list[UsageRow] = field(default_factory=list)

@@ -15,7 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
 from jobs.overrides import apply_overrides
-from jobs.spec import parse_spec, parse_yaml
+from jobs.spec import parse_yaml
+from jobs.sweep import Member, read_members
 
 TOKEN = "secret-of-the-tests"
 KINDS = {
@@ -36,6 +37,8 @@ class FakeServer:
         self.gpus: list[dict[str, Any]] = []
         self.plans: list[tuple[int, dict[str, Any]]] = []
         self.accuracy: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.projects: dict[str, Any] = {"projects": [], "gpus": 0, "warnings": []}
         self.why: dict[str, Any] = {"hosts": [], "advice": []}
         self.logs: dict[tuple[int, int], str] = {}
         self.requests: list[tuple[str, str, Any]] = []
@@ -85,6 +88,9 @@ class FakeServer:
             "projected_bytes": None,
             "measured_bytes": None,
             "cancel_requested": False,
+            "project": "default",
+            "group": None,
+            "after": [],
             "spec": {},
             "attempts_detail": [],
             "events": [],
@@ -145,13 +151,30 @@ class FakeServer:
                 return 200, {"hosts": [host for host in self.hosts if host["name"] == name]}
             case "GET", ["gpus"]:
                 return 200, {"gpus": self.gpus}
+            case "POST", ["groups", number, "cancel"]:
+                mine = [job for job in self.jobs.values() if job["group"] == int(number)]
+                if not mine:
+                    raise NotFound(f"there is no group {number}")
+                return 200, {"jobs": [self._cancel(job) for job in mine if job["state"] not in ENDED]}
+            case "GET", ["projects"]:
+                return 200, self.projects
+            case (("PUT" | "DELETE"), ["projects", _]):
+                return 200, self.projects
             case "GET", ["accuracy"]:
                 return 200, self.accuracy
+            case "GET", ["history"]:
+                return 200, {"jobs": self.history}
         raise NotFound(f"no route {method} {path}")
 
     def _page(self, query: dict[str, str]) -> dict[str, Any]:
         states = [state for state in query.get("state", "").split(",") if state]
-        matching = [job for job in reversed(self.jobs.values()) if not states or job["state"] in states]
+        matching = [
+            job
+            for job in reversed(self.jobs.values())
+            if (not states or job["state"] in states)
+            and query.get("group", str(job["group"])) == str(job["group"])
+            and query.get("project", job["project"]) == job["project"]
+        ]
         before = int(query.get("before", 10**12))
         later = [job for job in matching if job["id"] < before]
         limit = int(query.get("limit", 50))
@@ -162,16 +185,25 @@ class FakeServer:
         }
 
     def _submit(self, body: Any, dry_run: bool) -> tuple[int, Any]:
-        specs = [parse(item) for item in body["jobs"]]
+        files = [parse(item) for item in body["jobs"]]
         if dry_run:
-            return 200, {"jobs": [], "valid": [spec.model_dump(mode="json") for spec in specs]}
-        made = [
-            self.add(
-                name=spec.name, method=spec.method.kind, model=spec.model.path or "config", user=body["user"]
-            )
-            for spec in specs
-        ]
-        return 201, {"jobs": [_brief(job) for job in made]}
+            return 200, {"jobs": [], "valid": [m.spec.model_dump(mode="json") for f in files for m in f]}
+        made, groups = [], []
+        for members in files:
+            jobs = [self._add(member.spec, body["user"]) for member in members]
+            made += jobs
+            if members[0].values:
+                ids, values = [job["id"] for job in jobs], [member.values for member in members]
+                name = jobs[0]["name"].rpartition("-")[0]
+                groups.append({"id": ids[0], "name": name, "jobs": ids, "values": values})
+                for job in jobs:
+                    job["group"] = ids[0]
+        return 201, {"jobs": [_brief(job) for job in made], "groups": groups}
+
+    def _add(self, spec: Any, user: str) -> dict[str, Any]:
+        after = [{"job": link.job, "on": str(link.on), "state": "queued"} for link in spec.after]
+        about = {"name": spec.name, "method": spec.method.kind, "model": spec.model.path or "config"}
+        return self.add(**about, user=user, project=spec.project, after=after)
 
     def _cancel(self, job: dict[str, Any]) -> dict[str, Any]:
         if job["state"] in ENDED:
@@ -197,11 +229,11 @@ class FakeServer:
         }
 
 
-def parse(item: dict[str, Any]) -> Any:
-    """A job as the server reads it. Raises SpecError."""
+def parse(item: dict[str, Any]) -> list[Member]:
+    """The jobs of a file as the server reads it. Raises SpecError."""
     source = item["source"]
     value = parse_yaml(item["text"], source) if item["text"] is not None else dict(item["spec"])
-    return parse_spec(apply_overrides(value, item["overrides"], source), source)
+    return read_members(apply_overrides(value, item["overrides"], source), source)
 
 
 def _brief(job: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +249,12 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             self._serve("POST")
+
+        def do_PUT(self) -> None:
+            self._serve("PUT")
+
+        def do_DELETE(self) -> None:
+            self._serve("DELETE")
 
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""

@@ -115,6 +115,7 @@ def gpu(number: int, **fields: Any) -> dict[str, Any]:
         "memory_bytes": 40 * GiB,
         "fault": None,
         "job": None,
+        "jobs": [fields["job"]] if fields.get("job") else [],
         "attempt": None,
         "sample": sample,
         **fields,

@@ -47,13 +47,13 @@ def test_init_elsewhere(bare: Tuneyard, tmp_path: Path) -> None:
     ran = bare("init", "--example", "zzz")
     assert (ran.code, ran.err) == (
         2,
-        "error: there is no example 'zzz'; there are from-config, full, lora, qlora\n",
+        "error: there is no example 'zzz'; there are from-config, full, lora, qlora, sweep\n",
     )
 
 
 def test_init_lists_its_examples(bare: Tuneyard) -> None:
     about = bare("init", "--list", "--json").json["examples"]
-    assert list(about) == ["from-config", "full", "lora", "qlora"]
+    assert list(about) == ["from-config", "full", "lora", "qlora", "sweep"]
     assert all(len(text) > 20 for text in about.values())
     assert bare("init", "--list").out.startswith("EXAMPLE      WHAT\nfrom-config  A model that starts")
 

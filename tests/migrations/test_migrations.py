@@ -110,3 +110,36 @@ def test_observations_of_the_first_revision_get_their_groups(engine: sa.Engine) 
     with engine.begin() as connection:
         found = connection.exec_driver_sql("SELECT family, quantisation, card_bytes FROM observations").one()
     assert tuple(found) == ("llama", "nf4", 24)
+
+
+def test_jobs_of_the_third_revision_were_queued_when_they_came_back_last(engine: sa.Engine) -> None:
+    migrate(engine, "0003")
+    columns = (
+        'id, name, "user", state, reason_code, reason_text, reason_figures, spec, priority, submitted_at'
+    )
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO hosts (id, name, info, joined_at, last_seen, drained, ray_ready, running) "
+            "VALUES (1, 'alpha', '{}', 1, 1, false, true, '[]')"
+        )
+        for id_, state in enumerate(("queued", "queued", "succeeded"), 1):
+            values = f"{id_}, 'a', 'ada', '{state}', 'new', 'waits', '{{}}', '{{}}', 50, {id_ * 10}"
+            connection.exec_driver_sql(f"INSERT INTO jobs ({columns}) VALUES ({values})")
+        for id_, job in enumerate((2, 3), 1):
+            connection.exec_driver_sql(
+                "INSERT INTO attempts (id, job_id, number, host_id, rung, projection, opened_at, log_bytes, outcome, "
+                f"ended_at) VALUES ({id_}, {job}, 1, 1, '{{}}', '{{}}', 50, 0, 'lost', 99)"
+            )
+    migrate(engine, "0004")
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT id, queued_at, project, group_id FROM jobs ORDER BY id"
+        ).all()
+    assert [tuple(row) for row in found] == [
+        (1, 10, "default", None),
+        (2, 99, "default", None),
+        (3, 30, "default", None),
+    ]
+    downgrade(engine, "0003")
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar() == 3

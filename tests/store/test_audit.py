@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.state import Event, JobState
+from jobs.units import GiB
 from orchestrator import tables
 from orchestrator.store import Store, check
 from orchestrator.store.audit import faults
@@ -17,21 +18,42 @@ from tests.builders import NOW, a_report, an_end, because, news, submitted, trai
 
 J, A, L, E = tables.jobs, tables.attempts, tables.leases, tables.events
 
+
+def _another_attempt(job: int, attempt: AttemptRow) -> list[sa.Executable]:
+    """An open attempt 90 of the same job, which the database would refuse."""
+    values = {
+        "id": 90,
+        "job_id": job,
+        "number": 2,
+        "host_id": attempt.host_id,
+        "opened_at": 0,
+        "log_bytes": 0,
+    }
+    return [sa.text("DROP INDEX uq_attempts_open"), A.insert().values(rung={}, projection={}, **values)]
+
+
 BREACHES: dict[str, Callable[[int, AttemptRow], list[sa.Executable]]] = {
     "2 open leases": lambda job, attempt: [
         sa.text("DROP INDEX uq_leases_exclusive"),
-        sa.text("DROP INDEX uq_attempts_open"),
-        A.insert().values(
-            id=90,
-            job_id=job,
-            number=2,
-            host_id=attempt.host_id,
-            rung={},
-            projection={},
-            opened_at=0,
-            log_bytes=0,
-        ),
+        *_another_attempt(job, attempt),
         L.insert().values(attempt_id=90, gpu_id=attempt.gpus[0].id, rank=0, exclusive=True, memory_bytes=0),
+    ],
+    "2 open leases, though 1 of them exclusive": lambda job, attempt: [
+        *_another_attempt(job, attempt),
+        L.insert().values(attempt_id=90, gpu_id=attempt.gpus[0].id, rank=0, exclusive=False, memory_bytes=0),
+    ],
+    f"{30 * GiB} bytes are promised of {24 * GiB}": lambda job, attempt: [
+        *_another_attempt(job, attempt),
+        L.update().values(exclusive=False, memory_bytes=15 * GiB),
+        L.insert().values(
+            attempt_id=90, gpu_id=attempt.gpus[0].id, rank=0, exclusive=False, memory_bytes=15 * GiB
+        ),
+    ],
+    "has started, but job": lambda job, attempt: [
+        J.insert().from_select(
+            list(J.c.keys()), sa.select(*(sa.literal(91) if c.name == "id" else c for c in J.c))
+        ),
+        sa.text(f"INSERT INTO job_links VALUES ({job}, 91, 'success')"),
     ],
     "bytes are promised of": lambda job, attempt: [L.update().values(memory_bytes=2**40)],
     "queued with 1 open attempts": lambda job, attempt: [J.update().values(state=JobState.QUEUED)],

@@ -55,7 +55,8 @@ def test_a_job_passes_one_that_waits_for_cards_it_could_not_use():
 def test_small_jobs_do_not_starve_a_gang():
     gang = waiting(1, resources={"gpus": 2})
     hosts = [host(1, gpu(1), gpu(2, held_by=9))]
-    decided = plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)
+    assert started(plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)) == {2: [1]}
+    decided = plan(fleet(hosts, [gang, waiting(2)]), 3600, EASY)  # by now it has waited long enough
     assert started(decided) == {}
     assert decided.waits[1].code is Code.BUSY
     assert decided.waits[2].code is Code.BEHIND

@@ -1,0 +1,210 @@
+"""Rules of a scheduling policy, and the order that they put jobs in. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.fleet import Fleet, Project, Running, Waiting
+
+Discipline = Literal["fair", "fifo", "shortest", "attained"]
+DISCIPLINES: tuple[Discipline, ...] = ("fair", "fifo", "shortest", "attained")
+
+CLASS_STEP = 25  # between low, normal and high (jobs.fields.PRIORITIES)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How jobs are ordered and who may be stopped for whom. Times in seconds, service in GPU-seconds.
+
+    policy: inside a priority class. fair: by what project and user used lately, then first come first served; fifo;
+    shortest: least projected GPU time left; attained: least GPU time held, by levels, for when durations can't be
+    known. preempt: whether a job may be stopped for another; passing: whether a job may start before one that is ahead
+    of it and can't. first_level_gpu_s, level_factor: the attained service at which level 1 begins, and how many times
+    later each further one does. patience_s: how long a job waits for cards to come free before others of its own
+    priority are stopped for it; min_run_s: no attempt is stopped sooner; promote_after_s: a job that waited so long in
+    one go goes before the rest of its class; age_class_s: and for each such time it counts as one class higher, so
+    that nobody starves. stop_s, restart_s: what a preemption costs, to save and to get going again. gain: how many
+    times longer than the waiting job a running one must have to go to be stopped for it (shortest). reserve: how many
+    jobs that can't start have cards kept for them; reserve_after_s: how long such a job waits until those, too, keep
+    off its cards of which nobody knows how long they take; they are taken to last guess_s. yield_s: how long a job
+    leaves alone what it can do without and others of its priority can't, such as a large card.
+    """
+
+    policy: Discipline = "fair"
+    preempt: bool = True
+    passing: bool = True
+    first_level_gpu_s: float = 3600.0
+    level_factor: float = 4.0
+    min_run_s: float = 300.0
+    patience_s: float = 300.0
+    promote_after_s: float = 6 * 3600.0
+    age_class_s: float = 86_400.0
+    stop_s: float = 40.0
+    restart_s: float = 60.0
+    gain: float = 2.0
+    reserve: int = 8
+    reserve_after_s: float = 1800.0
+    guess_s: float = 600.0
+    yield_s: float = 1800.0
+
+    @property
+    def reservations(self) -> int:
+        """How many at a time. None where smaller jobs may be stopped for a gang: idle cards would cost more."""
+        return 0 if self.preempt and self.policy in ("shortest", "attained") else self.reserve
+
+    def level(self, attained_gpu_s: float) -> int:
+        """The level of a job that held so many GPU-seconds, 0 for the newest."""
+        if attained_gpu_s < self.first_level_gpu_s:
+            return 0
+        return 1 + int(math.log(attained_gpu_s / self.first_level_gpu_s, self.level_factor))
+
+    def next_level_at(self, attained_gpu_s: float) -> float:
+        """The attained service at which the next level begins."""
+        return self.first_level_gpu_s * self.level_factor ** self.level(attained_gpu_s)
+
+    def aged(self, job: Waiting, now: float) -> int:
+        """Its priority, raised by a class for every age_class_s that it waits."""
+        waited = now - since(job)
+        return (
+            min(100, job.priority + CLASS_STEP * int(waited // self.age_class_s))
+            if waited > 0
+            else job.priority
+        )
+
+    def promoted(self, job: Waiting, now: float) -> bool:
+        return now - since(job) >= self.promote_after_s
+
+    def left_gpu_s(self, job: Waiting, step_s: float) -> float:
+        """GPU time that a waiting job has to go; a guess where nobody knows: as much again as it had.
+
+        Durations of such jobs have heavy tails: one that ran for t is expected to run for another t or so.
+        """
+        gpus = job.spec.resources.gpus
+        if job.steps_left is not None:
+            return job.steps_left * step_s * gpus
+        return max(job.attained_gpu_s, self.min_run_s * gpus)
+
+    def left_of(self, job: Running, now: float) -> float:
+        """The same of a running one."""
+        gpus = len(job.gpu_ids)
+        if job.ends_at is not None:
+            return max(0.0, job.ends_at - now) * gpus
+        return max(attained(job, now), self.min_run_s * gpus)
+
+
+def since(job: Waiting) -> float:
+    """When it began to wait."""
+    return job.submitted_at if job.waiting_since is None else job.waiting_since
+
+
+def attained(job: Running, now: float) -> float:
+    """GPU-seconds held so far, this attempt's among them."""
+    return job.attained_gpu_s + (now - job.started_at) * len(job.gpu_ids)
+
+
+@dataclass(slots=True)
+class Ranked:
+    """A queued job with what it is ranked by, lower first.
+
+    score: by the policy alone, what preemption compares; owed: it stays within what its project is guaranteed.
+    """
+
+    job: Waiting
+    score: float
+    key: tuple[float, ...]
+    owed: bool = False
+
+
+def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool) -> Ranked:
+    """owed: it stays within what its project is guaranteed."""
+    began = since(job)
+    urgent = 0.0 if rules.promoted(job, now) else 1.0
+    score = 0.0
+    if rules.policy == "attained":
+        score = 0.0 if not urgent else float(rules.level(job.attained_gpu_s))
+    elif rules.policy == "shortest":
+        score = rules.left_gpu_s(job, step_s)
+    key = (-rules.aged(job, now), 0.0 if owed else 1.0, urgent, score, began, job.submitted_at, job.job_id)
+    return Ranked(job, score, key, owed)
+
+
+def in_order(
+    queue: Iterable[Ranked],
+    usage: Mapping[tuple[str, str], float],
+    projects: Mapping[str, Project],
+    rules: Rules,
+) -> Iterator[Ranked]:
+    """The queue, best first. Under `fair`, inside a class each start is charged at once to who gets it."""
+    ordered = sorted(queue, key=lambda entry: entry.key)
+    if rules.policy != "fair":
+        yield from ordered
+        return
+    yield from _shared_out(ordered, usage, projects)
+
+
+# What a start is charged before it has run: an hour, so that a burst of one user's jobs does not all go first.
+CHARGE_S = 3600.0
+
+
+def _shared_out(
+    ordered: list[Ranked], usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
+) -> Iterator[Ranked]:
+    """Lanes of one (class, owed, urgent) after the other; in each the project, then the user, that used least."""
+    start = 0
+    while start < len(ordered):
+        lane = ordered[start].key[:3]
+        end = start
+        while end < len(ordered) and ordered[end].key[:3] == lane:
+            end += 1
+        yield from _lane(ordered[start:end], usage, projects)
+        start = end
+
+
+def _lane(
+    entries: list[Ranked], usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
+) -> Iterator[Ranked]:
+    by_project: dict[str, dict[str, list[Ranked]]] = {}
+    for entry in reversed(entries):
+        users = by_project.setdefault(entry.job.project, {})
+        users.setdefault(entry.job.user, []).append(entry)
+    if len(by_project) == 1 and len(next(iter(by_project.values()))) == 1:
+        yield from entries
+        return
+    used: dict[str, float] = dict.fromkeys(by_project, 0.0)
+    for (project, _), gpu_s in usage.items():
+        if project in used:
+            used[project] += gpu_s
+    weight = {name: projects[name].weight if name in projects else 1.0 for name in by_project}
+    # Of equal usage, whose next job comes first.
+    users_of = {
+        name: [(usage.get((name, user), 0.0), waiting[-1].key, user) for user, waiting in users.items()]
+        for name, users in by_project.items()
+    }
+    for heap in users_of.values():
+        heapq.heapify(heap)
+    lanes = [(used[name] / weight[name], users_of[name][0][1], name) for name in by_project]
+    heapq.heapify(lanes)
+    while lanes:
+        charged, _, name = heapq.heappop(lanes)
+        mine, _, user = heapq.heappop(users_of[name])
+        waiting = by_project[name][user]
+        entry = waiting.pop()
+        yield entry
+        cost = entry.job.spec.resources.gpus * CHARGE_S
+        if waiting:
+            heapq.heappush(users_of[name], (mine + cost, waiting[-1].key, user))
+        if users_of[name]:
+            heapq.heappush(lanes, (charged + cost / weight[name], users_of[name][0][1], name))
+
+
+def held_by_project(fleet: Fleet) -> dict[str, int]:
+    """GPUs that each project holds, those that are being given back left out."""
+    held: dict[str, int] = {}
+    for job in fleet.running:
+        if job.stopping_until is None:
+            held[job.project] = held.get(job.project, 0) + len(job.gpu_ids)
+    return held

@@ -1,0 +1,106 @@
+"""How far jobs have come: rows of the store -> running jobs with their expected end, and what queued ones have left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jobs.cards import price_of
+from jobs.spec import JobSpec
+from jobs.state import Code, Reason
+from orchestrator.fleet import Project, Running
+from orchestrator.order import Rules
+from orchestrator.store.rows import AttemptRow, FleetRows, LinkRow, ProgressRow, ProjectRow, UsageRow
+
+# How far an expected end may be off, as a share of the time until then. Projected step times were within 1.3x in the
+# median and twice in the worst of the runs in docs/accuracy.md; a measured pace is within a few per cent once a
+# dozen steps are done (the first ones are slower).
+PROJECTED_SPREAD = 1.0
+MEASURED_SPREAD = 0.05
+SETTLED_STEPS = 12
+
+
+def running_of(
+    rows: FleetRows, specs: Mapping[int, JobSpec], rules: Rules, now: float
+) -> tuple[Running, ...]:
+    """The running jobs of a snapshot, by id. specs: of jobs, by id; one that is not readable has no known end."""
+    jobs = {job.id: job for job in rows.running}
+    found = []
+    for attempt in rows.attempts:
+        job = jobs.get(attempt.job_id)
+        if job is None:  # read a moment apart
+            continue
+        line = rows.progress.get(attempt.id)
+        ends_at, spread = expected_end(attempt, line, specs.get(job.id), now)
+        asked = attempt.stop_requested_at
+        found.append(
+            Running(
+                job_id=job.id,
+                attempt_id=attempt.id,
+                host_id=attempt.host_id,
+                gpu_ids=tuple(gpu.id for gpu in attempt.gpus),
+                priority=job.priority,
+                submitted_at=job.submitted_at,
+                started_at=attempt.opened_at,
+                project=job.project,
+                user=job.user,
+                attained_gpu_s=rows.attained.get(job.id, 0.0),
+                ends_at=ends_at,
+                spread=spread,
+                stopping_until=None if asked is None else max(now, asked + rules.stop_s),
+                shares=attempt.shared,
+                upper_bytes=int(attempt.projection.get("upper_bytes", 0)),
+            )
+        )
+    return tuple(sorted(found, key=lambda job: job.job_id))
+
+
+def expected_end(
+    attempt: AttemptRow, line: ProgressRow | None, spec: JobSpec | None, now: float
+) -> tuple[float | None, float]:
+    """When an open attempt ends, and the share of the time until then by which that may be off.
+
+    From the pace that was measured; before there is one, from the projected step, where the number of steps is known.
+    """
+    if line is not None and line.eta_s is not None:
+        return max(now, line.ts + line.eta_s), MEASURED_SPREAD if line.step >= SETTLED_STEPS else 0.5
+    steps = None if spec is None else spec.training.steps
+    step_s = attempt.projection.get("step_s")
+    if steps is None or not step_s:
+        return None, 0.0
+    speed = float((attempt.basis or {}).get("speed") or 1.0)
+    began = attempt.started_at or now
+    return max(now, began + steps * step_s * speed), PROJECTED_SPREAD
+
+
+def steps_done(history: Sequence[AttemptRow]) -> float:
+    """Optimizer steps that a queued job need not do again: up to its last checkpoint."""
+    return float(max((attempt.steps or 0 for attempt in history if attempt.last_checkpoint), default=0))
+
+
+def steps_left(total: int | None, done: float) -> float | None:
+    """Optimizer steps to go, None where nobody knows how many there are in all."""
+    return None if total is None else max(0.0, total - done)
+
+
+def projects_of(rows: Sequence[ProjectRow]) -> dict[str, Project]:
+    return {row.name: Project(row.guarantee, row.weight, row.borrows) for row in rows}
+
+
+def usage_of(rows: Sequence[UsageRow], prices: Mapping[str, float]) -> dict[tuple[str, str], float]:
+    """Decayed GPU-seconds by project and user, weighted by card price. A card without one counts as the cheapest."""
+    least = min((price for price in prices.values() if price > 0), default=1.0)
+    found: dict[tuple[str, str], float] = {}
+    for row in rows:
+        weight = (price_of(prices, row.gpu) or least) / least
+        found[row.project, row.user] = found.get((row.project, row.user), 0.0) + row.gpu_s * weight
+    return found
+
+
+def blocked_of(links: Sequence[LinkRow]) -> Reason | None:
+    """Why a job may not start whatever is free: the jobs that it comes after and that have not ended."""
+    if not links:
+        return None
+    named = ", ".join(f"job {link.after_id} ({link.state})" for link in links[:3])
+    more = f" and {len(links) - 3} more" if len(links) > 3 else ""
+    figures = {"after": [link.after_id for link in links]}
+    return Reason(Code.AFTER, f"comes after {named}{more}", figures)

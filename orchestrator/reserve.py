@@ -1,0 +1,136 @@
+"""Reservations: a job that can't start gets a start to come, and only what ends before it may use its cards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from orchestrator.fleet import Running
+from orchestrator.stock import Kind, Stock
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """From `at` on, `gpus` cards of a shelf are a job's.
+
+    firm: against jobs too of which nobody knows how long they take; it is once the job has waited for long.
+    """
+
+    job_id: int
+    at: float
+    gpus: int
+    firm: bool
+
+
+@dataclass
+class Holds:
+    """The reservations of one plan, by shelf.
+
+    guess_s: what a job is taken to last of which nobody knows; spare: cards that will be free beside a reservation.
+    """
+
+    now: float
+    stock: Stock
+    running: Iterable[Running]
+    guess_s: float
+    by_shelf: dict[int, Reservation] = field(default_factory=dict)
+    spare: dict[int, int] = field(default_factory=dict)
+    _ends: dict[int, list[tuple[float, int]]] | None = None
+
+    def reserve(self, job_id: int, kind: Kind, firm: bool) -> float | None:
+        """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
+        best: tuple[float, int, int] | None = None
+        if kind.gang:
+            return self._whole(job_id, kind, firm)
+        for tier in kind.tiers:
+            for place in tier.shelves:
+                if place in self.by_shelf:
+                    continue
+                at = self._time(place, kind.gpus)
+                # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
+                key = (at, -len(self.stock.free[place]), place)
+                if best is None or key < best:
+                    best = key
+        if best is None:
+            return None
+        self._hold(best[2], Reservation(job_id, best[0], kind.gpus, firm))
+        return best[0]
+
+    def _whole(self, job_id: int, kind: Kind, firm: bool) -> float | None:
+        """Several hosts: those that are free soonest."""
+        for tier in kind.tiers:
+            times = sorted(
+                (self._time(place, len(self.stock.shelves[place].gpus)), place)
+                for place in tier.shelves
+                if place not in self.by_shelf
+            )
+            left, chosen, at = kind.gpus, [], self.now
+            for when, place in times:
+                if left <= 0:
+                    break
+                size = min(left, len(self.stock.shelves[place].gpus))
+                chosen.append((place, size))
+                left, at = left - size, max(at, when)
+            if left <= 0:
+                for place, size in chosen:
+                    self._hold(place, Reservation(job_id, at, size, firm))
+                return at
+        return None
+
+    def _hold(self, place: int, reservation: Reservation) -> None:
+        self.by_shelf[place] = reservation
+        if reservation.at == math.inf:
+            self.spare[place] = 0
+            return
+        free = len(self.stock.free[place]) + sum(
+            count for end, count in self._ending().get(place, ()) if end <= reservation.at
+        )
+        self.spare[place] = max(0, free - reservation.gpus)
+
+    def _time(self, place: int, need: int) -> float:
+        """When so many cards of a shelf are free, by the latest that the running jobs are expected to end."""
+        lacking = need - len(self.stock.free[place])
+        if lacking <= 0:
+            return self.now
+        for end, count in self._ending().get(place, ()):
+            lacking -= count
+            if lacking <= 0:
+                return end
+        return math.inf
+
+    def _ending(self) -> dict[int, list[tuple[float, int]]]:
+        """By shelf, when cards come back and how many, soonest first."""
+        if self._ends is None:
+            self._ends = {}
+            for job in self.running:
+                end = latest(job, self.now)
+                for place, count in self.stock.places(job.gpu_ids):
+                    self._ends.setdefault(place, []).append((end, count))
+            for entries in self._ends.values():
+                entries.sort()
+        return self._ends
+
+    def allows(self, place: int, gpus: int, ends: float) -> bool:
+        """Whether a job that ends then may use so many free cards of a shelf."""
+        held = self.by_shelf.get(place)
+        if held is None or gpus <= self.spare[place]:
+            return True
+        if ends == math.inf:
+            return not held.firm or self.now + self.guess_s <= held.at < math.inf
+        return ends <= held.at < math.inf
+
+    def use(self, place: int, gpus: int, ends: float) -> None:
+        """A job took free cards of a shelf."""
+        held = self.by_shelf.get(place)
+        if held is not None and not ends <= held.at < math.inf:
+            self.spare[place] -= gpus
+
+
+def latest(job: Running, now: float) -> float:
+    """The latest that a running job is expected to give its cards back."""
+    if job.stopping_until is not None:
+        return max(now, job.stopping_until)
+    if job.ends_at is None:
+        return math.inf
+    return now + max(0.0, job.ends_at - now) * (1 + job.spread)

@@ -1,0 +1,1 @@
+"""The scheduler on a virtual clock: a trace and a fleet through the very same plan()."""

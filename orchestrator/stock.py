@@ -1,0 +1,323 @@
+"""Stock: the fleet's cards by shelf, which of them are free, and which shelves suit which kind of job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from jobs.ladder import Choice, preference
+from jobs.profile import MemoryProfile
+from jobs.spec import Policy
+from jobs.state import Reason
+from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.placement import Chooser, options_of
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The usable cards of one type on one host."""
+
+    host: Host
+    gpus: tuple[Gpu, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Shelves that do equally well for a kind of job: one rung, one speed."""
+
+    choice: Choice
+    shelves: tuple[int, ...]
+    key: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Jobs that fit the same cards in the same way.
+
+    tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
+    as it is now, why; most: cards of its largest shelf.
+    """
+
+    gpus: int
+    across: bool
+    shares: bool
+    tiers: tuple[Tier, ...]
+    misfits: Mapping[str, Reason]
+    most: int
+    shelves: frozenset[int]
+    policy: Policy = "smallest_card"
+
+    @property
+    def gang(self) -> bool:
+        """Whether it needs several hosts."""
+        return self.gpus > self.most
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Cards for a job: pairs of shelf and cards, and the rung there. side: among the shared, beside others."""
+
+    parts: tuple[tuple[int, tuple[Gpu, ...]], ...]
+    choice: Choice
+    side: bool = False
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(gpu for _, gpus in self.parts for gpu in gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Hosts that a job fits in the same way or not at all, and their shelves by name and memory of the card."""
+
+    hosts: tuple[Host, ...]
+    names: tuple[str, ...]
+    shelves: Mapping[tuple[str, int], tuple[int, ...]]
+
+
+@dataclass
+class Stock:
+    """What a plan draws on. A caller that keeps count itself (a simulation) passes one on from plan to plan.
+
+    free: by shelf, the cards that nobody holds, in the order of their index; room: bytes left on cards that are shared.
+    """
+
+    hosts: tuple[Host, ...]
+    profiles: Mapping[str, MemoryProfile | NoProfile]
+    chooser: Chooser
+    shelves: list[Shelf] = field(default_factory=list)
+    free: list[tuple[Gpu, ...]] = field(default_factory=list)
+    room: dict[int, int] = field(default_factory=dict)
+    shelf_of: dict[int, int] = field(default_factory=dict)
+    gpu_of: dict[int, Gpu] = field(default_factory=dict)
+    _alike: list[_Alike] = field(default_factory=list)
+    _joins: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = field(default_factory=dict)
+    _reaches: dict[tuple[int, ...], frozenset[int]] = field(default_factory=dict)
+    _kinds: dict[Hashable, Kind] = field(default_factory=dict)
+    _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fleet: Fleet, chooser: Chooser) -> Stock:
+        """The cards of a fleet as its hosts and its running jobs say."""
+        made = cls(tuple(sorted(fleet.hosts, key=lambda host: host.id)), fleet.profiles, chooser)
+        alike: dict[Hashable, list[Host]] = {}
+        for host in made.hosts:
+            alike.setdefault(_alike(host), []).append(host)
+            made._shelve(host)
+        made._alike = [made._group(hosts) for hosts in alike.values()]
+        shared: dict[int, int] = {}
+        for job in fleet.running:
+            for gpu_id in job.gpu_ids:
+                if job.shares:
+                    shared[gpu_id] = shared.get(gpu_id, 0) + job.upper_bytes
+        made.take(gpu_id for job in fleet.running for gpu_id in job.gpu_ids)
+        made.room = {
+            gpu_id: made.gpu_of[gpu_id].memory_bytes - used
+            for gpu_id, used in shared.items()
+            if gpu_id in made.gpu_of and made.shelves[made.shelf_of[gpu_id]].host.takes
+        }
+        return made
+
+    def _shelve(self, host: Host) -> None:
+        types: dict[tuple[str, int], list[Gpu]] = {}
+        for gpu in host.gpus:
+            if gpu.usable:
+                types.setdefault((gpu.name, gpu.memory_bytes), []).append(gpu)
+        for group in types.values():
+            place = len(self.shelves)
+            self.shelves.append(Shelf(host, tuple(group)))
+            self.free.append(tuple(gpu for gpu in group if gpu.held_by is None) if host.takes else ())
+            for gpu in group:
+                self.shelf_of[gpu.id] = place
+                self.gpu_of[gpu.id] = gpu
+
+    def _group(self, hosts: Sequence[Host]) -> _Alike:
+        shelves: dict[tuple[str, int], list[int]] = {}
+        for host in hosts:
+            for place in dict.fromkeys(self.shelf_of[gpu.id] for gpu in host.gpus if gpu.usable):
+                first = self.shelves[place].gpus[0]
+                shelves.setdefault((first.name, first.memory_bytes), []).append(place)
+        names = tuple(host.name for host in hosts)
+        return _Alike(tuple(hosts), names, {kind: tuple(places) for kind, places in shelves.items()})
+
+    def take(self, gpu_ids: Iterable[int]) -> None:
+        """These cards are held now."""
+        for gpu_id in gpu_ids:
+            place = self.shelf_of.get(gpu_id)
+            if place is not None:
+                self.free[place] = tuple(gpu for gpu in self.free[place] if gpu.id != gpu_id)
+
+    def give(self, gpu_ids: Iterable[int]) -> None:
+        """These cards are free again."""
+        for gpu_id in gpu_ids:
+            place = self.shelf_of[gpu_id]
+            self.free[place] = tuple(
+                sorted((*self.free[place], self.gpu_of[gpu_id]), key=lambda gpu: gpu.index)
+            )
+
+    def places(self, gpu_ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """The shelves of a job's cards, each with how many are on it."""
+        found = self._places.get(gpu_ids)
+        if found is None:
+            counts: dict[int, int] = {}
+            for gpu_id in gpu_ids:
+                if (place := self.shelf_of.get(gpu_id)) is not None:
+                    counts[place] = counts.get(place, 0) + 1
+            found = self._places[gpu_ids] = tuple(counts.items())
+        return found
+
+    def copy(self) -> Stock:
+        """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
+        return replace(self, free=[*self.free], room={**self.room})
+
+    def kind(self, job: Waiting) -> Kind:
+        """The kind of a job, worked out once for all of its shape."""
+        shape = job.job_id if job.shape is None else job.shape
+        found = self._kinds.get(shape)
+        if found is None:
+            found = self._kinds[shape] = self._sorted(job)
+        return found
+
+    def _sorted(self, job: Waiting) -> Kind:
+        need = job.spec.resources
+        tiers: dict[tuple[object, ...], tuple[Choice, tuple[float, ...], list[tuple[int, ...]]]] = {}
+        misfits: dict[str, Reason] = {}
+        most = 0
+        for alike in self._alike:
+            found = options_of(job, alike.hosts[0], self.profiles, self.chooser)
+            if isinstance(found, Reason):
+                misfits |= dict.fromkeys(alike.names, found)
+                continue
+            for option in found:
+                first = option.gpus[0]
+                wanted = preference(need.policy, first.card, option.choice)
+                for shaky, places in self._by_trust(alike.shelves[first.name, first.memory_bytes], job.shaky):
+                    key = (float(shaky), *wanted)
+                    entry = tiers.setdefault((key, first.name, option.choice.rung), (option.choice, key, []))
+                    entry[2].append(places)
+                    most = max(most, len(option.gpus))
+        ordered = sorted(tiers.values(), key=lambda entry: entry[1])
+        return Kind(
+            need.gpus,
+            job.across,
+            need.share,
+            tuple(Tier(choice, self._joined(places), key) for choice, key, places in ordered),
+            misfits,
+            most,
+            self._reach([block for _, _, places in ordered for block in places]),
+            need.policy,
+        )
+
+    def _by_trust(
+        self, places: tuple[int, ...], shaky: frozenset[int]
+    ) -> Iterator[tuple[bool, tuple[int, ...]]]:
+        """The shelves apart from those of hosts that let the job down."""
+        if not shaky:
+            yield False, places
+            return
+        for wanted in (False, True):
+            found = tuple(place for place in places if (self.shelves[place].host.id in shaky) is wanted)
+            if found:
+                yield wanted, found
+
+    def _joined(self, blocks: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """Shelves in order. Most kinds have the same: worked out once, and one object, which is equal at a glance."""
+        key = tuple(sorted(blocks))
+        found = self._joins.get(key)
+        if found is None:
+            found = self._joins[key] = tuple(sorted(place for block in blocks for place in block))
+        return found
+
+    def _reach(self, blocks: Sequence[tuple[int, ...]]) -> frozenset[int]:
+        places = self._joined(blocks)
+        found = self._reaches.get(places)
+        if found is None:
+            found = self._reaches[places] = frozenset(places)
+        return found
+
+    def fit(self, kind: Kind, allows: Callable[[int, Choice], bool] | None = None) -> Spot | None:
+        """Free cards for one job of a kind: the best tier that has them, and there the fullest shelf.
+
+        allows: whether a job that runs so may use a shelf's free cards, None: any.
+        """
+        need = kind.gpus
+        if kind.shares and (beside := self._beside(kind, allows)) is not None:
+            return beside
+        free = self.free
+        if not kind.gang:
+            for tier in kind.tiers:
+                best, least = -1, 1 << 30
+                for place in tier.shelves:
+                    count = len(free[place])
+                    if need <= count < least and (allows is None or allows(place, tier.choice)):
+                        best, least = place, count
+                        if count == need:
+                            break
+                if best >= 0:
+                    return Spot(((best, free[best][:need]),), tier.choice)
+            return None
+        if not kind.across:
+            return None
+        if allows is not None:
+            choice = kind.tiers[0].choice
+            free = [gpus if allows(place, choice) else () for place, gpus in enumerate(free)]
+        return self.span(kind, free)
+
+    def span(self, kind: Kind, free: Sequence[Sequence[Gpu]]) -> Spot | None:
+        """Whole hosts, and one more for the remainder, the fullest that has it."""
+        for tier in kind.tiers:
+            left, parts = kind.gpus, []
+            whole = [place for place in tier.shelves if len(free[place]) == len(self.shelves[place].gpus)]
+            whole.sort(key=lambda place: -len(free[place]))
+            used = set()
+            for place in whole:
+                if left < len(free[place]):
+                    break
+                parts.append((place, tuple(free[place])))
+                used.add(place)
+                left -= len(free[place])
+            if left:
+                rest = [place for place in tier.shelves if place not in used and len(free[place]) >= left]
+                if not rest:
+                    continue
+                last = min(rest, key=lambda place: len(free[place]))
+                parts.append((last, tuple(free[last][:left])))
+            return Spot(tuple(parts), tier.choice)
+        return None
+
+    def _beside(self, kind: Kind, allows: Callable[[int, Choice], bool] | None) -> Spot | None:
+        """A card that others share and that has room for this job's upper bound; the fullest such."""
+        if kind.gpus != 1 or not self.room:
+            return None
+        for tier in kind.tiers:
+            need = tier.choice.projection.upper_bytes
+            shelves = {place for place in tier.shelves if allows is None or allows(place, tier.choice)}
+            fitting = [
+                (left, gpu_id)
+                for gpu_id, left in self.room.items()
+                if left >= need and self.shelf_of[gpu_id] in shelves
+            ]
+            if fitting:
+                gpu = self.gpu_of[min(fitting)[1]]
+                return Spot(((self.shelf_of[gpu.id], (gpu,)),), tier.choice, side=True)
+        return None
+
+    def draw(self, spot: Spot, shares: bool) -> None:
+        """Take a spot's cards."""
+        for place, gpus in spot.parts:
+            if spot.side:
+                self.room[gpus[0].id] -= spot.choice.projection.upper_bytes
+                continue
+            taken = {gpu.id for gpu in gpus}
+            self.free[place] = tuple(gpu for gpu in self.free[place] if gpu.id not in taken)
+            if shares:
+                for gpu in gpus:
+                    self.room[gpu.id] = gpu.memory_bytes - spot.choice.projection.upper_bytes
+
+
+def _alike(host: Host) -> Hashable:
+    """What of a host an option depends on."""
+    return (
+        *(host.online, host.drained, host.ray_ready, host.stack_id, tuple(sorted(host.labels.items()))),
+        tuple((gpu.name, gpu.memory_bytes, gpu.kind, gpu.price, gpu.usable) for gpu in host.gpus),
+    )

@@ -1,0 +1,74 @@
+"""Projects with terms of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+import orchestrator.store.reads as reads
+from jobs.errors import NotFound
+from jobs.state import JobState
+from orchestrator.store.database import Database
+from orchestrator.store.rows import Note, ProjectRow
+from orchestrator.tables import attempts, jobs, leases, projects
+
+
+class ProjectStore(Database):
+    """Terms of projects, and what each of them holds."""
+
+    def projects(self) -> list[ProjectRow]:
+        """The projects with terms of their own, by name."""
+        with self.read() as connection:
+            return project_rows(connection)
+
+    def set_project(self, name: str, terms: Mapping[str, Any], now: float) -> ProjectRow:
+        """Changes the terms of a project (fields of ProjectRow) and leaves the others as they are, or makes it."""
+        with self.write() as connection:
+            made = self.upsert(projects).values(**vars(ProjectRow(name, **terms)))
+            # A new row has every term; one that is there takes those that were named.
+            known = made.on_conflict_do_update(index_elements=[projects.c.name], set_={"name": name, **terms})
+            connection.execute(known)
+            row = project_rows(connection, projects.c.name == name)[0]
+            text = f"project {name}: {_terms(row)}"
+            reads.note(connection, now, Note.PROJECT_SET, text, data=vars(row))
+        return row
+
+    def remove_project(self, name: str, now: float) -> None:
+        """Takes a project's terms away; its jobs go on without. Raises NotFound."""
+        with self.write() as connection:
+            if not connection.execute(projects.delete().where(projects.c.name == name)).rowcount:
+                raise NotFound(
+                    f"no project {name!r} has terms of its own; `tuneyard project list` shows those that do"
+                )
+            reads.note(connection, now, Note.PROJECT_REMOVED, f"project {name} has no terms any more")
+
+    def project_loads(self) -> dict[str, tuple[int, int]]:
+        """Queued jobs, and GPUs held, of each project that has any."""
+        waiting = (
+            sa.select(jobs.c.project, sa.func.count())
+            .where(jobs.c.state == JobState.QUEUED)
+            .group_by(jobs.c.project)
+        )
+        holding = (
+            sa.select(jobs.c.project, sa.func.count())
+            .select_from(leases.join(attempts).join(jobs, jobs.c.id == attempts.c.job_id))
+            .where(leases.c.released_at.is_(None))
+            .group_by(jobs.c.project)
+        )
+        with self.read() as connection:
+            queued: dict[str, int] = dict(connection.execute(waiting).tuples().all())
+            held: dict[str, int] = dict(connection.execute(holding).tuples().all())
+        return {name: (queued.get(name, 0), held.get(name, 0)) for name in sorted({*queued, *held})}
+
+
+def project_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[ProjectRow]:
+    """Projects by name."""
+    query = sa.select(projects).where(*conditions).order_by(projects.c.name)
+    return [ProjectRow(**row._mapping) for row in connection.execute(query)]
+
+
+def _terms(row: ProjectRow) -> str:
+    guarantee = "no guarantee" if row.guarantee is None else f"{row.guarantee} GPUs guaranteed"
+    return f"{guarantee}, weight {row.weight:g}, {'borrows' if row.borrows else 'does not borrow'}"
