@@ -34,7 +34,8 @@ class Past:
 class RanOut:
     """A rung on which an attempt of a job ran out of memory.
 
-    card, card_bytes: of its card; device_bytes: projected, upper_bytes: what that was to stay under.
+    card, card_bytes: of its card, or of its share of one that was shared; device_bytes: projected, upper_bytes: what
+    that was to stay under.
     """
 
     rung: Rung
@@ -43,6 +44,7 @@ class RanOut:
     card_bytes: int
     device_bytes: int
     upper_bytes: int
+    shared: bool = False
 
 
 @dataclass(frozen=True)

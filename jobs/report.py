@@ -117,6 +117,7 @@ class Assignment(Message):
     spec: JobSpec
     rung: Rung
     upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
+    shared: bool = False  # others may be on its cards: it is held to upper_bytes
     gpus: list[GpuInfo]  # one a rank, in rank order
     host: str
     rank: int = 0

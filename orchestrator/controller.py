@@ -17,11 +17,13 @@ from jobs.recovery import Past, Requeue, decide, nothing_smaller
 from jobs.report import Assignment, Ended, GpuInfo
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
+from orchestrator import estimate
 from orchestrator.config import Settings
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
-from orchestrator.estimate import Start, starts
-from orchestrator.fleet import Fleet
+from orchestrator.early_stop import stop_the_worst
+from orchestrator.fleet import Fleet, Host, Waiting
+from orchestrator.neighbours import Neighbours
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain, plan
 from orchestrator.snapshot import (
@@ -36,7 +38,7 @@ from orchestrator.snapshot import (
 )
 from orchestrator.stock import Stock
 from orchestrator.store import Store
-from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
+from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, Start
 from workers.folder import yard_root
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,9 @@ PERIOD_S = 0.5
 REPLAN_S = 5.0
 # News comes in bursts, and who brought it is still waiting for an answer.
 SETTLE_S = 0.02
-# A long queue takes long to plan: fifteen sixteenths of the time are for requests.
-REST_AFTER_PLAN = 15.0
+# A long queue takes long to plan: fifteen sixteenths of the time are for requests. Half of it where jobs started or
+# ended: cards would lie idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
+REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S = 3600.0
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
@@ -63,13 +66,17 @@ class Controller:
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
         self.memo = Memo()
         self.data = DataLengths(store)
+        self.neighbours = Neighbours(store)
         self.started_at = clock()
-        self.starts: Mapping[int, Start] = {}  # when queued jobs are likely to start, for whoever asks
+        self.starts: Mapping[
+            int, estimate.Start
+        ] = {}  # when queued jobs are likely to start, for whoever asks
         self._estimated_at = -math.inf
         self._handed: set[int] = set()
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
         self._pruned_at = 0.0
         self._calibrated_at: float | None = None
+        self._moved = False  # jobs started or ended in this round
         self._news = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -93,7 +100,7 @@ class Controller:
             if woken:
                 time.sleep(SETTLE_S)
             self._news.clear()
-            began = time.monotonic()
+            began, used_s, self._moved = time.monotonic(), time.thread_time(), False
             try:
                 if woken or began - planned_at >= REPLAN_S:
                     self.tick(self.clock())
@@ -105,7 +112,8 @@ class Controller:
             except Exception:  # the loop's outermost edge: a fault in one tick must not end scheduling
                 log.exception("tick failed")
             if not self._closing:
-                time.sleep(REST_AFTER_PLAN * (time.monotonic() - began))
+                rest = REST_AFTER_WORK if self._moved else REST_AFTER_PLAN
+                time.sleep(rest * (time.thread_time() - used_s))
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
@@ -113,9 +121,12 @@ class Controller:
         self.store.fail_unmet(now)
         rows = self.store.fleet_rows(now=now)  # 3: one instant
         self._give_up_on_the_silent(rows, now)
+        stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
+        self.neighbours.part(rows, self.settings.rules, now)
         self._calibrate(now)
         fleet = self._snapshot(rows, now)
-        decided = plan(fleet, now, self.memo.choose, self.settings.rules)  # 4: pure
+        stock = Stock.of(fleet, self.memo.choose, self.memo.fits)
+        decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
         self._estimate(decided, fleet, now)
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self._fail_what_can_not_shrink(decided, fleet, now)
@@ -152,9 +163,9 @@ class Controller:
                 text = f"host {attempt.host} has not been heard of for {silent_s:.0f}s"
                 self._end(attempt, self._ended(attempt, Outcome.LOST, text, now), now)
             elif attempt.started_at is None and stopping_s > self.settings.stop_grace_s:
-                self._end(
-                    attempt, self._ended(attempt, Outcome.CANCELLED, "stopped before it began", now), now
-                )
+                put_off = attempt.stop_reason == "preempted"
+                outcome = Outcome.PREEMPTED if put_off else Outcome.CANCELLED
+                self._end(attempt, self._ended(attempt, outcome, "stopped before it began", now), now)
             elif attempt.started_at is None and waited_s > self.settings.start_deadline_s:
                 text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
                 self._end(attempt, self._ended(attempt, Outcome.NOT_STARTED, text, now), now)
@@ -188,7 +199,7 @@ class Controller:
             attempt.id, attempt.number, ended, decision.event, decision.reason, now, not_before=not_before
         )
         self._handed.discard(attempt.id)
-        self._calibrated_at = None
+        self._calibrated_at, self._moved = None, True
         log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
 
     def _calibrate(self, now: float) -> None:
@@ -211,21 +222,39 @@ class Controller:
             except ValidationError as error:  # stored by another version; one job must not stop the others
                 text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
                 self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)
-        keys = {key for job in queue for key in job.keys.values()}
+        movable = self._movable(rows, stacks)
+        keys = {key for job in (*queue, *movable) for key in job.keys.values()}
         profiles = self.store.profiles(keys)
         for waiting in queue:
             if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        counted = self.data.filled(queue, now)
-        return fleet_of(hosts, counted, profiles, self.memo, now, rows, self.settings)
+        counted = self.neighbours.filled(self.data.filled([*queue, *movable], now), rows)
+        fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
+        return dataclasses.replace(fleet, movable={job.job_id: job for job in counted[len(queue) :]})
+
+    def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:
+        """Running jobs as they would wait if they were stopped now, where the rules may move them."""
+        if not self.settings.rules.move:
+            return []
+        lines = {attempt.job_id: rows.progress.get(attempt.id) for attempt in rows.attempts}
+        specs = self.memo.readable_specs(rows.running)
+        return [
+            dataclasses.replace(
+                waiting_of(job, stacks, self.memo),
+                steps_done=float(line.step),
+                steps_left=float(line.total_steps - line.step),
+            )
+            for job in rows.running
+            if job.id in specs and (line := lines.get(job.id)) is not None
+        ]
 
     def _estimate(self, decided: Plan, fleet: Fleet, now: float) -> None:
         """Likely starts, now and then: they cost more than the plan and change little from tick to tick."""
         if now - self._estimated_at < ESTIMATE_EVERY_S and fleet.queue:
             return
         self._estimated_at = now
-        stock = Stock.of(fleet, self.memo.choose)
-        self.starts = starts(fleet, decided, now, stock, self.settings.rules) if fleet.queue else {}
+        stock = Stock.of(fleet, self.memo.choose, self.memo.fits)
+        self.starts = estimate.starts(fleet, decided, now, stock, self.settings.rules) if fleet.queue else {}
 
     def _history(self, job: JobRow) -> Sequence[AttemptRow]:
         """The attempts of a queued job."""
@@ -237,19 +266,21 @@ class Controller:
         for job_id, reason in decided.stops.items():
             if self.store.request_stop(attempts[job_id], "preempted", now, reason):
                 log.info("job %s %s", job_id, reason.text)
-        for job_id, placement in decided.starts.items():
-            opened = self.store.start_attempt(
+        planned = [
+            Start(
                 job_id,
                 placement.host.id,
-                [gpu.id for gpu in placement.gpus],
+                tuple(gpu.id for gpu in placement.gpus),
                 dataclasses.asdict(placement.choice.rung),
                 placement.choice.projection.as_dict(),
-                now,
                 basis_of(jobs[job_id], placement, self.memo.calibration),
-                shared=jobs[job_id].spec.resources.share,
+                shared=jobs[job_id].shares,
             )
-            if opened is not None:
-                log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
+            for job_id, placement in decided.starts.items()
+        ]
+        for job_id in self.store.start_attempts(planned, now):
+            placement, self._moved = decided.starts[job_id], True
+            log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
         self.store.set_reasons(dict(decided.waits))
 
     def _fail_what_can_not_shrink(self, decided: Plan, fleet: Fleet, now: float) -> None:
@@ -294,23 +325,28 @@ class Controller:
                 if host.ray_ready and now - max(host.last_seen, self.started_at) < self.settings.away_after_s
             }
         )
-        for attempt in self.store.open_attempts():
-            if (
-                attempt.started_at is not None
-                or attempt.stop_requested_at is not None
-                or attempt.id in self._handed
-            ):
-                continue
+        waiting = [
+            attempt
+            for attempt in self.store.open_attempts()
+            if attempt.started_at is None
+            and attempt.stop_requested_at is None
+            and attempt.id not in self._handed
+        ]
+        if not waiting:
+            return
+        jobs, yard = self.store.jobs_by_id({attempt.job_id for attempt in waiting}), self.store.yard()
+        handed = set()
+        for attempt in waiting:
             info = hosts[attempt.host_id].info
-            assignments = self._assignments(attempt)
-            root = str(yard_root(info["home"], self.store.yard()))
+            assignments = self._assignments(attempt, jobs[attempt.job_id])
+            root = str(yard_root(info["home"], yard))
             if self.dispatch.start(attempt.id, attempt.host, root, info["output_root"], assignments):
-                self._handed.add(attempt.id)
-                self.store.mark_dispatched(attempt.id, now)
+                handed.add(attempt.id)
+        self._handed |= handed
+        self.store.mark_dispatched(handed, now)
 
-    def _assignments(self, attempt: AttemptRow) -> list[dict[str, object]]:
+    def _assignments(self, attempt: AttemptRow, job: JobRow) -> list[dict[str, object]]:
         """One a rank. Ranks of a gang meet on a port that is free here, and most likely there."""
-        job = self.store.job(attempt.job_id)
         port = _free_port() if len(attempt.gpus) > 1 else 0
         gpus = [
             GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
@@ -322,6 +358,7 @@ class Controller:
             number=attempt.number,
             spec=JobSpec.model_validate(job.spec),
             upper_bytes=attempt.projection.get("upper_bytes", 0),
+            shared=attempt.shared,
             rung=attempt.rung,
             gpus=gpus,
             host=attempt.host,

@@ -1,18 +1,21 @@
-"""When queued jobs are likely to start: the plan played on, by count of cards, with early and with late ends. Pure."""
+"""When queued jobs are likely to start: at best, and by the plan played on with late ends. Pure."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jobs.state import Code
 from orchestrator.fleet import Fleet, Waiting
-from orchestrator.order import Rules, in_order, rank
+from orchestrator.order import Rules, in_order, rank, since
 from orchestrator.pace import PROJECTED_SPREAD
 from orchestrator.plan import Plan
 from orchestrator.stock import Kind, Stock
 
+# With 1, two of five jobs started later than they were told (`make bench-scheduling ARGS='--only estimates'`).
+COMERS = 2.0
 MOST_JOBS = 1000  # of the front of the queue; what is behind them starts later than they do
 
 
@@ -27,24 +30,40 @@ class Start:
 def starts(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) -> dict[int, Start]:
     """Likely starts of the front of the queue, by job id. stock: as the plan was made from.
 
-    Jobs take their turns in the plan's order, each on the shelf that has its cards soonest. New jobs, preemption and
-    priorities of those to come are left out: that a job is passed by one submitted later, nobody can foresee.
+    Earliest: as if it passed everybody, on the shelf that has its cards first, and what it may stop were stopped.
+    Latest: in its turn in the plan's order, each job on the shelf that has its cards soonest, and COMERS times that
+    wait, for jobs still to come may pass it.
     """
     turn = _turns(fleet, decided, now, stock, rules)
-    early = _play(fleet, decided, turn, now, stock, late=False)
-    late = _play(fleet, decided, turn, now, stock, late=True)
-    return {
-        job_id: Start(at, late[job_id] if late[job_id] < math.inf else None)
-        for job_id, at in early.items()
-        if at < math.inf
-    }
+    free_at = _free_at(fleet, decided, now, stock, None)
+    late = _play(fleet, decided, turn, now, stock, rules)
+    found = {}
+    for job, kind in turn:
+        soonest = min((at for at, _ in _has(free_at, kind)), default=math.inf)
+        if rules.preempt and rules.policy in ("shortest", "attained"):
+            soonest = min(soonest, max(now, since(job) + rules.patience_s))
+        ready = max(now, job.not_before)
+        at = max(ready, soonest)
+        until = ready + COMERS * (late[job.job_id] - ready)
+        if at < math.inf:
+            found[job.job_id] = Start(at, max(at, until) if until < math.inf else None)
+    return found
+
+
+def _has(free_at: Mapping[int, list[float]], kind: Kind) -> list[tuple[float, int]]:
+    """When each of a kind's shelves has the cards for one job."""
+    return [
+        (free_at[place][kind.gpus - 1], place) for place in kind.shelves if len(free_at[place]) >= kind.gpus
+    ]
 
 
 def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) -> list[tuple[Waiting, Kind]]:
     """Jobs that only wait for cards, in order."""
     ranked = []
     for job in fleet.queue:
-        if job.job_id in decided.starts or job.blocked is not None:
+        reason = decided.waits.get(job.job_id)
+        over_quota = reason is not None and reason.code is Code.QUOTA  # it waits for its own project's jobs
+        if job.job_id in decided.starts or job.blocked is not None or over_quota:
             continue
         kind = stock.kind(job)
         if kind.tiers and not kind.gang:
@@ -59,9 +78,9 @@ def _play(
     turn: Sequence[tuple[Waiting, Kind]],
     now: float,
     stock: Stock,
-    late: bool,
+    late: Rules,
 ) -> dict[int, float]:
-    """The start of each job if everything ends early, or late."""
+    """The start of each job in its turn if everything ends late, by the rules that say what a start and an end take."""
     free_at = _free_at(fleet, decided, now, stock, late)
     heaps: dict[int, list[tuple[float, int]]] = {}
     found: dict[int, float] = {}
@@ -69,11 +88,7 @@ def _play(
         # By when a shelf has so many cards: what is on top may be out of date, then it goes back with its new time.
         heap = heaps.get(id(kind))
         if heap is None:
-            heap = [
-                (free_at[place][kind.gpus - 1], place)
-                for place in kind.shelves
-                if len(free_at[place]) >= kind.gpus
-            ]
+            heap = _has(free_at, kind)
             heapq.heapify(heap)
             heaps[id(kind)] = heap
         at, place = heap[0]
@@ -87,7 +102,9 @@ def _play(
     return found
 
 
-def _free_at(fleet: Fleet, decided: Plan, now: float, stock: Stock, late: bool) -> dict[int, list[float]]:
+def _free_at(
+    fleet: Fleet, decided: Plan, now: float, stock: Stock, late: Rules | None
+) -> dict[int, list[float]]:
     """By shelf, when each of its cards is free, soonest first."""
     at: dict[int, float] = {}
     for job in fleet.running:
@@ -97,7 +114,7 @@ def _free_at(fleet: Fleet, decided: Plan, now: float, stock: Stock, late: bool) 
             end = math.inf if late else now
         else:
             reach = job.spread if late else -min(job.spread, 1.0)
-            end = now + max(0.0, job.ends_at - now) * (1 + reach)
+            end = now + max(0.0, job.ends_at - now) * (1 + reach) + (late.stop_s if late else 0.0)
         for gpu_id in job.gpu_ids:
             at[gpu_id] = max(end, at.get(gpu_id, 0.0))
     jobs = {job.job_id: job for job in fleet.queue}
@@ -114,13 +131,14 @@ def _free_at(fleet: Fleet, decided: Plan, now: float, stock: Stock, late: bool) 
     }
 
 
-def _lasts(job: Waiting, kind: Kind, place: int, late: bool) -> float:
+def _lasts(job: Waiting, kind: Kind, place: int, late: Rules | None) -> float:
     tier = next(tier for tier in kind.tiers if place in tier.shelves)
     return _seconds(job, tier.choice.step_s, late)
 
 
-def _seconds(job: Waiting, step_s: float, late: bool) -> float:
+def _seconds(job: Waiting, step_s: float, late: Rules | None) -> float:
     """How long a job that starts holds its cards, by its projection."""
     if job.steps_left is None:
         return math.inf if late else 0.0
-    return job.steps_left * step_s * (1 + PROJECTED_SPREAD if late else 0.5)
+    trains = job.steps_left * step_s
+    return late.restart_s + trains * (1 + PROJECTED_SPREAD) + late.stop_s if late else trains * 0.5

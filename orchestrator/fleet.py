@@ -96,8 +96,9 @@ class Waiting:
     to; waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
     steps_done, steps_left: optimizer steps up to its last checkpoint, and from there to its end, None where nobody
     knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing bars it;
-    across: whether a gang larger than any host may span several; shape: jobs of one shape fit the same cards on the
-    same rungs, None: like no other.
+    apart: jobs beside which it was too slow on a shared card, or they beside it;
+    across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
+    none, or anywhere will do; shape: jobs of one shape fit the same cards on the same rungs, None: like no other.
     """
 
     job_id: int
@@ -119,8 +120,15 @@ class Waiting:
     steps_done: float = 0.0
     steps_left: float | None = None
     blocked: Reason | None = None
+    apart: frozenset[int] = frozenset()
     across: bool = False
+    home: int | None = None
     shape: Hashable = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether others may lie on its card: one that ran out of its share has a card to itself from then on."""
+        return self.spec.resources.share and not any(past.shared for past in self.ran_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,8 @@ class Fleet:
     """Everything a plan is made from.
 
     profiles: by key; a key that is missing was never asked for. projects: by name, those with terms of their own.
-    usage: decayed GPU-seconds weighted by card price, by (project, user), running attempts among them.
+    usage: decayed GPU-seconds weighted by card price, by (project, user), running attempts among them. movable: running
+    jobs as they would wait if they were stopped now, where the rules may move them.
     """
 
     hosts: tuple[Host, ...]
@@ -178,3 +187,4 @@ class Fleet:
     running: tuple[Running, ...] = ()
     projects: Mapping[str, Project] = field(default_factory=dict)
     usage: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    movable: Mapping[int, Waiting] = field(default_factory=dict)

@@ -30,8 +30,14 @@ class Rules:
     that nobody starves. stop_s, restart_s: what a preemption costs, to save and to get going again. gain: how many
     times longer than the waiting job a running one must have to go to be stopped for it (shortest). reserve: how many
     jobs that can't start have cards kept for them; reserve_after_s: how long such a job waits until those, too, keep
-    off its cards of which nobody knows how long they take; they are taken to last guess_s. yield_s: how long a job
-    leaves alone what it can do without and others of its priority can't, such as a large card.
+    off its cards of which nobody knows how long they take; they are taken to last guess_s; drain_after_s: how long it
+    waits until all do, where nobody knows when its cards are free. yield_s: how long a job leaves alone what it can do
+    without and others of its priority can't, such as a large card.
+    share_slowdown: how many times longer than alone a step may take beside others on one card; beyond it the job that
+    came last is stopped and goes on elsewhere.
+    move: whether a running job may be moved to other cards of its host; move_after_s, move_share, move_least_s: not
+    sooner in its attempt, and only if it ends sooner by that share of what it has left and by so long; move_spread: and
+    its end is known to that share.
     """
 
     policy: Discipline = "fair"
@@ -49,11 +55,23 @@ class Rules:
     reserve: int = 8
     reserve_after_s: float = 1800.0
     guess_s: float = 600.0
+    drain_after_s: float = 3 * 86_400.0
     yield_s: float = 1800.0
+    share_slowdown: float = 1.5
+    move: bool = False
+    move_after_s: float = 1800.0
+    move_share: float = 0.25
+    move_least_s: float = 900.0
+    move_spread: float = 0.1
 
-    @property
-    def reservations(self) -> int:
-        """How many at a time. None where smaller jobs may be stopped for a gang: idle cards would cost more."""
+    def reservations(self, promoted: bool) -> int:
+        """How many there may be at a time for such a job to get one.
+
+        Where smaller jobs may be stopped for a gang, idle cards cost more than they gain, until it was promoted: from
+        then on it must come to its turn.
+        """
+        if promoted:
+            return self.reserve
         return 0 if self.preempt and self.policy in ("shortest", "attained") else self.reserve
 
     def level(self, attained_gpu_s: float) -> int:
@@ -118,17 +136,23 @@ class Ranked:
     key: tuple[float, ...]
     owed: bool = False
 
+    def unowed(self) -> Ranked:
+        """The same once its project has all that it is guaranteed."""
+        return Ranked(self.job, self.score, (self.key[0], 1.0, *self.key[2:]))
+
 
 def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool) -> Ranked:
     """owed: it stays within what its project is guaranteed."""
     began = since(job)
-    urgent = 0.0 if rules.promoted(job, now) else 1.0
+    waited = now - began
+    urgent = 0.0 if waited >= rules.promote_after_s else 1.0
+    priority = rules.aged(job, now) if waited >= rules.age_class_s else job.priority
     score = 0.0
     if rules.policy == "attained":
         score = 0.0 if not urgent else float(rules.level(job.attained_gpu_s))
     elif rules.policy == "shortest":
-        score = rules.left_gpu_s(job, step_s)
-    key = (-rules.aged(job, now), 0.0 if owed else 1.0, urgent, score, began, job.submitted_at, job.job_id)
+        score = rules.left_gpu_s(job, step_s) if urgent else 0.0
+    key = (-priority, 0.0 if owed else 1.0, urgent, score, began, job.submitted_at, job.job_id)
     return Ranked(job, score, key, owed)
 
 

@@ -77,6 +77,12 @@ def steps_done(history: Sequence[AttemptRow]) -> float:
     return float(max((attempt.steps or 0 for attempt in history if attempt.last_checkpoint), default=0))
 
 
+def home_of(history: Sequence[AttemptRow]) -> int | None:
+    """The host where a queued job's checkpoint lies: elsewhere it would begin anew."""
+    kept = [attempt for attempt in history if attempt.last_checkpoint]
+    return max(kept, key=lambda attempt: attempt.steps or 0).host_id if kept else None
+
+
 def steps_left(total: int | None, done: float) -> float | None:
     """Optimizer steps to go, None where nobody knows how many there are in all."""
     return None if total is None else max(0.0, total - done)

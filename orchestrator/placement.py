@@ -216,12 +216,15 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
     """What the hosts say, in one reason."""
     if not by_host:
         return Reason(Code.NO_HOST, "no host has joined; start one with `tuneyard up` or `tuneyard host run`")
-    code = next(code for code in _NEAREST if any(reason.code is code for reason in by_host.values()))
-    chosen = {name: reason for name, reason in by_host.items() if reason.code is code}
+    said = {id(reason): reason for reason in by_host.values()}.values()  # hosts that are alike say the same
+    codes = {reason.code for reason in said}
+    code = next(code for code in _NEAREST if code in codes)
     if code is Code.MEMORY:
         # The largest card's figures: the least that is missing.
-        name, reason = max(chosen.items(), key=lambda item: item[1].figures.get("card_bytes", 0))
+        short = [reason for reason in said if reason.code is code]
+        reason = max(short, key=lambda reason: reason.figures.get("card_bytes", 0))
         return Reason(code, f"fits no card: {reason.text}", dict(reason.figures))
+    chosen = {name: reason for name, reason in by_host.items() if reason.code is code}
     if code is Code.NO_HOST:
         return Reason(
             code,

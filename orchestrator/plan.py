@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.cards import Card
 from jobs.ladder import Choice, NoFit, choose
 from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.fleet import Fleet, Waiting
+from orchestrator.moves import moves
 from orchestrator.order import Ranked, Rules, held_by_project, in_order, rank, since
 from orchestrator.placement import Chooser, Misfit, Option, Placement, busy, coming_up, overall, place, wants
 from orchestrator.reserve import Holds
@@ -47,13 +48,19 @@ def plan(
 ) -> Plan:
     """Order the queue, give each job its best free cards, make room for those that outrank what runs, reserve.
 
+    Where everybody is served and the rules say so, move who would end sooner elsewhere.
+
     stock: what the caller knows to be free, None: as the fleet's hosts and running jobs say. reasons: whether `waits`
     is filled in; a simulation does not read it.
     """
-    if not fleet.queue:
+    given = rules or Rules()
+    if not fleet.queue and not given.move:
         return Plan()
     own = stock.copy() if stock is not None else Stock.of(fleet, chooser or _uncalibrated)
-    return _Pass(fleet, now, rules or Rules(), own, reasons).run()
+    made = _Pass(fleet, now, given, own, reasons).run()
+    if given.move and not made.stops and len(made.starts) == len(fleet.queue):
+        return replace(made, stops=moves(fleet, now, given, own))
+    return made
 
 
 @dataclass
@@ -71,9 +78,10 @@ class _Pass:
     _failed: dict[Hashable, float] = field(default_factory=dict)
     _kept_from: dict[Hashable, list[tuple[float, float]]] = field(default_factory=dict)
     _said: dict[Hashable, Reason] = field(default_factory=dict)
+    _lacks: dict[int, tuple[Reason, dict[str, int], int | None]] = field(default_factory=dict)
 
     def run(self) -> Plan:
-        self.holds = Holds(self.now, self.stock, self.fleet.running, self.rules.guess_s)
+        self.holds = Holds(self.now, self.stock, self.fleet.running, self.rules)
         self.held = held_by_project(self.fleet) if self.fleet.projects else {}
         self.scarce = Scarce(self.stock, self.rules, self.now)
         # Of what runs; what is being stopped gives way to anybody.
@@ -87,6 +95,8 @@ class _Pass:
                 shut = shut or not self.rules.passing
                 if self.reasons:
                     self._say(entry, kind)
+                elif shut:
+                    break
         return self.made
 
     def _in_turn(self, ranked: list[Ranked]) -> Iterator[tuple[Ranked, Kind]]:
@@ -95,13 +105,13 @@ class _Pass:
         for at, entry in enumerate(ordered):
             kind = self._kinds[entry.job.job_id]
             if entry.owed and not self._owed(entry.job):
-                later = self._rank(entry.job, kind)
+                later = entry.unowed()
                 insort(ordered, later, lo=at + 1, key=lambda other: other.key)
                 continue
             yield entry, kind
 
     def _rank(self, job: Waiting, kind: Kind) -> Ranked:
-        return rank(job, kind.tiers[0].choice.step_s, self.rules, self.now, self._owed(job))
+        return rank(job, kind.step_s, self.rules, self.now, self._owed(job))
 
     def _ranked(self) -> list[Ranked]:
         """Jobs that may start as far as they themselves go."""
@@ -119,11 +129,20 @@ class _Pass:
             if not kind.tiers:
                 self._nowhere(job, kind)
                 continue
+            if job.home is not None:
+                kind = self._at_home(job, kind)
             self._kinds[job.job_id] = kind
             entry = self._rank(job, kind)
             self.scarce.wants(entry, kind)
             ranked.append(entry)
         return ranked
+
+    def _at_home(self, job: Waiting, kind: Kind) -> Kind:
+        """Only the host with its checkpoint, until it has waited for it as long as beginning anew would take."""
+        lost_s = job.steps_done * kind.tiers[0].choice.step_s
+        if job.home is None or self.now - since(job) >= lost_s:
+            return kind
+        return self.stock.kind_on(job, kind, job.home) or kind
 
     def _owed(self, job: Waiting) -> bool:
         """Whether it fits into what its project is guaranteed, beside what the project holds."""
@@ -156,9 +175,9 @@ class _Pass:
                 self._waits(job, _room(clearing))
             return True
         self._fails(entry, kind)
-        if kind.gpus > 1 and len(self.made.reserved) < self.rules.reservations:
-            firm = self.now - since(job) >= self.rules.reserve_after_s
-            at = self.holds.reserve(job.job_id, kind, firm)
+        most = self.rules.reservations(self.rules.promoted(job, self.now))
+        if kind.gpus > 1 and self.holds.count < most:
+            at = self.holds.reserve(job.job_id, kind, self.now - since(job))
             if at is not None and at < math.inf:
                 self.made.reserved[job.job_id] = at  # type: ignore[index]
         return False
@@ -190,7 +209,7 @@ class _Pass:
     def _rights(self, entry: Ranked) -> tuple[Hashable, ...]:
         """What decides whom it may stop, its score apart."""
         patient = self.now - since(entry.job) >= self.rules.patience_s
-        return (entry.job.priority, entry.owed and entry.job.project, patient)
+        return (entry.job.priority, entry.job.project if entry.owed else None, patient)
 
     def _may(self, entry: Ranked) -> bool:
         """Whether its project may have more: within its guarantee, or borrowing."""
@@ -218,7 +237,7 @@ class _Pass:
         job = entry.job
         first = self.stock.shelves[spot.parts[0][0]].host
         self.made.starts[job.job_id] = Placement(first, spot.gpus, spot.choice, spot.side)  # type: ignore[index]
-        self.stock.draw(spot, kind.shares)
+        self.stock.draw(spot, kind.shares, job.job_id)
         self.scarce.served(entry, kind, spot)
         if self.holds.by_shelf:
             ends = self._ends(entry, spot.choice)
@@ -260,11 +279,15 @@ class _Pass:
         """No host could take it as it is now."""
         if not self.reasons:
             return
-        self._waits(job, overall(kind.misfits))
-        untraced, uncounted = wants(job, self.fleet, kind.misfits)
+        known = self._lacks.get(id(kind))
+        if known is None:
+            known = self._lacks[id(kind)] = (overall(kind.misfits), *wants(job, self.fleet, kind.misfits))
+        reason, untraced, uncounted = known
+        self._waits(job, reason)
+        # Of several jobs the first that came: the same whatever the order of the queue.
         for key, host_id in untraced.items():
-            first = min(self.made.traces.get(key, (job.job_id, host_id)), (job.job_id, host_id))
-            self.made.traces[key] = first  # type: ignore[index]
+            wanted = (job.job_id, host_id)
+            self.made.traces[key] = min(self.made.traces.get(key, wanted), wanted)  # type: ignore[index]
         if uncounted is not None:
             wanted = (job.job_id, uncounted)
             self.made.counts[job.data_key] = min(self.made.counts.get(job.data_key, wanted), wanted)  # type: ignore[index]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.fleet import Running
+from orchestrator.order import Rules
 from orchestrator.stock import Kind, Stock
 
 
@@ -14,38 +15,37 @@ from orchestrator.stock import Kind, Stock
 class Reservation:
     """From `at` on, `gpus` cards of a shelf are a job's.
 
-    firm: against jobs too of which nobody knows how long they take; it is once the job has waited for long.
+    firm: against jobs too of which nobody knows how long they take, once the job has waited for long; against all of
+    those, though nobody knows either when the cards are free, only once it has waited for very long: see Rules.
     """
 
     job_id: int
     at: float
     gpus: int
     firm: bool
+    drains: bool
 
 
 @dataclass
 class Holds:
-    """The reservations of one plan, by shelf.
-
-    guess_s: what a job is taken to last of which nobody knows; spare: cards that will be free beside a reservation.
-    """
+    """The reservations of one plan, by shelf. spare: cards that will be free beside a reservation when it begins."""
 
     now: float
     stock: Stock
     running: Iterable[Running]
-    guess_s: float
+    rules: Rules
     by_shelf: dict[int, Reservation] = field(default_factory=dict)
     spare: dict[int, int] = field(default_factory=dict)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def reserve(self, job_id: int, kind: Kind, firm: bool) -> float | None:
+    def reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if kind.gang:
-            return self._whole(job_id, kind, firm)
+            return self._whole(job_id, kind, waited_s)
         for tier in kind.tiers:
             for place in tier.shelves:
-                if place in self.by_shelf:
+                if place in self.by_shelf or len(self.stock.shelves[place].gpus) < kind.gpus:
                     continue
                 at = self._time(place, kind.gpus)
                 # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
@@ -54,10 +54,10 @@ class Holds:
                     best = key
         if best is None:
             return None
-        self._hold(best[2], Reservation(job_id, best[0], kind.gpus, firm))
+        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s))
         return best[0]
 
-    def _whole(self, job_id: int, kind: Kind, firm: bool) -> float | None:
+    def _whole(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
         """Several hosts: those that are free soonest."""
         for tier in kind.tiers:
             times = sorted(
@@ -74,9 +74,20 @@ class Holds:
                 left, at = left - size, max(at, when)
             if left <= 0:
                 for place, size in chosen:
-                    self._hold(place, Reservation(job_id, at, size, firm))
+                    self._hold(place, self._made(job_id, at, size, waited_s))
                 return at
         return None
+
+    def _made(self, job_id: int, at: float, gpus: int, waited_s: float) -> Reservation:
+        rules = self.rules
+        return Reservation(
+            job_id, at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
+        )
+
+    @property
+    def count(self) -> int:
+        """Shelves that are kept for somebody."""
+        return len(self.by_shelf)
 
     def _hold(self, place: int, reservation: Reservation) -> None:
         self.by_shelf[place] = reservation
@@ -103,10 +114,14 @@ class Holds:
         """By shelf, when cards come back and how many, soonest first."""
         if self._ends is None:
             self._ends = {}
+            last: dict[int, float] = {}  # of a card that is shared, when the last of them is gone
             for job in self.running:
                 end = latest(job, self.now)
-                for place, count in self.stock.places(job.gpu_ids):
-                    self._ends.setdefault(place, []).append((end, count))
+                for gpu_id in job.gpu_ids:
+                    last[gpu_id] = max(last.get(gpu_id, end), end)
+            for gpu_id, end in last.items():
+                if (place := self.stock.shelf_of.get(gpu_id)) is not None:
+                    self._ends.setdefault(place, []).append((end, 1))
             for entries in self._ends.values():
                 entries.sort()
         return self._ends
@@ -116,9 +131,11 @@ class Holds:
         held = self.by_shelf.get(place)
         if held is None or gpus <= self.spare[place]:
             return True
+        if held.at == math.inf:
+            return not held.drains
         if ends == math.inf:
-            return not held.firm or self.now + self.guess_s <= held.at < math.inf
-        return ends <= held.at < math.inf
+            return not held.firm or self.now + self.rules.guess_s <= held.at
+        return ends <= held.at
 
     def use(self, place: int, gpus: int, ends: float) -> None:
         """A job took free cards of a shelf."""

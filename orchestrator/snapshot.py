@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,9 @@ from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.pace import blocked_of, projects_of, running_of, steps_done, steps_left, usage_of
+from orchestrator.pace import blocked_of, home_of, projects_of, running_of, steps_done, steps_left, usage_of
 from orchestrator.placement import Chooser, Placement
+from orchestrator.stock import Fits
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
@@ -80,6 +82,7 @@ class Memo:
 
     def __init__(self) -> None:
         self.calibration = Calibration()
+        self.fits = Fits()
         self._observed: tuple[Observation, ...] = ()
         self._specs: dict[int, JobSpec] = {}
         self._families: dict[int, str] = {}
@@ -94,6 +97,7 @@ class Memo:
         if observed != self._observed:
             self.calibration, self._observed = Calibration(observed), observed
             self._choices.clear()
+            self.fits.forget()
 
     def spec(self, job: JobRow) -> JobSpec:
         if job.id not in self._specs:
@@ -130,17 +134,27 @@ class Memo:
         found = self._choices[known]
         return replace(found, speed=terms.speed) if isinstance(found, Choice) else found
 
-    def readable(self, job: JobRow) -> JobSpec | None:
-        """The spec, None where another version stored it."""
-        try:
-            return self.spec(job)
-        except ValidationError:
-            return None
+    def readable_specs(self, jobs: Iterable[JobRow]) -> dict[int, JobSpec]:
+        """Specs by job id, without those that another version stored."""
+        found = {}
+        for job in jobs:
+            with contextlib.suppress(ValidationError):
+                found[job.id] = self.spec(job)
+        return found
 
     def shape(self, job: Waiting) -> Hashable:
         """Equal for jobs that fit the same cards on the same rungs."""
         keys = tuple(sorted(job.keys.items()))
-        return (self._shape(job), keys, job.family, job.ran_out, job.shaky, job.length, job.counted)
+        return (
+            self._shape(job),
+            keys,
+            job.family,
+            job.ran_out,
+            job.shaky,
+            job.length,
+            job.counted,
+            job.apart,
+        )
 
     def _shape(self, job: Waiting) -> str:
         """What of a job file a choice may depend on: jobs of a sweep share it."""
@@ -249,16 +263,20 @@ def waiting_of(
         steps_done=done,
         steps_left=steps_left(spec.training.steps, done),
         blocked=blocked_of(links),
+        home=home_of(history),
     )
 
 
 def ran_out_of(attempt: AttemptRow) -> RanOut:
-    """The rung and card of an attempt whose memory ran out."""
+    """The rung and card of an attempt whose memory ran out. Of a shared card it had its share, no more."""
     gpu, projected = attempt.gpus[0], attempt.projection
     kind: CardKind = "cpu" if gpu.kind == "cpu" else "cuda"
     device = int(projected.get("device_bytes", 0))
     upper = int(projected.get("upper_bytes", device))
-    return RanOut(Rung(**attempt.rung), kind, gpu.name, gpu.memory_bytes, device, upper)
+    shared = attempt.shared
+    return RanOut(
+        Rung(**attempt.rung), kind, gpu.name, upper if shared else gpu.memory_bytes, device, upper, shared
+    )
 
 
 def profiles_of(
@@ -332,7 +350,7 @@ def fleet_of(
     known = profiles_of(profiles, memo, now)
     if rows is None or settings is None:
         return Fleet(hosts, shaped, known)
-    specs = {job.id: spec for job in rows.running if (spec := memo.readable(job)) is not None}
+    specs = memo.readable_specs(rows.running)
     return Fleet(
         hosts,
         shaped,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from jobs.ladder import Choice, preference
 from jobs.profile import MemoryProfile
 from jobs.spec import Policy
 from jobs.state import Reason
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.placement import Chooser, options_of
+from orchestrator.placement import Chooser, Option, options_of
+
+Profiles = Mapping[str, MemoryProfile | NoProfile]
+MOST_FITS = 100_000  # kept; those of jobs long gone are among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,12 @@ class Tier:
     key: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kind:
     """Jobs that fit the same cards in the same way.
 
     tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
-    as it is now, why; most: cards of its largest shelf.
+    as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with.
     """
 
     gpus: int
@@ -46,6 +50,12 @@ class Kind:
     most: int
     shelves: frozenset[int]
     policy: Policy = "smallest_card"
+    apart: frozenset[int] = frozenset()
+
+    @cached_property
+    def step_s(self) -> float:
+        """Of an optimizer step where it runs best."""
+        return self.tiers[0].choice.step_s
 
     @property
     def gang(self) -> bool:
@@ -70,24 +80,65 @@ class Spot:
 class _Alike:
     """Hosts that a job fits in the same way or not at all, and their shelves by name and memory of the card."""
 
-    hosts: tuple[Host, ...]
+    number: int
+    first: Host
     names: tuple[str, ...]
     shelves: Mapping[tuple[str, int], tuple[int, ...]]
+
+
+class Fits:
+    """What options_of() said of a shape of job and a host, kept from plan to plan: cards change hands, these do not.
+
+    Whoever keeps it forgets it when the chooser has learnt something. Holds no truth.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[Hashable, int] = {}
+        self._found: dict[Hashable, tuple[object, list[Option] | Reason]] = {}
+
+    def forget(self) -> None:
+        self._hosts, self._found = {}, {}
+
+    def number(self, alike: Hashable) -> int:
+        """One for all hosts that are alike."""
+        return self._hosts.setdefault(alike, len(self._hosts))
+
+    def options(
+        self, job: Waiting, host: Host, number: int, fleet: Profiles, chooser: Chooser
+    ) -> list[Option] | Reason:
+        """What options_of() says, asked once. number: of the host and all that are like it."""
+        if job.shape is None:
+            return options_of(job, host, fleet, chooser)
+        profile = fleet.get(job.keys.get(host.stack_id, ""))
+        at = (job.shape, number)
+        known = self._found.get(at)
+        if known is not None and (
+            known[0] is profile or (isinstance(profile, NoProfile) and known[0] == profile)
+        ):
+            return known[1]
+        if len(self._found) >= MOST_FITS:
+            self._found.clear()
+        found = options_of(job, host, fleet, chooser)
+        self._found[at] = (profile, found)
+        return found
 
 
 @dataclass
 class Stock:
     """What a plan draws on. A caller that keeps count itself (a simulation) passes one on from plan to plan.
 
-    free: by shelf, the cards that nobody holds, in the order of their index; room: bytes left on cards that are shared.
+    free: by shelf, the cards that nobody holds, in the order of their index; room: bytes left on cards that are shared;
+    on: jobs by shared card.
     """
 
     hosts: tuple[Host, ...]
-    profiles: Mapping[str, MemoryProfile | NoProfile]
+    profiles: Profiles
     chooser: Chooser
+    fits: Fits
     shelves: list[Shelf] = field(default_factory=list)
     free: list[tuple[Gpu, ...]] = field(default_factory=list)
     room: dict[int, int] = field(default_factory=dict)
+    on: dict[int, frozenset[int]] = field(default_factory=dict)
     shelf_of: dict[int, int] = field(default_factory=dict)
     gpu_of: dict[int, Gpu] = field(default_factory=dict)
     _alike: list[_Alike] = field(default_factory=list)
@@ -97,19 +148,21 @@ class Stock:
     _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, fleet: Fleet, chooser: Chooser) -> Stock:
-        """The cards of a fleet as its hosts and its running jobs say."""
-        made = cls(tuple(sorted(fleet.hosts, key=lambda host: host.id)), fleet.profiles, chooser)
+    def of(cls, fleet: Fleet, chooser: Chooser, fits: Fits | None = None) -> Stock:
+        """The cards of a fleet as its hosts and its running jobs say. fits: what is known from earlier plans."""
+        hosts = tuple(sorted(fleet.hosts, key=lambda host: host.id))
+        made = cls(hosts, fleet.profiles, chooser, fits or Fits())
         alike: dict[Hashable, list[Host]] = {}
         for host in made.hosts:
             alike.setdefault(_alike(host), []).append(host)
             made._shelve(host)
-        made._alike = [made._group(hosts) for hosts in alike.values()]
+        made._alike = [made._group(made.fits.number(key), hosts) for key, hosts in alike.items()]
         shared: dict[int, int] = {}
         for job in fleet.running:
             for gpu_id in job.gpu_ids:
                 if job.shares:
                     shared[gpu_id] = shared.get(gpu_id, 0) + job.upper_bytes
+                    made.on[gpu_id] = made.on.get(gpu_id, frozenset()) | {job.job_id}
         made.take(gpu_id for job in fleet.running for gpu_id in job.gpu_ids)
         made.room = {
             gpu_id: made.gpu_of[gpu_id].memory_bytes - used
@@ -131,14 +184,14 @@ class Stock:
                 self.shelf_of[gpu.id] = place
                 self.gpu_of[gpu.id] = gpu
 
-    def _group(self, hosts: Sequence[Host]) -> _Alike:
+    def _group(self, number: int, hosts: Sequence[Host]) -> _Alike:
         shelves: dict[tuple[str, int], list[int]] = {}
         for host in hosts:
             for place in dict.fromkeys(self.shelf_of[gpu.id] for gpu in host.gpus if gpu.usable):
                 first = self.shelves[place].gpus[0]
                 shelves.setdefault((first.name, first.memory_bytes), []).append(place)
         names = tuple(host.name for host in hosts)
-        return _Alike(tuple(hosts), names, {kind: tuple(places) for kind, places in shelves.items()})
+        return _Alike(number, hosts[0], names, {kind: tuple(places) for kind, places in shelves.items()})
 
     def take(self, gpu_ids: Iterable[int]) -> None:
         """These cards are held now."""
@@ -168,7 +221,7 @@ class Stock:
 
     def copy(self) -> Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
-        return replace(self, free=[*self.free], room={**self.room})
+        return replace(self, free=[*self.free], room={**self.room}, on={**self.on})
 
     def kind(self, job: Waiting) -> Kind:
         """The kind of a job, worked out once for all of its shape."""
@@ -178,13 +231,27 @@ class Stock:
             found = self._kinds[shape] = self._sorted(job)
         return found
 
+    def kind_on(self, job: Waiting, kind: Kind, host_id: int) -> Kind | None:
+        """A job's kind on one host alone, None where that host could not take it."""
+        shape = (job.job_id if job.shape is None else job.shape, host_id)
+        found = self._kinds.get(shape)
+        if found is None:
+            mine = frozenset(place for place in kind.shelves if self.shelves[place].host.id == host_id)
+            tiers = [
+                replace(tier, shelves=tuple(place for place in tier.shelves if place in mine))
+                for tier in kind.tiers
+            ]
+            kept = tuple(tier for tier in tiers if tier.shelves)
+            found = self._kinds[shape] = replace(kind, tiers=kept, shelves=mine)
+        return found if found.tiers else None
+
     def _sorted(self, job: Waiting) -> Kind:
         need = job.spec.resources
         tiers: dict[tuple[object, ...], tuple[Choice, tuple[float, ...], list[tuple[int, ...]]]] = {}
         misfits: dict[str, Reason] = {}
         most = 0
         for alike in self._alike:
-            found = options_of(job, alike.hosts[0], self.profiles, self.chooser)
+            found = self.fits.options(job, alike.first, alike.number, self.profiles, self.chooser)
             if isinstance(found, Reason):
                 misfits |= dict.fromkeys(alike.names, found)
                 continue
@@ -200,12 +267,13 @@ class Stock:
         return Kind(
             need.gpus,
             job.across,
-            need.share,
+            job.shares,
             tuple(Tier(choice, self._joined(places), key) for choice, key, places in ordered),
             misfits,
             most,
             self._reach([block for _, _, places in ordered for block in places]),
             need.policy,
+            job.apart,
         )
 
     def _by_trust(
@@ -295,15 +363,18 @@ class Stock:
             fitting = [
                 (left, gpu_id)
                 for gpu_id, left in self.room.items()
-                if left >= need and self.shelf_of[gpu_id] in shelves
+                if left >= need and self.shelf_of[gpu_id] in shelves and not kind.apart & self.on[gpu_id]
             ]
             if fitting:
                 gpu = self.gpu_of[min(fitting)[1]]
                 return Spot(((self.shelf_of[gpu.id], (gpu,)),), tier.choice, side=True)
         return None
 
-    def draw(self, spot: Spot, shares: bool) -> None:
-        """Take a spot's cards."""
+    def draw(self, spot: Spot, shares: bool, job_id: int = 0) -> None:
+        """Take a spot's cards. job_id: for whom, where it shares them."""
+        if shares:
+            for gpu in spot.gpus:
+                self.on[gpu.id] = (self.on[gpu.id] if spot.side else frozenset()) | {job_id}
         for place, gpus in spot.parts:
             if spot.side:
                 self.room[gpus[0].id] -= spot.choice.projection.upper_bytes

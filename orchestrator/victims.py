@@ -79,14 +79,14 @@ class Bench:
 
     def yields(self, job: Running, entry: Ranked) -> bool:
         """Whether a running job may be stopped for a waiting one."""
+        if self.projects and job.project != entry.job.project:
+            borrows = job.job_id in self.borrowed
+            if entry.owed and borrows:
+                return True  # whatever the priorities: a guarantee is one
+            if not entry.owed and not borrows:
+                return False
         if job.priority != entry.job.priority:
             return job.priority < entry.job.priority
-        if self.projects:
-            mine = job.job_id in self.borrowed
-            if entry.owed and mine and job.project != entry.job.project:
-                return True
-            if not entry.owed and not mine:
-                return False  # what is within its guarantee does not give way to a borrower
         if self.now - since(entry.job) < self.rules.patience_s:
             return False
         if self.rules.policy == "attained":
@@ -105,9 +105,15 @@ class Bench:
             return self._clear_hosts(kind, by_shelf, reserved) if kind.across else None
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
             for tier in kind.tiers:
-                for place in tier.shelves:
-                    if place in self.soon and place not in reserved and self._lacking(place, kind.gpus) <= 0:
-                        return Clearing((), self._parts(place, (), kind.gpus), tier.choice)
+                enough = [
+                    (-lacking, place)
+                    for place in tier.shelves
+                    if place in self.soon
+                    and place not in reserved
+                    and (lacking := self._lacking(place, kind.gpus)) <= 0
+                ]
+                if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
+                    return Clearing((), self._parts(min(enough)[1], (), kind.gpus), tier.choice)
         for tier in kind.tiers:
             best: tuple[int, float, int] | None = None
             chosen: list[Running] = []
@@ -131,7 +137,7 @@ class Bench:
         """What decides which running jobs give way to it: jobs of the same rights may stop the same ones."""
         job, compares = entry.job, self.rules.policy in ("attained", "shortest")
         patient = compares and self.now - since(job) >= self.rules.patience_s
-        return (job.priority, entry.owed and job.project, patient and entry.score)
+        return (job.priority, job.project if entry.owed else None, entry.score if patient else None)
 
     def _yielding(self, entry: Ranked) -> _ByShelf:
         """By shelf, the jobs that give way to it, each with how many of its cards are there."""

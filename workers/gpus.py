@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -39,8 +39,8 @@ class Cards(Protocol):
     def sample(self, now: float) -> list[GpuSample]:
         """One reading of each card, stamped `now` (Unix seconds). Never raises for one card's fault."""
 
-    def assign(self, uuid: str, pids: Sequence[int], baseline_bytes: int) -> None:
-        """Tell which trainers are on a card now; baseline_bytes: resident before the first allocation."""
+    def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
+        """Tell which trainers are on a card now: pid -> bytes that were resident before its first allocation."""
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -78,7 +78,7 @@ class CudaCards:
     def infos(self) -> list[GpuInfo]:
         return [card.info for card in sorted(self._cards.values(), key=lambda card: card.info.index)]
 
-    def assign(self, uuid: str, pids: Sequence[int], baseline_bytes: int) -> None:
+    def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
         """Nothing to do: NVML knows which process holds what."""
 
     def close(self) -> None:
@@ -205,6 +205,18 @@ def _process_memory(handle: Any) -> dict[int, int] | None:
     return {int(one.pid): int(one.usedGpuMemory) for one in found if one.usedGpuMemory is not None}
 
 
+def process_bytes(uuid: str, pid: int) -> int | None:
+    """What a process holds of a card, in bytes. None where NVML can't tell, as in a container with pids of its own."""
+    try:
+        pynvml.nvmlInit()
+        try:
+            return (_process_memory(pynvml.nvmlDeviceGetHandleByUUID(uuid)) or {}).get(pid)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+
+
 def _optional(reading: Callable[[], T]) -> T | None:
     """The reading, or None where this card has none. Raises NVMLError when the card itself fails."""
     try:
@@ -218,7 +230,7 @@ def _optional(reading: Callable[[], T]) -> T | None:
 @dataclass
 class _CpuCard:
     info: GpuInfo
-    baseline_bytes: int = 0
+    baselines: dict[int, int] = field(default_factory=dict)  # by pid, in bytes
     processes: dict[int, psutil.Process] = field(default_factory=dict)
 
 
@@ -237,14 +249,16 @@ class CpuCards:
     def infos(self) -> list[GpuInfo]:
         return [card.info for card in self._cards.values()]
 
-    def assign(self, uuid: str, pids: Sequence[int], baseline_bytes: int) -> None:
+    def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
         card = self._cards.get(uuid)
         if card is None:
             return
-        card.baseline_bytes = baseline_bytes
+        card.baselines = dict(trainers)
         # A process is kept while it stays on the card: its CPU share is counted from the reading before.
         card.processes = {
-            pid: process for pid in pids if (process := card.processes.get(pid) or _process(pid)) is not None
+            pid: process
+            for pid in trainers
+            if (process := card.processes.get(pid) or _process(pid)) is not None
         }
 
     def close(self) -> None:
@@ -262,7 +276,7 @@ class CpuCards:
                 share += process.cpu_percent() / 100 / self._cores
             except psutil.Error:  # it ended; the agent takes it off the card
                 continue
-        used = sum(max(0, size - card.baseline_bytes) for size in resident.values())
+        used = sum(max(0, size - card.baselines[pid]) for pid, size in resident.items())
         return GpuSample(
             uuid=card.info.uuid,
             ts=now,

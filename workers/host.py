@@ -193,8 +193,7 @@ class Agent:
     def _sample(self, now: float) -> None:
         on_cards = self._yard.supervisor.on_cards()
         for info in self._cards.infos():
-            pids, baseline_bytes = on_cards.get(info.uuid, ([], 0))
-            self._cards.assign(info.uuid, pids, baseline_bytes)
+            self._cards.assign(info.uuid, on_cards.get(info.uuid, {}))
         samples = self._cards.sample(now)
         if self._joined or self._yard.uuid:  # nobody asks what was before the host joined for the first time
             self._yard.spool.put(samples)

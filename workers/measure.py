@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
+from jobs.cards import card_for
 from jobs.report import GpuInfo
+from workers.gpus import process_bytes
 
 _STATUS = "/proc/self/status"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -36,8 +38,10 @@ class Peaks:
 class Meter:
     """Reads the memory peaks of this process on its card, from the moment it is made."""
 
-    def __init__(self, card: GpuInfo) -> None:
+    def __init__(self, card: GpuInfo, shared: bool = False) -> None:
+        """shared: other processes may be on the card, and what they hold is not ours."""
         self._cuda = card.kind == "cuda"
+        self._card, self._shared = card, shared
         self._highest = 0
         if not self._cuda:
             _settle_threads()
@@ -54,10 +58,17 @@ class Meter:
             return Peaks(None, None, self._highest)
         if not torch.cuda.is_initialized():
             return Peaks(0, 0, 0)
-        free, total = torch.cuda.mem_get_info()
         # The caching allocator gives nothing back while it trains, so what is used now is the peak.
-        self._highest = max(self._highest, total - free)
+        self._highest = max(self._highest, self._held_bytes())
         return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
+
+    def _held_bytes(self) -> int:
+        """What is held of the card now: all of it is ours, or NVML can tell what is, or it is worked out."""
+        if not self._shared:
+            free, total = torch.cuda.mem_get_info()
+            return total - free
+        known = process_bytes(self._card.uuid, os.getpid())
+        return torch.cuda.memory_reserved() + _context_bytes(self._card) if known is None else known
 
     def _look(self) -> None:
         self._highest = max(self._highest, self._writable_bytes() - self._taken_before)
@@ -79,26 +90,43 @@ class Meter:
 
 
 @contextlib.contextmanager
-def card_limit(card: GpuInfo, upper_bytes: int = 0) -> Iterator[None]:
+def card_limit(card: GpuInfo, upper_bytes: int = 0, shared: bool = False, device: int = 0) -> Iterator[None]:
     """Hold this process to a CPU card's memory on top of what it has now; a CUDA card has its own limit.
 
     upper_bytes: what the job is projected to stay under, 0 if that is not known. A card with twice as much and
-    ROOM_BYTES more has room for what malloc keeps, which is then left alone.
+    ROOM_BYTES more has room for what malloc keeps, which is then left alone. shared: others may be on the card, and
+    upper_bytes are this job's share of it: it runs out of that, and harms nobody. device: CUDA's number of the card.
 
     RLIMIT_DATA (setrlimit(2)) counts private writable mappings, which is what torch allocates from. Only the
     soft limit is set, so that it can be lifted for the outcome to be written.
     """
     if card.kind == "cuda":
+        if shared and upper_bytes:
+            total = torch.cuda.mem_get_info(device)[1]
+            torch.cuda.set_per_process_memory_fraction(cuda_fraction(card, upper_bytes, total), device)
         yield
         return
-    if upper_bytes == 0 or card.memory_bytes < 2 * upper_bytes + ROOM_BYTES:
+    has = upper_bytes if shared and upper_bytes else card.memory_bytes
+    if upper_bytes == 0 or has < 2 * upper_bytes + ROOM_BYTES:
         _give_back_what_is_freed()
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + card.memory_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + has, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def cuda_fraction(card: GpuInfo, upper_bytes: int, total_bytes: int) -> float:
+    """What torch may reserve of a card with total_bytes for a process that may hold upper_bytes of it in all.
+
+    Torch's limit (set_per_process_memory_fraction) does not count the context, which is in upper_bytes too.
+    """
+    return min(1.0, max(0, upper_bytes - _context_bytes(card)) / total_bytes)
+
+
+def _context_bytes(card: GpuInfo) -> int:
+    return card_for(card.kind, card.name, card.memory_bytes).context_bytes
 
 
 def status_bytes(field: str) -> int:

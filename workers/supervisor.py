@@ -120,17 +120,14 @@ class Supervisor:
         """Live trainer processes of attempts that have no outcome yet."""
         return {p.pid for one in self._local.values() if one.over_since is None for p in one.live.values()}
 
-    def on_cards(self) -> dict[str, tuple[list[int], int]]:
-        """uuid -> (pids, baseline bytes) of the trainers that are on a card now."""
-        found: dict[str, tuple[list[int], int]] = {}
+    def on_cards(self) -> dict[str, dict[int, int]]:
+        """uuid -> pid -> baseline bytes of the trainers that are on a card now: several where it is shared."""
+        found: dict[str, dict[int, int]] = {}
         for local in self._local.values():
             for rank, process in local.live.items():
                 if rank < len(local.cards):
-                    pids, baseline = found.get(local.cards[rank], ([], 0))
-                    found[local.cards[rank]] = (
-                        [*pids, process.pid],
-                        max(baseline, local.started[rank].baseline_bytes),
-                    )
+                    baseline = local.started[rank].baseline_bytes
+                    found.setdefault(local.cards[rank], {})[process.pid] = baseline
         return found
 
     def stop(self, order: StopOrder, now: float) -> None:

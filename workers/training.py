@@ -140,7 +140,7 @@ def train(
     Raises TuneyardError for what the job asks and can't have, and whatever the libraries raise.
     """
     spec, card = assignment.spec, assignment.gpus[assignment.rank]
-    figures = figures or Figures(Meter(card))
+    figures = figures or Figures(Meter(card, assignment.shared))
     target = resolve_output(output_root, spec, assignment.job_id)
     check_free(target, assignment)
     check_method(spec, assignment.rung, card.kind == "cpu")
@@ -221,10 +221,10 @@ def run_attempt(
     if card.kind == "cpu":
         set_threads(assignment.world_size)
         _load_bitsandbytes(assignment.spec)
-    figures = Figures(Meter(card))
+    figures = Figures(Meter(card, assignment.shared))
     try:
         folder.write_started(_started(figures.meter), assignment.rank)
-        with card_limit(card, assignment.upper_bytes):
+        with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.rank):
             ended = train(assignment, folder, host_home, output_root, figures)
     except Stopped as stopped:
         ended = figures.ended(ts=time.time(), outcome=OUTCOMES[stopped.reason], message=str(stopped))
@@ -257,7 +257,10 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
     if ran_out_of_memory(error):
         card = assignment.gpus[assignment.rank]
         where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
-        text = f"memory ran out {where} on {card.name} with {gib(card.memory_bytes)}: {first_line}"
+        has = gib(card.memory_bytes)
+        if assignment.shared:
+            has = f"a share of {gib(assignment.upper_bytes)} of {has}"
+        text = f"memory ran out {where} on {card.name} with {has}: {first_line}"
         return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
     if assignment.rank == 0 and assignment.world_size > 1 and not isinstance(error, TuneyardError):
         # A collective fails here when another rank has failed: that one knows why.

@@ -1,10 +1,11 @@
 """How well jobs are scheduled, by simulating the scheduler itself: `make bench-scheduling`.
 
-    python -m benchmarks.scheduling [--traces DIR] [--only venus|generated|memory]
+    python -m benchmarks.scheduling [--traces DIR] [--only venus|generated|memory|estimates]
 
 venus: the published results on the Venus trace, and the goals; generated: the same settings on made-up traces; memory:
-what choosing card and checkpointing together pays. Prints tables and, as its last line, one JSON object; exits with 1
-where a goal is missed. A part whose files are not there is skipped, and says so.
+what choosing card and checkpointing together pays; estimates: how many jobs start when they were told they would.
+Prints tables and, as its last line, one JSON object; exits with 1 where a goal is missed. A part whose files are not
+there is skipped, and says so.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import finish, machine
-from benchmarks.scheduling import generated, memory, venus
+from benchmarks.scheduling import estimates, generated, memory, venus
 
 TRACES = Path("../shared/traces")
-PARTS = ("venus", "generated", "memory")
+PARTS = ("venus", "generated", "memory", "estimates")
 
 
 def main() -> int:
@@ -43,6 +44,8 @@ def _part(part: str, traces: Path) -> dict[str, Any]:
         return generated.run_all()
     if part == "memory":
         return memory.run_all()
+    if part == "estimates":
+        return estimates.run_all()
     if lost := venus.missing(traces):
         reason = f"{traces} has no {lost}; give the folder of the traces with --traces"
         print(f"venus: skipped, {reason}")

@@ -79,7 +79,7 @@ def run_all() -> dict[str, Any]:
             rows.append({"load": load, "way": way, "gpu_hours": round(hours, 1), **result.as_dict()})
             if way != "auto":
                 jct = found["auto"].figures.jct.mean / result.figures.jct.mean
-                checks.append(Check("b", f"load {load:g}: auto's mean JCT over that of {way}", jct, 1.0))
+                checks.append(Check("b+", f"load {load:g}: auto's mean JCT over that of {way}", jct, 1.0))
         print(
             f"  GPU-hours: {', '.join(f'{way} {one.figures.gpu_hours:,.0f}' for way, one in found.items())}"
         )

@@ -30,8 +30,8 @@ class GroupCommit:
     there one writer thread waits for it.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
         self._inline = store.is_sqlite
         self._pending: list[_Waiting] = []
         self._inbox: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -78,7 +78,7 @@ class GroupCommit:
         self, group: list[_Waiting], tell: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], object]
     ) -> None:
         try:
-            stored = self._store.submit_groups([waiting.jobs for waiting in group], time.time())
+            stored = self._store.submit_groups([waiting.jobs for waiting in group], self._clock())
         except Exception as error:  # the writer's outermost edge: every waiting request must get an answer
             for waiting in group:
                 tell(waiting.loop, _failure(waiting.done, error))

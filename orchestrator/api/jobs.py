@@ -102,12 +102,14 @@ def _states(text: str) -> set[JobState] | None:
 @router.get("/jobs/{job}")
 def show(request: Request, job: str) -> shapes.JobFull:
     """One job by id or name, with its attempts and events."""
-    store = services(request).store
+    known = services(request)
+    store = known.store
     view = store.job_view(store.find_job(job).id)
     attempts = store.attempts(view.job.id)
     latest = store.latest_progress([attempt.id for attempt in attempts])
     data = data_of(store, view.job, attempts)
-    return views.job_full(view, attempts, latest, store.events(view.job.id), data)
+    shown = views.job(view, known.controller.starts)
+    return views.job_full(shown, view.job.spec, attempts, latest, store.events(view.job.id), data)
 
 
 @router.post("/jobs/{job}/cancel")

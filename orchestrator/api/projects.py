@@ -71,6 +71,11 @@ def page(store: Store) -> shapes.ProjectPage:
         warnings.append(
             f"guarantees add up to {guaranteed} GPUs, and the fleet has {cards}: not all can be kept at once"
         )
+    warnings += [
+        f"{name} may not borrow but has no guarantee, so nothing keeps it from taking what is idle: give it one"
+        for name, row in sorted(terms.items())
+        if row.guarantee is None and not row.borrows
+    ]
     made = []
     for name in sorted({*terms, *loads}):
         row = terms.get(name, ProjectRow(name))

@@ -86,7 +86,8 @@ def groups(rows: Sequence[JobRow], values: Sequence[Mapping[str, Any]]) -> list[
 
 
 def job_full(
-    view: JobView,
+    shown: shapes.Job,
+    spec: dict[str, Any],
     attempts: list[AttemptRow],
     latest: Mapping[int, ProgressRow],
     events: list[EventRow],
@@ -94,8 +95,8 @@ def job_full(
 ) -> shapes.JobFull:
     """One job with its history."""
     return {
-        **job(view),
-        "spec": view.job.spec,
+        **shown,
+        "spec": spec,
         "data": data,
         "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
         "events": [{"ts": e.ts, "kind": e.kind, "text": e.text, "attempt": e.attempt} for e in events],

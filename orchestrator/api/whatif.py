@@ -181,16 +181,37 @@ def why(request: Request, job: str) -> shapes.Why:
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):
         text = f"would start on {found.gpus[0].label} ({found.choice.rung.label}); {row.reason.text}"
-        return {
-            "job": view,
-            "hosts": [{"host": found.host.name, "verdict": text, "code": str(row.reason.code)}],
-            "advice": [],
-        }
-    verdicts: list[shapes.HostVerdict] = [
-        {"host": name, "verdict": reason.text, "code": str(reason.code)}
-        for name, reason in found.by_host.items()
-    ]
-    return {"job": view, "hosts": verdicts, "advice": _advice(question, found)}
+        verdicts: list[shapes.HostVerdict] = [
+            {"host": found.host.name, "verdict": text, "code": str(row.reason.code)}
+        ]
+    else:
+        verdicts = [
+            {"host": name, "verdict": reason.text, "code": str(reason.code)}
+            for name, reason in found.by_host.items()
+            # Whose cards are held now is nothing to a job that waits for another's end.
+            if not (row.reason.code is Code.AFTER and reason.code is Code.BUSY)
+        ]
+    busy = isinstance(found, Placement) or found.reason.code is Code.BUSY
+    held_back = _held_back(row)
+    return {
+        "job": view,
+        "hosts": verdicts,
+        "advice": held_back + ([] if held_back and busy else _advice(question, found)),
+    }
+
+
+def _held_back(row: JobRow) -> list[str]:
+    """What helps a job that would have to wait if every card were free."""
+    figures = row.reason.figures
+    if row.reason.code is Code.AFTER:
+        first, *others = figures["after"]
+        more = f", one of {len(others) + 1} that it comes after" if others else ""
+        return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
+    if row.reason.code is Code.QUOTA:
+        wanted = figures["held"] + figures["gpus"]
+        change = f"`tuneyard project set {row.project} --guarantee {wanted}`, or `--borrow`"
+        return [f"{change}, would let it start where cards are free; or wait for a job of the project to end"]
+    return []
 
 
 def _advice(question: _Question, found: Misfit | Placement) -> list[str]:
@@ -238,5 +259,6 @@ def _advice_after(row: JobRow) -> list[str]:
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
         Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
         Code.BAD_INPUT: "mend the job file and submit it again",
+        Code.AFTER: f"`tuneyard requeue {row.id}` runs it without waiting for what can't come to pass any more",
     }
     return [texts[row.reason.code]] if row.reason.code in texts else []

@@ -27,7 +27,7 @@ def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: int | Non
     JOB is an id or a name. A running job is stopped by its host within seconds; `tuneyard show` tells when.
     """
     if (group is None) == (not jobs):
-        raise UsageError("give jobs to cancel, or --group G for all of a sweep")
+        raise UsageError("give jobs to cancel or --group G for all of a sweep, one of the two")
     return _each(api, as_json, jobs, "cancel") if group is None else _group(api, as_json, group)
 
 

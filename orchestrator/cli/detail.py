@@ -107,7 +107,7 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
     show_heading(f"attempt {attempt['number']} on {attempt['host']}: {names}")
     ended = words.ago(attempt["ended_at"], now)
     outcome = f"{attempt['outcome']} {ended}" if attempt["outcome"] else "open"
-    style = "" if not attempt["outcome"] else ("green" if attempt["outcome"] == "succeeded" else "red")
+    style = {None: "", "succeeded": "green", "preempted": "yellow"}.get(attempt["outcome"], "red")
     steps = f"{attempt['steps'] or 0} of {attempt['total_steps']}" if attempt["total_steps"] else ""
     losses = (attempt["first_loss"], attempt["last_loss"])
     show_fields(

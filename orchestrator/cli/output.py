@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jobs.errors import (
     Conflict,
@@ -20,6 +21,7 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
+from jobs.units import parse_duration
 from orchestrator.cli.http import Api
 from orchestrator.cli.settings import find_server
 from orchestrator.cli.table import clean
@@ -36,6 +38,19 @@ _KINDS: tuple[tuple[type[TuneyardError], str], ...] = (
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON value.")
+
+
+def seconds(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """Callback of options that take a duration such as 90s. Raises UsageError with the flag or variable it came by."""
+    if given is None:
+        return None
+    try:
+        return parse_duration(given)
+    except ValueError as error:
+        named = option.opts[0]
+        if context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT:
+            named = str(option.envvar)
+        raise UsageError(f"{named} {given!r} is {error}") from None
 
 
 def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -47,7 +47,10 @@ def list_projects(api: Api, as_json: bool) -> None:
     "--guarantee", type=click.IntRange(0), metavar="GPUS", help="GPUs that are its own when it wants them."
 )
 @click.option("--no-guarantee", is_flag=True, help="Take its guarantee away: it has only its share.")
-@click.option("--weight", type=float, metavar="X", help="Weight of its share; 1 for a new project.")
+@click.option(
+    "--weight", type=click.FloatRange(0, min_open=True), metavar="X",
+    help="Weight of its share; 1 for a new project.",
+)  # fmt: skip
 @click.option(
     "--borrow/--no-borrow", "borrows", default=None, help="Whether it may use what others leave idle."
 )

@@ -8,7 +8,7 @@ import click
 
 from jobs.errors import UsageError
 from jobs.units import parse_size
-from orchestrator.cli.output import emit, json_option, note
+from orchestrator.cli.output import emit, json_option, note, seconds
 from orchestrator.cli.settings import home
 from orchestrator.cli.table import show_fields
 
@@ -111,12 +111,31 @@ def down_verb(as_json: bool) -> None:
     help="How often a job that ran out of memory goes on with less, or on a larger card; 3 by default.",
 )  # fmt: skip
 @click.option(
-    "--policy", type=click.Choice(["fair", "fifo", "shortest", "attained"]),
-    help="Order of the jobs of one priority; fair by default (docs/scheduling.md).",
+    "--policy", type=click.Choice(["fair", "fifo", "shortest", "attained"]), envvar="TUNEYARD_POLICY",
+    help="Order of the jobs of one priority; fair by default. TUNEYARD_POLICY.",
 )  # fmt: skip
 @click.option(
-    "--preempt/--no-preempt", default=None, help="Whether a job may be stopped for another; it may."
-)
+    "--preempt/--no-preempt", default=None, envvar="TUNEYARD_PREEMPT",
+    help="Whether a job may be stopped for another; it may. TUNEYARD_PREEMPT.",
+)  # fmt: skip
+@click.option(
+    "--move/--no-move", default=None, envvar="TUNEYARD_MOVE",
+    help="Whether a job may be moved to cards of its host where it ends clearly sooner; it may not. TUNEYARD_MOVE.",
+)  # fmt: skip
+@click.option(
+    "--min-run", "min_run_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_MIN_RUN",
+    help="No job is stopped for another before it ran so long; 5m by default. TUNEYARD_MIN_RUN.",
+)  # fmt: skip
+@click.option(
+    "--patience", "patience_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_PATIENCE",
+    help="How long a job waits before others of its own priority are stopped for it; 5m by default. "
+    "TUNEYARD_PATIENCE.",
+)  # fmt: skip
+@click.option(
+    "--preempt-grace", "preempt_grace_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_PREEMPT_GRACE",
+    help="What a trainer gets to save its checkpoint when it is stopped for another; 2m by default. "
+    "TUNEYARD_PREEMPT_GRACE.",
+)  # fmt: skip
 def serve_verb(trusted: tuple[str, ...], prices: tuple[str, ...], **given: Any) -> None:
     """Run the server in the foreground.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import SpecError, UsageError
-from orchestrator.cli.output import emit, json_option, note
+from orchestrator.cli.output import emit, json_option, note, seconds
 
 if TYPE_CHECKING:
     from orchestrator.cli.http import Api
@@ -41,15 +41,6 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
     return [(column.strip(), value.strip()) for column, _, value in (text.partition("=") for text in given)]
 
 
-def _seconds(_: click.Context, option: click.Parameter, given: str) -> float:
-    from jobs.units import parse_duration  # here: only this verb
-
-    try:
-        return parse_duration(given)
-    except ValueError as error:
-        raise UsageError(f"--{option.name} {given!r} is {error}") from None
-
-
 def _path(**more: Any) -> click.Path:
     return click.Path(dir_okay=False, path_type=Path, **more)
 
@@ -72,12 +63,20 @@ def _path(**more: Any) -> click.Path:
     help="What a job's pool means: its only hosts, a guarantee that others may borrow, or nothing.",
 )  # fmt: skip
 @click.option(
-    "--stop", default="40s", callback=_seconds, show_default=True, metavar="TIME",
+    "--stop", default="40s", callback=seconds, show_default=True, metavar="TIME",
     help="What stopping a job takes.",
 )  # fmt: skip
 @click.option(
-    "--restart", default="60s", callback=_seconds, show_default=True, metavar="TIME",
+    "--restart", default="60s", callback=seconds, show_default=True, metavar="TIME",
     help="What starting it again takes.",
+)  # fmt: skip
+@click.option(
+    "--min-run", default="5m", callback=seconds, show_default=True, metavar="TIME",
+    help="No job is stopped before it ran so long.",
+)  # fmt: skip
+@click.option(
+    "--patience", default="5m", callback=seconds, show_default=True, metavar="TIME",
+    help="How long a job waits before others of its priority are stopped for it.",
 )  # fmt: skip
 @click.option("--generate", metavar="WISH", help='Make a trace: "jobs=2000,load=0.9,seed=0,users=24".')
 @click.option(
@@ -145,6 +144,8 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
             policy=policy,
             preempt=not given["no_preempt"],
             passing=not given["no_passing"],
+            min_run_s=given["min_run"],
+            patience_s=given["patience"],
             stop_s=given["stop"],
             restart_s=given["restart"],
         )
@@ -169,7 +170,7 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
             }
         )
         drawn[policy] = ran
-    settings = ("known", "no_preempt", "no_passing", "partition", "stop", "restart")
+    settings = ("known", "no_preempt", "no_passing", "partition", "stop", "restart", "min_run", "patience")
     found = {
         "trace": {
             "source": trace.source,
@@ -239,7 +240,10 @@ def _history(
     api: Api = Api(server)
     try:
         trace = trace_of(api.get("/history")["jobs"], server.url)
-        return trace, fleet or fleet_of(api.get("/hosts")["hosts"], api.get("/gpus")["gpus"], server.url)
+        if fleet is None:
+            hosts, gpus, projects = (api.get(f"/{name}")[name] for name in ("hosts", "gpus", "projects"))
+            fleet = fleet_of(hosts, gpus, projects, server.url)
+        return trace, fleet
     finally:
         api.close()
 
@@ -255,10 +259,11 @@ def _fitting(trace: Trace, fleet: FleetFile, given: dict[str, Any], warnings: li
         return trace
     if not given["skip_misfits"]:
         raise SpecError([fault for _, fault in found[:SHOWN]], trace.source)
+    first = replace(found[0][1], fix="")  # which is to leave it out
     out = {index for index, _ in found}
     if len(out) == len(trace.jobs):
-        raise UsageError(f"{trace.source}: no job fits the fleet; the first: {found[0][1]}")
-    warnings.append(f"left out {len(out):,} jobs that the fleet could never run; the first: {found[0][1]}")
+        raise UsageError(f"{trace.source}: no job fits the fleet; the first: {first}")
+    warnings.append(f"left out {len(out):,} jobs that the fleet could never run; the first: {first}")
     kept = [index for index in range(len(trace.jobs)) if index not in out]
     return replace(
         trace,

@@ -25,7 +25,6 @@ COLUMNS = (
     Column("UNFINISHED", right=True),
 )
 GROUP_COLUMNS = (
-    Column("  GROUP", flexible=True),
     Column("JOBS", right=True),
     Column("POLICY"),
     Column("JCT", right=True),
@@ -41,13 +40,17 @@ def tell(found: Mapping[str, Any]) -> None:
     """The answer for people. found: as --json has it."""
     for warning in found["warnings"]:
         note(f"warning: {warning}")
-    show_line(f"{found['trace']['jobs']:,} jobs of {found['trace']['source']} on {found['fleet']['text']}")
+    jobs = found["trace"]["jobs"]
+    show_line(
+        f"{jobs:,} job{'' if jobs == 1 else 's'} of {found['trace']['source']} on {found['fleet']['text']}"
+    )
     if found["trace"]["credit"]:
         show_line(f"trace: {found['trace']['credit']}")
     show(COLUMNS, [_row(result) for result in found["results"]])
     if found["by"]:
         show_heading(f"by {found['by']}")
-        show(GROUP_COLUMNS, _group_rows(found["results"]))
+        first = Column(f"  {found['by'].upper()}", flexible=True)
+        show((first, *GROUP_COLUMNS), _group_rows(found["results"]))
 
 
 def _row(result: Mapping[str, Any]) -> Row:
@@ -84,8 +87,12 @@ def _group_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
                     span(group["wait"]["mean"]),
                     span(group["wait"]["p99"]),
                     span(group["wait"]["most"]),
-                    f"{group['gpu_hours']:,.1f}",
+                    _hours(group["gpu_hours"]),
                     f"{group['preemptions']:,}",
                 ]
             )
     return rows
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.2f}" if count < 10 else f"{count:,.1f}"

@@ -95,7 +95,10 @@ def headline(view: dict[str, Any]) -> str:
 def card_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
     """One row a card under CARD_COLUMNS, with the job on it."""
     jobs = {job["id"]: job for job in view["jobs"]}
-    return [_card_row(gpu, jobs.get(gpu["job"]), now) for gpu in view["gpus"]]
+    # Of a card that several share, no one job's name and progress are the card's.
+    return [
+        _card_row(gpu, jobs.get(gpu["job"]) if len(gpu["jobs"]) == 1 else None, now) for gpu in view["gpus"]
+    ]
 
 
 def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:

@@ -66,7 +66,7 @@ def percent(progress: Any) -> str:
 
 
 def eta(job: Job, now: float) -> str:
-    """Time to go of a running job, and until a queued one is likely to start: in 5m to 20m."""
+    """Time to go of a running job, and until a queued one is likely to start: in 5m00s to 20m00s."""
     if start := job.get("start"):
         return until_start(start, now)
     progress = job["progress"]
@@ -81,6 +81,10 @@ def until_start(start: StartShape, now: float) -> str:
     late = None if start["latest"] is None else max(0.0, start["latest"] - now)
     if late is None:
         return f"from {span(early)}" if early >= 1 else ""
+    if late < 1:
+        return "soon"
+    if early < 1:
+        return f"within {span(late)}"
     if span(early) == span(late):
         return f"in {span(late)}"
     return f"in {span(early)} to {span(late)}"

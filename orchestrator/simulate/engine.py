@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal
@@ -19,10 +19,11 @@ from jobs.state import Code, Reason
 from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
 from orchestrator.order import Rules, attained
 from orchestrator.placement import Placement
-from orchestrator.plan import plan
+from orchestrator.plan import Plan, plan
 from orchestrator.simulate.trace import Ran, TraceJob
 from orchestrator.stock import Stock
 
+Watch = Callable[[Fleet, Plan, float, Stock], None]
 Known = Literal["never", "soon", "told"]
 SOON_S = 60.0  # a trainer's pace is known after so long
 POOL = "pool"  # the label of hosts that only jobs of that pool may use
@@ -80,11 +81,13 @@ def simulate(
     known: Known = "soon",
     stop_s: float | None = None,
     restart_s: float | None = None,
+    watch: Watch | None = None,
 ) -> list[Ran]:
     """What becomes of each job, in the order given. Jobs of the same second are taken in that order.
 
     known: what the scheduler knows of durations: never anything; soon: after the first SOON_S of running; told: all,
-    from the start. stop_s, restart_s: what a preemption really takes, None: as the rules expect.
+    from the start. stop_s, restart_s: what a preemption really takes, None: as the rules expect. watch: is shown each
+    snapshot with what was decided from it, the time, and the cards as they were before.
     """
     given = rules or Rules()
     return _Simulation(
@@ -93,15 +96,22 @@ def simulate(
         known,
         given.stop_s if stop_s is None else stop_s,
         given.restart_s if restart_s is None else restart_s,
+        watch,
     ).run(jobs, tuple(fleet))
 
 
 class _Simulation:
     def __init__(
-        self, rules: Rules, projects: dict[str, Project], known: Known, stop_s: float, restart_s: float
+        self,
+        rules: Rules,
+        projects: dict[str, Project],
+        known: Known,
+        stop_s: float,
+        restart_s: float,
+        watch: Watch | None = None,
     ) -> None:
         self.rules, self.projects, self.known = rules, projects, known
-        self.stop_s, self.restart_s = stop_s, restart_s
+        self.stop_s, self.restart_s, self.watch = stop_s, restart_s, watch
         self.events: list[tuple[float, int, int, int, int]] = []  # time, what, order, index of job, version
         self.jobs: list[_Job] = []
         self.pools: list[_Pool] = []
@@ -235,6 +245,8 @@ class _Simulation:
             pool.usage,
         )
         decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
+        if self.watch is not None:
+            self.watch(fleet, decided, now, pool.stock)
         for index in decided.stops:
             self._stop(index, pool, now)
         for index, placement in decided.starts.items():

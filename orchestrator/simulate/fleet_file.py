@@ -255,7 +255,11 @@ def guarantee_warnings(projects: Mapping[str, Project], gpus: int) -> list[str]:
 
 def describe(fleet: FleetFile) -> str:
     """The fleet in one line for people."""
-    cards = ", ".join(f"{count} x {label}" for label, count in fleet.cards.items())
+    cards = ", ".join(f"{count} × {label}" for label, count in fleet.cards.items())
     memory = gib(sum(gpu.memory_bytes for host in fleet.hosts for gpu in host.gpus))
-    pools = f", {len(fleet.pools)} pools" if fleet.pools else ""
-    return f"{len(fleet.hosts)} hosts{pools}: {cards} ({memory} in all)"
+    pools = f", {_count(len(fleet.pools), 'pool')}" if fleet.pools else ""
+    return f"{_count(len(fleet.hosts), 'host')}{pools}: {cards} ({memory} in all)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

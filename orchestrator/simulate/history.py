@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.errors import UsageError
-from orchestrator.fleet import Gpu, Host
+from orchestrator.fleet import Gpu, Host, Project
 from orchestrator.simulate.fleet_file import FleetFile
 from orchestrator.simulate.read import Trace
 from orchestrator.simulate.trace import TraceJob
@@ -34,8 +34,13 @@ def trace_of(past: Sequence[Mapping[str, Any]], source: str) -> Trace:
     return Trace(f"the history of {source}", jobs, tuple(f"job {job.job_id}" for job in jobs), "history")
 
 
-def fleet_of(hosts: Sequence[Mapping[str, Any]], gpus: Sequence[Mapping[str, Any]], source: str) -> FleetFile:
-    """The hosts that a server has, whether they are up or not, with the cards that are in them."""
+def fleet_of(
+    hosts: Sequence[Mapping[str, Any]],
+    gpus: Sequence[Mapping[str, Any]],
+    projects: Sequence[Mapping[str, Any]],
+    source: str,
+) -> FleetFile:
+    """The hosts that a server has, whether they are up or not, with the cards that are in them, and projects' terms."""
     by_host: dict[str, list[Gpu]] = {}
     for row in gpus:
         card = Gpu(row["id"], row["uuid"], row["index"], row["kind"], row["name"], row["memory_bytes"])
@@ -47,4 +52,9 @@ def fleet_of(hosts: Sequence[Mapping[str, Any]], gpus: Sequence[Mapping[str, Any
     )
     if not made:
         raise UsageError(f"{source} has no card; describe a fleet with --fleet FILE")
-    return FleetFile(f"the hosts of {source}", made)
+    terms = {
+        row["name"]: Project(row["guarantee"], row["weight"], row["borrows"])
+        for row in projects
+        if row["own_terms"]
+    }
+    return FleetFile(f"the hosts of {source}", made, terms)

@@ -31,7 +31,7 @@ class Measures:
     unfinished: jobs that never ended, counted nowhere else; jct: completion minus submission; wait: queued, all waits
     of a job together; makespan_s: from the first submission to the last end; utilisation: share of the GPU-seconds of
     the makespan that jobs held; slowdown: the mean of the jobs'; fairness: Jain's index of the slowdowns of the users,
-    each one's completion times together over its jobs' durations together, 1 is equal.
+    each the mean of its jobs', 1 is equal.
     """
 
     jobs: int
@@ -55,10 +55,9 @@ def measure(ran: Sequence[Ran], gpus: int) -> Measures:
     first = min((one.job.submit_s for one, _ in ended), default=0.0)
     last = max((one.end_s or 0.0 for one, _ in ended), default=0.0)
     held = sum(one.gpu_s for one in ran)
-    by_user: dict[str, tuple[float, float]] = {}
+    by_user: dict[str, list[float]] = {}
     for one, jct in ended:
-        jcts, durations = by_user.get(one.job.user, (0.0, 0.0))
-        by_user[one.job.user] = (jcts + jct, durations + one.job.duration_s)
+        by_user.setdefault(one.job.user, []).append(slowdown(one, jct))
     return Measures(
         jobs=len(ran),
         unfinished=len(ran) - len(ended),
@@ -68,7 +67,7 @@ def measure(ran: Sequence[Ran], gpus: int) -> Measures:
         makespan_s=last - first,
         utilisation=held / (gpus * (last - first)) if gpus and last > first else 0.0,
         gpu_hours=held / 3600,
-        fairness=jain([jcts / durations for jcts, durations in by_user.values()]),
+        fairness=jain([_mean(slowdowns) for slowdowns in by_user.values()]),
         preemptions=sum(one.preemptions for one in ran),
     )
 

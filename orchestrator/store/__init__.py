@@ -14,6 +14,7 @@ from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.reports import ReportStore
 from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
+from orchestrator.store.sharing import SharingStore
 from orchestrator.store.starts import StartStore
 
 __all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
@@ -31,6 +32,7 @@ class Store(
     GroupStore,
     StartStore,
     ProjectStore,
+    SharingStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -24,18 +24,6 @@ _LOSSES = ("first_loss", "last_loss")
 class AttemptStore(Database):
     """Attempts and their leases. Every transaction touches the job before the attempt: two can't deadlock."""
 
-    def mark_dispatched(self, attempt_id: int, now: float) -> bool:
-        """The attempt was handed to Ray. False when it is closed or was handed over before."""
-        update = attempts.update().where(
-            attempts.c.id == attempt_id, attempts.c.outcome.is_(None), attempts.c.dispatched_at.is_(None)
-        )
-        with self.write() as connection:
-            row = connection.execute(update.values(dispatched_at=now).returning(attempts.c.job_id)).first()
-            if row:
-                text = "handed to the host"
-                reads.note(connection, now, Note.DISPATCHED, text, job_id=row.job_id, attempt_id=attempt_id)
-        return row is not None
-
     def request_stop(self, attempt_id: int, reason: str, now: float, because: Reason | None = None) -> bool:
         """Asks for the end of an open attempt. False when it is closed or was asked before.
 

@@ -48,6 +48,15 @@ class JobStore(Database):
         with self.read() as connection:
             return _one(connection, job_id)
 
+    def jobs_by_id(self, job_ids: Collection[int]) -> dict[int, JobRow]:
+        """Those of the jobs that there are."""
+        with self.read() as connection:
+            return {
+                row.id: row
+                for ids in reads.chunks(job_ids)
+                for row in reads.job_rows(connection, sa.select(jobs).where(jobs.c.id.in_(ids)))
+            }
+
     def job_by_name(self, name: str) -> JobRow:
         """The newest job of that name. Raises NotFound."""
         query = sa.select(jobs).where(jobs.c.name == name).order_by(jobs.c.id.desc()).limit(1)

@@ -70,7 +70,8 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
             method=method,
             quantisation=quantisation_of(method),
             card=attempt.gpus[0].name,
-            card_bytes=attempt.gpus[0].memory_bytes,
+            # Of a card that it shared it had what it was promised, and beside others its pace says nothing.
+            card_bytes=projected.get("upper_bytes") if attempt.shared else attempt.gpus[0].memory_bytes,
             stack=info.get("stack", {}),
             rung=attempt.rung,
             outcome=ended.outcome,
@@ -79,7 +80,7 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
             confidence=basis.get("confidence"),
             margin_group=basis.get("margin_group"),
             projected_upper_bytes=projected.get("upper_bytes"),
-            projected_step_s=projected.get("step_s"),
+            projected_step_s=None if attempt.shared else projected.get("step_s"),
             measured_step_s=ended.step_s,
             **{f"projected_{name}": projected.get(name) for name in _BYTES},
             **{f"measured_{name}": getattr(ended, name) for name in _BYTES},

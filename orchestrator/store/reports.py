@@ -212,7 +212,10 @@ def _leases_since(connection: sa.Connection, host_ids: list[int], since: float) 
 
 
 def _holder(held: Collection[_Held], ts: float) -> int | None:
-    for lease in held:
-        if lease.opened_at <= ts and (lease.released_at is None or ts < lease.released_at):
-            return lease.attempt_id
-    return None
+    """The attempt that had the card then; None where none had, or several: what was read is of all of them."""
+    then = [
+        lease.attempt_id
+        for lease in held
+        if lease.opened_at <= ts and (lease.released_at is None or ts < lease.released_at)
+    ]
+    return then[0] if len(then) == 1 else None

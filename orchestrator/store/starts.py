@@ -3,50 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 import orchestrator.store.reads as reads
-from jobs.state import Code, Event, JobState, Reason
-from orchestrator.store.database import Database, Stale
+from jobs.state import Code, Event, JobState, after
+from orchestrator.store.bulk import BulkInsert, next_ids
+from orchestrator.store.database import Database
 from orchestrator.store.links import NOT_WAITING
-from orchestrator.store.move import move
-from orchestrator.store.rows import AttemptRow, Start
-from orchestrator.tables import attempts, gpus, hosts, jobs, leases
+from orchestrator.store.rows import AttemptRow, Note, Start
+from orchestrator.tables import attempts, clean_text, events, gpus, hosts, jobs, leases, to_json
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
-# Of these cards those that may be used.
-_USABLE = (
-    sa.select(gpus.c.id, hosts.c.name)
+_CARDS = (
+    sa.select(gpus.c.id, gpus.c.host_id, gpus.c.memory_bytes, hosts.c.name)
     .select_from(gpus.join(hosts))
-    .where(
-        gpus.c.id.in_(_IDS),
-        gpus.c.present,
-        gpus.c.fault.is_(None),
-        hosts.c.id == sa.bindparam("its_host", type_=sa.BigInteger),
-        sa.not_(hosts.c.drained),
+    .where(gpus.c.id.in_(_IDS), gpus.c.present, gpus.c.fault.is_(None), sa.not_(hosts.c.drained))
+)
+_HELD = sa.select(leases.c.gpu_id, leases.c.exclusive, leases.c.memory_bytes).where(
+    leases.c.gpu_id.in_(_IDS), leases.c.released_at.is_(None)
+)
+# Whoever else wants to move one of these jobs waits, in the order of their ids, until we have.
+_READY = (
+    sa.select(jobs.c.id)
+    .where(jobs.c.id.in_(_IDS), jobs.c.state == JobState.QUEUED, jobs.c.cancel_requested_at.is_(None))
+    .where(NOT_WAITING)
+    .order_by(jobs.c.id)
+    .with_for_update(key_share=True)
+)
+_LAST = (
+    sa.select(attempts.c.job_id, sa.func.max(attempts.c.number))
+    .where(attempts.c.job_id.in_(_IDS))
+    .group_by(attempts.c.job_id)
+)
+_MOVE = (
+    jobs.update()
+    .where(jobs.c.id == sa.bindparam("job"), jobs.c.state == JobState.QUEUED)
+    .values(
+        state=after(JobState.QUEUED, Event.STARTED),
+        reason_code=Code.STARTING,
+        reason_text=sa.bindparam("text"),
+        reason_figures={},
+        started_at=sa.func.coalesce(jobs.c.started_at, sa.bindparam("now", type_=sa.Double)),
+        not_before=None,
     )
 )
-# One that is held; and one that is held exclusively, or has less than `promised` bytes left.
-_HELD = sa.select(leases.c.gpu_id).where(leases.c.gpu_id.in_(_IDS), leases.c.released_at.is_(None)).limit(1)
-_FULL = (
-    sa.select(gpus.c.id)
-    .select_from(
-        gpus.outerjoin(leases, sa.and_(leases.c.gpu_id == gpus.c.id, leases.c.released_at.is_(None)))
-    )
-    .where(gpus.c.id.in_(_IDS))
-    .group_by(gpus.c.id, gpus.c.memory_bytes)
-    .having(
-        sa.or_(
-            sa.func.max(sa.case((leases.c.exclusive, 1), else_=0)) > 0,
-            gpus.c.memory_bytes - sa.func.coalesce(sa.func.sum(leases.c.memory_bytes), 0)
-            < sa.bindparam("promised", type_=sa.BigInteger),
-        )
-    )
-    .limit(1)
+_insert_attempts = BulkInsert(
+    attempts,
+    ["id", "job_id", "number", "host_id", "rung", "projection", "basis", "opened_at", "log_bytes"],
 )
+_insert_leases = BulkInsert(leases, ["attempt_id", "gpu_id", "rank", "exclusive", "memory_bytes"])
+_insert_events = BulkInsert(events, ["ts", "job_id", "attempt_id", "host_id", "kind", "text", "data"])
+
+
+@dataclass
+class _Card:
+    """A usable card. left: bytes that are not promised; exclusive: somebody has it alone; held: somebody has it."""
+
+    host_id: int
+    host: str
+    left: int
+    held: bool = False
+    exclusive: bool = False
+
+    def takes(self, promised: int, shared: bool) -> bool:
+        return not self.exclusive and promised <= self.left if shared else not self.held
+
+    def give(self, promised: int, shared: bool) -> None:
+        self.held, self.exclusive, self.left = True, not shared, self.left - promised
 
 
 class StartStore(Database):
@@ -76,20 +102,46 @@ class StartStore(Database):
 
         Under one commit, and each by itself: left out, with nothing changed, is a start of which anything moved since
         it was planned. The job is not queued, was cancelled or waits for another; a card is taken, gone or faulty, has
-        too little left to share; the host is drained.
+        too little left to share; the host is drained. A dozen statements, whatever the number.
         """
-        opened: dict[int, int] = {}
         if not starts:
-            return opened
+            return {}
         with self.write() as connection:
-            _lock(connection, {gpu_id for start in starts for gpu_id in start.gpu_ids})
+            gpu_ids = {gpu_id for start in starts for gpu_id in start.gpu_ids}
+            _lock(connection, gpu_ids)
+            cards = _cards(connection, gpu_ids)
+            ready = {
+                job_id
+                for ids in reads.chunks({start.job_id for start in starts})
+                for job_id in connection.execute(_READY, {"ids": ids}).scalars()
+            }
+            good = []
             for start in sorted(starts, key=lambda start: start.job_id):
-                try:
-                    with connection.begin_nested():
-                        opened[start.job_id] = _open(connection, start, now)
-                except (Stale, IntegrityError):
-                    continue
-        return opened
+                if start.job_id in ready and _fits(start, cards):
+                    ready.discard(start.job_id)
+                    good.append(start)
+            return _open(connection, good, cards, now)
+
+    def mark_dispatched(self, attempt_ids: Collection[int], now: float) -> set[int]:
+        """These attempts were handed to Ray. The ids of those that are open and were not handed over before."""
+        waits = (
+            sa.select(attempts.c.id, attempts.c.job_id)
+            .where(attempts.c.id.in_(_IDS), attempts.c.outcome.is_(None), attempts.c.dispatched_at.is_(None))
+            .order_by(attempts.c.id)
+            .with_for_update(key_share=True)
+        )
+        update = attempts.update().where(attempts.c.id.in_(_IDS)).values(dispatched_at=now)
+        if not attempt_ids:
+            return set()
+        with self.write() as connection:
+            found: list[Any] = []
+            for ids in reads.chunks(attempt_ids):
+                found += connection.execute(waits, {"ids": ids})
+            for ids in reads.chunks([row.id for row in found]):
+                connection.execute(update, {"ids": ids})
+            said = (str(Note.DISPATCHED), "handed to the host", "{}")
+            _insert_events(connection, [(now, row.job_id, row.id, None, *said) for row in found])
+        return {row.id for row in found}
 
 
 def _lock(connection: sa.Connection, gpu_ids: Collection[int]) -> None:
@@ -103,66 +155,75 @@ def _lock(connection: sa.Connection, gpu_ids: Collection[int]) -> None:
     connection.execute(mine.with_for_update(key_share=True))
 
 
-def _open(connection: sa.Connection, start: Start, now: float) -> int:
-    """The id of the attempt. Raises Stale where anything moved."""
-    promised = int(start.projection.get("upper_bytes", 0))
-    ids = list(start.gpu_ids)
-    usable = connection.execute(_USABLE, {"ids": ids, "its_host": start.host_id}).all()
-    if not ids or len(usable) != len(ids):
-        raise Stale
-    full = (_FULL, {"ids": ids, "promised": promised}) if start.shared else (_HELD, {"ids": ids})
-    if connection.execute(*full).first() is not None:
-        raise Stale
-    starting = Reason(Code.STARTING, f"starting on {usable[0].name}")
-    moved = move(
-        connection,
-        start.job_id,
-        JobState.QUEUED,
-        Event.STARTED,
-        starting,
-        now,
-        jobs.c.cancel_requested_at.is_(None),
-        NOT_WAITING,
-        started_at=sa.func.coalesce(jobs.c.started_at, now),
-        not_before=None,
-    )
-    if not moved:
-        raise Stale
-    last = sa.select(sa.func.max(attempts.c.number)).where(attempts.c.job_id == start.job_id)
-    number = (connection.execute(last).scalar() or 0) + 1
-    opened = attempts.insert().values(
-        job_id=start.job_id,
-        number=number,
-        host_id=start.host_id,
-        rung=dict(start.rung),
-        projection=dict(start.projection),
-        basis=None if start.basis is None else dict(start.basis),
-        opened_at=now,
-        log_bytes=0,
-    )
-    attempt_id: int = connection.execute(opened.returning(attempts.c.id)).scalar_one()
-    held = [
-        {
-            "attempt_id": attempt_id,
-            "gpu_id": gpu_id,
-            "rank": rank,
-            "exclusive": not start.shared,
-            "memory_bytes": promised,
-        }
-        for rank, gpu_id in enumerate(ids)
-    ]
-    connection.execute(leases.insert(), held)
-    data = {"number": number, "host": usable[0].name, "gpus": ids}
-    data |= {"shared": True} if start.shared else {}
-    text = f"attempt {number} opened on {usable[0].name}"
-    reads.note(
-        connection,
-        now,
-        Event.STARTED,
-        text,
-        job_id=start.job_id,
-        attempt_id=attempt_id,
-        host_id=start.host_id,
-        data=data,
-    )
-    return attempt_id
+def _cards(connection: sa.Connection, gpu_ids: Collection[int]) -> dict[int, _Card]:
+    """The usable ones by id, as they are now."""
+    found: dict[int, _Card] = {}
+    for ids in reads.chunks(gpu_ids):
+        for gpu_id, host_id, memory_bytes, host in connection.execute(_CARDS, {"ids": ids}):
+            found[gpu_id] = _Card(host_id, host, memory_bytes)
+        for gpu_id, exclusive, memory_bytes in connection.execute(_HELD, {"ids": ids}):
+            if gpu_id in found:
+                found[gpu_id].give(memory_bytes, not exclusive)
+    return found
+
+
+def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
+    """Whether its cards are to be had, which it then has."""
+    mine = [cards.get(gpu_id) for gpu_id in start.gpu_ids]
+    if not mine or len(set(start.gpu_ids)) < len(mine):
+        return False
+    promised = _promised(start)
+    for card in mine:
+        if card is None or card.host_id != start.host_id or not card.takes(promised, start.shared):
+            return False
+    for card in mine:
+        assert card is not None
+        card.give(promised, start.shared)
+    return True
+
+
+def _promised(start: Start) -> int:
+    return int(start.projection.get("upper_bytes", 0))
+
+
+def _open(
+    connection: sa.Connection, starts: Sequence[Start], cards: Mapping[int, _Card], now: float
+) -> dict[int, int]:
+    """Writes what starts: the ids of the attempts by job id."""
+    if not starts:
+        return {}
+    names = {start.job_id: cards[start.gpu_ids[0]].host for start in starts}
+    moved = [{"job": job_id, "text": f"starting on {name}", "now": now} for job_id, name in names.items()]
+    connection.execute(_MOVE, moved)
+    last = {
+        job_id: number
+        for ids in reads.chunks(names)
+        for job_id, number in connection.execute(_LAST, {"ids": ids})
+    }
+    opened = dict(zip(names, next_ids(connection, attempts, len(starts)), strict=True))
+    rows, held, notes = [], [], []
+    for start in starts:
+        attempt_id, number, name = opened[start.job_id], last.get(start.job_id, 0) + 1, names[start.job_id]
+        rows.append(
+            (
+                *(attempt_id, start.job_id, number, start.host_id, to_json(dict(start.rung))),
+                *(
+                    to_json(dict(start.projection)),
+                    None if start.basis is None else to_json(dict(start.basis)),
+                ),
+                *(now, 0),
+            )
+        )
+        held += [
+            (attempt_id, gpu_id, rank, not start.shared, _promised(start))
+            for rank, gpu_id in enumerate(start.gpu_ids)
+        ]
+        data = {"number": number, "host": name, "gpus": start.gpu_ids}
+        data |= {"shared": True} if start.shared else {}
+        text = clean_text(f"attempt {number} opened on {name}")
+        said = (str(Event.STARTED), text, to_json(data))
+        notes.append((now, start.job_id, attempt_id, start.host_id, *said))
+    _insert_attempts(connection, rows)
+    _insert_leases(connection, held)
+    _insert_events(connection, notes)
+    return opened

@@ -56,6 +56,19 @@ def test_a_gang_trains_on_two_cards_of_one_host(fleet: Fleet):
     assert attempt["last_loss"] < attempt["first_loss"]
 
 
+def test_two_jobs_share_a_card_and_each_is_held_to_its_part_of_it(fleet: Fleet):
+    wanted = {"share": True, "card": "2.00 GiB"}
+    jobs = [fleet.submit(f"beside{n}", training={"steps": 40}, resources=wanted) for n in (1, 2)]
+    for job in jobs:
+        fleet.wait(job, lambda shown: shown["state"] == "running")
+    assert [gpu["jobs"] for gpu in fleet.json("gpus")["gpus"] if gpu["jobs"]] == [jobs]
+    attempts = [fleet.end(job)["attempts_detail"][-1] for job in jobs]
+    assert [attempt["outcome"] for attempt in attempts] == ["succeeded"] * 2, [*map(fleet.logs, jobs)]
+    assert len({attempt["gpus"][0]["uuid"] for attempt in attempts}) == 1
+    for attempt in attempts:
+        assert attempt["measured"]["device_bytes"] <= attempt["projection"]["upper_bytes"]
+
+
 def test_samples_of_the_card_are_stored_against_the_attempt(fleet: Fleet):
     job = fleet.submit("sampled", training={"steps": 40})
     shown = fleet.end(job)

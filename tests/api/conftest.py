@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from orchestrator.api.commits import GroupCommit
 from orchestrator.api.services import Services
 from orchestrator.config import Settings
 from orchestrator.controller import Controller
+from orchestrator.order import Rules
 from orchestrator.store import Store, upgrade
 from tests import invariants
 from tests.fakes import FakeDispatch
@@ -31,6 +33,11 @@ class Yard:
     dispatch: FakeDispatch
     now: float = 1_000.0
     data: Path = field(default_factory=Path)
+
+    def set_rules(self, rules: Rules) -> None:
+        """The scheduler goes by these from now on."""
+        controller = self.services.controller
+        controller.settings = dataclasses.replace(controller.settings, rules=rules)
 
     def tick(self) -> None:
         self.services.controller.tick(self.now)
@@ -57,13 +64,13 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     dispatch = FakeDispatch()
     settings = Settings(home=tmp_path, database=url, token=TOKEN, ray=False)
     controller = Controller(store, dispatch, settings)
-    services = Services(settings, store, dispatch, controller, GroupCommit(store))
+    controller.clock = lambda: made.now
+    services = Services(settings, store, dispatch, controller, GroupCommit(store, controller.clock))
     services.commits.open()
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "a line"}\n' * 4)
     with TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         made = Yard(services, http, dispatch, data=data)
-        controller.clock = lambda: made.now
         controller.started_at = made.now
         yield made
     services.commits.close()

@@ -31,8 +31,11 @@ def test_projects_are_set_listed_and_removed(yard):
     assert listed == [{**default, "queued": 1, "gpus": 0}, {**OURS, "queued": 1}]
     only = yard.http.put(f"{PROJECTS}/ours", json={"guarantee": None}).json()["projects"][1]
     assert (only["guarantee"], only["weight"], only["borrows"]) == (None, 1.5, False)
+    (warning,) = yard.http.get(PROJECTS).json()["warnings"]
+    assert warning.startswith("ours may not borrow but has no guarantee")
     gone = yard.http.delete(f"{PROJECTS}/ours").json()["projects"][1]
     assert (gone["own_terms"], gone["weight"], gone["queued"]) == (False, 1.0, 1)
+    assert yard.http.get(PROJECTS).json()["warnings"] == []
     assert yard.http.delete(f"{PROJECTS}/ours").status_code == 404
 
 

@@ -29,10 +29,11 @@ def files(tmp_path: Path) -> Path:
 def test_a_table_for_people(bare: Tuneyard, files: Path):
     done = bare("simulate", "trace.csv", "--fleet", "fleet.yaml", "--policy", "fifo,shortest", "--by", "pool")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("3 jobs of trace.csv on 2 hosts, 2 pools: 4 x H100 80GB HBM3")
+    assert done.out.startswith("3 jobs of trace.csv on 2 hosts, 2 pools: 4 × H100 80GB HBM3")
     lines = [line.split() for line in done.out.splitlines()]
     assert [line[0] for line in lines[2:4]] == ["fifo", "shortest"]
     assert any(line[:3] == ["west", "2", "fifo"] for line in lines)
+    assert any(line[:3] == ["POOL", "JOBS", "POLICY"] for line in lines)
 
 
 def test_figures_worked_by_hand(bare: Tuneyard, files: Path):
@@ -150,9 +151,53 @@ def test_the_history_of_a_server(tuneyard: Tuneyard, server: FakeServer, files: 
     assert done.code == 0, done.err
     (fifo,) = done.json["results"]
     assert (fifo["wait"]["most"], fifo["makespan_s"]) == (90.0, 150.0)
-    assert done.json["fleet"]["text"].startswith("1 hosts: 2 x NVIDIA L4")
+    assert done.json["fleet"]["text"].startswith("1 host: 2 × NVIDIA L4")
     another = tuneyard("simulate", "--from-history", "--fleet", "fleet.yaml", "--json").json["results"][0]
     assert another["wait"]["most"] == 0.0
+
+
+def test_a_history_is_simulated_under_the_terms_of_the_servers_projects(
+    tuneyard: Tuneyard, server: FakeServer
+):
+    ended = {
+        "priority": 50,
+        "seconds": 100.0,
+        "gpus": 1,
+        "card": "NVIDIA L4",
+        "user": "ada",
+        "project": "strict",
+    }
+    server.history = [{"job_id": number, "submitted_at": 900.0, **ended} for number in (1, 2)]
+    server.hosts = [{"id": 1, "name": "alpha", "labels": {}}]
+    card = {"host": "alpha", "kind": "cuda", "name": "NVIDIA L4", "memory_bytes": 24 << 30}
+    server.gpus = [{"id": i, "uuid": f"GPU-{i}", "index": i, **card} for i in (0, 1)]
+    terms = {"name": "strict", "guarantee": 1, "weight": 1.0, "borrows": False, "queued": 0, "gpus": 0}
+    for own_terms, longest in ((True, 100.0), (False, 0.0)):
+        server.projects["projects"] = [{**terms, "own_terms": own_terms}]
+        (result,) = tuneyard("simulate", "--from-history", "--json").json["results"]
+        assert result["wait"]["most"] == longest
+
+
+def test_how_soon_a_job_may_be_stopped(bare: Tuneyard, files: Path):
+    """Job 2 is urgent: it has the cards of job 1 once that has run for as long as is said, and has saved."""
+    (files / "trace.csv").write_text("submit_s,duration_s,gpus,priority\n0,1000,4,low\n10,50,4,high\n")
+    (files / "one.yaml").write_text("hosts: [{gpus: 4, card: h100}]\n")
+    for flags, waited in (((), 300 + 40 - 10), (("--min-run", "1m"), 60 + 40 - 10)):
+        done = bare("simulate", "trace.csv", "--fleet", "one.yaml", *flags, "--by", "gpus", "--json")
+        (result,) = done.json["results"]
+        assert result["preemptions"] == 1
+        # Job 1 waits for the 50 s of job 2 alone.
+        assert result["wait"]["mean"] * 2 == pytest.approx(waited + 50, abs=2)
+
+
+def test_what_is_left_out_is_not_told_to_be_left_out(bare: Tuneyard, files: Path):
+    (files / "huge.csv").write_text("submit_s,duration_s,gpus\n0,10,640\n")
+    refused = bare("simulate", "huge.csv", "--fleet", "fleet.yaml")
+    assert "--skip-misfits" in refused.err
+    refused = bare("simulate", "huge.csv", "--fleet", "fleet.yaml", "--skip-misfits")
+    assert (
+        refused.code == 2 and "no job fits the fleet" in refused.err and "--skip-misfits" not in refused.err
+    )
 
 
 def test_a_server_without_history(tuneyard: Tuneyard, server: FakeServer):

@@ -138,6 +138,7 @@ def test_a_project_is_removed(tuneyard: Tuneyard, server: FakeServer) -> None:
         (("--guarantee", "8", "--no-guarantee"), "give one of the two"),
         (("--guarantee", "-1"), "--guarantee"),
         (("--weight", "much"), "--weight"),
+        (("--weight", "0"), "--weight"),
     ],
 )
 def test_bad_terms_exit_with_2(tuneyard: Tuneyard, flags: tuple[str, ...], words: str) -> None:

@@ -126,6 +126,34 @@ def test_a_database_from_a_newer_version_is_refused(home):
     assert "newer" in errors and "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--policy", "lottery"), "'lottery' is not one of 'fair', 'fifo', 'shortest', 'attained'"),
+        (("--min-run", "5"), "--min-run '5' is not a duration: write a number and a unit"),
+        (("--patience", "soon"), "--patience 'soon' is not a duration"),
+        (("--preempt-grace", "-1s"), "--preempt-grace '-1s' is not a duration"),
+    ],
+)
+def test_settings_of_the_scheduler_that_can_not_be_are_refused(home, flags, said):
+    code, errors = home.refused("--port", "0", *flags)
+    assert code == 2 and said in errors and "Traceback" not in errors
+
+
+def test_the_environment_sets_the_scheduler_and_is_named_where_it_is_wrong(home, monkeypatch):
+    given = home.environment()
+    monkeypatch.setattr(home, "environment", lambda: {**given, "TUNEYARD_MIN_RUN": "5 minutes"})
+    code, errors = home.refused("--port", "0")
+    assert code == 2 and "TUNEYARD_MIN_RUN '5 minutes' is not a duration" in errors
+
+
+@pytest.mark.parametrize("policy", ["fair", "fifo", "shortest", "attained"])
+def test_every_policy_is_served(home, policy):
+    home.serve("--port", "0", "--policy", policy, "--no-preempt", "--min-run", "0s", "--patience", "1h30m")
+    with home.client() as http:
+        assert http.post("/jobs", json=job(home)).status_code == 201
+
+
 def test_it_listens_on_loopback_only(home):
     child = home.serve("--port", "0")
     with home.client() as http:

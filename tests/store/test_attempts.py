@@ -151,7 +151,8 @@ def test_a_cancel_that_comes_before_a_requeue_wins(store: Store) -> None:
 
 def test_an_attempt_is_handed_over_and_asked_to_stop_once(store: Store) -> None:
     attempt = training(store)
-    assert store.mark_dispatched(attempt.id, NOW + 1) and not store.mark_dispatched(attempt.id, NOW + 2)
+    assert store.mark_dispatched([attempt.id, 999], NOW + 1) == {attempt.id}
+    assert store.mark_dispatched([attempt.id], NOW + 2) == store.mark_dispatched([], NOW + 2) == set()
     assert store.request_stop(attempt.id, "cancelled", NOW + 3)
     assert not store.request_stop(attempt.id, "timeout", NOW + 4)
     row = store.attempt(attempt.id)
@@ -164,7 +165,7 @@ def test_an_attempt_is_handed_over_and_asked_to_stop_once(store: Store) -> None:
 def test_a_closed_attempt_is_neither_handed_over_nor_stopped(store: Store) -> None:
     attempt = training(store)
     store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
-    assert not store.mark_dispatched(attempt.id, NOW) and not store.request_stop(attempt.id, "timeout", NOW)
+    assert not store.mark_dispatched([attempt.id], NOW) and not store.request_stop(attempt.id, "timeout", NOW)
     assert store.job(attempt.job_id).reason == because()
     with pytest.raises(NotFound, match="no attempt 999"):
         store.attempt(999)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.state import Code
 from jobs.units import GiB
 from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
 from orchestrator.order import DISCIPLINES, Rules, attained, held_by_project, since
@@ -32,7 +33,7 @@ class Drawn:
     peaks: tuple[Peaks, ...]
 
     def choose(self, job, profile, card, stack=""):
-        return self.peaks[job.shape](job, profile, card)
+        return self.peaks[job.shape[0] if job.shape else 0](job, profile, card)
 
     def plan(self, fleet: Fleet | None = None) -> Plan:
         return plan(fleet or self.fleet, NOW, self.choose, self.rules)
@@ -43,7 +44,10 @@ def drawn(seed: int, jobs: int = 12, quiet: bool = False) -> Drawn:
     rng = random.Random(seed)
     hosts = [
         replace(
-            host(number, *(gpu(number * 10 + index, rng.choice((24, 24, 80))) for index in range(rng.randint(1, 4)))),
+            host(
+                number,
+                *(gpu(number * 10 + index, rng.choice((24, 24, 80))) for index in range(rng.randint(1, 4))),
+            ),
             drained=not quiet and rng.random() < 0.1,
             ray_ready=quiet or rng.random() < 0.95,
         )
@@ -52,16 +56,15 @@ def drawn(seed: int, jobs: int = 12, quiet: bool = False) -> Drawn:
     running = _running(rng, hosts, quiet)
     held = {gpu_id: job.job_id for job in running for gpu_id in job.gpu_ids}
     hosts = [
-        replace(one, gpus=tuple(replace(card, held_by=held.get(card.id)) for card in one.gpus)) for one in hosts
+        replace(one, gpus=tuple(replace(card, held_by=held.get(card.id)) for card in one.gpus))
+        for one in hosts
     ]
     queue = tuple(_waiting(rng, number, quiet) for number in range(1, jobs + 1))
     projects = {name: Project(rng.choice((None, 1, 2, 4)), 1.0, quiet or rng.random() < 0.8) for name in "xy"}
     usage = {(name, user): rng.choice((0.0, 5e3, 9e4)) for name in "xyz" for user in "ab"}
     rules = Rules(rng.choice(DISCIPLINES), preempt=rng.random() < 0.8, passing=rng.random() < 0.9)
     peaks = tuple(Peaks(*rng.choice(SIZES)) for _ in range(8))
-    fleet = Fleet(
-        tuple(hosts), queue, {KEY: PROFILE}, running, projects if rng.random() < 0.7 else {}, usage
-    )
+    fleet = Fleet(tuple(hosts), queue, {KEY: PROFILE}, running, projects if rng.random() < 0.7 else {}, usage)
     return Drawn(fleet, rules, peaks)
 
 
@@ -69,6 +72,8 @@ def _waiting(rng: random.Random, number: int, quiet: bool) -> Waiting:
     gpus = rng.choice((1, 1, 1, 2, 3))
     resources = {"gpus": gpus, "share": gpus == 1 and not quiet and rng.random() < 0.3}
     job = waiting(number, rng.choice((25, 50, 75)), resources=resources, training={"global_batch": gpus})
+    across = not quiet and rng.random() < 0.3
+    shape = (rng.randrange(8), gpus, resources["share"], across)
     waited = rng.choice((0, 200, 400, 9_000, 100_000))
     return replace(
         job,
@@ -76,10 +81,10 @@ def _waiting(rng: random.Random, number: int, quiet: bool) -> Waiting:
         waiting_since=NOW - waited,
         attained_gpu_s=rng.choice((0.0, 5e3, 5e5)),
         steps_left=rng.choice((None, 100.0, 5_000.0)),
-        across=not quiet and rng.random() < 0.3,
+        across=across,
         project=rng.choice("xyz"),
         user=rng.choice("ab"),
-        shape=None if rng.random() < 0.1 else rng.randrange(8),
+        shape=None if rng.random() < 0.1 else shape,
     )
 
 
@@ -88,9 +93,10 @@ def _running(rng: random.Random, hosts: list[Host], quiet: bool) -> tuple[Runnin
     for one in hosts:
         free = list(one.gpus)
         while free and rng.random() < 0.9:
-            size = rng.randint(1, min(2, len(free)))
-            cards, free = free[:size], free[size:]
-            sharing = size == 1 and not quiet and rng.random() < 0.3
+            alike = [card for card in free if card.name == free[0].name]
+            cards = alike[: rng.randint(1, 2)]
+            free = [card for card in free if card not in cards]
+            sharing = len(cards) == 1 and not quiet and rng.random() < 0.3
             for _ in range(rng.randint(1, 2) if sharing else 1):
                 number = 100 + len(found)
                 ran = rng.choice((10.0, 400.0, 50_000.0))
@@ -113,13 +119,8 @@ def _running(rng: random.Random, hosts: list[Host], quiet: bool) -> tuple[Runnin
     return tuple(found)
 
 
-def fixed(drawn: Drawn) -> Drawn:
-    """Jobs of no shape need what shape 0 does."""
-    return drawn
-
-
 @given(SEEDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_card_holds_more_than_it_can(seed: int):
     case = drawn(seed)
     decided, running = case.plan(), case.fleet.running
@@ -145,7 +146,7 @@ def test_no_card_holds_more_than_it_can(seed: int):
 
 
 @given(SEEDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_job_gets_all_of_its_cards_or_none_and_a_reason(seed: int):
     case = drawn(seed)
     decided = case.plan()
@@ -156,17 +157,19 @@ def test_a_job_gets_all_of_its_cards_or_none_and_a_reason(seed: int):
         job = jobs[job_id]
         assert len({card.id for card in placement.gpus}) == job.spec.resources.gpus
         assert len({(card.name, card.memory_bytes) for card in placement.gpus}) == 1
-        hosts = [one for one in case.fleet.hosts if {card.id for card in one.gpus} & {c.id for c in placement.gpus}]
+        hosts = [
+            one for one in case.fleet.hosts if {card.id for card in one.gpus} & {c.id for c in placement.gpus}
+        ]
         assert all(one.takes for one in hosts)
         assert len(hosts) == 1 or job.across
     assert all(reason.text and reason.code for reason in decided.waits.values())
 
 
 @given(SEEDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_nobody_is_stopped_for_one_that_ranks_no_higher(seed: int):
-    """A stop needs one of three titles: a higher priority; or, at the same priority, a guarantee that another project
-    borrows from; or, at the same priority and after the patience, the policy's own measure. Never a lower priority.
+    """A stop needs one of three titles: a guarantee that another project borrows from, whatever the priorities; a
+    higher priority; or, at the same priority and after the patience, the policy's own measure.
     """
     case = drawn(seed)
     rules, decided = case.rules, case.plan()
@@ -177,27 +180,27 @@ def test_nobody_is_stopped_for_one_that_ranks_no_higher(seed: int):
         assert rules.preempt
         assert victim.movable and not victim.shares and victim.stopping_until is None
         assert NOW - victim.started_at >= rules.min_run_s
-        assert victim.priority <= winner.priority
-        if victim.priority < winner.priority:
-            continue
         terms = case.fleet.projects.get(winner.project)
         if terms is not None and terms.guarantee is not None and victim.project != winner.project:
             others = case.fleet.projects.get(victim.project)
             lent = held_by_project(case.fleet)[victim.project] - ((others.guarantee or 0) if others else 0)
             if lent > 0:
                 continue
+        assert victim.priority <= winner.priority
+        if victim.priority < winner.priority:
+            continue
         assert NOW - since(winner) >= rules.patience_s
         if rules.policy == "attained":
             mine = 0 if rules.promoted(winner, NOW) else rules.level(winner.attained_gpu_s)
             assert rules.level(attained(victim, NOW)) > mine
         else:
             assert rules.policy == "shortest"
-            step_s = 1.0
-            assert rules.left_of(victim, NOW) > rules.gain * rules.left_gpu_s(winner, step_s)
+            mine_s = 0.0 if rules.promoted(winner, NOW) else rules.left_gpu_s(winner, 1.0)
+            assert rules.left_of(victim, NOW) > rules.gain * mine_s
 
 
 @given(SEEDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_stop_is_for_nothing(seed: int):
     """With its victims gone and nothing else changed, the job that they were stopped for starts."""
     case = drawn(seed, quiet=True)
@@ -213,7 +216,9 @@ def test_no_stop_is_for_nothing(seed: int):
             replace(
                 one,
                 gpus=tuple(
-                    replace(card, held_by=1 if card.id in given_out else None if card.id in back else card.held_by)
+                    replace(
+                        card, held_by=1 if card.id in given_out else None if card.id in back else card.held_by
+                    )
                     for card in one.gpus
                 ),
             )
@@ -222,6 +227,34 @@ def test_no_stop_is_for_nothing(seed: int):
         alone = Fleet(hosts, (winner,), case.fleet.profiles)
         assert winner.job_id in case.plan(alone).starts
         assert winner.job_id not in decided.starts
+
+
+@given(SEEDS)
+@settings(max_examples=200, deadline=None)
+def test_while_the_first_are_stopping_nobody_else_is_stopped_and_their_cards_are_kept(seed: int):
+    """The next plan, a moment later, with what was decided under way: single cards, all alike, and priorities alone.
+
+    Elsewhere a job that is ahead and may stop nobody can take what was cleared for another: no snapshot says for whom.
+    """
+    case = drawn(seed, quiet=True)
+    queue = tuple(
+        replace(job, spec=waiting(job.job_id).spec, shape=None, waiting_since=NOW - job.job_id)
+        for job in case.fleet.queue
+    )
+    rules = replace(case.rules, policy="fifo")
+    calm = Drawn(replace(case.fleet, projects={}, queue=queue), rules, (Peaks(10, 5),) * 8)
+    decided = calm.plan()
+    under_way = tuple(
+        replace(job, stopping_until=NOW + 40) if job.job_id in decided.stops else job
+        for job in calm.fleet.running
+    )
+    fleet = replace(calm.fleet, running=under_way)
+    begun = after(fleet, replace(decided, stops={}), ended=False)
+    again = calm.plan(begun)
+    assert not again.stops
+    assert not again.starts
+    kept = {job_id for job_id, reason in decided.waits.items() if reason.code is Code.ROOM}
+    assert kept <= {job_id for job_id, reason in again.waits.items() if reason.code is Code.ROOM}
 
 
 @given(SEEDS)
@@ -238,7 +271,7 @@ def test_what_is_stopped_would_not_do_as_well_without_one_of_them(seed: int):
 
 
 @given(SEEDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_same_snapshot_gives_the_same_plan_in_whatever_order_it_is_told(seed: int):
     case = drawn(seed)
     rng, fleet = random.Random(seed), case.fleet
@@ -258,13 +291,13 @@ def test_the_same_snapshot_gives_the_same_plan_in_whatever_order_it_is_told(seed
 @given(SEEDS)
 @settings(max_examples=200, deadline=None)
 def test_a_project_below_its_guarantee_gets_what_was_borrowed_back(seed: int):
-    """All of one priority, no cards that are kept from anybody: after a few plans, each followed by what it asks for, no
-    project that has less than its guarantee waits for a card while another one has more than its own.
+    """All of one priority, single cards that all would do: after a few plans, each followed by what it asks for, no
+    project with less than its guarantee waits for a card while another has more than its own.
     """
     case = drawn(seed, quiet=True)
     rules = Rules(case.rules.policy)
     queue = tuple(
-        replace(job, priority=50, spec=waiting(job.job_id).spec, shape=0, waiting_since=NOW - 400)
+        replace(job, priority=50, spec=waiting(job.job_id).spec, shape=None, waiting_since=NOW - 400)
         for job in case.fleet.queue
     )
     running = tuple(
@@ -273,7 +306,7 @@ def test_a_project_below_its_guarantee_gets_what_was_borrowed_back(seed: int):
     terms = {"x": Project(2), "y": Project(2), "z": Project(0)}
     fleet = replace(case.fleet, queue=queue, running=running, projects=terms)
     peaks = Peaks(10, 5)
-    for _ in range(8):
+    for _ in range(12):
         decided = plan(fleet, NOW, lambda job, profile, card, stack="": peaks(job, profile, card), rules)
         fleet = after(fleet, decided)
     held = held_by_project(fleet)
@@ -281,26 +314,30 @@ def test_a_project_below_its_guarantee_gets_what_was_borrowed_back(seed: int):
     total = sum(card.usable for one in fleet.hosts for card in one.gpus)
     if total < 4:  # fewer than are guaranteed: nobody can keep that
         return
-    short = [name for name, term in terms.items() if name in wanting and held.get(name, 0) < (term.guarantee or 0)]
+    short = [
+        name for name, term in terms.items() if name in wanting and held.get(name, 0) < (term.guarantee or 0)
+    ]
     lending = [name for name, term in terms.items() if held.get(name, 0) > (term.guarantee or 0)]
     assert not (short and lending), (short, lending, held)
 
 
-def after(fleet: Fleet, decided: Plan) -> Fleet:
-    """The snapshot once everything that was decided has come to pass; who was stopped is not queued again."""
-    stopped = {*decided.stops, *(job.job_id for job in fleet.running if job.stopping_until is not None)}
+def after(fleet: Fleet, decided: Plan, ended: bool = True) -> Fleet:
+    """The snapshot with the starts under way and, with `ended`, what was stopped gone; that is not queued again."""
+    leaving = {job.job_id for job in fleet.running if job.stopping_until is not None} if ended else set()
+    stopped = {*decided.stops, *leaving}
     jobs = {job.job_id: job for job in fleet.queue}
     started = tuple(
         Running(
             *(job_id, job_id, placement.host.id, tuple(card.id for card in placement.gpus)),
-            *(jobs[job_id].priority, NOW, NOW - 1000 + job_id, jobs[job_id].project),
+            *(jobs[job_id].priority, NOW, NOW - (1000 - job_id if ended else 0), jobs[job_id].project),
         )
         for job_id, placement in sorted(decided.starts.items())
     )
     running = (*(job for job in fleet.running if job.job_id not in stopped), *started)
     held = {gpu_id: job.job_id for job in running for gpu_id in job.gpu_ids}
     hosts = tuple(
-        replace(one, gpus=tuple(replace(card, held_by=held.get(card.id)) for card in one.gpus)) for one in fleet.hosts
+        replace(one, gpus=tuple(replace(card, held_by=held.get(card.id)) for card in one.gpus))
+        for one in fleet.hosts
     )
     queue = tuple(job for job in fleet.queue if job.job_id not in decided.starts)
     return replace(fleet, hosts=hosts, queue=queue, running=running)

@@ -164,7 +164,7 @@ while True:
         trainer.stdout.readline()
         baseline = psutil.Process(trainer.pid).memory_info().rss
         cards = CpuCards("alpha", [GiB, GiB])
-        cards.assign("cpu-alpha-1", [trainer.pid], baseline)
+        cards.assign("cpu-alpha-1", {trainer.pid: baseline})
         trainer.stdin.write("\n")
         trainer.stdin.flush()
         trainer.stdout.readline()

@@ -1,0 +1,60 @@
+"""What sharing is judged by: who lay on a card when, lines of progress, and who was parted."""
+
+from __future__ import annotations
+
+import math
+
+from jobs.state import Code, Event, Reason
+from jobs.units import GiB
+from orchestrator.store import Store
+from orchestrator.store.rows import AttemptRow
+from orchestrator.store.sharing import CardLease
+from tests.builders import NOW, RUNG, a_line, a_projection, a_report, an_end, because, joined, news, submitted
+
+
+def beside(store: Store, host_id: int, card: int, now: float) -> AttemptRow:
+    """A new job's attempt on a card that is shared."""
+    job = submitted(store)
+    attempt = store.start_attempt(job.id, host_id, [card], RUNG, a_projection(5 * GiB), now, shared=True)
+    assert attempt is not None
+    return attempt
+
+
+def test_who_lay_on_a_card_and_when(store: Store) -> None:
+    host_id, (card, other) = joined(store, gpus=2)
+    first, second = (beside(store, host_id, card, NOW + at) for at in (0, 10))
+    beside(store, host_id, other, NOW)
+    store.end_attempt(first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 20)
+    third = beside(store, host_id, card, NOW + 30)
+    held = [CardLease(second.id, NOW + 10, None), CardLease(third.id, NOW + 30, None)]
+    assert store.leases_of(card, NOW) == [CardLease(first.id, NOW, NOW + 20), *held]
+    assert store.leases_of(card, NOW + 20) == held
+
+
+def test_lines_of_a_time_the_last_of_them_and_the_very_first(store: Store) -> None:
+    host_id, (card,) = joined(store)
+    one, two, silent = (beside(store, host_id, card, NOW) for _ in range(3))
+    said = [a_line(step) for step in range(3, 9)]  # at NOW + step
+    store.record_report(host_id, a_report(news(one, progress=said), news(two, progress=said[2:])), NOW)
+    assert store.first_lines([one.id, two.id, silent.id]) == {one.id: NOW + 3, two.id: NOW + 5}
+    assert store.first_lines([]) == {}
+
+    def steps(since: float, until: float, most: int = 9) -> list[int]:
+        return [line.step for line in store.lines_between(one.id, NOW + since, NOW + until, most)]
+
+    assert steps(0, math.inf) == [3, 4, 5, 6, 7, 8]
+    assert steps(4, 7) == [5, 6, 7], "a neighbour that came at 4 has line 4 still before it"
+    assert steps(0, 7, most=2) == [6, 7]
+    assert steps(8, 99) == []
+
+
+def test_who_was_parted_from_whom_outlives_the_attempt(store: Store) -> None:
+    host_id, (card,) = joined(store)
+    one, two, three = (beside(store, host_id, card, NOW) for _ in range(3))
+    slow = Reason(Code.PREEMPTED, "too slow", {"apart_from": [one.job_id, two.job_id]})
+    assert store.request_stop(three.id, "preempted", NOW, slow)
+    assert store.request_stop(two.id, "preempted", NOW, Reason(Code.PREEMPTED, "room", {"for_job": 9}))
+    store.end_attempt(three.id, 1, an_end(), Event.REQUEUED, because(), NOW)
+    pairs = {(three.job_id, one.job_id), (three.job_id, two.job_id)}
+    assert store.parted([one.job_id, two.job_id, three.job_id]) == pairs
+    assert store.parted([two.job_id]) == store.parted([]) == set()
