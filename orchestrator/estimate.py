@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from jobs.state import Code
 from orchestrator.fleet import Fleet, Waiting
+from orchestrator.kinds import Kind
 from orchestrator.order import Rules, in_order, rank, since
 from orchestrator.pace import PROJECTED_SPREAD
 from orchestrator.plan import Plan
-from orchestrator.stock import Kind, Stock
+from orchestrator.stock import Stock
 
 # With 1, two of five jobs started later than they were told (`make bench-scheduling ARGS='--only estimates'`).
 COMERS = 2.0

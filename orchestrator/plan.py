@@ -12,12 +12,13 @@ from jobs.ladder import Choice, NoFit, choose
 from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.fleet import Fleet, Waiting
+from orchestrator.kinds import Kind
 from orchestrator.moves import moves
 from orchestrator.order import Ranked, Rules, held_by_project, in_order, rank, since
 from orchestrator.placement import Chooser, Misfit, Option, Placement, busy, coming_up, overall, place, wants
 from orchestrator.reserve import Holds
 from orchestrator.scarce import Scarce
-from orchestrator.stock import Kind, Spot, Stock
+from orchestrator.stock import Spot, Stock
 from orchestrator.victims import Bench, Clearing
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.fleet import Running
+from orchestrator.kinds import Kind
 from orchestrator.order import Rules
-from orchestrator.stock import Kind, Stock
+from orchestrator.stock import Stock
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from orchestrator.kinds import Kind
 from orchestrator.order import Ranked, Rules, since
-from orchestrator.stock import Kind, Spot, Stock
+from orchestrator.stock import Spot, Stock
 
 
 @dataclass

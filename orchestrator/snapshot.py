@@ -23,9 +23,9 @@ from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.kinds import Fits
 from orchestrator.pace import blocked_of, home_of, projects_of, running_of, steps_done, steps_left, usage_of
 from orchestrator.placement import Chooser, Placement
-from orchestrator.stock import Fits
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0

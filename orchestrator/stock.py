@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from jobs.ladder import Choice, preference
-from jobs.profile import MemoryProfile
-from jobs.spec import Policy
 from jobs.state import Reason
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.placement import Chooser, Option, options_of
-
-Profiles = Mapping[str, MemoryProfile | NoProfile]
-MOST_FITS = 100_000  # kept; those of jobs long gone are among them
+from orchestrator.kinds import MOST_FITS, Fits, Kept, Kind, Profiles, Tier
+from orchestrator.placement import Chooser
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,44 +18,6 @@ class Shelf:
 
     host: Host
     gpus: tuple[Gpu, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Shelves that do equally well for a kind of job: one rung, one speed."""
-
-    choice: Choice
-    shelves: tuple[int, ...]
-    key: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Jobs that fit the same cards in the same way.
-
-    tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
-    as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with.
-    """
-
-    gpus: int
-    across: bool
-    shares: bool
-    tiers: tuple[Tier, ...]
-    misfits: Mapping[str, Reason]
-    most: int
-    shelves: frozenset[int]
-    policy: Policy = "smallest_card"
-    apart: frozenset[int] = frozenset()
-
-    @cached_property
-    def step_s(self) -> float:
-        """Of an optimizer step where it runs best."""
-        return self.tiers[0].choice.step_s
-
-    @property
-    def gang(self) -> bool:
-        """Whether it needs several hosts."""
-        return self.gpus > self.most
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,43 +43,6 @@ class _Alike:
     shelves: Mapping[tuple[str, int], tuple[int, ...]]
 
 
-class Fits:
-    """What options_of() said of a shape of job and a host, kept from plan to plan: cards change hands, these do not.
-
-    Whoever keeps it forgets it when the chooser has learnt something. Holds no truth.
-    """
-
-    def __init__(self) -> None:
-        self._hosts: dict[Hashable, int] = {}
-        self._found: dict[Hashable, tuple[object, list[Option] | Reason]] = {}
-
-    def forget(self) -> None:
-        self._hosts, self._found = {}, {}
-
-    def number(self, alike: Hashable) -> int:
-        """One for all hosts that are alike."""
-        return self._hosts.setdefault(alike, len(self._hosts))
-
-    def options(
-        self, job: Waiting, host: Host, number: int, fleet: Profiles, chooser: Chooser
-    ) -> list[Option] | Reason:
-        """What options_of() says, asked once. number: of the host and all that are like it."""
-        if job.shape is None:
-            return options_of(job, host, fleet, chooser)
-        profile = fleet.get(job.keys.get(host.stack_id, ""))
-        at = (job.shape, number)
-        known = self._found.get(at)
-        if known is not None and (
-            known[0] is profile or (isinstance(profile, NoProfile) and known[0] == profile)
-        ):
-            return known[1]
-        if len(self._found) >= MOST_FITS:
-            self._found.clear()
-        found = options_of(job, host, fleet, chooser)
-        self._found[at] = (profile, found)
-        return found
-
-
 @dataclass
 class Stock:
     """What a plan draws on. A caller that keeps count itself (a simulation) passes one on from plan to plan.
@@ -142,8 +62,7 @@ class Stock:
     shelf_of: dict[int, int] = field(default_factory=dict)
     gpu_of: dict[int, Gpu] = field(default_factory=dict)
     _alike: list[_Alike] = field(default_factory=list)
-    _joins: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = field(default_factory=dict)
-    _reaches: dict[tuple[int, ...], frozenset[int]] = field(default_factory=dict)
+    _kept: Kept = field(default_factory=lambda: Kept(()))
     _kinds: dict[Hashable, Kind] = field(default_factory=dict)
     _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
@@ -157,6 +76,8 @@ class Stock:
             alike.setdefault(_alike(host), []).append(host)
             made._shelve(host)
         made._alike = [made._group(made.fits.number(key), hosts) for key, hosts in alike.items()]
+        layout = tuple((one.number, one.names, tuple(one.shelves.items())) for one in made._alike)
+        made._kept = made.fits.kept(layout)
         shared: dict[int, int] = {}
         for job in fleet.running:
             for gpu_id in job.gpu_ids:
@@ -228,7 +149,19 @@ class Stock:
         shape = job.job_id if job.shape is None else job.shape
         found = self._kinds.get(shape)
         if found is None:
-            found = self._kinds[shape] = self._sorted(job)
+            found = self._kinds[shape] = self._sorted(job) if job.shape is None else self._known(job)
+        return found
+
+    def _known(self, job: Waiting) -> Kind:
+        """The kind of a job's shape from an earlier plan, unless one of its profiles is another now."""
+        profiles = tuple(self.profiles.get(key) for key in job.keys.values())
+        kept = self._kept.kinds.get(job.shape)
+        if kept is not None and all(map(_same, kept[0], profiles)):
+            return kept[1]
+        if len(self._kept.kinds) >= MOST_FITS:
+            self._kept.kinds.clear()
+        found = self._sorted(job)
+        self._kept.kinds[job.shape] = (profiles, found)
         return found
 
     def kind_on(self, job: Waiting, kind: Kind, host_id: int) -> Kind | None:
@@ -291,16 +224,16 @@ class Stock:
     def _joined(self, blocks: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Shelves in order. Most kinds have the same: worked out once, and one object, which is equal at a glance."""
         key = tuple(sorted(blocks))
-        found = self._joins.get(key)
+        found = self._kept.joins.get(key)
         if found is None:
-            found = self._joins[key] = tuple(sorted(place for block in blocks for place in block))
+            found = self._kept.joins[key] = tuple(sorted(place for block in blocks for place in block))
         return found
 
     def _reach(self, blocks: Sequence[tuple[int, ...]]) -> frozenset[int]:
         places = self._joined(blocks)
-        found = self._reaches.get(places)
+        found = self._kept.reaches.get(places)
         if found is None:
-            found = self._reaches[places] = frozenset(places)
+            found = self._kept.reaches[places] = frozenset(places)
         return found
 
     def fit(self, kind: Kind, allows: Callable[[int, Choice], bool] | None = None) -> Spot | None:
@@ -392,3 +325,8 @@ def _alike(host: Host) -> Hashable:
         *(host.online, host.drained, host.ray_ready, host.stack_id, tuple(sorted(host.labels.items()))),
         tuple((gpu.name, gpu.memory_bytes, gpu.kind, gpu.price, gpu.usable) for gpu in host.gpus),
     )
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether a profile is the one it was; two that are being traced are the same."""
+    return one is other or (isinstance(one, NoProfile) and one == other)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from jobs.ladder import Choice
 from orchestrator.fleet import Gpu, Project, Running
+from orchestrator.kinds import Kind
 from orchestrator.order import Ranked, Rules, attained, since
-from orchestrator.stock import Kind, Stock
+from orchestrator.stock import Stock
 
 _ByShelf = dict[int, list[tuple[Running, int]]]
 
