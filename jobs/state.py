@@ -94,7 +94,6 @@ class Code(StrEnum):
     BACKOFF = "backoff"  # after a failure, until a time
     AFTER = "after"  # another job must end first; or that one has ended so that this can never start
     QUOTA = "quota"  # its project has what it may have
-    RESERVED = "reserved"  # the cards are kept for another job's start
     PREEMPTED = "preempted"  # it was stopped to make room
     ROOM = "room"  # others are being stopped for it
     # running

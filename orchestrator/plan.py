@@ -178,7 +178,7 @@ class _Pass:
         self._fails(entry, kind)
         most = self.rules.reservations(self.rules.promoted(job, self.now))
         if kind.gpus > 1 and self.holds.count < most:
-            at = self.holds.reserve(job.job_id, kind, self.now - since(job))
+            at = self.holds.reserve(kind, self.now - since(job))
             if at is not None and at < math.inf:
                 self.made.reserved[job.job_id] = at  # type: ignore[index]
         return False

@@ -20,7 +20,6 @@ class Reservation:
     those, though nobody knows either when the cards are free, only once it has waited for very long: see Rules.
     """
 
-    job_id: int
     at: float
     gpus: int
     firm: bool
@@ -39,11 +38,11 @@ class Holds:
     spare: dict[int, int] = field(default_factory=dict)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
+    def reserve(self, kind: Kind, waited_s: float) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if kind.gang:
-            return self._whole(job_id, kind, waited_s)
+            return self._whole(kind, waited_s)
         for tier in kind.tiers:
             for place in tier.shelves:
                 if place in self.by_shelf or len(self.stock.shelves[place].gpus) < kind.gpus:
@@ -55,10 +54,10 @@ class Holds:
                     best = key
         if best is None:
             return None
-        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s))
+        self._hold(best[2], self._made(best[0], kind.gpus, waited_s))
         return best[0]
 
-    def _whole(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
+    def _whole(self, kind: Kind, waited_s: float) -> float | None:
         """Several hosts: those that are free soonest."""
         for tier in kind.tiers:
             times = sorted(
@@ -75,14 +74,14 @@ class Holds:
                 left, at = left - size, max(at, when)
             if left <= 0:
                 for place, size in chosen:
-                    self._hold(place, self._made(job_id, at, size, waited_s))
+                    self._hold(place, self._made(at, size, waited_s))
                 return at
         return None
 
-    def _made(self, job_id: int, at: float, gpus: int, waited_s: float) -> Reservation:
+    def _made(self, at: float, gpus: int, waited_s: float) -> Reservation:
         rules = self.rules
         return Reservation(
-            job_id, at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
+            at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
         )
 
     @property

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobs.errors import Conflict
 from jobs.state import TERMINAL, Event, JobState, after
-from orchestrator.store import links
+from orchestrator.store.links import STARTED_EARLY
 from orchestrator.store.rows import Note
 from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
 
@@ -113,7 +113,7 @@ def _reasons(connection: sa.Connection) -> Iterator[str]:
 
 def _links(connection: sa.Connection) -> Iterator[str]:
     """5: no job has started before those that it waits for have ended as it asks."""
-    for row in connection.execute(links.STARTED_EARLY):
+    for row in connection.execute(STARTED_EARLY):
         yield f"job {row.job_id} has started, but job {row.after_id}, which it waits for ({row.on}), is {row.state}"
 
 
