@@ -103,6 +103,16 @@ class Fleet:
         store.close()
         return first - began, attempt["measured"]["step_s"]
 
+    def ended(self, job_id: int, within_s: float = 1800.0) -> Any:
+        """The job as `show` has it once it has ended. Ends the benchmark when that takes too long."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            shown = self.tuneyard("show", str(job_id))
+            if shown["state"] in ("succeeded", "failed", "cancelled"):
+                return shown
+            time.sleep(0.5)
+        sys.exit(f"job {job_id} had not ended after {within_s:.0f} s; see {self.home}/serve.log")
+
     def await_quiet(self, warm: bool) -> None:
         """Wait until the host can take a job, its warm trainer (if there is to be one) has done its imports."""
         deadline = time.monotonic() + READY_S

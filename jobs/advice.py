@@ -21,7 +21,6 @@ EIGHT_BIT_STATE = 2 * (1 + 4 / 256)
 FOUR_BIT_WEIGHT = 0.5 + 1 / 64 + 4 / (64 * 256)
 SHORTEST = 128  # tokens; shorter sequences are no help to anybody
 WORTH_SAYING = 0.99  # a suggestion that leaves more than this share of the peak is none
-FLAT = 0.01  # of the peak: less than this is nothing saved
 
 Chooser = Callable[[MemoryProfile, JobSpec, Card, int | None], Choice | NoFit]
 
@@ -76,11 +75,6 @@ def checkpointing_saves(
         card=card,
     )
     return off.device_bytes - every.device_bytes
-
-
-def cannot_help(saves: int, projection: Projection) -> bool:
-    """Whether checkpointing is no way to a lower peak: weights, gradients and optimizer state set it."""
-    return saves < FLAT * projection.device_bytes
 
 
 def _free_memory(

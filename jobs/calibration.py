@@ -34,7 +34,7 @@ LEAST_TIMES = 3  # attempts whose step time a group needs before wider groups ar
 class Group:
     """What attempts have in common whose residuals are alike.
 
-    family: the model_type, or the model's path where nobody could read its config; quantisation: of the base weights,
+    family: the model_type, or the model's path where nobody has read its config; quantisation: of the base weights,
     "none" without; card: its name; stack: the library versions, as stack_name() writes them.
     """
 
@@ -247,7 +247,10 @@ def _widened(margin: Margin, values: Sequence[float], name: str) -> Margin:
 
 
 def family_of(spec: JobSpec, config: Mapping[str, Any] | None = None) -> str:
-    """The model_type; where neither the job nor `config` (of a local folder) tells it, the model's path."""
+    """The model_type; where neither the job nor `config` (of a local folder) tells it, the model's path.
+
+    The trace of a model from a hub tells it later (MemoryProfile.model_type).
+    """
     known = spec.model.config or config or {}
     return str(known.get("model_type") or spec.model.path)
 

@@ -8,7 +8,7 @@ the other; here each of the few places that can be highest (jobs/places.py) is w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -124,7 +124,10 @@ class _Table:
                 groups += [[evaluation["before"].delta], evaluation["before"].peaks]
                 groups += [[evaluation[name].delta] for name in names]
                 groups += [evaluation[name].peaks for name in names]
-                groups += [evaluation["loss"].peaks]
+                own = evaluation["loss"].peaks
+                # Traced beyond one chunk, where the loss works in buffers of a whole one. Fewer tokens take no more of
+                # those than the loss does in training, beside what grows with the tokens here (logits, if they stay).
+                groups += [own, loss["loss"].peaks or own, [replace(line, fixed=0.0) for line in own]]
         except KeyError as error:
             raise ProfileError(f"the memory profile has no segment {error}; trace the model again") from None
         envelopes = [_envelope(group) if group else [NOTHING] for group in groups]
@@ -220,16 +223,17 @@ def _values(profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int
     shapes = [(rung.micro_batch, length) for rung, length in zip(rungs, lengths, strict=True)]
     from_length = profile.mask_from_length
     chunk = profile.loss_chunk_tokens
-    ways: dict[tuple[bool, bool], list[tuple[int, int]]] = {}
+    ways: dict[tuple[bool, bool, int], list[tuple[int, int]]] = {}
     for size, length in dict.fromkeys(shapes):
         masked = profile.packed or size > 1 or (from_length is not None and length >= from_length)
-        ways.setdefault((masked, size * length > chunk), []).append((size, length))
+        row = (size * length if profile.packed else length) if profile.chunk_tokens else 0
+        ways.setdefault((masked, size * length > chunk, row), []).append((size, length))
     columns: list[Floats] = []
     place: dict[tuple[int, int], int] = {}
-    for (padded, long), own in ways.items():
-        key = f"{kind}.{padded}.{long}"
+    for (padded, long, row), own in ways.items():
+        key = f"{kind}.{padded}.{long}.{row}"
         if (table := profile.derived.get(key)) is None:
-            table = profile.derived[key] = _Table(profile, kind, padded, chunk + long)
+            table = profile.derived[key] = _Table(profile.at_length(row), kind, padded, chunk + long)
         sizes, each = np.array(own, dtype=np.float64).T
         tokens = sizes * each
         columns.append(table.at(tokens, tokens**2 if profile.packed else tokens * each))
@@ -342,7 +346,8 @@ class _Steps:
         """Live bytes and those of the loss at the highest moment of a forward pass without gradients."""
         if not len(self.evaluated):
             return None
-        before, before_peak, *rows, loss = self.evaluated
+        before, before_peak, *rows, beyond, trained, growing = self.evaluated
+        loss = np.minimum(beyond, trained + growing)
         kept, peaks = np.split(np.array(rows), 2)
         found = places(self.profile.layer_names, (0,))
         held = (found.before[: self.names] * kept[:, None]).sum(0)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from jobs.errors import ProfileError
 from jobs.spec import JobSpec
 
-FORMAT = 2  # raise when a profile's meaning changes: older cached ones are then traced anew
+FORMAT = 3  # raise when a profile's meaning changes: older cached ones are then traced anew
 
 CardKind = Literal["cuda", "cpu"]
 
@@ -30,18 +30,35 @@ class Line:
     """fixed + token x tokens + pair x pairs, in bytes or in floating-point operations.
 
     tokens: sequences x length of one micro-batch; pairs: rows x (row length)^2, the size of an attention
-    mask.
+    mask. row, chunk, chunk_pair: per row, rows x chunks and rows x chunks^2, where layers scan their tokens in
+    chunks, of which the last is filled up (MemoryProfile.chunk_tokens); read at_length() first.
     """
 
     fixed: float = 0.0
     token: float = 0.0
     pair: float = 0.0
+    row: float = 0.0
+    chunk: float = 0.0
+    chunk_pair: float = 0.0
 
     def at(self, tokens: int, pairs: int) -> float:
         return self.fixed + self.token * tokens + self.pair * pairs
 
+    def at_length(self, length: int, chunk_tokens: int) -> Line:
+        """The same for rows of this length alone, in tokens and pairs."""
+        chunks = -(-length // chunk_tokens)
+        each = self.row + self.chunk * chunks + self.chunk_pair * chunks**2
+        return Line(self.fixed, self.token + each / length, self.pair) if each else self
+
+    def plus(self, other: Line, times: int = 1) -> Line:
+        return Line(*(a + times * b for a, b in zip(self._values(), other._values(), strict=True)))
+
     def as_list(self) -> list[float]:
-        return [self.fixed, self.token, self.pair]
+        values = self._values()
+        return list(values if any(values[3:]) else values[:3])
+
+    def _values(self) -> tuple[float, ...]:
+        return (self.fixed, self.token, self.pair, self.row, self.chunk, self.chunk_pair)
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,16 @@ class Segment:
 
     def peak(self, tokens: int, pairs: int) -> float:
         return max((line.at(tokens, pairs) for line in self.peaks), default=0.0)
+
+    def at_length(self, length: int, chunk_tokens: int) -> Segment:
+        return Segment(
+            self.delta.at_length(length, chunk_tokens),
+            tuple(line.at_length(length, chunk_tokens) for line in self.peaks),
+            self.flops.at_length(length, chunk_tokens),
+            self.gradients,
+            self.of_before.at_length(length, chunk_tokens),
+            {name: line.at_length(length, chunk_tokens) for name, line in self.of_layers.items()},
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -135,7 +162,9 @@ class MemoryProfile:
     loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not. load_bytes: most that
     loading takes beside the weights and adapters; save_bytes: what saving takes beside what rests;
     optimizer_transient_bytes: what the update takes beside state and gradients; quantised: how the base weights
-    are packed ("nf4"), or empty; paged_optimizer: its state moves to the host where the card is short.
+    are packed ("nf4"), or empty; paged_optimizer: its state moves to the host where the card is short;
+    chunk_tokens: of the chunks in which layers scan their tokens, 1 for one by one, 0 where no layer does;
+    model_type: what the config that was traced calls the architecture.
     """
 
     layers: int
@@ -158,6 +187,8 @@ class MemoryProfile:
     optimizer_transient_bytes: int = 0
     quantised: str = ""
     paged_optimizer: bool = False
+    chunk_tokens: int = 0
+    model_type: str = ""
 
     def __post_init__(self) -> None:
         if self.order and len(self.order) != self.layers:
@@ -174,6 +205,16 @@ class MemoryProfile:
     def derived(self) -> dict[str, Any]:
         """Room for what is worked out from this profile once: gone with it, no part of its value."""
         return {}
+
+    def at_length(self, length: int) -> MemoryProfile:
+        """The same for rows of this length alone, in tokens and pairs: itself where no layer scans in chunks."""
+        if not self.chunk_tokens:
+            return self
+        passes = {
+            name: Pass({key: one.at_length(length, self.chunk_tokens) for key, one in found.segments.items()})
+            for name, found in self.passes.items()
+        }
+        return replace(self, passes=passes, chunk_tokens=0)
 
     def body(self, kind: CardKind, padded: bool, every: bool) -> Pass:
         """The pass over SEGMENTS for a card kind; the padded one where there is no plain one. Raises ProfileError."""

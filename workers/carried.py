@@ -10,7 +10,7 @@ under its peak, which is at most one layer's too much where the layer before is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from jobs.profile import Line, Pass, Segment
 
@@ -27,9 +27,7 @@ def carried(body: Mapping[str, Segment]) -> Line:
         for owner, line in segment.of_layers.items()
         if owner != name  # what it took and gave back itself
     ]
-    return Line(
-        *(max([0.0, *(-getattr(line, share) for line in given)]) for share in ("fixed", "token", "pair"))
-    )
+    return Line(*(max([0.0, *(-getattr(line, share.name) for line in given)]) for share in fields(Line)))
 
 
 def in_passes(passes: dict[str, Pass], names: Sequence[str], card_kind: str, mask: str) -> dict[str, Pass]:
@@ -55,15 +53,11 @@ def handed_over(segments: Segments, names: Sequence[str], checkpointed: set[str]
     made = dict(segments)
     for earlier, later in zip(names, [*names[1:], "loss"], strict=True):
         if earlier in checkpointed:
-            made[earlier] = replace(made[earlier], delta=_sum(made[earlier].delta, line, -1))
+            made[earlier] = replace(made[earlier], delta=made[earlier].delta.plus(line, -1))
             raised = _raised(made[later], line, True)
-            made[later] = replace(raised, delta=_sum(raised.delta, line))
+            made[later] = replace(raised, delta=raised.delta.plus(line))
     return made
 
 
 def _raised(segment: Segment, line: Line, whether: bool) -> Segment:
-    return replace(segment, peaks=tuple(_sum(peak, line) for peak in segment.peaks)) if whether else segment
-
-
-def _sum(a: Line, b: Line, times: int = 1) -> Line:
-    return Line(a.fixed + times * b.fixed, a.token + times * b.token, a.pair + times * b.pair)
+    return replace(segment, peaks=tuple(peak.plus(line) for peak in segment.peaks)) if whether else segment

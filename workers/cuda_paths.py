@@ -1,12 +1,13 @@
 """What a CUDA card does differently from the CPU that traces for it, put in place for the length of a trace.
 
 A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs
-in four places, each of which is swapped here for something that allocates what the CUDA path allocates:
+in five places, each of which is swapped here for something that allocates what the CUDA path allocates:
 - TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py,
   `_forward_kernel`, `_backward_kernel`), where the CPU makes several float32 copies of the tile;
 - its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32
   copies;
 - libraries that ask whether autocast is on, and name no device, ask about CUDA's (PEFT's 4-bit layers do);
+- dropout keeps a mask of a byte for each number (aten native_dropout), where the CPU keeps one of the input's type;
 - CUDA's autocast runs a list of functions in float32 (docs.pytorch.org/docs/2.13/amp.html, "CUDA Ops that can
   autocast to float32") that the CPU's leaves in bfloat16. Attention needs no swap: the CPU's sdpa kernel
   saves the output and a log-sum-exp per head and row, as flash attention does.
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from trl.kernels import chunked_logprob
@@ -33,14 +35,23 @@ smooth_l1_loss soft_margin_loss softmax softmin softplus tan triplet_margin_loss
 _FLOAT32 = frozenset(_NAMES.split())
 
 
-class _CudaAutocast(TorchFunctionMode):
-    """Casts to float32 what CUDA's autocast would."""
+class _CudaFunctions(TorchFunctionMode):
+    """Casts to float32 what CUDA's autocast would, and drops out with CUDA's mask."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is functional.dropout:
+            return _dropout(*args, **kwargs)
         if getattr(func, "__name__", "") in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args, kwargs = tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
         return func(*args, **kwargs)
+
+
+def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """functional.dropout as CUDA runs it (ATen/native/Dropout.cpp, is_fused_kernel_acceptable)."""
+    if not training or not 0 < p < 1 or inplace:
+        return functional.dropout(x, p, training, inplace)
+    return torch.native_dropout(x, p, True)[0]
 
 
 def _to_float32(value: Any) -> Any:
@@ -86,7 +97,7 @@ def cuda_paths() -> Iterator[None]:
     asked = torch.is_autocast_enabled
     torch.is_autocast_enabled = lambda device="cpu": asked(device)
     try:
-        with _CudaAutocast():
+        with _CudaFunctions():
             yield
     finally:
         torch.is_autocast_enabled = asked

@@ -107,6 +107,16 @@ def check_config(spec: JobSpec, config: PretrainedConfig) -> None:
         raise _fault("model.attention", spec.model.attention, problem, "use eager")
 
 
+class PlainFakeTensorMode(FakeTensorMode):
+    """Without torch's wrapper around each operation that keeps its compiler out, which no trace starts."""
+
+    __torch_dispatch__ = FakeTensorMode.__torch_dispatch__.__wrapped__
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
 @dataclass
 class FakeModel:
     """A trainable model with fake weights, whole or cut to a few layers, and what the whole one is made of."""
@@ -147,6 +157,13 @@ def build(
         _make_fake(model)
     model.train()
     return FakeModel(model, base, layers, tuple(order[index] for index in indices), order)
+
+
+def shallower(fake: FakeModel) -> FakeModel:
+    """The same model cut down to one layer of each kind: fake is of no use any more."""
+    indices = layer_kinds.chosen(fake.names, 1)
+    layers = layer_kinds.keep(fake.base, fake.layers, indices)
+    return FakeModel(fake.model, fake.base, layers, tuple(fake.names[index] for index in indices), fake.order)
 
 
 def _bare(spec: JobSpec, config: PretrainedConfig, trust: bool) -> PreTrainedModel:

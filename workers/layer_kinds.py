@@ -7,6 +7,7 @@ are then taken out of it: so a layer that is dense because it is the third, or s
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from jobs.errors import ProfileError
 
 MOST_KINDS = 12  # traced between the first and the last layer; more would take longer than a trace is given
-_DELTA_RULE_CHUNK = 64  # transformers 5.23, torch_chunk_gated_delta_rule(chunk_size=64)
 _SUFFIXES = ("", *(f".{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"))
 # Numbers by which a layer knows its place; they differ from layer to layer and change nothing.
 _PLACE = re.compile(r"layer|idx|index|depth|block_id|^training$|^_")
@@ -118,17 +118,23 @@ def keep(base: PreTrainedModel, layers: Sequence[nn.Module], indices: Sequence[i
         for key, value in list(vars(holder).items()):
             if isinstance(value, (list, tuple)) and len(value) == whole:
                 vars(holder)[key] = type(value)(value[index] for index in indices)
+        if isinstance(holder, PretrainedConfig):
+            _cut_properties(holder, whole, indices)
     return kept
 
 
-def chunk(base: PreTrainedModel) -> int:
-    """Tokens that sequences are padded to a multiple of where layers scan them chunk by chunk, else 1."""
-    config = base.config.get_text_config(decoder=True)
-    for name in ("mamba_chunk_size", "chunk_size"):
-        if isinstance(found := getattr(config, name, None), int) and found > 1:
-            return found
-    linear = "linear_attention" in (getattr(config, "layer_types", None) or ())
-    return _DELTA_RULE_CHUNK if linear else 1
+def _cut_properties(config: PretrainedConfig, whole: int, indices: Sequence[int]) -> None:
+    """The same for lists with an entry for each layer that a config works out anew each time (Bamba, Jamba)."""
+    cut = {}
+    for key, value in inspect.getmembers_static(type(config), lambda found: isinstance(found, property)):
+        if key.startswith("_") or "layer" not in key:
+            continue
+        value = getattr(config, key, None)
+        if isinstance(value, list) and len(value) == whole:
+            cut[key] = [value[index] for index in indices]
+    if cut:
+        config.__class__ = type(type(config).__name__, (type(config),), dict.fromkeys(cut))
+        vars(config).update(cut)
 
 
 def _holders(base: PreTrainedModel) -> Iterable[Any]:

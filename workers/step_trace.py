@@ -14,10 +14,11 @@ from transformers import masking_utils
 
 from jobs.profile import CardKind, Segment
 from jobs.spec import JobSpec
-from workers import router_loss
+from workers import grouped, router_loss, scans
 from workers.cuda_paths import cuda_paths
 from workers.fake_model import FakeModel
 from workers.live_bytes import LiveBytes
+from workers.marks import ALL_AT_ONCE, Scan
 
 
 def checkpoint(fake: FakeModel, every_n: int) -> None:
@@ -40,14 +41,16 @@ def trace_step(
     rows: int,
     length: int,
     marked: bool = True,
+    scan: Scan = ALL_AT_ONCE,
     training: bool = True,
 ) -> dict[str, Segment]:
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
     Layers have the names that the model gives them; where several share one (for checks) those between the first
     and the last are numbered: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
-    attention needs a mask. marked: the length comes from marked_length, so that lines can be read off. The
-    caller switches checkpointing. training: else an evaluation's forward pass alone, without gradients.
+    attention needs a mask. marked: rows and length come from workers/marks.py, so that lines can be read off. scan:
+    how layers go through the tokens. The caller switches checkpointing. training: else an evaluation's forward pass
+    alone, without gradients. Raises LoopsOverTokens.
     """
     parameters = fake.parameters()
     for parameter in parameters:
@@ -57,6 +60,7 @@ def trace_step(
         rows * marked,
         length * marked,
         lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None),
+        scan,
     )
     gc.collect()
     gc.disable()  # a collection in the middle would free cycles at moments that differ from run to run
@@ -64,7 +68,9 @@ def trace_step(
         with ExitStack() as stack:
             stack.enter_context(mode)
             stack.enter_context(_masks(padded))
+            stack.enter_context(grouped.in_any_type())
             stack.enter_context(router_loss.at_whole_depth(fake))
+            stack.enter_context(scans.followed(fake.base, live, length, scan))
             if kind == "cuda":
                 stack.enter_context(cuda_paths())
             for tensor in [*parameters, *fake.model.buffers()]:

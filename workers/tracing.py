@@ -15,7 +15,7 @@ log-sum-exp; models whose control flow reads values can't be run on fake tensors
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -31,14 +31,16 @@ from jobs.memory import Rung, project
 from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
-from workers import carried, layer_kinds
-from workers.fake_model import FakeModel, build, check_config, load_config
+from workers import carried
+from workers.fake_model import FakeModel, PlainFakeTensorMode, build, check_config, load_config, shallower
 from workers.four_bit import elements, load_transient_bytes
-from workers.live_bytes import BLOCK_BYTES, marked_length
+from workers.marks import BLOCK_BYTES, Scan, shapes_to_trace
 from workers.optimizers import embedding_weights, paged, state_bytes, transient_bytes
+from workers.scans import LoopsOverTokens, scan_of
 from workers.step_trace import checkpoint, trace_step
 
-CHECK_COPIES, CHECK_ROWS, CHECK_LENGTH = 3, 2, 1536
+CHECK_COPIES, CHECK_ROWS, CHECK_LENGTH = 2, 2, 1536
+CHECK_STEPS = 60  # of layers that take tokens one by one
 CHECK_TOLERANCE, CHECK_SLACK_BYTES = 0.03, 2**18
 UNIFORM = ("first", "layer", "last")
 _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
@@ -49,64 +51,74 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
     config = load_config(spec, trusted_models)
     check_config(spec, config)
     trust = spec.model.trust_remote_code and spec.model.path in trusted_models
-    mode = FakeTensorMode()
-    fake = build(spec, config, mode, trust=trust)
     try:
-        passes = _passes(spec, fake, mode)
-        profile = _profile(spec, config, fake, passes)
-        return _checked(profile, spec, config, mode, trust)
+        try:
+            return _traced(spec, config, trust, one_by_one=False)
+        except LoopsOverTokens:
+            return _traced(spec, config, trust, one_by_one=True)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise ProfileError(
             f"{config.model_type} can't be traced: its code in transformers reads values ({error.func}) that only a "
             "real run has; use an architecture that does not (docs/tracing.md)"
         ) from None
-    except RuntimeError as error:
-        if "Expected inputs of BF16" not in str(
-            error
-        ):  # torch/_meta_registrations.py, grouped products (2.13)
-            raise
-        raise ProfileError(
-            f"{config.model_type} has experts, which torch can trace in bfloat16 only: set model.dtype to bfloat16, "
-            f"not {spec.model.dtype}"
-        ) from None
 
 
-def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode) -> dict[str, Pass]:
-    dimensions = {n for p in fake.parameters() for n in p.shape}
-    packed = spec.training.packing
-    chunk = layer_kinds.chunk(fake.base)
-    few = marked_length(dimensions, TOKEN_CHUNK_SIZE // 4, chunk)
-    beyond = marked_length(dimensions, TOKEN_CHUNK_SIZE + 2, chunk)
-    shapes = {"short": (1, few), "long": (1, beyond)}
-    if not packed:  # many rows rather than long ones, which some models have no positions for
-        third, seventh = (5 if few == 3 * chunk else 3), (11 if few == 7 * chunk else 7)
-        shapes = {"short": (third, few), "long": (seventh, few)}
+def _traced(spec: JobSpec, config: PretrainedConfig, trust: bool, one_by_one: bool) -> MemoryProfile:
+    mode = PlainFakeTensorMode()
+    fake = build(spec, config, mode, copies=CHECK_COPIES, trust=trust)
+    scan = scan_of(fake.base, one_by_one)
+    deeper = _deeper(spec, config, fake, mode, scan) if len(fake.names) > len({*fake.names}) else None
+    fake = shallower(fake)
+    profile = _profile(spec, config, fake, _passes(spec, fake, mode, scan), scan)
+    if deeper is not None:
+        _check(profile, deeper, config)
+    return profile
+
+
+def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan) -> dict[str, Pass]:
+    shapes = shapes_to_trace(
+        {n for p in fake.parameters() for n in p.shape},
+        scan,
+        packed=spec.training.packing,
+        at_once=TOKEN_CHUNK_SIZE,
+        longest=_positions(fake.base.config),
+    )
     passes: dict[str, Pass] = {}
-    for every, size in ((False, "short"), (True, "long")):
+    for every, (rows, length) in ((False, shapes.off), (True, shapes.every)):
         checkpoint(fake, int(every))
-        rows, length = shapes[size]
+        size = "short" if rows * length <= TOKEN_CHUNK_SIZE else "long"
         for name, padded in _maskings(spec):
             for kind in _KINDS:
-                found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length)
+                found = trace_step(
+                    fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, scan=scan
+                )
                 body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
                 passes[f"{kind}.{name}.{'every' if every else 'off'}"] = Pass(body)
                 passes.setdefault(f"{kind}.loss.{size}", Pass({segment: body[segment] for segment in LOSS}))
     for name, _ in reversed(_maskings(spec)):  # the first one last: the loss was traced with it
         for kind in _KINDS:
             passes = carried.in_passes(passes, fake.names, kind, name)
+    padded = _maskings(spec)[0][1]
+    for size, (rows, length) in (("short", shapes.short), ("long", shapes.long)):
+        for kind in _KINDS:
+            if f"{kind}.loss.{size}" not in passes:
+                found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length)
+                passes[f"{kind}.loss.{size}"] = Pass({segment: found[segment] for segment in LOSS})
     return _with_loss_flops(passes) | (
-        _evaluation(spec, fake, mode, *shapes["long"]) if spec.data.holdout else {}
+        _evaluation(spec, fake, mode, scan, *shapes.long) if spec.data.holdout else {}
     )
 
 
 def _evaluation(
-    spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, rows: int, length: int
+    spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan, rows: int, length: int
 ) -> dict[str, Pass]:
     """A forward pass without gradients for each card kind, over rows of unequal length where such can come."""
     checkpoint(fake, 0)
     padded = any(masked for _, masked in _maskings(spec))
     found = {
-        kind: trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, training=False)
+        kind: trace_step(
+            fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, scan=scan, training=False
+        )
         for kind in _KINDS
     }
     return {f"{kind}.eval": Pass(segments) for kind, segments in found.items()}
@@ -139,7 +151,7 @@ def _with_loss_flops(passes: dict[str, Pass]) -> dict[str, Pass]:
 
 
 def _profile(
-    spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: dict[str, Pass]
+    spec: JobSpec, config: PretrainedConfig, fake: FakeModel, passes: dict[str, Pass], scan: Scan
 ) -> MemoryProfile:
     sizes = _Sizes(fake, spec)
     text = config.get_text_config()
@@ -161,7 +173,16 @@ def _profile(
         optimizer_transient_bytes=transient_bytes(spec, sizes.whole("trained")),
         quantised="nf4" if spec.method.kind == "qlora" else "",
         paged_optimizer=paged(spec),
+        chunk_tokens=scan.chunk,
+        model_type=config.model_type,
     )
+
+
+def _positions(config: PretrainedConfig) -> int | None:
+    """The longest row that the model has positions for, where it says so."""
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")
+    return next((n for name in names if isinstance(n := getattr(text, name, None), int) and n > 0), None)
 
 
 def _mask_from_length(spec: JobSpec, text: PretrainedConfig) -> int | None:
@@ -199,39 +220,64 @@ class _Sizes:
         return self._sums[what]
 
 
-def _checked(
-    profile: MemoryProfile, spec: JobSpec, config: PretrainedConfig, mode: FakeTensorMode, trust: bool
-) -> MemoryProfile:
-    """profile, once it has foretold a deeper trace of another shape. Raises ProfileError when it has not."""
-    fake = build(spec, config, mode, copies=CHECK_COPIES, trust=trust)
-    if len(fake.names) == len({*fake.names}):
-        return profile
-    rows = 1 if spec.training.packing else CHECK_ROWS
+@dataclass(frozen=True)
+class _Deeper:
+    """A trace of several layers of each kind, every second of them checkpointed.
+
+    highest_bytes: its peak with weights and optimizer state; profile: of this depth, without passes.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    length: int
+    padded: bool
+    segments: dict[str, Segment]
+    highest_bytes: int
+    profile: MemoryProfile
+
+
+def _deeper(
+    spec: JobSpec, config: PretrainedConfig, fake: FakeModel, mode: FakeTensorMode, scan: Scan
+) -> _Deeper:
+    rows, length = 1 if spec.training.packing else CHECK_ROWS, _check_length(config, scan.chunk)
     checkpoint(fake, 2)
     padded = any(masked for _, masked in _maskings(spec))
     found = trace_step(
-        fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=CHECK_LENGTH, marked=False
+        fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=length, marked=False, scan=scan
     )
-    tokens, pairs = rows * CHECK_LENGTH, rows * CHECK_LENGTH**2
-    over = carried.carried(profile.body("cuda", padded, every=True).segments).at(tokens, pairs)
+    whole = _profile(spec, config, replace(fake, order=fake.names), {}, scan)
+    return _Deeper(fake.names, rows, length, padded, found, _highest(fake, spec, found), whole)
+
+
+def _check(profile: MemoryProfile, deeper: _Deeper, config: PretrainedConfig) -> None:
+    """Raises ProfileError where profile does not foretell the deeper trace."""
+    rows, length, names, found = deeper.rows, deeper.length, deeper.names, deeper.segments
+    tokens, pairs, here = rows * length, rows * length**2, profile.at_length(length)
+    over = carried.carried(here.body("cuda", deeper.padded, every=True).segments).at(tokens, pairs)
     if over:
-        inner = [f"layer{index}" for index in range(1, len(fake.names) - 1)]
-        order = [fake.names[0], *inner, fake.names[-1]]
+        inner = [f"layer{index}" for index in range(1, len(names) - 1)]
+        order = [names[0], *inner, names[-1]]
         found = carried.handed_over(found, order, {*order[::2]}, Line(over))
-    for index, name in list(enumerate(fake.names))[1:-1]:
-        body = profile.body("cuda", padded, every=index % 2 == 0)
+    for index, name in list(enumerate(names))[1:-1]:
+        body = here.body("cuda", deeper.padded, every=index % 2 == 0)
         for suffix in ("", "_backward"):
             traced, foretold = found[f"layer{index}{suffix}"], body[f"{name}{suffix}"]
             delta = foretold.delta.at(tokens, pairs) - foretold.of_before.at(tokens, pairs)
             where = f"layer {index}{suffix}"
             _agree(config, where, delta, traced.delta.fixed - traced.of_before.fixed)
             _agree(config, f"{where} peak", foretold.peak(tokens, pairs), traced.peak(0, 0), over)
-    whole = _profile(spec, config, replace(fake, order=fake.names), profile.passes)
     step = {name: found for name, found in profile.passes.items() if not name.endswith(".eval")}
-    shallow = replace(whole, load_bytes=0, save_bytes=0, optimizer_transient_bytes=0, passes=step)
-    projected = project(shallow, Rung(2, rows), sequence_length=CHECK_LENGTH, card=_BARE)
-    _agree(config, "the step's peak", projected.allocated_bytes, _highest(fake, spec, found), over)
-    return profile
+    shallow = replace(deeper.profile, load_bytes=0, save_bytes=0, optimizer_transient_bytes=0, passes=step)
+    projected = project(shallow, Rung(2, rows), sequence_length=length, card=_BARE)
+    _agree(config, "the step's peak", projected.allocated_bytes, deeper.highest_bytes, over)
+
+
+def _check_length(config: PretrainedConfig, chunk_tokens: int) -> int:
+    """The length of the deeper trace: none that was traced, and no multiple of a chunk."""
+    if chunk_tokens == 1:
+        return CHECK_STEPS
+    longest = _positions(config) or CHECK_LENGTH
+    return CHECK_LENGTH - chunk_tokens // 2 if longest >= CHECK_LENGTH else longest * 3 // 4
 
 
 def _agree(config: PretrainedConfig, what: str, foretold: float, traced: float, over: float = 0.0) -> None:
@@ -244,6 +290,7 @@ def _agree(config: PretrainedConfig, what: str, foretold: float, traced: float, 
         )
 
 
+_ANY = Scan(1)  # loops over however many tokens are followed to their end
 _BARE = Card("none", 1, 1.0, 1.0, 0, "for comparing live bytes alone")
 
 
@@ -264,7 +311,9 @@ def whole_step(
         or spec.training.packing
         or spec.model.attention == "eager"
     )
-    found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False)
+    found = trace_step(
+        fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False, scan=_ANY
+    )
     return _highest(fake, spec, found)
 
 

@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pynvml
@@ -24,6 +25,8 @@ from trl import SFTTrainer
 
 from benchmarks.gpu.matrix import LONGEST, MULTIPLE, RUNGS, Case, limit_share
 from benchmarks.memory.real import rows, tokenizer
+from jobs.rung import Rung
+from jobs.spec import JobSpec
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config, build_model
 from workers.training import ran_out_of_memory, sft_config
@@ -40,9 +43,9 @@ class _Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-def trained(case: Case, length: int, folder: str) -> list[float]:
-    """When the steps of a run at this length ended. Raises what the libraries raise."""
-    spec, rung, clock = case.spec(length), RUNGS[case.rung], _Clock()
+def trained(spec: JobSpec, rung: Rung, folder: str) -> list[float]:
+    """When the steps of this training ended: perf_counter's seconds. Raises what the libraries raise."""
+    clock = _Clock()
     trainer = SFTTrainer(
         model=build_model(spec, build_config(spec.model, False), False, use_cpu=False),
         args=sft_config(spec, rung, folder, use_cpu=False),
@@ -60,7 +63,7 @@ def trained(case: Case, length: int, folder: str) -> list[float]:
 def _runs(case: Case, length: int, folder: str) -> bool:
     """Whether it trains at this length; everything it took is given back."""
     try:
-        trained(case, length, folder)
+        trained(case.spec(length), RUNGS[case.rung], folder)
         return True
     except Exception as error:
         if not ran_out_of_memory(error):
@@ -85,36 +88,61 @@ def longest(case: Case, folder: str) -> int:
     return good
 
 
+@dataclass(frozen=True)
+class Context:
+    """The card with a CUDA context of this process, and nothing else of it. before: bytes in use without it."""
+
+    handle: Any
+    before: int
+    bytes: int
+
+    @classmethod
+    def made(cls) -> Context:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        before = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+        torch.ones(1, device="cuda")
+        torch.cuda.synchronize()
+        used = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+        return cls(handle, before, used - before - torch.cuda.memory_reserved())
+
+    def limit(self, gib: int) -> None:
+        """Leave torch's allocator what a card of this size would."""
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(limit_share(gib, self.bytes, total))
+
+    def used(self) -> int:
+        """Bytes in use since. The allocator gives nothing back while it trains, so after training this is the peak."""
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self.handle).used) - self.before
+
+
+def step_s(ends: list[float]) -> float:
+    """Median seconds of the steps after the first."""
+    return round(statistics.median(end - begin for begin, end in itertools.pairwise(ends)), 4)
+
+
 def measure(case: Case) -> dict[str, Any]:
     """Columns of the case's row that only a run can fill."""
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    before = pynvml.nvmlDeviceGetMemoryInfo(handle).used
-    torch.ones(1, device="cuda")
-    torch.cuda.synchronize()
-    context = pynvml.nvmlDeviceGetMemoryInfo(handle).used - before - torch.cuda.memory_reserved()
-    total = torch.cuda.get_device_properties(0).total_memory
-    found: dict[str, Any] = {"context_bytes": context}
+    context = Context.made()
+    found: dict[str, Any] = {"context_bytes": context.bytes}
     with tempfile.TemporaryDirectory() as folder:
         if case.limit_gib:
-            torch.cuda.set_per_process_memory_fraction(limit_share(case.limit_gib, context, total))
+            context.limit(case.limit_gib)
             return {**found, "outcome": "ran", "runs_up_to_tokens": longest(case, folder)}
         torch.cuda.reset_peak_memory_stats()
         try:
-            ends = trained(case, case.length, folder)
+            ends = trained(case.spec(), RUNGS[case.rung], folder)
         except Exception as error:
             if not ran_out_of_memory(error):
                 raise
             return {**found, "outcome": "oom", "error": str(error).splitlines()[0][:160]}
-        steps = [end - begin for begin, end in itertools.pairwise(ends)]
         return {
             **found,
             "outcome": "ran",
             "allocated_bytes": torch.cuda.max_memory_allocated(),
             "reserved_bytes": torch.cuda.max_memory_reserved(),
-            # The allocator gives nothing back while it trains, so what is used now is the peak.
-            "nvml_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).used - before,
-            "step_s": round(statistics.median(steps), 4),
+            "nvml_bytes": context.used(),
+            "step_s": step_s(ends),
         }
 
 

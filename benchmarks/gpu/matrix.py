@@ -150,11 +150,11 @@ COLUMNS = (
 )
 
 
-def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def append(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
     """Rows to the end of the file, with a header where it begins. Raises ValueError for a column it has not."""
     new = not path.exists() or path.stat().st_size == 0
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     if new:
         writer.writeheader()
     writer.writerows(rows)

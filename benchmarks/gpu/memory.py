@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -86,9 +87,9 @@ def foretold(case: Case, profile: MemoryProfile, card: Card) -> dict[str, Any]:
     return {"fits_up_to_tokens": max(fitting, default=0)}
 
 
-def measured(case: Case) -> dict[str, Any]:
-    """Columns of what a process of its own says."""
-    command = [sys.executable, "-m", "benchmarks.gpu.child", json.dumps(asdict(case))]
+def answer_of(module: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `python -m module` says of this in a process of its own: columns of a row, `outcome` among them."""
+    command = [sys.executable, "-m", module, json.dumps(asked)]
     try:
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=CHILD_S)
     except subprocess.TimeoutExpired:
@@ -122,7 +123,7 @@ def run(todo: list[Case], where: dict[str, Any], csv: Path, seconds: float) -> l
             break
         if case.profile_key not in profiles:
             profiles[case.profile_key] = trace(case.spec(LENGTHS[0]), [])
-        taken = measured(case)
+        taken = answer_of("benchmarks.gpu.child", asdict(case))
         row = {
             "time": round(time.time()),
             **where,

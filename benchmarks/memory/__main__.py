@@ -68,7 +68,7 @@ def _part(wanted: argparse.Namespace) -> dict[str, Any]:
     if wanted.founding:
         return founding.run(known)
     if wanted.ladder:
-        return pays.run(known, seed=wanted.seed)
+        return pays.run(known, seed=wanted.seed, processes=wanted.processes)
     return closed.run(
         known, count=wanted.count, seed=wanted.seed, seconds=wanted.seconds, processes=wanted.processes
     )

@@ -6,12 +6,15 @@ the quickest micro-batch that fits, and the same upper bounds, so that what is c
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.memory.shapes import job
+import torch
+
+from benchmarks.memory.shapes import WAYS, job
 from jobs.cards import COMMON, Card, find_card
 from jobs.errors import ProfileError, SpecError
 from jobs.ladder import Choice, choose
@@ -20,11 +23,6 @@ from jobs.spec import JobSpec
 from workers.tracing import trace
 
 JOBS = 30
-WAYS: dict[str, dict[str, Any]] = {
-    "choice": {},
-    "always": {"checkpointing": "every_layer", "offload": False},
-    "never": {"checkpointing": "off", "offload": False},
-}
 
 
 @dataclass(frozen=True)
@@ -76,22 +74,31 @@ def pair(words: str, profile: MemoryProfile, spec: JobSpec, card: Card) -> Pair:
     return Pair(words, card.short, speeds, rung)
 
 
-def run(known: dict[str, dict[str, Any]], *, seed: int) -> dict[str, Any]:
-    """Every job on every card of the catalogue that people ask for: a table, and medians."""
-    cards = [find_card(name) for name in COMMON]
+def on_every_card(job: tuple[str, JobSpec]) -> list[Pair] | str:
+    """The job on every card of the catalogue that people ask for, or why it can't be traced."""
+    words, spec = job
+    torch.set_num_threads(1)
+    try:
+        profile = trace(spec, [])
+    except (ProfileError, SpecError) as error:
+        return str(error)
+    return [pair(words, profile, spec, find_card(name)) for name in COMMON]
+
+
+def run(known: dict[str, dict[str, Any]], *, seed: int, processes: int) -> dict[str, Any]:
+    """Every job on every card: a table, and medians."""
     pairs: list[Pair] = []
     refused: dict[str, str] = {}
     print(f"{'job':38} {'cards':>5} {'always':>6} {'never':>6} {'vs always':>9} {'best':>6}  rungs chosen")
-    for words, spec in jobs(known, seed):
-        try:
-            profile = trace(spec, [])
-        except (ProfileError, SpecError) as error:
-            refused[words] = str(error)
-            print(f"{words:38} refused: {error}")
-            continue
-        here = [pair(words, profile, spec, card) for card in cards]
-        pairs += here
-        print(_line(words, here), flush=True)
+    todo = jobs(known, seed)
+    with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=4) as pool:
+        for (words, _), here in zip(todo, pool.imap(on_every_card, todo), strict=True):
+            if isinstance(here, str):
+                refused[words] = here
+                print(f"{words:38} refused: {here}", flush=True)
+            else:
+                pairs += here
+                print(_line(words, here), flush=True)
     summary = sums(pairs)
     print(f"\n{len(pairs)} pairs of a job and a card: {summary}")
     return {
@@ -99,7 +106,7 @@ def run(known: dict[str, dict[str, Any]], *, seed: int) -> dict[str, Any]:
         "part": "the ladder pays",
         "seed": seed,
         "jobs": JOBS - len(refused),
-        "cards": len(cards),
+        "cards": len(COMMON),
         **summary,
         "met": bool(pairs)
         and summary["runs"]["choice"] >= max(summary["runs"].values())

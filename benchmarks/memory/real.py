@@ -1,8 +1,8 @@
 """Projections against real training steps on the CPU: live bytes counted in the run itself.
 
 Each run is a child process that builds model, adapters and trainer as workers/ do for a job, makes two optimizer
-steps, and counts every live tensor storage through the second (the first makes the optimizer's state). What a
-kernel takes and gives back inside one operator can't be seen this way.
+steps, and counts every live tensor storage through the second (the first makes the optimizer's state); every fifth run
+counts the evaluation after it instead. What a kernel takes and gives back inside one operator can't be seen this way.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from trl import SFTTrainer
 from benchmarks.memory import results
 from benchmarks.memory.shapes import bare, job
 from jobs.memory import project
+from jobs.projection import EVALUATION
 from jobs.requirements import lacking
 from jobs.rung import Rung
 from jobs.spec import JobSpec
@@ -57,12 +58,13 @@ METHODS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training run."""
+    """One training run. evaluation_batches: of rows held out, where it holds any out."""
 
     model: str
     method: str
     spec: JobSpec
     rung: Rung
+    evaluation_batches: int = STEPS
 
 
 def draws(count: int, seed: int) -> list[Run]:
@@ -85,6 +87,8 @@ def draws(count: int, seed: int) -> list[Run]:
             "max_position_embeddings": 1024,
             **SMALL[name],
         }
+        # bitsandbytes can't train on a CPU card after an evaluation.
+        evaluates = index % 5 == 4 and method != "qlora"
         rung = Rung(index // len(METHODS) % 3, chance.choice([1, 2, 4]), chance.choice([1, 2]))
         masters = method != "qlora" and chance.random() < 0.5
         spec = job(
@@ -95,25 +99,38 @@ def draws(count: int, seed: int) -> list[Run]:
                 "sequence_length": chance.choice([96, 200, 384, 512]),
                 "global_batch": rung.micro_batch * rung.accumulation,
                 "steps": STEPS,
-                # Experts in float32 can't be traced (torch 2.13, meta_grouped_mm): such runs are listed as failed.
+                "eval_steps": STEPS if evaluates else None,
                 "autocast": chance.choice(["auto", "bfloat16"]) if masters and name != "mixtral" else "auto",
             },
+            holdout=0.5 * evaluates,
         )
         made.append(Run(name, method, spec, rung))
     return made
 
 
 class _Counted(TrainerCallback):
-    """Counts live bytes through the last step."""
+    """Counts live bytes through the last step, or through the evaluation after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, evaluation: bool) -> None:
         self.peak_bytes = 0
+        self._evaluation = evaluation
         self._resting = 0
         self._live: LiveBytes | None = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step < STEPS - 1:
-            return
+        if state.global_step == STEPS - 1 and not self._evaluation:
+            self._begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == STEPS and self._evaluation:
+            self._begin()
+        else:
+            self._end()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._end()
+
+    def _begin(self) -> None:
         self._live = LiveBytes(0, 0, lambda: 0)
         self._resting = 0
         for size, tensor in _storages():
@@ -121,12 +138,12 @@ class _Counted(TrainerCallback):
             self._live.ignore(tensor)
         self._live.__enter__()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def _end(self) -> None:
         if self._live is None:
             return
         self._live.__exit__(None, None, None)
-        self._live.mark("step")
-        self.peak_bytes = self._resting + round(self._live.segments["step"].peak(0, 0))
+        self._live.mark("counted")
+        self.peak_bytes = self._resting + round(self._live.segments["counted"].peak(0, 0))
         self._live = None
 
 
@@ -145,13 +162,16 @@ def _storages() -> Iterator[tuple[int, torch.Tensor]]:
             yield -(-storage.nbytes() // BLOCK_BYTES) * BLOCK_BYTES, thing
 
 
-def rows(spec: JobSpec, rung: Rung) -> Dataset:
-    """Token ids: the first row of each micro-batch is as long as can be, the others a little shorter."""
+def rows(spec: JobSpec, rung: Rung, batches: int | None = None) -> Dataset:
+    """Token ids: the first row of each micro-batch is as long as can be, the others a little shorter.
+
+    batches: micro-batches, None: as many as the job trains on.
+    """
+    batches = batches or (spec.training.steps or 1) * rung.accumulation
     length, vocabulary = spec.training.sequence_length, (spec.model.config or {})["vocab_size"]
-    count = (spec.training.steps or 1) * rung.micro_batch * rung.accumulation
     ids = [
         [(7 * n + 3 * index) % vocabulary for n in range(length - index % rung.micro_batch)]
-        for index in range(count)
+        for index in range(batches * rung.micro_batch)
     ]
     return Dataset.from_dict({"input_ids": ids})
 
@@ -163,14 +183,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def measured(run: Run, folder: str) -> int:
-    """Peak live bytes of one optimizer step of a real run."""
-    spec, counted = run.spec, _Counted()
+    """Peak live bytes of one optimizer step of a real run, or of its evaluation where it holds rows out."""
+    spec, counted = run.spec, _Counted(run.spec.data.holdout > 0)
     args = sft_config(spec, run.rung, folder, use_cpu=True)
     args.train_sampling_strategy = "sequential"  # so that each micro-batch has one of the longest rows
     trainer = SFTTrainer(
         model=build_model(spec, build_config(spec.model, False), False),
         args=args,
         train_dataset=rows(spec, run.rung),
+        eval_dataset=rows(spec, run.rung, run.evaluation_batches) if spec.data.holdout else None,
         processing_class=tokenizer(),
         peft_config=lora_config(spec.method),
         callbacks=[counted],
@@ -186,6 +207,8 @@ def projected(run: Run) -> tuple[int, str]:
     # Loading and saving lie outside the step that is counted.
     profile = replace(trace(run.spec, []), load_bytes=0, save_bytes=0)
     found = project(profile, run.rung, sequence_length=run.spec.training.sequence_length, card=bare("cpu"))
+    if run.spec.data.holdout:
+        return found.phases[EVALUATION], EVALUATION
     return found.allocated_bytes, found.phase
 
 
@@ -217,6 +240,10 @@ def in_child(run: Run) -> tuple[int, int, str] | str:
     return found
 
 
+def _kind(one: Run) -> str:
+    return EVALUATION if one.spec.data.holdout else one.method
+
+
 def run(count: int, *, seed: int, seconds: float) -> dict[str, Any]:
     """Train, print each run, and sum up."""
     started = time.monotonic()
@@ -241,7 +268,7 @@ def run(count: int, *, seed: int, seconds: float) -> dict[str, Any]:
         done.append((one, error))
         length = one.spec.training.sequence_length
         print(f"{words} {length:6} {phase:12} {taken / 2**20:12.1f} {error:+7.2%}", flush=True)
-    groups = results.by_group((one.method, error) for one, error in done)
+    groups = results.by_group((_kind(one), error) for one, error in done)
     groups["all"] = results.figures([error for _, error in done])
     print("\n".join(results.lines(groups)))
     return {

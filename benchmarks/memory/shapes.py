@@ -22,6 +22,12 @@ EXPERT_KEYS = {
     "mixtral": {"num_experts": "num_local_experts"},
     "gpt_oss": {"num_experts": "num_local_experts"},
 }
+# `memory` of a job: what the ladder chooses, every layer (TRL's default), and checkpointing off.
+WAYS: dict[str, dict[str, Any]] = {
+    "choice": {},
+    "always": {"checkpointing": "every_layer", "offload": False},
+    "never": {"checkpointing": "off", "offload": False},
+}
 # For a checkout without the file.
 COMMON: dict[str, dict[str, Any]] = {
     "7B, grouped heads": {
@@ -96,14 +102,15 @@ def job(
     model: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     memory: dict[str, Any] | None = None,
+    holdout: float = 0.0,
 ) -> JobSpec:
-    """A job with this architecture and method. model, training, memory: more of those sections."""
+    """A job with this architecture and method. model, training, memory: more of these sections; holdout: of data."""
     # Gemma 2 caps its attention logits, which only eager attention can do.
     attention = "eager" if config["model_type"] == "gemma2" else "sdpa"
     return JobSpec.model_validate(
         {
             "model": {"config": config, "tokenizer": "none", "attention": attention, **(model or {})},
-            "data": "none",
+            "data": {"path": "none", "holdout": holdout},
             "method": method,
             "training": {"sequence_length": 512, **(training or {})},
             "memory": memory or {},

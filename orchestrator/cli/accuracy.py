@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from jobs.units import gib
 from orchestrator.cli import words
 from orchestrator.cli.http import Api
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import FAILED, client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
@@ -73,14 +74,16 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
 
     check_plot(plot)
     found: Accuracy = api.get("/accuracy", limit=limit)
-    if plot is not None:
-        draw_accuracy(found, plot)
+    drawn = plot is not None and draw_accuracy(found, plot)
     if as_json:
         emit(found)
     else:
         _tell(found, worst)
-    if plot is not None:
+    if drawn:
         note(f"drawn in {plot}")
+    elif plot is not None:
+        note(f"--plot {plot}: nothing to draw, no attempt was measured to its peak yet; no file was written")
+        sys.exit(FAILED)
 
 
 def _tell(found: Accuracy, worst: int) -> None:

@@ -79,9 +79,14 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def draw_accuracy(found: Accuracy, path: Path) -> None:
-    """Measured against projected device bytes with each upper bound; beside it, how errors are spread."""
+def draw_accuracy(found: Accuracy, path: Path) -> bool:
+    """Measured against projected device bytes with each upper bound; beside it, how errors are spread.
+
+    False, and no file, where no attempt was measured to its peak.
+    """
     rows = [row for row in found["attempts"] if row["error"] is not None]
+    if not rows:
+        return False
     figure, (left, right) = new_figure(2)
     sides: list[float] = []
     for row in rows:
@@ -93,21 +98,20 @@ def draw_accuracy(found: Accuracy, path: Path) -> None:
         left.plot(x, upper, marker="_", color=FAINT, zorder=1)
         left.plot(x, y, marker="^" if row["outcome"] == "oom" else "o", color=colour, markersize=5, zorder=2)
         sides += [x, y, upper]
-    if sides:
-        ends = [min(sides) * 0.9, max(sides) * 1.1]
-        left.plot(ends, ends, color=PLAIN, linewidth=1, zorder=0)
-        log_axes(left)
-        left.set(xlim=ends, ylim=ends)
+    ends = [min(sides) * 0.9, max(sides) * 1.1]
+    left.plot(ends, ends, color=PLAIN, linewidth=1, zorder=0)
+    log_axes(left)
+    left.set(xlim=ends, ylim=ends)
     left.set(xlabel="projected peak on the card, GiB", ylabel="measured, GiB")
     left.set_title("each attempt, and the bound it had to stay under", fontsize=10)
     errors = sorted(100 * (row["error"] or 0.0) for row in rows)
-    if errors:
-        right.step(
-            errors, [100 * (rank + 1) / len(errors) for rank in range(len(errors))], color=PLAIN, where="post"
-        )
-        right.axvline(0, color=FAINT, linewidth=1)
+    right.step(
+        errors, [100 * (rank + 1) / len(errors) for rank in range(len(errors))], color=PLAIN, where="post"
+    )
+    right.axvline(0, color=FAINT, linewidth=1)
     right.set(xlabel="measured over projected, %", ylabel="share of attempts with less, %", ylim=(0, 102))
     coverage = found["coverage"]
     share = "" if coverage["share"] is None else f": {coverage['share']:.0%} under the bound"
     right.set_title(f"{len(rows)} attempts{share}", fontsize=10)
     save(figure, path)
+    return True

@@ -122,8 +122,11 @@ def test_accuracy_before_anything_was_measured(
     server.accuracy = NOTHING
     ran = tuneyard("accuracy")
     assert (ran.code, ran.out) == (0, "") and "nothing was measured yet" in ran.err
-    assert tuneyard("accuracy", "--plot", "empty.png").code == 0
-    assert (tmp_path / "empty.png").read_bytes().startswith(b"\x89PNG")
+    for more in ((), ("--json",)):
+        ran = tuneyard("accuracy", "--plot", "empty.png", *more)
+        assert ran.code == 1 and "empty.png: nothing to draw" in ran.err and "Traceback" not in ran.err
+        assert not (tmp_path / "empty.png").exists()
+    assert ran.json == NOTHING
 
 
 def test_accuracy_as_json_and_from_python(tuneyard: Tuneyard, measured: FakeServer) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from jobs.advice import (
     EIGHT_BIT_STATE,
-    cannot_help,
     checkpointing_saves,
     suggestions,
 )
+from jobs.binding import cannot_help
 from jobs.ladder import Choice, NoFit, choose
 from jobs.memory import Rung, project
 from jobs.spec import JobSpec
@@ -102,4 +102,4 @@ def test_checkpointing_can_not_lower_what_weights_and_optimizer_set() -> None:
         saves = checkpointing_saves(made, projection, card(), length=128)
         every = project(made, Rung(1, 1, 8), sequence_length=128, card=card())
         assert saves == projection.device_bytes - every.device_bytes
-        assert cannot_help(saves, projection) is not helps
+        assert cannot_help(saves, projection.device_bytes) is not helps

@@ -7,9 +7,11 @@ from itertools import product
 
 import pytest
 
-from benchmarks.gpu import matrix
+from benchmarks.gpu import job, matrix, speed
 from benchmarks.gpu.matrix import LENGTHS, METHODS, RUNGS, SHAPES, Budget, Case
+from jobs.cards import find_card
 from jobs.units import GiB
+from tests.profiles import small_profile
 
 
 def row(**values):
@@ -105,3 +107,90 @@ def test_an_emulated_card_leaves_the_allocator_what_the_context_does_not_take():
     assert matrix.limit_share(24, GiB, 80 * GiB) == pytest.approx(23 / 80)
     with pytest.raises(ValueError, match="48 GiB can't be made of one of 40 GiB"):
         matrix.limit_share(48, GiB, 40 * GiB)
+
+
+def run(way, tokens_per_s, **values):
+    """A row of the speed benchmark that ran as it was foretold."""
+    job = {"shape": "1B", "method": "lora", "length": 512, "global_batch": 8, "limit_gib": 24}
+    times = {"step_s": 1.0, "projected_step_s": 1.1}
+    return {**job, **times, "outcome": "ran", "ways": way, "tokens_per_s": tokens_per_s, **values}
+
+
+def raced(*rows):
+    """These rows beside those of five other jobs in which the choice is a tenth quicker."""
+    others = [
+        run(way, speed, length=1024 + index)
+        for index in range(5)
+        for way, speed in (("choice never", 110), ("always", 100))
+    ]
+    return speed.sums([*others, *rows])
+
+
+def test_every_job_of_the_speed_benchmark_comes_once_on_each_card():
+    made = list(speed.works(METHODS, 80 * GiB))
+    assert len(set(made)) == len(made) == 3 * len(speed.MIX)
+    assert {work.limit_gib for work in speed.works(["full"], 24 * GiB)} == {0}
+    assert {work.spec(way).memory.checkpointing for work in made for way in speed.WAYS} >= {"auto", "off"}
+
+
+def test_ways_that_come_to_the_same_rung_are_run_once():
+    work = speed.Work("0.5B", "lora", 512, 8)
+    found = speed.rungs(work, small_profile(), find_card("h100"))
+    assert sorted(way for ways, _ in found.values() for way in ways) == ["always", "choice", "never"]
+    assert len(found) == 2  # off is what is chosen where memory is abundant
+
+
+def test_the_choice_that_is_never_slower_meets_the_goal():
+    found = raced(run("choice", 120), run("always", 100), run("never", 119))
+    assert (found["jobs"], found["met"]) == (6, True)
+    assert found["against_always"]["most"] == 1.2
+    assert found["step_time_error_median"] == 0.1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [run("choice", 90), run("always", 100)],
+        [run("choice", 110), run("always", 100), run("never", 100, outcome="oom")],
+        [run("choice", 110)],
+    ],
+    ids=["slower", "ran out", "too few compared"],
+)
+def test_each_goal_of_the_speed_benchmark_can_be_missed(rows):
+    assert raced(*rows)["met"] is False
+
+
+def ended(way, tokens_per_s, **values):
+    """A row of the end-to-end benchmark that ended well."""
+    sizes = {"allocated_bytes": 80, "device_bytes": 100, "projected_upper_bytes": 110}
+    seen = {"samples": 9, "sampled_bytes": 100}
+    return {
+        "method": "lora",
+        "way": way,
+        "tokens_per_s": tokens_per_s,
+        "state": "succeeded",
+        "attempts": 1,
+        **sizes,
+        **seen,
+        **values,
+    }
+
+
+def test_jobs_that_end_well_meet_the_goal():
+    found = job.sums([ended("choice", 120), ended("always", 100)])
+    assert (found["against_always"], found["met"]) == ({"lora": 1.2}, True)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ended("always", 100, state="failed"),
+        ended("always", 100, attempts=2),
+        ended("always", 100, device_bytes=111),
+        ended("always", 100, samples=0),
+        ended("always", 130),
+    ],
+    ids=["failed", "at the second attempt", "over its bound", "not sampled", "quicker than the choice"],
+)
+def test_each_goal_of_the_whole_way_can_be_missed(bad):
+    assert job.sums([ended("choice", 120), bad])["met"] is False

@@ -10,6 +10,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.trainer.utils import add_fused_lm_head
 
+from benchmarks.memory import real
+from benchmarks.memory.shapes import job
+from jobs.rung import Rung
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
@@ -61,6 +64,37 @@ def test_no_logits_are_kept(tmp_path: Path, tokenizer: Path, rows: Path) -> None
     trainer = build_trainer(assignment, tmp_path)
     outputs = trainer.predict(trainer.eval_dataset)
     assert outputs.predictions is None and outputs.metrics["test_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype", "micro_batch"),
+    [("full", "bfloat16", 2), ("full", "float32", 1), ("lora", "bfloat16", 2)],
+)
+def test_a_real_evaluation_takes_what_is_projected_and_no_more_for_more_batches(
+    method: str, dtype: str, micro_batch: int
+) -> None:
+    """Trained with TRL, counted through an evaluation of two batches and of six: its logits are not kept."""
+    taken = []
+    for batches in (2, 6):
+        config = {**SHAPE, "vocab_size": 4096}
+        training = {
+            "sequence_length": 200,
+            "global_batch": micro_batch,
+            "steps": real.STEPS,
+            "eval_steps": real.STEPS,
+        }
+        if dtype == "float32":
+            training["autocast"] = "bfloat16"
+        values = "full" if method == "full" else {"kind": method, "rank": 8, "dropout": 0.05}
+        spec = job(config, values, model={"dtype": dtype}, training=training, holdout=0.5)
+        one = real.Run("llama", method, spec, Rung(0, micro_batch), evaluation_batches=batches)
+        found = real.in_child(one)
+        assert not isinstance(found, str), found
+        measured, foretold, phase = found
+        assert phase == "evaluation" and foretold == pytest.approx(measured, rel=0.03)
+        taken.append(measured)
+    logits = 4 * micro_batch * 200 * 4096
+    assert abs(taken[1] - taken[0]) < logits / 10
 
 
 def test_its_memory_is_traced_when_it_will_run() -> None:

@@ -18,7 +18,6 @@ from jobs.profile import SEGMENTS, MemoryProfile
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from workers.fake_model import build, load_config
-from workers.live_bytes import marked_length
 from workers.trace_child import trace_in_child
 from workers.tracing import answer, trace, whole_step
 
@@ -236,15 +235,3 @@ def test_a_child_that_runs_out_of_time_or_memory_is_an_error_in_words() -> None:
     starved = trace_in_child(request, memory_bytes=64 * 2**20)
     assert starved.error
     assert not starved.bad_input
-
-
-def test_a_marked_length_divides_nothing_of_the_model() -> None:
-    assert marked_length({4096, 14336}, 1000) == 1283
-    assert marked_length({1283 * 4}, 1000) == 1307
-    assert marked_length({641 * 8}, 1000) == 1307  # (1283 - 1) / 2
-    assert marked_length({107 * 16}, 1000) == 1307  # the largest factor of 1283 + 1
-
-
-def test_a_marked_length_of_chunks_is_a_multiple_of_them_by_a_prime_of_its_own() -> None:
-    assert marked_length({4096, 14336}, 1024, chunk=64) == 64 * 19
-    assert marked_length({19 * 128}, 1024, chunk=64) == 64 * 17
