@@ -28,6 +28,7 @@ from jobs.state import JobState, Outcome
 from jobs.units import GiB
 from orchestrator.config import Settings
 from orchestrator.controller import Controller
+from orchestrator.dispatcher import Part
 from orchestrator.store import Store, upgrade
 from orchestrator.store.rows import NewJob
 from tests.postgres import binaries, running
@@ -56,12 +57,10 @@ class NoOps:
         self.last = 0.0
         self.lock = threading.Lock()
 
-    def start(
-        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
-    ) -> bool:
-        json.dumps(assignments)  # as the real one writes them to its child
+    def start(self, attempt_id: int, parts: list[Part]) -> bool:
+        json.dumps(parts)  # as the real one writes them to its child
         with self.lock:
-            self.handed.append((attempt_id, assignments[0]["number"], host))
+            self.handed.append((attempt_id, parts[0]["assignments"][0]["number"], parts[0]["host"]))
             self.count, self.last = self.count + 1, time.monotonic()
         return True
 

@@ -106,10 +106,15 @@ class Ended(Message):
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     device_bytes: int | None = None
+    rank: int | None = None  # of an attempt over several hosts: the rank that this is about
+    echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
 
 
 class Assignment(Message):
-    """What a rank actor is given: everything it needs, nothing it must ask for."""
+    """What a rank actor is given: everything it needs, nothing it must ask for.
+
+    Ranks are numbered over all hosts; within its attempt folder a host numbers its own from 0 (local_rank).
+    """
 
     attempt_id: int
     job_id: int
@@ -119,11 +124,44 @@ class Assignment(Message):
     upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
     shared: bool = False  # others may be on its cards: it is held to upper_bytes
     gpus: list[GpuInfo]  # one a rank, in rank order
-    host: str
+    host: str  # of this rank
+    hosts: list[str] = Field(default_factory=list)  # one a rank, together where equal; empty: all on `host`
     rank: int = 0
     world_size: int = 1
+    master_addr: str = "127.0.0.1"  # where the ranks meet: on the host of rank 0
     master_port: int = 0
+    address: str = ""  # of this host, as the others reach it; empty: not known
     trusted_models: list[str] = Field(default_factory=list)  # trust_remote_code is honoured for these alone
+
+    @property
+    def ranks_here(self) -> list[int]:
+        """The ranks on this host."""
+        return [rank for rank in range(self.world_size) if not self.hosts or self.hosts[rank] == self.host]
+
+    @property
+    def local_rank(self) -> int:
+        """This rank's place among those on this host."""
+        return self.ranks_here.index(self.rank)
+
+    @property
+    def card(self) -> GpuInfo:
+        """This rank's."""
+        return self.gpus[self.rank]
+
+    @property
+    def cards_here(self) -> list[GpuInfo]:
+        """Those of the ranks on this host, in their order."""
+        return [self.gpus[rank] for rank in self.ranks_here]
+
+    @property
+    def spans(self) -> bool:
+        """Whether there are ranks on other hosts."""
+        return len(set(self.hosts)) > 1
+
+    @property
+    def at_lead(self) -> bool:
+        """Whether this is the host of rank 0, which writes checkpoints and the result."""
+        return not self.hosts or self.hosts[0] == self.host
 
 
 class TraceRequest(Message):
@@ -212,6 +250,7 @@ class AttemptOffsets(Message):
     number: int
     log_offset: int = 0
     step: int = 0
+    lead: bool = True  # False: rank 0 is elsewhere, and of this host only the end of its ranks is wanted
 
 
 class HostOrders(Message):

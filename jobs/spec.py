@@ -196,7 +196,12 @@ class MemorySpec(Section):
 class ResourceSpec(Section):
     """What the job needs of the fleet."""
 
-    gpus: Whole = Field(1, ge=1, le=1024, description="GPUs, all on one host.")
+    gpus: Whole = Field(1, ge=1, le=1024, description="GPUs, all on one host unless across_hosts.")
+    across_hosts: bool = Field(
+        False,
+        strict=True,
+        description="Whether a job with more GPUs than any host has may span several: whole hosts, and part of one.",
+    )
     card: Text | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
     min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
     labels: dict[Text, Text] = Field(default_factory=dict, description="Labels that the host must carry.")

@@ -91,6 +91,7 @@ class Code(StrEnum):
     MEMORY = "memory"  # the projected peak fits no card, even with checkpointing
     BUSY = "busy"  # it fits cards that others hold
     BEHIND = "behind"  # a job before it in the order waits for the same cards
+    RESERVED = "reserved"  # cards that it fits lie free, and are kept for another job
     BACKOFF = "backoff"  # after a failure, until a time
     AFTER = "after"  # another job must end first; or that one has ended so that this can never start
     QUOTA = "quota"  # its project has what it may have

@@ -23,7 +23,7 @@ from orchestrator.order import Rules
 
 DEFAULT_PORT = 7420
 # Of orchestrator.order.Rules, what `tuneyard serve` has flags for.
-RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "move")
+RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move")
 
 
 def home_folder(given: str | Path | None = None) -> Path:

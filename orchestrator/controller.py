@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-import math
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +13,17 @@ from pydantic import ValidationError
 
 from jobs.errors import TuneyardError
 from jobs.recovery import Past, Requeue, decide, nothing_smaller
-from jobs.report import Assignment, Ended, GpuInfo
+from jobs.report import Ended
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
-from orchestrator import estimate
 from orchestrator.config import Settings
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
-from orchestrator.fleet import Fleet, Host, Waiting
+from orchestrator.endings import ends_of, verdict
+from orchestrator.fleet import Fleet, Gpu, Host, Waiting
+from orchestrator.handover import Handover
+from orchestrator.likely import Likely
 from orchestrator.neighbours import Neighbours
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain, plan
@@ -32,14 +33,15 @@ from orchestrator.snapshot import (
     fault_of,
     fleet_of,
     hosts_of,
+    named,
     ran_out_of,
     stacks_of,
     waiting_of,
 )
 from orchestrator.stock import Stock
 from orchestrator.store import Store
+from orchestrator.store.attempts import Closing
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, Start
-from workers.folder import yard_root
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,6 @@ REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S = 3600.0
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
-ESTIMATE_EVERY_S = 10.0
 
 
 class Controller:
@@ -67,13 +68,9 @@ class Controller:
         self.memo = Memo()
         self.data = DataLengths(store)
         self.neighbours = Neighbours(store)
+        self.handover = Handover(store, dispatch, settings)
         self.started_at = clock()
-        self.starts: Mapping[
-            int, estimate.Start
-        ] = {}  # when queued jobs are likely to start, for whoever asks
-        self._estimated_at = -math.inf
-        self._handed: set[int] = set()
-        self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
+        self.likely = Likely()
         self._pruned_at = 0.0
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
@@ -127,11 +124,12 @@ class Controller:
         fleet = self._snapshot(rows, now)
         stock = Stock.of(fleet, self.memo.choose, self.memo.fits)
         decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
-        self._estimate(decided, fleet, now)
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self._fail_what_can_not_shrink(decided, fleet, now)
         self._trace(decided, fleet, now)
-        self._dispatch(now)  # 6: what was committed
+        self.handover.hand(now, self.started_at)  # 6: what was committed
+        again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
+        self.likely.look(fleet, decided, now, self.settings.rules, again)
         self._prune(now)
 
     def _take_reports(self, now: float) -> None:
@@ -141,12 +139,14 @@ class Controller:
             for event in self.dispatch.events()
             if event["event"] == "refused"
         }
+        over: list[tuple[AttemptRow, Ended]] = []
         for attempt in self.store.open_attempts():
-            if attempt.reported is not None:
-                self._end(attempt, Ended.model_validate(attempt.reported), now)
+            if (ended := verdict(attempt)) is not None:
+                over.append((attempt, ended))
             elif attempt.id in refused and attempt.started_at is None:
                 ended = Ended(ts=now, outcome=Outcome.NOT_STARTED, message=refused[attempt.id])
-                self._end(attempt, ended, now)
+                over.append((attempt, ended))
+        self._end(over, now)
 
     def _give_up_on_the_silent(self, rows: FleetRows, now: float) -> None:
         """Attempts whose host went away, or whose trainer never came up."""
@@ -156,19 +156,29 @@ class Controller:
                 self.store.release_profiles(host.id)
                 self.store.release_lengths(host.id)
         for attempt in rows.attempts:
-            silent_s = now - seen[attempt.host_id]
             waited_s = now - max(attempt.opened_at, self.started_at)
             stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
-            if silent_s > self.settings.lost_after_s:
-                text = f"host {attempt.host} has not been heard of for {silent_s:.0f}s"
-                self._end(attempt, self._ended(attempt, Outcome.LOST, text, now), now)
-            elif attempt.started_at is None and stopping_s > self.settings.stop_grace_s:
+            silent = {host_id: now - seen[host_id] for host_id in attempt.hosts}
+            gone = {host_id for host_id, silent_s in silent.items() if silent_s > self.settings.lost_after_s}
+            for host_id in gone:
+                text = f"host {attempt.hosts[host_id]} has not been heard of for {silent[host_id]:.0f}s"
+                self._give_up(attempt, host_id, Outcome.LOST, text, now)
+            if gone or attempt.started_at is not None:
+                continue
+            if stopping_s > self.settings.stop_grace_s:
                 put_off = attempt.stop_reason == "preempted"
                 outcome = Outcome.PREEMPTED if put_off else Outcome.CANCELLED
-                self._end(attempt, self._ended(attempt, outcome, "stopped before it began", now), now)
-            elif attempt.started_at is None and waited_s > self.settings.start_deadline_s:
+                self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
+            elif waited_s > self.settings.start_deadline_s:
                 text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
-                self._end(attempt, self._ended(attempt, Outcome.NOT_STARTED, text, now), now)
+                self._give_up(attempt, attempt.host_id, Outcome.NOT_STARTED, text, now)
+
+    def _give_up(self, attempt: AttemptRow, host_id: int, outcome: Outcome, text: str, now: float) -> None:
+        """A host can't say how an attempt ended: where it is the only one, that is the end. Others end it first."""
+        if len(attempt.hosts) == 1:
+            self._end([(attempt, self._ended(attempt, outcome, text, now))], now)
+        elif host_id not in ends_of(attempt):
+            self.store.report_end(attempt.id, host_id, self._ended(attempt, outcome, text, now))
 
     def _ended(self, attempt: AttemptRow, outcome: Outcome, text: str, now: float) -> Ended:
         """What is known of an attempt that can't speak for itself."""
@@ -183,11 +193,29 @@ class Controller:
             reserved_bytes=latest.reserved_bytes if latest else None,
         )
 
-    def _end(self, attempt: AttemptRow, ended: Ended, now: float) -> None:
-        job = self.store.job(attempt.job_id)
+    def _end(self, over: Sequence[tuple[AttemptRow, Ended]], now: float) -> None:
+        """What becomes of these jobs, all under one commit."""
+        if not over:
+            return
+        job_ids = {attempt.job_id for attempt, _ in over}
+        jobs, histories = self.store.jobs_by_id(job_ids), self.store.histories(job_ids)
+        closings = [
+            self._ending(attempt, ended, jobs[attempt.job_id], histories[attempt.job_id], now)
+            for attempt, ended in over
+        ]
+        self.store.end_attempts(closings, now)
+        self._calibrated_at, self._moved = None, True
+        for attempt, ended in over:
+            self.handover.forget(attempt.id)
+            log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+
+    def _ending(
+        self, attempt: AttemptRow, ended: Ended, job: JobRow, tries: Sequence[AttemptRow], now: float
+    ) -> Closing:
+        """What becomes of a job. tries: all of its attempts."""
         history = [
             Past(past.outcome, past.steps or 0)
-            for past in self.store.attempts(attempt.job_id)
+            for past in tries
             if past.outcome is not None and past.id != attempt.id
         ]
         cancelled = job.cancel_requested_at is not None
@@ -195,12 +223,7 @@ class Controller:
         spec, most = JobSpec.model_validate(job.spec), self.settings.oom_requeues
         decision = decide(history, ended, spec, cancelled, ran_out, most)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
-        self.store.end_attempt(
-            attempt.id, attempt.number, ended, decision.event, decision.reason, now, not_before=not_before
-        )
-        self._handed.discard(attempt.id)
-        self._calibrated_at, self._moved = None, True
-        log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+        return Closing(attempt.id, attempt.number, ended, decision.event, decision.reason, not_before)
 
     def _calibrate(self, now: float) -> None:
         """What was measured counts in the very next plan."""
@@ -230,7 +253,9 @@ class Controller:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
         counted = self.neighbours.filled(self.data.filled([*queue, *movable], now), rows)
         fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
-        return dataclasses.replace(fleet, movable={job.job_id: job for job in counted[len(queue) :]})
+        return dataclasses.replace(
+            fleet, movable={job.job_id: named(job, fleet.profiles) for job in counted[len(queue) :]}
+        )
 
     def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:
         """Running jobs as they would wait if they were stopped now, where the rules may move them."""
@@ -248,14 +273,6 @@ class Controller:
             if job.id in specs and (line := lines.get(job.id)) is not None
         ]
 
-    def _estimate(self, decided: Plan, fleet: Fleet, now: float) -> None:
-        """Likely starts, now and then: they cost more than the plan and change little from tick to tick."""
-        if now - self._estimated_at < ESTIMATE_EVERY_S and fleet.queue:
-            return
-        self._estimated_at = now
-        stock = Stock.of(fleet, self.memo.choose, self.memo.fits)
-        self.starts = estimate.starts(fleet, decided, now, stock, self.settings.rules) if fleet.queue else {}
-
     def _history(self, job: JobRow) -> Sequence[AttemptRow]:
         """The attempts of a queued job."""
         return () if job.started_at is None else self.store.attempts(job.id)
@@ -264,20 +281,25 @@ class Controller:
         jobs = {job.job_id: job for job in fleet.queue}
         attempts = {job.job_id: job.attempt_id for job in fleet.running}
         for job_id, reason in decided.stops.items():
-            if self.store.request_stop(attempts[job_id], "preempted", now, reason):
+            stop_for = reason.figures.get("for_job")
+            if self.store.request_stop(attempts[job_id], "preempted", now, reason, stop_for):
                 log.info("job %s %s", job_id, reason.text)
-        planned = [
-            Start(
-                job_id,
-                placement.host.id,
-                tuple(gpu.id for gpu in placement.gpus),
-                dataclasses.asdict(placement.choice.rung),
-                placement.choice.projection.as_dict(),
-                basis_of(jobs[job_id], placement, self.memo.calibration),
-                shared=jobs[job_id].shares,
+        host_of = {gpu.id: host.id for host in fleet.hosts for gpu in host.gpus} if decided.starts else {}
+        planned = []
+        for job_id, placement in decided.starts.items():
+            gpus = _in_rank_order(placement.gpus, jobs[job_id].home, host_of)
+            planned.append(
+                Start(
+                    job_id,
+                    host_of[gpus[0].id],
+                    tuple(gpu.id for gpu in gpus),
+                    dataclasses.asdict(placement.choice.rung),
+                    placement.choice.projection.as_dict(),
+                    basis_of(jobs[job_id], placement, self.memo.calibration),
+                    shared=jobs[job_id].shares,
+                    host_ids=tuple(host_of[gpu.id] for gpu in gpus),
+                )
             )
-            for job_id, placement in decided.starts.items()
-        ]
         for job_id in self.store.start_attempts(planned, now):
             placement, self._moved = decided.starts[job_id], True
             log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
@@ -310,71 +332,13 @@ class Controller:
         for key, (job_id, host_id) in decided.counts.items():
             self.data.want(key, specs[job_id], host_id, now)
 
-    def _dispatch(self, now: float) -> None:
-        """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides."""
-        hosts = {host.id: host for host in self.store.hosts()}
-        if self._handed_to != self.dispatch.generation:
-            self._handed.clear()
-            self._handed_to = self.dispatch.generation
-        if self.dispatch.address is None:
-            return
-        self.dispatch.pool(
-            {
-                host.name: int(host.info.get("warm", 0))
-                for host in hosts.values()
-                if host.ray_ready and now - max(host.last_seen, self.started_at) < self.settings.away_after_s
-            }
-        )
-        waiting = [
-            attempt
-            for attempt in self.store.open_attempts()
-            if attempt.started_at is None
-            and attempt.stop_requested_at is None
-            and attempt.id not in self._handed
-        ]
-        if not waiting:
-            return
-        jobs, yard = self.store.jobs_by_id({attempt.job_id for attempt in waiting}), self.store.yard()
-        handed = set()
-        for attempt in waiting:
-            info = hosts[attempt.host_id].info
-            assignments = self._assignments(attempt, jobs[attempt.job_id])
-            root = str(yard_root(info["home"], yard))
-            if self.dispatch.start(attempt.id, attempt.host, root, info["output_root"], assignments):
-                handed.add(attempt.id)
-        self._handed |= handed
-        self.store.mark_dispatched(handed, now)
-
-    def _assignments(self, attempt: AttemptRow, job: JobRow) -> list[dict[str, object]]:
-        """One a rank. Ranks of a gang meet on a port that is free here, and most likely there."""
-        port = _free_port() if len(attempt.gpus) > 1 else 0
-        gpus = [
-            GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
-            for g in attempt.gpus
-        ]
-        whole = Assignment(
-            attempt_id=attempt.id,
-            job_id=attempt.job_id,
-            number=attempt.number,
-            spec=JobSpec.model_validate(job.spec),
-            upper_bytes=attempt.projection.get("upper_bytes", 0),
-            shared=attempt.shared,
-            rung=attempt.rung,
-            gpus=gpus,
-            host=attempt.host,
-            world_size=len(gpus),
-            master_port=port,
-            trusted_models=list(self.settings.trusted_models),
-        ).model_dump(mode="json")
-        return [{**whole, "rank": rank} for rank in range(len(gpus))]
-
     def _prune(self, now: float) -> None:
         if now - self._pruned_at > PRUNE_EVERY_S:
             self._pruned_at = now
             self.store.prune_samples(now - self.settings.keep_samples_s)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, int]) -> tuple[Gpu, ...]:
+    """Those of one host together; first, for rank 0, those of the host where the job's checkpoint lies."""
+    hosts = sorted(dict.fromkeys(host_of[gpu.id] for gpu in gpus), key=lambda host_id: host_id != home)
+    return tuple(sorted(gpus, key=lambda gpu: hosts.index(host_of[gpu.id])))

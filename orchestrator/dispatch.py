@@ -3,7 +3,7 @@
 A driver whose GCS stays away is ended from C++ after 60 s, so it must not be the server. The server writes commands as
 JSON lines to this process's stdin and reads events from its stdout:
 
-    {"op": "start", "attempt_id": 7, "host": "a", "home": .., "output_root": .., "assignments": [..]}   one a rank
+    {"op": "start", "attempt_id": 7, "parts": [{"host": "a", "home": .., "output_root": .., "assignments": [..]}]}
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
     {"op": "shutdown"}                          leave; the server then ends the Ray head
 
@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ class Pool:
                 return waiting.pop(0)
         return new_actor(host)
 
-    def refill(self, alive: set[str]) -> None:
+    def refill(self, alive: Collection[str]) -> None:
         """Make what is missing, end what is too many, forget hosts that are gone."""
         with self.lock:
             for host in set(self.idle) | set(self.wanted):
@@ -97,43 +98,63 @@ def new_actor(host: str) -> Any:
     )
 
 
-def hosts_alive() -> set[str]:
-    """Names of the hosts whose raylet is in the cluster. Ray waits for ever for a label that nobody has."""
+def hosts_alive() -> dict[str, str]:
+    """Address of each host whose raylet is in the cluster. Ray waits for ever for a label that nobody has."""
     return {
-        node["Labels"]["host"] for node in ray.nodes() if node["Alive"] and "host" in node.get("Labels", {})
+        node["Labels"]["host"]: node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"] and "host" in node.get("Labels", {})
     }
 
 
 def start(command: dict[str, Any], pool: Pool) -> None:
-    """Hand the assignments to rank actors; says so, or why not."""
-    attempt_id, host = command["attempt_id"], command["host"]
-    if host not in hosts_alive():
-        emit("refused", attempt_id=attempt_id, text=f"host {host} is not in the Ray cluster")
+    """Hand the assignments to rank actors; says so, or why not. All are there before any is told to begin."""
+    attempt_id, parts = command["attempt_id"], command["parts"]
+    addresses = hosts_alive()
+    missing = [part["host"] for part in parts if part["host"] not in addresses]
+    if missing:
+        emit("refused", attempt_id=attempt_id, text=f"host {missing[0]} is not in the Ray cluster")
         return
-    actors = []
+    taken = [(pool.take(part["host"]), part, given) for part in parts for given in part["assignments"]]
+    waiting_for, until = parts[0]["host"], time.monotonic() + ADOPT_S
     try:
-        for assignment in command["assignments"]:
-            actor = pool.take(host)
-            actors.append(actor)
-            taken = actor.adopt.remote(json.dumps(assignment), command["home"], command["output_root"], {})
+        if len(parts) > 1:
+            for actor, part, _ in taken:
+                waiting_for = part["host"]
+                ray.get(actor.state.remote(), timeout=max(0.0, until - time.monotonic()))
+            meet(taken, addresses)
+        begun = [(part["host"], _adopt(actor, part, given)) for actor, part, given in taken]
+        for host, answer in begun:
+            waiting_for = host
             # False: a rank that was handed out before has it already; the others may still lack theirs.
-            ray.get(taken, timeout=ADOPT_S)
+            ray.get(answer, timeout=ADOPT_S)
     except GetTimeoutError:
-        _kill(actors)
-        emit("refused", attempt_id=attempt_id, text=f"no rank actor came up on {host} within {ADOPT_S:.0f}s")
+        _kill(taken)
+        text = f"no rank actor came up on {waiting_for} within {ADOPT_S:.0f}s"
+        emit("refused", attempt_id=attempt_id, text=text)
     except RayError as error:
-        _kill(actors)
-        emit(
-            "refused",
-            attempt_id=attempt_id,
-            text=f"the rank actor on {host} failed: {str(error).splitlines()[0]}",
-        )
+        _kill(taken)
+        text = f"the rank actor on {waiting_for} failed: {str(error).splitlines()[0]}"
+        emit("refused", attempt_id=attempt_id, text=text)
     else:
         emit("started", attempt_id=attempt_id)
 
 
-def _kill(actors: list[Any]) -> None:
-    for actor in actors:
+def meet(taken: list[tuple[Any, Any, dict[str, Any]]], addresses: dict[str, str]) -> None:
+    """Tell ranks on several hosts where they meet: on that of rank 0, at a port that is free there."""
+    first, part, _ = taken[0]
+    port = ray.get(first.free_port.remote(), timeout=ADOPT_S)
+    for _, own, given in taken:
+        given["master_addr"], given["master_port"] = addresses[part["host"]], port
+        given["address"] = addresses[own["host"]]
+
+
+def _adopt(actor: Any, part: Any, given: dict[str, Any]) -> Any:
+    return actor.adopt.remote(json.dumps(given), part["home"], part["output_root"], {})
+
+
+def _kill(taken: list[tuple[Any, Any, dict[str, Any]]]) -> None:
+    for actor, *_ in taken:
         ray.kill(actor)
 
 

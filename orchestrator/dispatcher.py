@@ -10,11 +10,20 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from orchestrator.head import Head
 
 log = logging.getLogger(__name__)
+
+
+class Part(TypedDict):
+    """What one host does of an attempt. home, output_root: folders there; assignments: one a rank, in their order."""
+
+    host: str
+    home: str
+    output_root: str
+    assignments: list[dict[str, Any]]
 
 
 class Dispatch(Protocol):
@@ -28,9 +37,7 @@ class Dispatch(Protocol):
     def generation(self) -> int:
         """Rises with each dispatcher that takes over."""
 
-    def start(
-        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
-    ) -> bool:
+    def start(self, attempt_id: int, parts: list[Part]) -> bool:
         """Hand over an attempt; False while there is nobody to hand it to."""
 
     def pool(self, warm: dict[str, int]) -> None:
@@ -46,9 +53,7 @@ class NoDispatch:
     address: str | None = None
     generation = 0
 
-    def start(
-        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
-    ) -> bool:
+    def start(self, attempt_id: int, parts: list[Part]) -> bool:
         return False
 
     def pool(self, warm: dict[str, int]) -> None:
@@ -115,17 +120,8 @@ class DispatchProcess:
     def generation(self) -> int:
         return self._generation
 
-    def start(
-        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
-    ) -> bool:
-        command = {
-            "op": "start",
-            "attempt_id": attempt_id,
-            "host": host,
-            "home": home,
-            "output_root": output_root,
-        }
-        return self._send({**command, "assignments": assignments})
+    def start(self, attempt_id: int, parts: list[Part]) -> bool:
+        return self._send({"op": "start", "attempt_id": attempt_id, "parts": parts})
 
     def pool(self, warm: dict[str, int]) -> None:
         if warm != self._warm and self._send({"op": "pool", "warm": warm}):

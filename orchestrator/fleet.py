@@ -137,7 +137,8 @@ class Running:
 
     started_at: of this attempt; attained_gpu_s: GPU-seconds held in earlier attempts, this one not counted; ends_at:
     its end at the pace it has on these cards, None where nobody knows; spread: the share of the time until then by
-    which that may be off; stopping_until: when its cards are expected back, where it was asked to stop; shares: whether
+    which that may be off; stopping_until: when its cards are expected back, where it was asked to stop; stopping_for:
+    the job that it was asked for, None: for none; asked_at: when it was asked, None where nobody knows; shares: whether
     others may lie on its cards; upper_bytes: of each of them that it may take; movable: whether it may be stopped, to
     go on from a checkpoint.
     """
@@ -158,6 +159,8 @@ class Running:
     shares: bool = False
     upper_bytes: int = 0
     movable: bool = True
+    stopping_for: int | None = None
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ class Fleet:
 
     profiles: by key; a key that is missing was never asked for. projects: by name, those with terms of their own.
     usage: decayed GPU-seconds weighted by card price, by (project, user), running attempts among them. movable: running
-    jobs as they would wait if they were stopped now, where the rules may move them.
+    jobs as they would wait if they were stopped now, where the rules may move them. cleared: cards that a job gave back
+    when it was stopped for another and that nobody had since, each with the job that it was stopped for.
     """
 
     hosts: tuple[Host, ...]
@@ -188,3 +192,4 @@ class Fleet:
     projects: Mapping[str, Project] = field(default_factory=dict)
     usage: Mapping[tuple[str, str], float] = field(default_factory=dict)
     movable: Mapping[int, Waiting] = field(default_factory=dict)
+    cleared: Mapping[int, int] = field(default_factory=dict)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.advice import Chooser as Ladder
-from jobs.advice import cannot_help, checkpointing_saves, suggestions
+from jobs.advice import checkpointing_saves, suggestions
+from jobs.binding import cannot_help, why_not
 from jobs.cards import Card, price_of
 from jobs.ladder import Choice, NoFit, choose, preference
 from jobs.lengths import Lengths
@@ -164,11 +165,8 @@ def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladd
     gpus = asked.spec.resources.gpus
     saves = checkpointing_saves(profile, found.smallest, card, length=asked.length, world_size=gpus)
     told = []
-    if cannot_help(saves, found.smallest):
-        told.append(
-            f"checkpointing can't lower this peak: it is reached in the {found.smallest.phase}, set by weights, "
-            "gradients and optimizer state"
-        )
+    if cannot_help(saves, found.smallest.device_bytes):
+        told.append(why_not(found.smallest.phase, found.smallest.parts))
     more = suggestions(profile, asked.spec, card, length=asked.length, config=asked.config, chooser=ladder)
     return told + [one.text for one in more]
 

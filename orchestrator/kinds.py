@@ -11,6 +11,7 @@ from jobs.profile import MemoryProfile
 from jobs.spec import Policy
 from jobs.state import Reason
 from orchestrator.fleet import Host, NoProfile, Waiting
+from orchestrator.order import Ranked
 from orchestrator.placement import Chooser, Option, options_of
 
 Profiles = Mapping[str, MemoryProfile | NoProfile]
@@ -31,7 +32,8 @@ class Kind:
     """Jobs that fit the same cards in the same way.
 
     tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
-    as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with.
+    as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with; home: shelves
+    of which a gang over several hosts takes one in any case, for its checkpoint lies there; empty: any will do.
     """
 
     gpus: int
@@ -43,6 +45,7 @@ class Kind:
     shelves: frozenset[int]
     policy: Policy = "smallest_card"
     apart: frozenset[int] = frozenset()
+    home: frozenset[int] = frozenset()
 
     @cached_property
     def step_s(self) -> float:
@@ -53,6 +56,21 @@ class Kind:
     def gang(self) -> bool:
         """Whether it needs several hosts."""
         return self.gpus > self.most
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRank:
+    """A waiting job's rank from an earlier plan. awaited: others were stopped for it; until: when it changes."""
+
+    entry: Ranked
+    kind: Kind
+    awaited: bool
+    until: float
+
+    def holds(self, job: Waiting, now: float, owed: bool, awaited: bool) -> bool:
+        """Whether it is still that of this job."""
+        entry = self.entry
+        return entry.job is job and now < self.until and entry.owed == owed and self.awaited == awaited
 
 
 @dataclass

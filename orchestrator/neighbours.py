@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.fleet import Waiting
@@ -12,6 +12,7 @@ from orchestrator.order import Rules
 from orchestrator.sharing import Sharer, apart, last_alone, parting, sharer, step_s
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows
+from orchestrator.store.sharing import Window
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Neighbours:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._looked_at = -math.inf
-        self._alone: dict[tuple[int, float], float | None] = {}
+        self._alone: dict[Window, float | None] = {}
 
     def part(self, rows: FleetRows, rules: Rules, now: float) -> None:
         """Ask the job that came last to stop, on each card where jobs slow each other down beyond the rules."""
@@ -33,43 +34,60 @@ class Neighbours:
             return
         self._looked_at = now
         attempts = {attempt.id: attempt for attempt in rows.attempts}
-        kept: dict[tuple[int, float], float | None] = {}
-        asked: set[int] = set()
+        cards: dict[int, list[AttemptRow]] = {}
         for card in rows.gpus:
             on_it = [attempts[one.attempt_id] for one in card.holders if one.attempt_id in attempts]
-            if len(on_it) < 2 or not card.shared or any(one.stop_requested_at is not None for one in on_it):
-                continue
-            found = parting(self._sharers(card.id, on_it, kept), rules)
+            if len(on_it) >= 2 and card.shared and all(one.stop_requested_at is None for one in on_it):
+                cards[card.id] = on_it
+        asked: set[int] = set()
+        for sharers in self._sharers(cards):
+            found = parting(sharers, rules)
             if found is None or found[0].attempt_id in asked:
                 continue
             last, reason = found
             asked.add(last.attempt_id)
             if self._store.request_stop(last.attempt_id, "preempted", now, reason):
                 log.info("job %s %s", last.job_id, reason.text)
-        self._alone = kept
 
-    def _sharers(
-        self, gpu_id: int, on_it: Sequence[AttemptRow], kept: dict[tuple[int, float], float | None]
-    ) -> list[Sharer]:
-        """The attempts on a card with their paces; none while one has not made its first step yet."""
-        began = self._store.first_lines([one.id for one in on_it])
-        if len(began) < len(on_it):
+    def _sharers(self, cards: Mapping[int, Sequence[AttemptRow]]) -> list[list[Sharer]]:
+        """The attempts on each card with their paces, but for cards where one has not made its first step yet.
+
+        Three queries, however many cards there are.
+        """
+        began = (
+            self._store.first_lines({one.id for on_it in cards.values() for one in on_it}) if cards else {}
+        )
+        cards = {gpu_id: on_it for gpu_id, on_it in cards.items() if all(one.id in began for one in on_it)}
+        if not cards:
+            self._alone = {}
             return []
-        since = max(began.values())
-        leases = self._store.leases_of(gpu_id, min(one.opened_at for one in on_it))
-        found = []
-        for attempt in on_it:
-            others = [(held.opened_at, held.released_at) for held in leases if held.attempt_id != attempt.id]
-            window = last_alone(began[attempt.id], since, others)
-            alone_s = None
-            if window is not None:
-                key = (attempt.id, window[1])
-                if key not in self._alone:
-                    self._alone[key] = step_s(self._store.lines_between(attempt.id, *window, LINES))
-                alone_s = kept[key] = self._alone[key]
-            beside_s = step_s(self._store.lines_between(attempt.id, since, math.inf, LINES))
-            found.append(sharer(attempt, alone_s, beside_s))
-        return found
+        oldest = min(one.opened_at for on_it in cards.values() for one in on_it)
+        leases = self._store.leases_of(cards, oldest)
+        beside: dict[tuple[int, int], Window] = {}
+        alone: dict[tuple[int, int], Window] = {}
+        for gpu_id, on_it in cards.items():
+            since = max(began[one.id] for one in on_it)
+            first = min(one.opened_at for one in on_it)
+            held = [one for one in leases[gpu_id] if one.released_at is None or one.released_at > first]
+            for attempt in on_it:
+                at = (gpu_id, attempt.id)
+                beside[at] = Window(attempt.id, since, math.inf)
+                others = [(one.opened_at, one.released_at) for one in held if one.attempt_id != attempt.id]
+                if (window := last_alone(began[attempt.id], since, others)) is not None:
+                    alone[at] = Window(attempt.id, *window)
+        new = [window for window in alone.values() if window not in self._alone]
+        lines = self._store.lines_within([*beside.values(), *new], LINES)
+        paces = dict(zip(beside, map(step_s, lines), strict=False))
+        known = self._alone | dict(zip(new, map(step_s, lines[len(beside) :]), strict=True))
+        self._alone = {window: known[window] for window in alone.values()}
+        return [
+            [
+                sharer(one, self._alone[alone[at]] if at in alone else None, paces[at])
+                for one in on_it
+                if (at := (gpu_id, one.id))
+            ]
+            for gpu_id, on_it in cards.items()
+        ]
 
     def filled(self, queue: Sequence[Waiting], rows: FleetRows) -> list[Waiting]:
         """The jobs, each with those that it must not lie beside."""

@@ -27,12 +27,13 @@ class Rules:
     later each further one does. patience_s: how long a job waits for cards to come free before others of its own
     priority are stopped for it; min_run_s: no attempt is stopped sooner; promote_after_s: a job that waited so long in
     one go goes before the rest of its class; age_class_s: and for each such time it counts as one class higher, so
-    that nobody starves. stop_s, restart_s: what a preemption costs, to save and to get going again. gain: how many
-    times longer than the waiting job a running one must have to go to be stopped for it (shortest). reserve: how many
-    jobs that can't start have cards kept for them; reserve_after_s: how long such a job waits until those, too, keep
-    off its cards of which nobody knows how long they take; they are taken to last guess_s; drain_after_s: how long it
-    waits until all do, where nobody knows when its cards are free. yield_s: how long a job leaves alone what it can do
-    without and others of its priority can't, such as a large card.
+    that nobody starves. most_stops: jobs that one plan asks to stop at most, for all save at once, often to the same
+    disks; the next plan goes on. stop_s, restart_s: what a preemption costs, to save and to get going again. gain: how
+    many times longer than the waiting job a running one must have to go to be stopped for it (shortest). reserve: how
+    many jobs that can't start have cards kept for them; reserve_after_s: how long such a job waits until those, too,
+    keep off its cards of which nobody knows how long they take; they are taken to last guess_s; drain_after_s: how
+    long it waits until all do, where nobody knows when its cards are free. yield_s: how long a job leaves alone what
+    it can do without and others of its priority can't, such as a large card.
     share_slowdown: how many times longer than alone a step may take beside others on one card; beyond it the job that
     came last is stopped and goes on elsewhere.
     move: whether a running job may be moved to other cards of its host; move_after_s, move_share, move_least_s: not
@@ -49,6 +50,7 @@ class Rules:
     patience_s: float = 300.0
     promote_after_s: float = 6 * 3600.0
     age_class_s: float = 86_400.0
+    most_stops: int = 64
     stop_s: float = 40.0
     restart_s: float = 60.0
     gain: float = 2.0
@@ -96,6 +98,14 @@ class Rules:
     def promoted(self, job: Waiting, now: float) -> bool:
         return now - since(job) >= self.promote_after_s
 
+    def same_until(self, job: Waiting, now: float) -> float:
+        """Until when a job's rank does not change by time alone; a moment sooner, for rounding."""
+        began = since(job)
+        steps = max(0.0, now - began) // self.age_class_s + 1
+        aged = began + steps * self.age_class_s
+        promoted = began + self.promote_after_s
+        return min(aged, promoted if promoted > now else math.inf) - 1e-3
+
     def left_gpu_s(self, job: Waiting, step_s: float) -> float:
         """GPU time that a waiting job has to go; a guess where nobody knows: as much again as it had.
 
@@ -136,13 +146,20 @@ class Ranked:
     key: tuple[float, ...]
     owed: bool = False
 
+    def outranks(self, other: Ranked) -> bool:
+        """Whether it may have what was cleared for the other.
+
+        One of a higher class, one that is owed, or promoted may; none may borrow what the other is owed.
+        """
+        return self.key[:3] < other.key[:3] and (self.owed or not other.owed)
+
     def unowed(self) -> Ranked:
         """The same once its project has all that it is guaranteed."""
         return Ranked(self.job, self.score, (self.key[0], 1.0, *self.key[2:]))
 
 
-def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool) -> Ranked:
-    """owed: it stays within what its project is guaranteed."""
+def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool, awaited: bool = False) -> Ranked:
+    """owed: it stays within what its project is guaranteed; awaited: others were stopped for it already."""
     began = since(job)
     waited = now - began
     urgent = 0.0 if waited >= rules.promote_after_s else 1.0
@@ -152,7 +169,9 @@ def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool) -> R
         score = 0.0 if not urgent else float(rules.level(job.attained_gpu_s))
     elif rules.policy == "shortest":
         score = rules.left_gpu_s(job, step_s) if urgent else 0.0
-    key = (-priority, 0.0 if owed else 1.0, urgent, score, began, job.submitted_at, job.job_id)
+    # Who was promised cards comes first among those that could not claim them from it.
+    turn = 0.0 if awaited else 1.0
+    key = (-priority, 0.0 if owed else 1.0, urgent, turn, score, began, job.submitted_at, job.job_id)
     return Ranked(job, score, key, owed)
 
 
@@ -177,12 +196,12 @@ CHARGE_S = 3600.0
 def _shared_out(
     ordered: list[Ranked], usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
 ) -> Iterator[Ranked]:
-    """Lanes of one (class, owed, urgent) after the other; in each the project, then the user, that used least."""
+    """Lanes of one (class, owed, urgent, awaited), one by one; in each the project, then the user, that used least."""
     start = 0
     while start < len(ordered):
-        lane = ordered[start].key[:3]
+        lane = ordered[start].key[:4]
         end = start
-        while end < len(ordered) and ordered[end].key[:3] == lane:
+        while end < len(ordered) and ordered[end].key[:4] == lane:
             end += 1
         yield from _lane(ordered[start:end], usage, projects)
         start = end

@@ -49,6 +49,8 @@ def running_of(
                 stopping_until=None if asked is None else max(now, asked + rules.stop_s),
                 shares=attempt.shared,
                 upper_bytes=int(attempt.projection.get("upper_bytes", 0)),
+                stopping_for=attempt.stop_for,
+                asked_at=asked,
             )
         )
     return tuple(sorted(found, key=lambda job: job.job_id))

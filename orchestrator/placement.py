@@ -79,7 +79,33 @@ def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) ->
     if enough:
         best, gpus = min(enough, key=lambda pair: (pair[0].host.id in job.shaky, _preference(job, *pair)))
         return Placement(best.host, tuple(gpus[:need]), best.choice)
+    if job.across and (spread := _over_hosts(job, options, free)) is not None:
+        return spread
     return Misfit(overall(by_host), by_host, *wants(job, fleet, by_host))
+
+
+def _over_hosts(job: Waiting, options: Sequence[Option], free: frozenset[int]) -> Placement | None:
+    """A gang on whole hosts, and on part of one more: cards of one type, libraries of one version."""
+    alike: dict[object, list[tuple[Option, list[Gpu]]]] = {}
+    for option in options:
+        ready = [gpu for gpu in option.gpus if gpu.id in free]
+        same = (option.gpus[0].label, option.choice.rung, option.host.stack_id)
+        alike.setdefault(same, []).append((option, ready))
+    best: tuple[tuple[float, ...], Placement] | None = None
+    for group in alike.values():
+        left, chosen = job.spec.resources.gpus, []
+        ordered = sorted(group, key=lambda pair: (len(pair[1]) < len(pair[0].gpus), -len(pair[1])))
+        for option, ready in ordered:
+            if len(ready) == len(option.gpus) <= left or (left and len(ready) >= left):
+                chosen.append((option, ready[:left]))
+                left -= len(chosen[-1][1])
+        if left == 0:
+            first = chosen[0][0]
+            gpus = tuple(gpu for _, ready in chosen for gpu in ready)
+            key = preference(job.spec.resources.policy, gpus[0].card, first.choice)
+            if best is None or key < best[0]:
+                best = (key, Placement(first.host, gpus, first.choice))
+    return None if best is None else best[1]
 
 
 def wants(job: Waiting, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[dict[str, int], int | None]:
@@ -188,14 +214,18 @@ def busy(spec: JobSpec, options: Sequence[Option], free: frozenset[int]) -> Reas
         "upper_bytes": smallest.choice.projection.upper_bytes,
     }
     label = smallest.gpus[0].label
+    who = f"held by job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:5]))}" + (
+        " …" if len(holders) > 5 else ""
+    )
+    if all(len(option.gpus) < spec.resources.gpus for option in options):  # it goes over several hosts
+        figures["free"] = sum(gpu.id in free for option in options for gpu in option.gpus)
+        text = f"needs {spec.resources.gpus} cards; {figures['free']} of {figures['fitting']} that it fits are free"
+        return Reason(Code.BUSY, f"{text}; {who}" if holders else text, figures)
     for option in options:
         unheld = [gpu for gpu in option.gpus if gpu.held_by is None]
         if len(unheld) >= spec.resources.gpus:
-            return Reason(Code.BEHIND, f"fits {label} and up; kept for a job before it", figures)
-    who = f"job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:5]))}" + (
-        " …" if len(holders) > 5 else ""
-    )
-    return Reason(Code.BUSY, f"fits {label} and up; held by {who}", figures)
+            return Reason(Code.BEHIND, f"fits {label} and up; taken by a job before it", figures)
+    return Reason(Code.BUSY, f"fits {label} and up; {who}", figures)
 
 
 # What is said for the whole fleet: the obstacle nearest to a start.
@@ -231,6 +261,12 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
             f"no host is online ({', '.join(f'{name} {reason.text}' for name, reason in chosen.items())})",
         )
     name, reason = next(iter(chosen.items()))
+    if code is Code.GANG:
+        need, most = reason.figures["gpus"], [one.figures["most"] for one in chosen.values()]
+        text = f"gang of {need}, at most {max(most)} cards of one type on one host"
+        if sum(most) >= need:
+            text += "; resources.across_hosts: true would let it span hosts"
+        return Reason(code, text, {**reason.figures, "most": max(most)})
     if code is Code.NO_CARD and len(chosen) > 1:
         return Reason(code, f"no host has what it asks for ({name} {reason.text})", dict(reason.figures))
     prefix = "" if code in (Code.PROFILE_PENDING, Code.PROFILE_FAILED) else f"{name}: "

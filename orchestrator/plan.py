@@ -11,12 +11,15 @@ from jobs.cards import Card
 from jobs.ladder import Choice, NoFit, choose
 from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
-from orchestrator.fleet import Fleet, Waiting
-from orchestrator.kinds import Kind
+from orchestrator.claims import Claims
+from orchestrator.fleet import Fleet, Gpu, Waiting
+from orchestrator.kinds import KeptRank, Kind
 from orchestrator.moves import moves
 from orchestrator.order import Ranked, Rules, held_by_project, in_order, rank, since
-from orchestrator.placement import Chooser, Misfit, Option, Placement, busy, coming_up, overall, place, wants
+from orchestrator.placement import Chooser, Misfit, Placement, overall, place, wants
+from orchestrator.reasons import Kept, crowded, kept, quota, reserved, room
 from orchestrator.reserve import Holds
+from orchestrator.roll import lowest
 from orchestrator.scarce import Scarce
 from orchestrator.stock import Spot, Stock
 from orchestrator.victims import Bench, Clearing
@@ -28,7 +31,8 @@ class Plan:
 
     starts: job id -> where; stops: running job -> why it is stopped, to go on later; waits: a reason for every queued
     job that did not start; traces: profile keys to trace, each with the job that needs it and the host to do it;
-    counts: the same of lengths of data to count; reserved: job id -> when its reserved cards are free at the latest.
+    counts: the same of lengths of data to count; reserved: job id -> when its reserved cards are free at the latest,
+    infinity where nobody knows.
     """
 
     starts: Mapping[int, Placement] = field(default_factory=dict)
@@ -57,7 +61,7 @@ def plan(
     given = rules or Rules()
     if not fleet.queue and not given.move:
         return Plan()
-    own = stock.copy() if stock is not None else Stock.of(fleet, chooser or _uncalibrated)
+    own = (stock or Stock.of(fleet, chooser or _uncalibrated)).copy()
     made = _Pass(fleet, now, given, own, reasons).run()
     if given.move and not made.stops and len(made.starts) == len(fleet.queue):
         return replace(made, stops=moves(fleet, now, given, own))
@@ -75,6 +79,10 @@ class _Pass:
     reasons: bool
     made: Plan = field(default_factory=lambda: Plan({}, {}, {}, {}, {}, {}))
     _bench: Bench | None = None
+    runs: Mapping[str, int] = field(default_factory=dict)
+    _lowest: int | None = None
+    _mine: Mapping[int, int] = field(default_factory=dict)
+    _kept: Kept = field(default_factory=dict)
     _kinds: dict[int, Kind] = field(default_factory=dict)
     _failed: dict[Hashable, float] = field(default_factory=dict)
     _kept_from: dict[Hashable, list[tuple[float, float]]] = field(default_factory=dict)
@@ -82,17 +90,18 @@ class _Pass:
     _lacks: dict[int, tuple[Reason, dict[str, int], int | None]] = field(default_factory=dict)
 
     def run(self) -> Plan:
-        self.holds = Holds(self.now, self.stock, self.fleet.running, self.rules)
-        self.held = held_by_project(self.fleet) if self.fleet.projects else {}
-        self.scarce = Scarce(self.stock, self.rules, self.now)
-        # Of what runs; what is being stopped gives way to anybody.
-        running = self.fleet.running
-        self.lowest = min(
-            (job.priority if job.stopping_until is None else -1 for job in running), default=100
-        )
+        self.claims = Claims(self.fleet, self.stock)
+        self.holds = Holds(self.now, self.stock, self.fleet.running, self.rules, self.claims.cards)
+        roll = self.stock.roll
+        if self.fleet.projects:
+            self.runs = held_by_project(self.fleet) if roll is None else roll.held
+        self.held = dict(self.runs)
+        ranked = self._ranked()
+        self.scarce = Scarce(self.stock, self.rules, self.now, ranked, self._kinds)
+        self._hold(ranked)
         shut = False  # once one can't start, where no other may pass it
-        for entry, kind in self._in_turn(self._ranked()):
-            if shut or not self._serve(entry, kind):
+        for entry, kind in self._in_turn(ranked):
+            if shut or not self._turn(entry, kind):
                 shut = shut or not self.rules.passing
                 if self.reasons:
                     self._say(entry, kind)
@@ -112,12 +121,19 @@ class _Pass:
             yield entry, kind
 
     def _rank(self, job: Waiting, kind: Kind) -> Ranked:
-        return rank(job, kind.step_s, self.rules, self.now, self._owed(job))
+        awaited = self.claims.has(job.job_id)
+        return rank(job, kind.step_s, self.rules, self.now, self._owed(job), awaited)
 
     def _ranked(self) -> list[Ranked]:
         """Jobs that may start as far as they themselves go."""
         ranked = []
+        known = self.stock.ranks
         for job in self.fleet.queue:
+            was = known.get(job.job_id)
+            if was is not None and was.holds(job, self.now, self._owed(job), self.claims.has(job.job_id)):
+                self._kinds[job.job_id] = was.kind
+                ranked.append(was.entry)
+                continue
             if job.not_before > self.now:
                 # No clock in the text: a reason is written again whenever it changes.
                 figures = {"until": job.not_before}
@@ -134,7 +150,9 @@ class _Pass:
                 kind = self._at_home(job, kind)
             self._kinds[job.job_id] = kind
             entry = self._rank(job, kind)
-            self.scarce.wants(entry, kind)
+            if self.stock.roll is not None and job.home is None:
+                until = self.rules.same_until(job, self.now)
+                known[job.job_id] = KeptRank(entry, kind, self.claims.has(job.job_id), until)
             ranked.append(entry)
         return ranked
 
@@ -143,6 +161,8 @@ class _Pass:
         lost_s = job.steps_done * kind.tiers[0].choice.step_s
         if job.home is None or self.now - since(job) >= lost_s:
             return kind
+        if kind.gang:
+            return self.stock.kind_with(job, kind, job.home) or kind
         return self.stock.kind_on(job, kind, job.home) or kind
 
     def _owed(self, job: Waiting) -> bool:
@@ -152,6 +172,34 @@ class _Pass:
             return False
         return self.held.get(job.project, 0) + job.spec.resources.gpus <= project.guarantee
 
+    def _hold(self, ranked: list[Ranked]) -> None:
+        """Keep what was cleared for jobs that may still have it."""
+        waiting = [entry for entry in ranked if self.claims.has(entry.job.job_id)]
+        self.claims.hold(
+            (entry, self._kinds[entry.job.job_id])
+            for entry in waiting
+            if not self.fleet.projects or self._may(entry)
+        )
+
+    def _turn(self, entry: Ranked, kind: Kind) -> bool:
+        """Serve it, with the cards that were cleared for it, or for one that it outranks."""
+        if not self.claims:
+            return self._serve(entry, kind)
+        self._mine = self.claims.open(entry, self._soon)
+        for where, count in self._mine.items():
+            self.holds.beside(where, count)
+        if self._mine:
+            self._failed.clear()  # of those that did not find these cards
+            self._kept_from.clear()
+        served = self._serve(entry, kind)
+        self.claims.settle(self._soon)
+        self._mine = {}
+        return served
+
+    @property
+    def _soon(self) -> dict[int, list[Gpu]] | None:
+        return None if self._bench is None else self._bench.soon
+
     def _serve(self, entry: Ranked, kind: Kind) -> bool:
         """Start it, or make room for it, or reserve."""
         job = entry.job
@@ -159,12 +207,15 @@ class _Pass:
             return False
         if self._hopeless(entry, kind):
             return False
-        barred = self.scarce.barred(entry, kind)
+        barred = self.scarce.barred(entry, kind) - self._mine.keys()
         spot = self._spot(entry, kind, barred)
+        short = sum(self._mine.values()) < kind.gpus  # else its own cards are on their way
+        if spot is None and short and self.claims and self.claims.lend(entry, self._soon):
+            spot = self._spot(entry, kind, barred)
         if spot is not None:
             self._start(entry, kind, spot)
             return True
-        if barred and self._spot(entry, kind, frozenset()) is not None:
+        if barred and not self._mine and self._spot(entry, kind, frozenset()) is not None:
             if self.reasons:
                 text = "the free cards that it fits are left to jobs that fit no other; it waits for a smaller one"
                 self._waits(job, Reason(Code.BEHIND, text, {"until": since(job) + self.rules.yield_s}))
@@ -173,13 +224,13 @@ class _Pass:
             self._count(entry)
             self.scarce.served(entry, kind, None)
             if self.reasons:
-                self._waits(job, _room(clearing))
+                self._waits(job, room(clearing, self._bench.awaited(clearing) if self._bench else []))
             return True
         self._fails(entry, kind)
         most = self.rules.reservations(self.rules.promoted(job, self.now))
         if kind.gpus > 1 and self.holds.count < most:
-            at = self.holds.reserve(kind, self.now - since(job))
-            if at is not None and at < math.inf:
+            at = self.holds.reserve(job.job_id, kind, self.now - since(job))
+            if at is not None:
                 self.made.reserved[job.job_id] = at  # type: ignore[index]
         return False
 
@@ -221,13 +272,17 @@ class _Pass:
 
     def _spot(self, entry: Ranked, kind: Kind, barred: frozenset[int]) -> Spot | None:
         spot, held = self.stock.fit(kind), self.holds.by_shelf
-        if spot is None or not any(place in held or place in barred for place, _ in spot.parts):
-            return spot
 
         def allows(place: int, choice: Choice) -> bool:
             return place not in barred and self.holds.allows(place, kind.gpus, self._ends(entry, choice))
 
-        return self.stock.fit(kind, allows)
+        if spot is not None and any(place in held or place in barred for place, _ in spot.parts):
+            spot = self.stock.fit(kind, allows)
+        if spot is not None and kind.shares and not spot.side:
+            beside = self.stock.beside(kind, allows)
+            if beside is not None and self.scarce.rather(beside, spot, kind):
+                return beside
+        return spot
 
     def _ends(self, entry: Ranked, choice: Choice) -> float:
         """When a job that starts now ends, infinity where nobody knows."""
@@ -252,15 +307,22 @@ class _Pass:
             self.held[job.project] = self.held.get(job.project, 0) + job.spec.resources.gpus
 
     def _make_room(self, entry: Ranked, kind: Kind) -> Clearing | None:
+        if len(self.made.stops) >= self.rules.most_stops:
+            return None
         if self._bench is None:
             if not self._may_stop(entry):
                 return None
-            running, projects = self.fleet.running, self.fleet.projects
-            self._bench = Bench(self.rules, self.now, self.stock, running, projects)
-        clearing = self._bench.clear(entry, kind, self.holds.by_shelf)
+            projects = self.fleet.projects
+            roll = self.stock.ready(self.fleet, self.rules, self.now)
+            self._bench = Bench(self.rules, self.now, self.stock, roll, projects, self.claims.hidden)
+        clearing = self._bench.clear(entry, kind, self.holds.by_shelf, self._mine)
         if clearing is None:
             return None
         self._bench.keep(clearing)
+        for where, gpus in clearing.parts:
+            unheld = sum(gpu.held_by is None for gpu in gpus)
+            until = self.now + self.rules.stop_s if clearing.stops else None
+            self._kept.setdefault(where, {})[entry.job.job_id] = (unheld, until)
         for victim in clearing.stops:
             text = f"stopped to make room for job {entry.job.job_id}; goes on from its checkpoint"
             self.made.stops[victim.job_id] = Reason(Code.PREEMPTED, text, {"for_job": entry.job.job_id})  # type: ignore[index]
@@ -271,7 +333,9 @@ class _Pass:
         patient = self.now - since(entry.job) >= self.rules.patience_s
         if entry.owed or (patient and self.rules.policy in ("attained", "shortest")):
             return True
-        return entry.job.priority > self.lowest
+        if self._lowest is None:
+            self._lowest = lowest(self.fleet, self.stock.roll)
+        return entry.job.priority > self._lowest
 
     def _waits(self, job: Waiting, reason: Reason) -> None:
         self.made.waits[job.job_id] = reason  # type: ignore[index]
@@ -299,22 +363,14 @@ class _Pass:
         if job.job_id in self.made.waits:
             return
         if self.fleet.projects and not self._may(entry):
-            self._waits(job, self._quota(job))
+            terms, runs = self.fleet.projects[job.project], self.runs.get(job.project, 0)
+            self._waits(job, quota(job, terms, runs, self.held.get(job.project, 0)))
             return
         reason = self._said.get(id(kind))
         if reason is None:
             reason = self._said[id(kind)] = self._full(job, kind)
         at = self.made.reserved.get(job.job_id)
-        if at is not None:
-            figures = {**reason.figures, "reserved_for": at}
-            reason = Reason(reason.code, f"{reason.text}; cards are kept for it", figures)
-        self._waits(job, reason)
-
-    def _quota(self, job: Waiting) -> Reason:
-        held, terms = self.held.get(job.project, 0), self.fleet.projects[job.project]
-        text = f"project {job.project} holds {held} of its {terms.guarantee} GPUs and may not borrow"
-        figures = {"held": held, "guarantee": terms.guarantee, "gpus": job.spec.resources.gpus}
-        return Reason(Code.QUOTA, text, figures)
+        self._waits(job, reason if at is None else kept(reason, at, job, self.now, self.rules))
 
     def _full(self, job: Waiting, kind: Kind) -> Reason:
         """The same for each kind that the same cards would do, but for how much of them it takes."""
@@ -322,36 +378,14 @@ class _Pass:
         same = (id(kind.shelves), kind.gpus, first.shelves[0])
         reason = self._said.get(same)
         if reason is None:
-            reason = self._said[same] = self._crowded(job, kind)
+            reason = crowded(job, kind, self.stock)
+            if reason.code is Code.BEHIND:
+                reason = reserved(reason, kind, self.stock, self.holds, self.claims, self._kept)
+            self._said[same] = reason
         if "upper_bytes" not in reason.figures:
             return reason
         figures = {**reason.figures, "upper_bytes": first.choice.projection.upper_bytes}
         return Reason(reason.code, reason.text, figures)
-
-    def _crowded(self, job: Waiting, kind: Kind) -> Reason:
-        """Which cards would do, and who has them."""
-        shelves = self.stock.shelves
-        options = [
-            Option(shelves[where].host, shelves[where].gpus, tier.choice)
-            for tier in kind.tiers
-            for where in tier.shelves
-        ]
-        ready = [option for option in options if option.host.ray_ready]
-        if not ready:
-            return coming_up(options)
-        free = frozenset(gpu.id for gpus in self.stock.free for gpu in gpus)
-        found = busy(job.spec, ready, free)
-        return Reason(found.code, f"{ready[0].host.name}: {found.text}", found.figures)
-
-
-def _room(clearing: Clearing) -> Reason:
-    """Others are being stopped for it."""
-    who = sorted(job.job_id for job in clearing.stops)
-    if not who:
-        return Reason(Code.ROOM, "cards that are being given back are kept for it")
-    names = ", ".join(map(str, who[:5])) + (" …" if len(who) > 5 else "")
-    text = f"job{'s' if len(who) > 1 else ''} {names} {'are' if len(who) > 1 else 'is'} being stopped for it"
-    return Reason(Code.ROOM, text, {"stops": who})
 
 
 def _uncalibrated(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:

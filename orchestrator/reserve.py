@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.fleet import Running
@@ -16,10 +16,12 @@ from orchestrator.stock import Stock
 class Reservation:
     """From `at` on, `gpus` cards of a shelf are a job's.
 
-    firm: against jobs too of which nobody knows how long they take, once the job has waited for long; against all of
-    those, though nobody knows either when the cards are free, only once it has waited for very long: see Rules.
+    job_id: whose; firm: against jobs too of which nobody knows how long they take, once the job has waited for long;
+    drains: against all of those, though nobody knows either when the cards are free, only once it has waited for very
+    long: see Rules.
     """
 
+    job_id: int
     at: float
     gpus: int
     firm: bool
@@ -28,24 +30,29 @@ class Reservation:
 
 @dataclass
 class Holds:
-    """The reservations of one plan, by shelf. spare: cards that will be free beside a reservation when it begins."""
+    """The reservations of one plan, by shelf.
+
+    claimed: cards that others were stopped for, which no reservation counts on; spare: cards that will be free beside a
+    reservation when it begins.
+    """
 
     now: float
     stock: Stock
     running: Iterable[Running]
     rules: Rules
+    claimed: Container[int] = ()
     by_shelf: dict[int, Reservation] = field(default_factory=dict)
     spare: dict[int, int] = field(default_factory=dict)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def reserve(self, kind: Kind, waited_s: float) -> float | None:
+    def reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if kind.gang:
-            return self._whole(kind, waited_s)
+            return self._whole(job_id, kind, waited_s)
         for tier in kind.tiers:
             for place in tier.shelves:
-                if place in self.by_shelf or len(self.stock.shelves[place].gpus) < kind.gpus:
+                if place in self.by_shelf or self.stock.sizes[place] < kind.gpus:
                     continue
                 at = self._time(place, kind.gpus)
                 # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
@@ -54,10 +61,10 @@ class Holds:
                     best = key
         if best is None:
             return None
-        self._hold(best[2], self._made(best[0], kind.gpus, waited_s))
+        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s))
         return best[0]
 
-    def _whole(self, kind: Kind, waited_s: float) -> float | None:
+    def _whole(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
         """Several hosts: those that are free soonest."""
         for tier in kind.tiers:
             times = sorted(
@@ -65,6 +72,7 @@ class Holds:
                 for place in tier.shelves
                 if place not in self.by_shelf
             )
+            times.sort(key=lambda found: found[1] not in kind.home)
             left, chosen, at = kind.gpus, [], self.now
             for when, place in times:
                 if left <= 0:
@@ -72,16 +80,16 @@ class Holds:
                 size = min(left, len(self.stock.shelves[place].gpus))
                 chosen.append((place, size))
                 left, at = left - size, max(at, when)
-            if left <= 0:
+            if left <= 0 and not (kind.home and kind.home.isdisjoint(place for place, _ in chosen)):
                 for place, size in chosen:
-                    self._hold(place, self._made(at, size, waited_s))
+                    self._hold(place, self._made(job_id, at, size, waited_s))
                 return at
         return None
 
-    def _made(self, at: float, gpus: int, waited_s: float) -> Reservation:
+    def _made(self, job_id: int, at: float, gpus: int, waited_s: float) -> Reservation:
         rules = self.rules
         return Reservation(
-            at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
+            job_id, at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
         )
 
     @property
@@ -94,9 +102,13 @@ class Holds:
         if reservation.at == math.inf:
             self.spare[place] = 0
             return
-        free = len(self.stock.free[place]) + sum(
-            count for end, count in self._ending().get(place, ()) if end <= reservation.at
+        order = self._order(place)
+        back = (
+            [(latest(job, self.now), count) for _, count, job in order]
+            if order is not None
+            else self._ending().get(place, ())
         )
+        free = len(self.stock.free[place]) + sum(count for end, count in back if end <= reservation.at)
         self.spare[place] = max(0, free - reservation.gpus)
 
     def _time(self, place: int, need: int) -> float:
@@ -104,11 +116,23 @@ class Holds:
         lacking = need - len(self.stock.free[place])
         if lacking <= 0:
             return self.now
+        order = self._order(place)
+        if order is not None:
+            for _, count, job in order:
+                lacking -= count
+                if lacking <= 0:
+                    return latest(job, self.now)
+            return math.inf
         for end, count in self._ending().get(place, ()):
             lacking -= count
             if lacking <= 0:
                 return end
         return math.inf
+
+    def _order(self, place: int) -> list[tuple[float, int, Running]] | None:
+        """A shelf's jobs in the order of their ends, where the caller's roll has it."""
+        roll = self.stock.roll
+        return None if roll is None or self.claimed else roll.ending(place)
 
     def _ending(self) -> dict[int, list[tuple[float, int]]]:
         """By shelf, when cards come back and how many, soonest first."""
@@ -120,7 +144,7 @@ class Holds:
                 for gpu_id in job.gpu_ids:
                     last[gpu_id] = max(last.get(gpu_id, end), end)
             for gpu_id, end in last.items():
-                if (place := self.stock.shelf_of.get(gpu_id)) is not None:
+                if (place := self.stock.shelf_of.get(gpu_id)) is not None and gpu_id not in self.claimed:
                     self._ends.setdefault(place, []).append((end, 1))
             for entries in self._ends.values():
                 entries.sort()
@@ -136,6 +160,11 @@ class Holds:
         if ends == math.inf:
             return not held.firm or self.now + self.rules.guess_s <= held.at
         return ends <= held.at
+
+    def beside(self, place: int, gpus: int) -> None:
+        """So many cards of a shelf are to be had that no reservation counts on."""
+        if place in self.spare:
+            self.spare[place] += gpus
 
     def use(self, place: int, gpus: int, ends: float) -> None:
         """A job took free cards of a shelf."""

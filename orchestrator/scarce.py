@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.kinds import Kind
@@ -16,40 +16,66 @@ class _Reach:
 
     shelves: frozenset[int]
     free: int
-    wanted: Counter[int] = field(default_factory=Counter)
+    wanted: dict[int, int] = field(default_factory=dict)
 
 
 class Scarce:
     """How many cards each reach has free, and how many are asked for by jobs that can go nowhere else."""
 
-    def __init__(self, stock: Stock, rules: Rules, now: float) -> None:
-        self.stock, self.rules, self.now = stock, rules, now
+    def __init__(
+        self, stock: Stock, rules: Rules, now: float, waiting: Iterable[Ranked], kinds: Mapping[int, Kind]
+    ) -> None:
+        """waiting: the jobs that wait; kinds: of each, by its number."""
+        self.rules, self.now = rules, now
         self._reaches: dict[frozenset[int], _Reach] = {}
         self._of_shelf: dict[int, list[_Reach]] = {}
         self._narrower: dict[int, list[_Reach]] = {}
+        found = {id(kind): kind for kind in kinds.values()}.values()
+        shelves = {id(kind.shelves): kind.shelves for kind in found}.values()
+        # Where all jobs can use the same cards none are scarce.
+        self.uniform = len(set(shelves)) < 2
+        if self.uniform and not any(kind.shares for kind in found):
+            return
+        for reach in shelves:
+            self._add(reach, sum(len(stock.free[place]) for place in reach))
+        for entry in waiting:
+            kind, priority = kinds[entry.job.job_id], entry.job.priority
+            wanted = self._reaches[kind.shelves].wanted
+            wanted[priority] = wanted.get(priority, 0) + kind.gpus
 
-    def wants(self, entry: Ranked, kind: Kind) -> None:
-        """A job waits."""
-        reach = self._reaches.get(kind.shelves)
-        if reach is None:
-            free = sum(len(self.stock.free[place]) for place in kind.shelves)
-            reach = self._reaches[kind.shelves] = _Reach(kind.shelves, free)
-            for place in kind.shelves:
-                self._of_shelf.setdefault(place, []).append(reach)
-        reach.wanted[entry.job.priority] += kind.gpus
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all jobs can use the same cards, so that none are scarce."""
-        return len(self._reaches) < 2
+    def _add(self, shelves: frozenset[int], free: int) -> None:
+        if shelves in self._reaches:
+            return
+        made = self._reaches[shelves] = _Reach(shelves, free)
+        for place in shelves:
+            self._of_shelf.setdefault(place, []).append(made)
 
     def served(self, entry: Ranked, kind: Kind, spot: Spot | None) -> None:
         """A job waits no more for cards; spot: what it drew."""
+        if not self._reaches:
+            return
         self._reaches[kind.shelves].wanted[entry.job.priority] -= kind.gpus
         if spot is not None and not spot.side:
             for place, gpus in spot.parts:
                 for reach in self._of_shelf.get(place, ()):
                     reach.free -= len(gpus)
+
+    def rather(self, beside: Spot, alone: Spot, kind: Kind) -> bool:
+        """Whether a job that shares should lie beside others than take an idle card.
+
+        Where more cards are asked for than lie idle, so that somebody else needs it. Otherwise only where its own
+        policy prefers the shared card: `fastest` as far as it is faster by more than what lying beside others may cost.
+        """
+        place = alone.parts[0][0]
+        for reach in self._of_shelf.get(place, ()):
+            asked = sum(gpus for gpus in reach.wanted.values() if gpus > 0)
+            if asked - (kind.gpus if reach.shelves == kind.shelves else 0) > reach.free - kind.gpus:
+                return True
+        if kind.policy == "fastest":
+            return beside.choice.step_s * self.rules.share_slowdown < alone.choice.step_s
+        shared, own = beside.parts[0][0], place
+        first = next(tier for tier in kind.tiers if shared in tier.shelves or own in tier.shelves)
+        return own not in first.shelves
 
     def barred(self, entry: Ranked, kind: Kind) -> frozenset[int]:
         """Shelves that a job leaves to those that can go nowhere else.

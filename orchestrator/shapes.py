@@ -55,6 +55,7 @@ class Job(TypedDict):
     attempts: int
     progress: ProgressShape | None
     host: str | None
+    hosts: list[str]  # all that take part, that of rank 0 first
     cards: list[str]
     rung: str | None
     projected_bytes: int | None
@@ -96,12 +97,14 @@ class GpuName(TypedDict):
     id: int
     uuid: str
     name: str
+    host: str
 
 
 class Attempt(TypedDict):
     id: int
     number: int
-    host: str
+    host: str  # of rank 0
+    hosts: list[str]
     gpus: list[GpuName]
     rung: RungShape | None
     projection: ProjectionShape | None

@@ -22,6 +22,7 @@ from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
+from orchestrator.endings import blamed
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.kinds import Fits
 from orchestrator.pace import blocked_of, home_of, projects_of, running_of, steps_done, steps_left, usage_of
@@ -252,7 +253,10 @@ def waiting_of(
         keys={host.stack_id: memo.key(job.id, spec, host) for host in hosts},
         not_before=job.not_before or 0.0,
         shaky=frozenset(
-            past.host_id for past in history if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
+            host_id
+            for past in history
+            if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
+            for host_id in blamed(past)
         ),
         family=memo.family(job.id, spec),
         ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
@@ -263,6 +267,7 @@ def waiting_of(
         steps_done=done,
         steps_left=steps_left(spec.training.steps, done),
         blocked=blocked_of(links),
+        across=spec.resources.across_hosts,
         home=home_of(history),
     )
 
@@ -301,6 +306,15 @@ def profiles_of(
 def _stale(row: ProfileRow, now: float) -> bool:
     """An error that is old enough to try again."""
     return now - (row.ended_at or now) >= RETRY_TRACE_S
+
+
+def named(job: Waiting, profiles: Mapping[str, MemoryProfile | NoProfile]) -> Waiting:
+    """The job with the family that its trace tells, where it has one: a hub id alone does not say the model_type."""
+    for key in job.keys.values():
+        found = profiles.get(key)
+        if isinstance(found, MemoryProfile) and found.model_type:
+            return job if found.model_type == job.family else replace(job, family=found.model_type)
+    return job
 
 
 def fault_of(
@@ -346,8 +360,8 @@ def fleet_of(
     settings: Settings | None = None,
 ) -> Fleet:
     """The snapshot. rows, settings: where what runs counts, too."""
-    shaped = tuple(replace(job, shape=memo.shape(job)) for job in queue)
     known = profiles_of(profiles, memo, now)
+    shaped = tuple(replace(job, shape=memo.shape(job)) for job in (named(job, known) for job in queue))
     if rows is None or settings is None:
         return Fleet(hosts, shaped, known)
     specs = memo.readable_specs(rows.running)
@@ -358,4 +372,5 @@ def fleet_of(
         running_of(rows, specs, settings.rules, now),
         projects_of(rows.projects),
         usage_of(rows.usage, settings.prices),
+        cleared=rows.cleared,
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from jobs.ladder import Choice, preference
 from jobs.state import Reason
-from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.kinds import MOST_FITS, Fits, Kept, Kind, Profiles, Tier
+from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Running, Waiting
+from orchestrator.kinds import MOST_FITS, Fits, Kept, KeptRank, Kind, Profiles, Tier
+from orchestrator.order import Rules
 from orchestrator.placement import Chooser
+from orchestrator.roll import Roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class _Alike:
 class Stock:
     """What a plan draws on. A caller that keeps count itself (a simulation) passes one on from plan to plan.
 
-    free: by shelf, the cards that nobody holds, in the order of their index; room: bytes left on cards that are shared;
-    on: jobs by shared card.
+    free: by shelf, the cards that nobody holds, in the order of their index; sizes: all of its cards; room: bytes left
+    on cards that are shared; on: jobs by shared card; roll: the running jobs, where the caller keeps count of them;
+    ranks: of waiting jobs by number, then; base: what was free before a plan.
     """
 
     hosts: tuple[Host, ...]
@@ -61,6 +65,10 @@ class Stock:
     on: dict[int, frozenset[int]] = field(default_factory=dict)
     shelf_of: dict[int, int] = field(default_factory=dict)
     gpu_of: dict[int, Gpu] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    roll: Roll | None = None
+    ranks: dict[int, KeptRank] = field(default_factory=dict)
+    base: Sequence[tuple[Gpu, ...]] = ()
     _alike: list[_Alike] = field(default_factory=list)
     _kept: Kept = field(default_factory=lambda: Kept(()))
     _kinds: dict[Hashable, Kind] = field(default_factory=dict)
@@ -100,6 +108,7 @@ class Stock:
         for group in types.values():
             place = len(self.shelves)
             self.shelves.append(Shelf(host, tuple(group)))
+            self.sizes.append(len(group))
             self.free.append(tuple(gpu for gpu in group if gpu.held_by is None) if host.takes else ())
             for gpu in group:
                 self.shelf_of[gpu.id] = place
@@ -142,7 +151,19 @@ class Stock:
 
     def copy(self) -> Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
-        return replace(self, free=[*self.free], room={**self.room}, on={**self.on})
+        made = copy(self)
+        made.free, made.room, made.on, made.base = [*self.free], {**self.room}, {**self.on}, self.free
+        return made
+
+    def roll_of(self, running: Iterable[Running]) -> Roll:
+        """These jobs by shelf, with what is free as it was before the plan."""
+        return Roll.of(running, self.base or self.free, self.sizes, self.places)
+
+    def ready(self, fleet: Fleet, rules: Rules, now: float) -> Roll:
+        """The running jobs by shelf, for a plan: as the caller keeps them, or as the fleet says."""
+        roll = self.roll or self.roll_of(fleet.running)
+        roll.ready(rules, fleet.projects, now)
+        return roll
 
     def kind(self, job: Waiting) -> Kind:
         """The kind of a job, worked out once for all of its shape."""
@@ -178,6 +199,16 @@ class Stock:
             found = self._kinds[shape] = replace(kind, tiers=kept, shelves=mine)
         return found if found.tiers else None
 
+    def kind_with(self, job: Waiting, kind: Kind, host_id: int) -> Kind | None:
+        """The kind of a gang that takes cards of this host among others, None where the host could not take part."""
+        shape = (job.job_id if job.shape is None else job.shape, host_id, "among others")
+        found = self._kinds.get(shape)
+        if found is None:
+            home = frozenset(place for place in kind.shelves if self.shelves[place].host.id == host_id)
+            # Shelves of its own: what failed for jobs that go anywhere is known by the object.
+            found = self._kinds[shape] = replace(kind, home=home, shelves=frozenset([*kind.shelves]))
+        return found if found.home else None
+
     def _sorted(self, job: Waiting) -> Kind:
         need = job.spec.resources
         tiers: dict[tuple[object, ...], tuple[Choice, tuple[float, ...], list[tuple[int, ...]]]] = {}
@@ -191,9 +222,12 @@ class Stock:
             for option in found:
                 first = option.gpus[0]
                 wanted = preference(need.policy, first.card, option.choice)
-                for shaky, places in self._by_trust(alike.shelves[first.name, first.memory_bytes], job.shaky):
+                for shaky, places in self._by_trust(job, alike.shelves[first.name, first.memory_bytes]):
                     key = (float(shaky), *wanted)
-                    entry = tiers.setdefault((key, first.name, option.choice.rung), (option.choice, key, []))
+                    # Ranks on several hosts must have the same libraries.
+                    stack = alike.first.stack_id if job.across else ""
+                    same = (key, first.name, option.choice.rung, stack)
+                    entry = tiers.setdefault(same, (option.choice, key, []))
                     entry[2].append(places)
                     most = max(most, len(option.gpus))
         ordered = sorted(tiers.values(), key=lambda entry: entry[1])
@@ -209,15 +243,15 @@ class Stock:
             job.apart,
         )
 
-    def _by_trust(
-        self, places: tuple[int, ...], shaky: frozenset[int]
-    ) -> Iterator[tuple[bool, tuple[int, ...]]]:
-        """The shelves apart from those of hosts that let the job down."""
-        if not shaky:
+    def _by_trust(self, job: Waiting, places: tuple[int, ...]) -> Iterator[tuple[bool, tuple[int, ...]]]:
+        """The shelves apart from those of hosts that let the job down; then these, with all where it may span hosts."""
+        if not job.shaky:
             yield False, places
             return
         for wanted in (False, True):
-            found = tuple(place for place in places if (self.shelves[place].host.id in shaky) is wanted)
+            found = tuple(place for place in places if (self.shelves[place].host.id in job.shaky) is wanted)
+            if wanted and job.across:
+                found = places
             if found:
                 yield wanted, found
 
@@ -239,12 +273,14 @@ class Stock:
     def fit(self, kind: Kind, allows: Callable[[int, Choice], bool] | None = None) -> Spot | None:
         """Free cards for one job of a kind: the best tier that has them, and there the fullest shelf.
 
-        allows: whether a job that runs so may use a shelf's free cards, None: any.
+        Where there are none, one that others share, if it shares. allows: whether a job that runs so may use a shelf's
+        free cards, None: any.
         """
-        need = kind.gpus
-        if kind.shares and (beside := self._beside(kind, allows)) is not None:
-            return beside
-        free = self.free
+        found = self._alone(kind, allows)
+        return self.beside(kind, allows) if found is None and kind.shares else found
+
+    def _alone(self, kind: Kind, allows: Callable[[int, Choice], bool] | None) -> Spot | None:
+        need, free = kind.gpus, self.free
         if not kind.gang:
             for tier in kind.tiers:
                 best, least = -1, 1 << 30
@@ -266,10 +302,13 @@ class Stock:
 
     def span(self, kind: Kind, free: Sequence[Sequence[Gpu]]) -> Spot | None:
         """Whole hosts, and one more for the remainder, the fullest that has it."""
+        sizes = self.sizes
         for tier in kind.tiers:
             left, parts = kind.gpus, []
-            whole = [place for place in tier.shelves if len(free[place]) == len(self.shelves[place].gpus)]
-            whole.sort(key=lambda place: -len(free[place]))
+            whole = [place for place in tier.shelves if len(free[place]) == sizes[place]]
+            if not whole:
+                continue  # no shelf alone has enough for a gang
+            whole.sort(key=lambda place: (place not in kind.home, -len(free[place])))
             used = set()
             for place in whole:
                 if left < len(free[place]):
@@ -279,14 +318,18 @@ class Stock:
                 left -= len(free[place])
             if left:
                 rest = [place for place in tier.shelves if place not in used and len(free[place]) >= left]
+                if kind.home and used.isdisjoint(kind.home):
+                    rest = [place for place in rest if place in kind.home]
                 if not rest:
                     continue
                 last = min(rest, key=lambda place: len(free[place]))
                 parts.append((last, tuple(free[last][:left])))
+            if kind.home and kind.home.isdisjoint(place for place, _ in parts):
+                continue
             return Spot(tuple(parts), tier.choice)
         return None
 
-    def _beside(self, kind: Kind, allows: Callable[[int, Choice], bool] | None) -> Spot | None:
+    def beside(self, kind: Kind, allows: Callable[[int, Choice], bool] | None = None) -> Spot | None:
         """A card that others share and that has room for this job's upper bound; the fullest such."""
         if kind.gpus != 1 or not self.room:
             return None

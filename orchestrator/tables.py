@@ -212,10 +212,15 @@ attempts = sa.Table(
     sa.Column(
         "basis", Json
     ),  # what the projection stood on, for calibration: family, length, confidence, margin
+    sa.Column("stop_for", Key),  # the job that it was asked to make room for
     _one_of("outcome", Outcome),
     sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
     sa.UniqueConstraint("job_id", "number"),
     sa.Index("ix_attempts_host_id_outcome", "host_id", "outcome"),
+)
+_STOPPED_FOR = sa.text("stop_for IS NOT NULL")
+sa.Index(
+    "ix_attempts_stop_for", attempts.c.ended_at, sqlite_where=_STOPPED_FOR, postgresql_where=_STOPPED_FOR
 )
 _unique_while("uq_attempts_open", attempts.c.job_id, "outcome IS NULL")
 

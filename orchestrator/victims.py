@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from jobs.ladder import Choice
 from orchestrator.fleet import Gpu, Project, Running
 from orchestrator.kinds import Kind
 from orchestrator.order import Ranked, Rules, attained, since
+from orchestrator.roll import Bars, Look, Roll
 from orchestrator.stock import Stock
 
-_ByShelf = dict[int, list[tuple[Running, int]]]
+_Yielding = list[tuple[Running, int]]
+_Cost = tuple[tuple[int, float], list[Running]]  # GPUs and how much they deserve it, before whom to stop
+_SLACK_S = 1e-3  # that a time is taken earlier, so that rounding never makes it too late
 
 
 @dataclass(frozen=True)
@@ -23,105 +29,135 @@ class Clearing:
     choice: Choice
 
 
+class Rights(NamedTuple):
+    """What decides, beside its score, which running jobs give way to a waiting one.
+
+    project: its own, where projects have terms, None: whichever it may be; owed: it stays within what that is
+    guaranteed; patient: it waited long enough for others of its priority to be stopped for it.
+    """
+
+    priority: int
+    project: str | None
+    owed: bool
+    patient: bool
+
+
 @dataclass
 class Bench:
-    """The running jobs of a plan by shelf, and what each would be stopped for.
+    """The running jobs of a plan, and what each would be stopped for.
 
-    soon: by shelf, cards of jobs that are stopping already and that nobody was promised; borrowed: jobs beyond what
-    their project is guaranteed, where projects have guarantees; worth: what the policy goes by, of each job that may be
-    stopped at all.
+    kept: cards that come back and are promised to a job; soon: by shelf, those that nobody was promised.
     """
 
     rules: Rules
     now: float
     stock: Stock
-    running: Iterable[Running]
+    roll: Roll
     projects: Mapping[str, Project]
+    kept: Container[int] = ()
     soon: dict[int, list[Gpu]] = field(default_factory=dict)
-    borrowed: set[int] = field(default_factory=set)
-    worth: dict[int, float] = field(default_factory=dict)
-    _stoppable: list[Running] = field(default_factory=list)
-    _known: dict[Hashable, _ByShelf] = field(default_factory=dict)
-    _costs: dict[tuple[Hashable, int], tuple[int, tuple[tuple[int, float], list[Running]] | None]] = field(
-        default_factory=dict
-    )
+    _worth: dict[int, float] = field(default_factory=dict)
+    _gone: set[int] = field(default_factory=set)
+    _touched: set[int] = field(default_factory=set)
+    _soft: dict[tuple[int, bool], set[int]] = field(default_factory=dict)
+    _leaving: dict[int, Running] = field(default_factory=dict)
+    _bars: dict[Rights, tuple[Bars, Look]] = field(default_factory=dict)
+    _known: dict[int, dict[tuple[Rights, float], _Yielding]] = field(default_factory=dict)  # by shelf
+    _costs: dict[int, dict[tuple[Rights, float], tuple[int, _Cost | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        stock, old_enough = self.stock, self.now - self.rules.min_run_s
-        for job in self.running:
-            if job.stopping_until is None:
-                if job.movable and not job.shares and job.started_at <= old_enough:
-                    self.worth[job.job_id] = self._worth(job)
-                    self._stoppable.append(job)
-            elif not job.shares:
-                for gpu_id in job.gpu_ids:
-                    if (place := stock.shelf_of.get(gpu_id)) is not None:
-                        self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
-        if self.projects:
-            self._see_who_borrows()
+        stock = self.stock
+        for _, job in sorted(self.roll.stopping.items()):
+            if job.shares:
+                continue
+            for gpu_id in job.gpu_ids:
+                self._leaving[gpu_id] = job
+                if (place := stock.shelf_of.get(gpu_id)) is not None and gpu_id not in self.kept:
+                    self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
 
-    def _see_who_borrows(self) -> None:
-        """The jobs that started last are the ones beyond a guarantee; all are of a project that has none."""
-        held: dict[str, int] = {}
-        for job in sorted(self.running, key=lambda job: (job.started_at, job.job_id)):
-            terms = self.projects.get(job.project)
-            if job.stopping_until is None:
-                held[job.project] = held.get(job.project, 0) + len(job.gpu_ids)
-            if held.get(job.project, 0) > ((terms.guarantee or 0) if terms else 0):
-                self.borrowed.add(job.job_id)
-
-    def _worth(self, job: Running) -> float:
+    def worth(self, job: Running) -> float:
         """What the policy goes by: the higher, the sooner it is stopped."""
-        if self.rules.policy == "attained":
-            return float(self.rules.level(attained(job, self.now)))
-        if self.rules.policy == "shortest":
-            return self.rules.left_of(job, self.now)
-        return job.started_at
+        found = self._worth.get(job.job_id)
+        if found is None:
+            if self.rules.policy == "attained":
+                found = float(self.rules.level(attained(job, self.now)))
+            elif self.rules.policy == "shortest":
+                found = self.rules.left_of(job, self.now)
+            else:
+                found = job.started_at
+            self._worth[job.job_id] = found
+        return found
 
-    def yields(self, job: Running, entry: Ranked) -> bool:
-        """Whether a running job may be stopped for a waiting one."""
-        if self.projects and job.project != entry.job.project:
-            borrows = job.job_id in self.borrowed
-            if entry.owed and borrows:
-                return True  # whatever the priorities: a guarantee is one
-            if not entry.owed and not borrows:
-                return False
-        if job.priority != entry.job.priority:
-            return job.priority < entry.job.priority
-        if self.now - since(entry.job) < self.rules.patience_s:
-            return False
-        if self.rules.policy == "attained":
-            return self.worth[job.job_id] > entry.score
-        if self.rules.policy == "shortest":
-            lost = (self.rules.stop_s + self.rules.restart_s) * len(job.gpu_ids)
-            return self.worth[job.job_id] > self.rules.gain * entry.score + lost
-        return False
+    def rights(self, entry: Ranked) -> Rights:
+        """Jobs of the same rights and the same score may stop the same ones."""
+        compares = self.rules.policy in ("attained", "shortest")
+        patient = compares and self.now - since(entry.job) >= self.rules.patience_s
+        return Rights(entry.job.priority, entry.job.project if self.projects else "", entry.owed, patient)
 
-    def clear(self, entry: Ranked, kind: Kind, reserved: Container[int] = ()) -> Clearing | None:
-        """The cheapest way to make room for a job, None where there is none. reserved: shelves kept for others."""
-        by_shelf = self._yielding(entry)
-        if not by_shelf and not self.soon:
-            return None
+    def limit(self, job: Running, rights: Rights) -> float:
+        """The score below which a waiting job of these rights stops a running one: infinity, whatever its score."""
+        rules = self.rules
+        if not job.movable or job.shares or job.started_at > self.now - rules.min_run_s:
+            return -math.inf
+        if self.projects and job.project != rights.project:
+            borrows = job.job_id in self.roll.beyond[job.project]
+            if rights.owed and borrows:
+                return math.inf  # whatever the priorities: a guarantee is one
+            if not rights.owed and not borrows and rights.project is not None:
+                return -math.inf
+        if job.priority != rights.priority:
+            return math.inf if job.priority < rights.priority else -math.inf
+        if not rights.patient:
+            return -math.inf
+        if rules.policy == "attained":
+            return self.worth(job)
+        if rules.policy == "shortest":
+            lost = (rules.stop_s + rules.restart_s) * len(job.gpu_ids)
+            return (self.worth(job) - lost) / rules.gain
+        return -math.inf
+
+    def bar(self, job: Running, rights: Rights) -> tuple[float, float]:
+        """A limit that time alone does not raise, and until when that is so."""
+        rules = self.rules
+        if job.started_at > self.now - rules.min_run_s:
+            return -math.inf, job.started_at + rules.min_run_s - _SLACK_S
+        limit = self.limit(job, rights)
+        if rules.policy == "attained" and math.isfinite(limit):
+            had = attained(job, self.now)
+            return limit, self.now + (rules.next_level_at(had) - had) / len(job.gpu_ids) - _SLACK_S
+        if rules.policy == "shortest" and job.ends_at is None and limit > -math.inf:
+            return math.inf, math.inf  # it grows all the time
+        return limit, math.inf
+
+    def clear(
+        self, entry: Ranked, kind: Kind, reserved: Container[int] = (), mine: Container[int] = ()
+    ) -> Clearing | None:
+        """The cheapest way to make room for a job, None where there is none.
+
+        reserved: shelves kept for others; mine: those where others were stopped for it already.
+        """
         if kind.gang:
-            return self._clear_hosts(kind, by_shelf, reserved) if kind.across else None
+            return self._clear_hosts(entry, kind, reserved, mine) if kind.across else None
+        rights, score = self.rights(entry), entry.score
+        near = [self._near(rights, score, self._some(rights, tier.shelves), kind.gpus) for tier in kind.tiers]
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
-            for tier in kind.tiers:
+            for tier, shelves in zip(kind.tiers, near, strict=True):
                 enough = [
-                    (-lacking, place)
-                    for place in tier.shelves
+                    (place not in mine, -lacking, place)
+                    for place in shelves
                     if place in self.soon
-                    and place not in reserved
+                    and (place in mine or place not in reserved)
                     and (lacking := self._lacking(place, kind.gpus)) <= 0
                 ]
                 if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
-                    return Clearing((), self._parts(min(enough)[1], (), kind.gpus), tier.choice)
-        for tier in kind.tiers:
+                    return Clearing((), self._parts(min(enough)[2], (), kind.gpus), tier.choice)
+        for tier, shelves in zip(kind.tiers, near, strict=True):
             best: tuple[int, float, int] | None = None
             chosen: list[Running] = []
-            for place in tier.shelves:
-                if place not in by_shelf or place in reserved:
+            for place in shelves:
+                if place in reserved and place not in mine:
                     continue
-                if (found := self._cheapest(entry, place, kind.gpus, by_shelf[place])) is None:
+                if (found := self._cheapest(rights, score, place, kind.gpus)) is None:
                     continue
                 key = (*found[0], place)
                 if best is None or key < best:
@@ -134,42 +170,60 @@ class Bench:
         """Cards of a shelf that are neither free nor coming back."""
         return need - len(self.stock.free[place]) - len(self.soon.get(place, ()))
 
-    def rights(self, entry: Ranked) -> Hashable:
-        """What decides which running jobs give way to it: jobs of the same rights may stop the same ones."""
-        job, compares = entry.job, self.rules.policy in ("attained", "shortest")
-        patient = compares and self.now - since(job) >= self.rules.patience_s
-        return (job.priority, job.project if entry.owed else None, entry.score if patient else None)
+    def _some(self, rights: Rights, shelves: Sequence[int]) -> Sequence[int]:
+        """Of these shelves, those where cards come back or somebody may give way, seen at a glance."""
+        if rights.patient:
+            return shelves
+        at = (rights.priority, rights.owed)
+        known = self._soft.get(at)
+        if known is None:
+            known = {place for place in range(len(self.roll.on)) if self.roll.least(place) < rights.priority}
+            if rights.owed:
+                known |= self.roll.lent()
+            self._soft[at] = known
+        return [place for place in shelves if place in known or place in self.soon]
 
-    def _yielding(self, entry: Ranked) -> _ByShelf:
-        """By shelf, the jobs that give way to it, each with how many of its cards are there."""
-        rights = self.rights(entry)
-        found = self._known.get(rights)
+    def _near(
+        self, rights: Rights, score: float, shelves: Iterable[int], need: int | None = None, least: int = 1
+    ) -> list[int]:
+        """Of these shelves, those where it may get so many cards (None: all of them); of others it is sure not to."""
+        if self.stock.roll is None:  # to be looked at for one plan: once for all projects
+            rights = rights._replace(project=None)
+        known = self._bars.get(rights)
+        if known is None:
+            look = Look(self.now, self.roll, partial(self.bar, rights=rights))
+            known = self._bars[rights] = (self.roll.bars_of(rights), look)
+        return known[0].near(need, shelves, score, known[1], self._touched, least)
+
+    def _yielding(self, rights: Rights, score: float, place: int) -> _Yielding:
+        """The jobs of a shelf that give way to it, each with how many of its cards are there."""
+        here, at = self._known.setdefault(place, {}), (rights, score)
+        found = here.get(at)
         if found is None:
-            found = {}
-            for job in self._stoppable:
-                if job.job_id in self.worth and self.yields(job, entry):
-                    for place, count in self.stock.places(job.gpu_ids):
-                        found.setdefault(place, []).append((job, count))
-            if self.rules.policy == "shortest":
-                self._known, self._costs = {}, {}  # scores differ from job to job
-            self._known[rights] = found
+            gone = self._gone
+            found = here[at] = [
+                (job, count)
+                for job, count in self.roll.on[place].values()
+                if job.stopping_until is None and job.job_id not in gone and score < self.limit(job, rights)
+            ]
         return found
 
-    def _cheapest(
-        self, entry: Ranked, place: int, need: int, yielding: Sequence[tuple[Running, int]]
-    ) -> tuple[tuple[int, float], list[Running]] | None:
+    def _cheapest(self, rights: Rights, score: float, place: int, need: int) -> _Cost | None:
         """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
+        yielding = self._yielding(rights, score, place)
+        if not yielding:
+            return None
         lacking = self._lacking(place, need)
-        at = (self.rights(entry), place)
-        known = self._costs.get(at)
+        here, at = self._costs.setdefault(place, {}), (rights, score)
+        known = here.get(at)
         if known is not None and known[0] == lacking:
             return known[1]
         found = self._fewest(yielding, lacking)
         cost = None
         if found is not None:
-            least = min((self.worth[job.job_id] for job in found), default=0.0)
+            least = min(map(self.worth, found), default=0.0)
             cost = ((sum(len(job.gpu_ids) for job in found), -least), found)
-        self._costs[at] = (lacking, cost)
+        here[at] = (lacking, cost)
         return cost
 
     def _fewest(self, yielding: Sequence[tuple[Running, int]], lacking: int) -> list[Running] | None:
@@ -187,13 +241,11 @@ class Bench:
         worth = self.worth
         if lacking == 1:
             return [
-                min(
-                    yielding, key=lambda pair: (len(pair[0].gpu_ids), -worth[pair[0].job_id], pair[0].job_id)
-                )[0]
+                min(yielding, key=lambda pair: (len(pair[0].gpu_ids), -worth(pair[0]), pair[0].job_id))[0]
             ]
         several: list[tuple[Running, int]] = []
         got = 0
-        for pair in sorted(yielding, key=lambda pair: (-worth[pair[0].job_id], -pair[1], pair[0].job_id)):
+        for pair in sorted(yielding, key=lambda pair: (-worth(pair[0]), -pair[1], pair[0].job_id)):
             several.append(pair)
             got += pair[1]
             if got >= lacking:
@@ -204,7 +256,7 @@ class Bench:
                 got -= pair[1]
         alone = [job for job, count in yielding if count >= lacking]
         if alone:
-            least = min(alone, key=lambda job: (len(job.gpu_ids), -worth[job.job_id], job.job_id))
+            least = min(alone, key=lambda job: (len(job.gpu_ids), -worth(job), job.job_id))
             if len(least.gpu_ids) <= sum(len(job.gpu_ids) for job, _ in several):
                 return [least]
         return [job for job, _ in several]
@@ -222,38 +274,59 @@ class Bench:
         ]
         return ((place, (*stock.free[place], *self.soon.get(place, ()), *cleared)[:need]),)
 
-    def _clear_hosts(self, kind: Kind, by_shelf: _ByShelf, reserved: Container[int]) -> Clearing | None:
+    def _clear_hosts(
+        self, entry: Ranked, kind: Kind, reserved: Container[int], mine: Container[int]
+    ) -> Clearing | None:
         """Whole hosts, the cheapest to clear first, and so many cards of one more as remain."""
+        rights, score, sizes = self.rights(entry), entry.score, self.stock.sizes
+        # So many whole ones at least: what one more gives is less than all of the largest.
+        least = -(-(kind.gpus - kind.most + 1) // kind.most)
         for tier in kind.tiers:
             left, stops = kind.gpus, dict[int, Running]()
             parts: list[tuple[int, tuple[Gpu, ...]]] = []
-            places = [place for place in tier.shelves if place not in reserved]
-            sizes = {place: len(self.stock.shelves[place].gpus) for place in places}
-            whole = self._by_cost([(place, sizes[place]) for place in places], by_shelf)
+            near = self._near(rights, score, tier.shelves, least=least)
+            near = [place for place in near if place in mine or place not in reserved]
+            whole, taken = self._by_cost(rights, score, [(place, sizes[place]) for place in near]), set[int]()
+            whole.sort(key=lambda found: found[0] not in kind.home)
             for place, found in whole:
                 if sizes[place] > left:
                     continue
                 stops |= {job.job_id: job for job in found}
                 parts += self._parts(place, found, sizes[place])
                 left -= sizes[place]
-                sizes[place] = 0
+                taken.add(place)
             if left:
-                rest = self._by_cost([(place, left) for place in places if sizes[place] >= left], by_shelf)
+                near = self._near(rights, score, tier.shelves, left)
+                near = [place for place in near if place in mine or place not in reserved]
+                rest = self._by_cost(rights, score, [(place, left) for place in near if place not in taken])
                 if not rest:
                     continue
                 place, found = rest[0]
                 stops |= {job.job_id: job for job in found}
                 parts += self._parts(place, found, left)
+            if kind.home and kind.home.isdisjoint(place for place, _ in parts):
+                continue
             return Clearing(tuple(stops.values()), tuple(parts), tier.choice)
         return None
 
+    def awaited(self, clearing: Clearing) -> list[Running]:
+        """Jobs that were asked to stop before and whose cards are among those of a clearing."""
+        now = {job.job_id for job in clearing.stops}
+        found = {
+            job.job_id: job
+            for _, gpus in clearing.parts
+            for gpu in gpus
+            if (job := self._leaving.get(gpu.id)) is not None and job.job_id not in now
+        }
+        return [found[job_id] for job_id in sorted(found)]
+
     def _by_cost(
-        self, wanted: Iterable[tuple[int, int]], by_shelf: _ByShelf
+        self, rights: Rights, score: float, wanted: Iterable[tuple[int, int]]
     ) -> list[tuple[int, list[Running]]]:
         """Shelves that so many cards can be had of, and whom to stop there, the fewest GPUs first."""
         costs: list[tuple[int, int, list[Running]]] = []
         for place, need in wanted:
-            found = self._fewest(by_shelf.get(place, ()), self._lacking(place, need))
+            found = self._fewest(self._yielding(rights, score, place), self._lacking(place, need))
             if found is not None:
                 costs.append((sum(len(job.gpu_ids) for job in found), place, found))
         costs.sort(key=lambda item: item[:2])
@@ -271,15 +344,13 @@ class Bench:
         for job in clearing.stops:
             for gpu_id in job.gpu_ids:
                 place = stock.shelf_of[gpu_id]
+                self._leaving[gpu_id] = job
                 if gpu_id not in kept:
                     self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
-            del self.worth[job.job_id]
-            self._forget(job)
-
-    def _forget(self, job: Running) -> None:
-        """It gives way to nobody else."""
-        for place, _ in self.stock.places(job.gpu_ids):
-            for rights, by_shelf in self._known.items():
-                if place in by_shelf:
-                    by_shelf[place] = [pair for pair in by_shelf[place] if pair[0] is not job]
-                    self._costs.pop((rights, place), None)
+            self._gone.add(job.job_id)
+            for place, _ in stock.places(job.gpu_ids):
+                self._touched.add(place)
+                self._known.pop(place, None)
+                self._costs.pop(place, None)
+        for place, _ in clearing.parts:
+            self._costs.pop(place, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.dispatcher import Part
+
 
 class FakeDispatch:
     """A dispatcher that starts nothing and remembers what it was handed. Tests put events in `said`."""
@@ -15,11 +17,17 @@ class FakeDispatch:
         self.warm: dict[str, int] = {}
         self.said: list[dict[str, Any]] = []
 
-    def start(
-        self, attempt_id: int, host: str, home: str, output_root: str, assignments: list[dict[str, Any]]
-    ) -> bool:
+    def start(self, attempt_id: int, parts: list[Part]) -> bool:
+        lead = parts[0]
+        assignments = [assignment for part in parts for assignment in part["assignments"]]
         self.started.append(
-            {"attempt_id": attempt_id, "host": host, "home": home, "assignments": assignments}
+            {
+                "attempt_id": attempt_id,
+                "host": lead["host"],
+                "home": lead["home"],
+                "assignments": assignments,
+                "parts": parts,
+            }
         )
         return True
 

@@ -4,8 +4,9 @@ A fleet is `a 24 24 | b:rack=x 80`: hosts with the memory of their cards in GiB;
 `:away`, `:booting` (no trainer can start yet) or `:label=value` follow the host's name. Cards are a0, a1, b0 ...
 
 A job is its number and words. Queued: `3 gpus=2 prio=75 waited=600 left=1200 project=x user=ann`; running: `7 on=a0,a1
-ran=600 ends=1200`. Times are seconds, before now (waited, ran) or from now (left, ends, stopping, rests). A step of
-every job takes a second, so left=1200 is 1,200 steps. Without more, a job takes one card and any will do.
+ran=600 ends=1200 stopping=30 for=3` (asked to stop, for job 3). Times are seconds, before now (waited, ran) or from now
+(left, ends, stopping, rests). A step of every job takes a second, so left=1200 is 1,200 steps. Without more, a job
+takes one card and any will do.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Scene:
     """A fleet, what runs, what waits, and the rules; then what the plan must be.
 
     projects: name -> guaranteed GPUs (None: no guarantee), or a Project; usage: `project/user` -> GPU-seconds;
+    cleared: `a0>1`, card a0 came back from a job that was stopped for job 1;
     starts: `1@a0,a1 2@b0` (`+`: beside others); stops: `7 8`, or `7>1` to say for whom; waits: `3 busy held by job 7`,
     one after the other with `;` between.
     """
@@ -41,6 +43,7 @@ class Scene:
     rules: dict[str, Any] = field(default_factory=dict)
     projects: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, float] = field(default_factory=dict)
+    cleared: str = ""
     starts: str = ""
     stops: str = ""
     waits: str = ""
@@ -95,7 +98,12 @@ def scene_fleet(scene: Scene) -> tuple[Fleet, Needs]:
     }
     usage = {(name.split("/")[0], name.split("/")[1]): spent for name, spent in scene.usage.items()}
     profiles = {KEY: PROFILE, "failed": NoProfile("no such layer"), "pending": NoProfile()}
-    return Fleet(tuple(hosts), queue, profiles, running, projects, usage), Needs(needs)
+    cleared = {
+        cards[name][1].id: int(job)
+        for name, _, job in (word.partition(">") for word in scene.cleared.split())
+    }
+    fleet = Fleet(tuple(hosts), queue, profiles, running, projects, usage, cleared=cleared)
+    return fleet, Needs(needs)
 
 
 def _words(line: str) -> tuple[int, dict[str, str]]:
@@ -110,7 +118,7 @@ def _waiting(line: str, hosts: dict[str, int], needs: dict[int, Peaks]) -> Waiti
     resources: dict[str, Any] = {"gpus": int(words.pop("gpus", 1))}
     if "share" in words:
         resources["share"] = words.pop("share") == ""
-    for key, name in (("card", "card"), ("min", "min_memory")):
+    for key, name in (("card", "card"), ("min", "min_memory"), ("policy", "policy")):
         if key in words:
             resources[name] = words.pop(key)
     if "label" in words:
@@ -159,6 +167,7 @@ def _running(line: str, cards: dict[str, Any]) -> Running:
         shares=upper is not None,
         upper_bytes=int(float(upper or 0) * GiB),
         movable=words.pop("fixed", None) is None,
+        stopping_for=int(words.pop("for")) if "for" in words else None,
     )
     for name in ("project", "user"):
         if name in words:
@@ -185,3 +194,15 @@ def starts_of(scene: Scene, decided: Plan) -> str:
 def stops_of(decided: Plan) -> str:
     """The stops, each with the job that it is for."""
     return " ".join(f"{job}>{reason.figures['for_job']}" for job, reason in sorted(decided.stops.items()))
+
+
+def check(scene: Scene, decided: Plan) -> None:
+    """That a plan is what the scene says, to the words of its reasons."""
+    assert starts_of(scene, decided) == scene.starts
+    assert stops_of(decided) == scene.stops
+    expected = [part.split(maxsplit=2) for part in scene.waits.split(";") if part.strip()]
+    found = {job: str(reason.code) for job, reason in decided.waits.items()}
+    assert found == {int(job): code for job, code, *_ in expected}
+    for job, _, *text in expected:
+        for words in text:
+            assert words in decided.waits[int(job)].text

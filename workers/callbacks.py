@@ -19,6 +19,7 @@ from jobs.report import Assignment, Ended, Progress
 from workers.checkpoints import prune, publish_checkpoint, staging_folder
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason
 from workers.measure import Meter
+from workers.span import Others
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do after a step. Every rank of a gang must do the same, so rank 0 decides for all."""
+    """What to do after a step. Every rank of a gang must do the same: rank 0 decides, and any host may have it stop."""
 
     log: bool = False
     save: bool = False
@@ -104,10 +105,12 @@ class Reporter(TrainerCallback):
         line_every_s: float = LINE_EVERY_S,
     ) -> None:
         self.stopped: StopReason | None = None
+        self.others: Others | None = None  # of an attempt over several hosts
         self._assignment, self._folder, self._checkpoints = assignment, folder, checkpoints
         self._figures, self._line_every_s = figures, line_every_s
         self._gang = assignment.world_size > 1
         self._leads = assignment.rank == 0
+        self._listens = assignment.local_rank == 0  # for its host
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: Future[Path] | None = None
         self._began = self._step_ended = self._lined = self._saved = 0.0
@@ -133,7 +136,7 @@ class Reporter(TrainerCallback):
         self._figures.train_s = now - self._began
         self._step_ended = now
         self._since_line += 1
-        decision = self._agreed(self._decide(state, now) if self._leads else Decision(), args.device)
+        decision = self._agreed(self._decide(state, now) if self._leads else self._heard(state), args.device)
         control.should_log = control.should_log or decision.log
         control.should_save = control.should_save or decision.save
         if decision.stop:
@@ -193,14 +196,15 @@ class Reporter(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        staging = staging_folder(self._checkpoints, self._assignment.attempt_id)
+        staged = staging / f"checkpoint-{state.global_step}"
         if self._gang:
             torch.distributed.barrier()  # every rank has written its part
+        if self.others is not None:
+            self.others.bring_home(staged)
         if self._leads:
             self._finish_publishing()
-            staged = staging_folder(self._checkpoints, self._assignment.attempt_id)
-            self._publishing = self._publisher.submit(
-                self._publish, staged / f"checkpoint-{state.global_step}", state.global_step
-            )
+            self._publishing = self._publisher.submit(self._publish, staged, state.global_step)
         now = time.monotonic()
         self._save_cost_s = now - self._step_ended
         self._saved = self._step_ended = now
@@ -229,6 +233,12 @@ class Reporter(TrainerCallback):
         save = not last and self._save_due(state.global_step, now)
         return Decision(line, stop != "stale" if stop else save, stop)
 
+    def _heard(self, state: TrainerState) -> Decision:
+        """What a rank other than 0 says: only whether its host is to stop, which rank 0 can't see from another."""
+        heard = self._listens and state.global_step < state.max_steps
+        stop = self._folder.stop_requested() if heard else None
+        return Decision(True, stop != "stale", stop) if stop else Decision()
+
     def _stop_reason(self, now: float) -> StopReason | None:
         if reason := self._folder.stop_requested():
             return reason
@@ -246,7 +256,8 @@ class Reporter(TrainerCallback):
         if not self._gang:
             return decision
         code = torch.tensor([decision.code()], device=device)
-        torch.distributed.broadcast(code, src=0)
+        # Of all that is said the greatest: a stop by any host, else what rank 0 decided.
+        torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
         return Decision.of(int(code.item()))
 
     def _publish(self, staged: Path, step: int) -> Path:

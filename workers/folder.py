@@ -4,8 +4,12 @@ The host home here is that of one database of the server, see yard_root.
 
 <host home>/attempts/<attempt id>/
     assignment.json  started.json  log.txt  progress.jsonl  outcome.json  stop
-    assignment-1.json  started-1.json  failed-1.json      the same of rank 1 of a gang, and so on
+    assignment-1.json  started-1.json  outcome-1.json     the same of rank 1 of a gang, and so on
 <host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
+<host home>/jobs/<job id>/logs/attempt-<id>.txt           of ranks on a host without rank 0, once the attempt is over
+
+Of an attempt over several hosts each has such a folder. Ranks are those of this host, numbered from 0 in it
+(Assignment.local_rank): the outcome of its first rank is the host's.
 """
 
 from __future__ import annotations
@@ -46,6 +50,11 @@ def checkpoints_root(host_home: Path | str, job_id: int) -> Path:
     return Path(host_home) / "jobs" / str(job_id) / "checkpoints"
 
 
+def log_path(host_home: Path | str, job_id: int, attempt_id: int) -> Path:
+    """Where a host that is not the lead keeps the log of an attempt's ranks; the lead's goes to the server."""
+    return Path(host_home) / "jobs" / str(job_id) / "logs" / f"attempt-{attempt_id}.txt"
+
+
 def attempt_folders(host_home: Path | str) -> list[AttemptFolder]:
     """Every attempt that left something on this host, by attempt id."""
     root = attempts_root(host_home)
@@ -83,7 +92,7 @@ class AttemptFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.outcome_path().exists():
             return False
-        return publish_once(self.assignment_path(assignment.rank), assignment.model_dump_json())
+        return publish_once(self.assignment_path(assignment.local_rank), assignment.model_dump_json())
 
     def inode(self) -> int | None:
         """Tells this folder from another that took its place; None while there is none."""
@@ -186,6 +195,13 @@ class AttemptFolder:
         except (OSError, ValueError, AttributeError):
             return "cancelled"
         return reason if reason in STOP_REASONS else "cancelled"
+
+    def keep_log(self, job_id: int) -> None:
+        """Move the log to where it stays when the folder goes: nobody has it but this host."""
+        kept = log_path(self.path.parent.parent, job_id, self.attempt_id)
+        with contextlib.suppress(FileNotFoundError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            self.log_path.rename(kept)
 
     def remove(self) -> None:
         """Delete the folder. It first leaves the place where readers look, so that none sees half of it."""

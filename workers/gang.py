@@ -1,4 +1,7 @@
-"""Ranks of one attempt watch each other: when one fails, all end, and the outcome names that one."""
+"""Ranks of one attempt on one host watch each other: when one fails, all end, and the outcome names that one.
+
+Ranks on other hosts are watched by the agents there, which tell the server, which has all hosts end the attempt.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -26,34 +29,54 @@ GRACE_S = 10.0  # for a rank to end by itself, with its own exception, before it
 
 def environment(assignment: Assignment) -> dict[str, str]:
     """What a rank's process must have in its environment before CUDA and torch.distributed start."""
-    cards = [card.uuid for card in assignment.gpus if card.kind == "cuda"]
+    cards = [card.uuid for card in assignment.cards_here if card.kind == "cuda"]
     values = {"CUDA_VISIBLE_DEVICES": ",".join(cards)}
     if assignment.world_size > 1:
         values |= {
             "RANK": str(assignment.rank),
-            "LOCAL_RANK": str(assignment.rank),
+            "LOCAL_RANK": str(assignment.local_rank),
             "WORLD_SIZE": str(assignment.world_size),
-            "LOCAL_WORLD_SIZE": str(assignment.world_size),
-            "MASTER_ADDR": "127.0.0.1",
+            "LOCAL_WORLD_SIZE": str(len(assignment.ranks_here)),
+            "MASTER_ADDR": assignment.master_addr,
             "MASTER_PORT": str(assignment.master_port),
         }
+    interface = interface_of(assignment.address) if assignment.spans else None
+    if interface is not None:
+        # Left alone, both guess: gloo by the host's name, which may well stand for 127.0.1.1.
+        wanted = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}
+        values |= {name: value for name, value in wanted.items() if name not in os.environ}
     return values
 
 
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that carries an address; None where none does."""
+    for name, carried in psutil.net_if_addrs().items():
+        if address in {one.address.partition("%")[0] for one in carried}:
+            return name
+    return None
+
+
 def failed_peer(folder: AttemptFolder, assignment: Assignment) -> tuple[int, Ended] | None:
-    """Another rank that failed or died, and how; None while all are well."""
+    """Another rank of this host that failed or died, and how; None while all are well."""
     started = folder.processes()
-    for rank in range(assignment.world_size):
+    for local, rank in enumerate(assignment.ranks_here):
         if rank == assignment.rank:
             continue
-        process = started.get(rank)
+        process = started.get(local)
         alive = process is not None and is_alive(process)
-        ended = folder.ended(rank)  # read after the process was looked at: its last act is to write this
+        ended = folder.ended(local)  # read after the process was looked at: its last act is to write this
         if ended is not None and ended.outcome is not Outcome.SUCCEEDED:
             return rank, ended
         if ended is None and process is not None and not alive:
             return rank, Ended(ts=time.time(), outcome=Outcome.LOST, message=f"process {process.pid} died")
     return None
+
+
+def as_mine(assignment: Assignment, rank: int, ended: Ended) -> dict[str, Any]:
+    """How a rank ends that only follows another of its host: outcome, message and the rest of who failed."""
+    if assignment.spans:
+        return {"outcome": ended.outcome, "message": ended.message, "rank": rank, "echo": ended.echo}
+    return {"outcome": ended.outcome, "message": f"rank {rank}: {ended.message}"}
 
 
 def wait_for_failed_peer(
@@ -81,19 +104,17 @@ def is_alive(started: Started) -> bool:
 class Watch:
     """Ends this process when another rank is gone, for it may hang for ever in a collective.
 
-    Use as a context around all that waits for others: building and training. give_up(outcome, message) records
-    why, before the process ends.
+    Use as a context around all that waits for others: building and training. give_up(**how) records why (fields of
+    Ended), before the process ends.
     """
 
-    def __init__(
-        self, assignment: Assignment, folder: AttemptFolder, give_up: Callable[[Outcome, str], None]
-    ) -> None:
+    def __init__(self, assignment: Assignment, folder: AttemptFolder, give_up: Callable[..., None]) -> None:
         self._assignment, self._folder, self._give_up = assignment, folder, give_up
         self._over = threading.Event()
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._assignment.world_size > 1:
+        if len(self._assignment.ranks_here) > 1:
             threading.Thread(target=self._look, name="gang", daemon=True).start()
         return self
 
@@ -106,17 +127,19 @@ class Watch:
         while not self._over.wait(LOOK_EVERY_S):
             trouble = self._trouble()
             if trouble is not None and not self._over.wait(GRACE_S):
-                log.error("ending this rank: %s", trouble[1])
-                self._give_up(*trouble)
+                log.error("ending this rank: %s", trouble)
+                self._give_up(**trouble)
                 sys.stderr.flush()
                 os._exit(1)
 
-    def _trouble(self) -> tuple[Outcome, str] | None:
+    def _trouble(self) -> dict[str, Any] | None:
         peer = failed_peer(self._folder, self._assignment)
         if peer is not None:
-            return peer[1].outcome, f"rank {peer[0]}: {peer[1].message}"
-        missing = set(range(self._assignment.world_size)) - set(self._folder.processes())
+            return as_mine(self._assignment, *peer)
+        here = self._assignment.ranks_here
+        missing = set(range(len(here))) - set(self._folder.processes())
         if missing and time.monotonic() - self._began > START_S:
-            ranks = ", ".join(str(rank) for rank in sorted(missing))
-            return Outcome.NOT_STARTED, f"rank {ranks} did not start within {START_S:.0f}s"
+            ranks = ", ".join(str(here[local]) for local in sorted(missing))
+            message = f"rank {ranks} did not start within {START_S:.0f}s"
+            return {"outcome": Outcome.NOT_STARTED, "message": message}
         return None

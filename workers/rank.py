@@ -6,6 +6,7 @@ python -m workers.rank ASSIGNMENT.json HOST_HOME OUTPUT_ROOT     runs an attempt
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -52,6 +53,13 @@ class Rank:
         """pid, whether the imports are done, and the attempt it works on."""
         attempt = self._adopted.attempt_id if self._adopted else None
         return {"pid": os.getpid(), "warm": self._warm, "attempt": attempt}
+
+    @ray.method(concurrency_group="control")
+    def free_port(self) -> int:
+        """A TCP port that nobody on this host has now."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
 
     @ray.method(concurrency_group="control")
     def adopt(

@@ -112,6 +112,8 @@ class Shipper:
             return _nothing(known), True
         # The outcome is read first: what the trainer wrote before it is then seen below.
         ended = folder.ended() if over else None
+        if not known.lead:  # the log of these ranks stays here: their failure's message goes with their end
+            return _nothing(known).model_copy(update={"ended": ended}), True
         tail = self._tails.setdefault(_key(known), ProgressTail(folder.progress_path))
         progress = tail.take(known.step)
         data = folder.read_log(known.log_offset, LOG_BYTES)
@@ -140,7 +142,7 @@ def _nothing(known: AttemptOffsets) -> AttemptReport:
 
 def _gone(known: AttemptOffsets, folder: AttemptFolder, now: float) -> AttemptReport:
     """An attempt without a folder has not started, unless the server already had news of it."""
-    if not known.log_offset and not known.step:
+    if not known.lead or (not known.log_offset and not known.step):
         return _nothing(known)
     ended = Ended(
         ts=now,

@@ -35,15 +35,18 @@ class _Stop:
     reason: StopReason
     deadline: float  # Unix seconds; by force from then on
     grace_s: float
+    fenced: bool  # for the server did not hold it open, rather than asked for its end
 
 
 @dataclass
 class _Local:
-    """One attempt as this host sees it."""
+    """One attempt as this host sees it. Its ranks here are numbered from 0."""
 
     folder: AttemptFolder
     inode: int | None = None  # of the folder; None until there is one
-    world_size: int | None = None  # None until the assignment is there
+    ranks: list[int] | None = (
+        None  # those of this host, as all hosts number them; None until the assignment is there
+    )
     cards: list[str] = field(default_factory=list)  # uuid by rank
     job_id: int | None = None
     number: int | None = None
@@ -52,6 +55,8 @@ class _Local:
     live: dict[int, psutil.Process] = field(default_factory=dict)  # by rank
     over_since: float | None = None  # since when an outcome is seen
     dead_since: float | None = None  # since when a rank is seen gone that left no outcome
+    dead: int = 0  # that rank
+    leads: bool = True  # whether rank 0 is here, which alone writes progress and checkpoints
     stop: _Stop | None = None
     foreign: bool = False  # the server's attempt of this id is another
     unwritten: str = ""  # why its outcome could not be written so far
@@ -75,7 +80,10 @@ class Supervisor:
                 self.stop(StopOrder(attempt_id=key, reason="timeout", grace_s=LIMIT_GRACE_S), now)
             _decide(local, now)
         for key in [key for key in self._to_forget if not self._is_live(key)]:
-            AttemptFolder(self._home, key).remove()
+            folder, gone = AttemptFolder(self._home, key), self._local.get(key)
+            if gone is not None and not gone.leads and gone.job_id is not None:
+                folder.keep_log(gone.job_id)
+            folder.remove()
             self._to_forget.discard(key)
             self._local.pop(key, None)
 
@@ -130,7 +138,7 @@ class Supervisor:
                     found.setdefault(local.cards[rank], {})[process.pid] = baseline
         return found
 
-    def stop(self, order: StopOrder, now: float) -> None:
+    def stop(self, order: StopOrder, now: float, fenced: bool = False) -> None:
         """Ask the trainer to end, and hold it to that. The same order again changes nothing."""
         local = self._local.setdefault(order.attempt_id, _Local(AttemptFolder(self._home, order.attempt_id)))
         if local.over_since is not None or (local.stop and local.stop.reason == order.reason):
@@ -143,7 +151,7 @@ class Supervisor:
         deadline = now + order.grace_s
         if local.stop:  # another reason gives no more time
             deadline = min(deadline, local.stop.deadline)
-        local.stop = _Stop(order.reason, deadline, order.grace_s)
+        local.stop = _Stop(order.reason, deadline, order.grace_s, fenced)
 
     def admit(self, attempts: Iterable[AttemptOffsets]) -> None:
         """Clear the folders of these attempts of what another attempt by the same id left there."""
@@ -154,7 +162,7 @@ class Supervisor:
             identity = (local.job_id, local.number)
             # A stop before any trainer claimed the folder leaves an outcome that names no attempt. It is this
             # one's only where the server asked for it.
-            ours = local.stop is not None and local.stop.reason != "stale"
+            ours = local.stop is not None and not local.stop.fenced
             unclaimed = local.job_id is None and local.over_since is not None and not ours
             if not unclaimed and (local.job_id is None or identity == (one.job_id, one.number)):
                 continue
@@ -173,7 +181,7 @@ class Supervisor:
         for key in listed_before - open_ids:
             local = self._local.get(key)
             if local is not None and local.over_since is None:
-                self.stop(StopOrder(attempt_id=key, reason="stale", grace_s=0.0), now)
+                self.stop(StopOrder(attempt_id=key, reason="stale", grace_s=0.0), now, fenced=True)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Delete these folders, once nothing runs in them: a trainer exits some time after its outcome."""
@@ -188,22 +196,24 @@ def _look(local: _Local, now: float) -> None:
     # The outcome first: whoever wrote it had said before which process it is.
     if local.over_since is None and local.folder.outcome_path().exists():
         local.over_since = now
-    if local.world_size is None and (assignment := local.folder.assignment()) is not None:
-        local.world_size = assignment.world_size
-        local.cards = [gpu.uuid for gpu in assignment.gpus]
+    if local.ranks is None and (assignment := local.folder.assignment()) is not None:
+        local.ranks = assignment.ranks_here
+        local.cards = [gpu.uuid for gpu in assignment.cards_here]
+        local.leads = assignment.at_lead
         local.job_id, local.number = assignment.job_id, assignment.number
         local.limit_s = assignment.spec.time_limit
-    if local.world_size is None or len(local.started) < local.world_size:
+    if local.ranks is None or len(local.started) < len(local.ranks):
         local.started = local.folder.processes()
     found = {rank: processes.find(one.pid, one.create_time) for rank, one in local.started.items()}
     local.live = {rank: process for rank, process in found.items() if process is not None}
     gone = [rank for rank in local.started if rank not in local.live]
     if not gone:
         local.oom_kills = processes.oom_kills()
-    if all(local.folder.outcome_path(rank).exists() for rank in gone):
+    silent = [rank for rank in gone if not local.folder.outcome_path(rank).exists()]
+    if not silent:
         local.dead_since = None
     elif local.dead_since is None:
-        local.dead_since = now
+        local.dead_since, local.dead = now, silent[0]
 
 
 def _is_overdue(local: _Local, now: float) -> bool:
@@ -242,11 +252,13 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
     lines = local.folder.progress()
     last = lines[-1] if lines else None
     losses = [line.loss for line in lines if line.loss is not None]
-    checkpoint = _last_checkpoint(local)
+    checkpoint = _last_checkpoint(local) if local.leads else None
     ended = Ended(
         ts=now,
         outcome=_FORCED[local.stop.reason] if local.stop else Outcome.LOST,
         message=_what_is_known(local, last, checkpoint, forced),
+        rank=local.ranks[local.dead] if local.ranks else None,
+        echo=local.stop is not None and local.stop.reason == "stale" and forced,
         steps=last.step if last else 0,
         last_checkpoint=checkpoint,
         tokens_per_s=last.tokens_per_s if last else None,
@@ -269,19 +281,22 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
 
 
 def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None, forced: bool) -> str:
-    trainer = local.started.get(0)
+    trainer = local.started.get(local.dead)
+    which = f"of rank {local.ranks[local.dead]} " if local.ranks and len(local.ranks) > 1 else ""
     if local.stop and trainer is None:
         text = f"ended ({local.stop.reason}) before a trainer started"
     elif local.stop and forced:
         text = f"ended by force ({local.stop.reason}), {local.stop.grace_s:g} s after it was asked to stop"
     else:
-        text = f"the trainer process (pid {trainer.pid if trainer else '?'}) ended without an outcome"
+        text = f"the trainer process {which}(pid {trainer.pid if trainer else '?'}) ended without an outcome"
         if trainer and processes.killed_by_kernel(trainer.pid):
             text += ": the kernel ended it because the host's memory ran out"
         elif local.oom_kills is not None and (processes.oom_kills() or 0) > local.oom_kills:
             text += ": the kernel ended processes at that time because the host's memory ran out"
     if local.unwritten:
         text += f": nothing could be written to the host's disk ({local.unwritten})"
+    if not local.leads:
+        return text
     text += f"; {last.step} of {last.total_steps} steps done" if last else "; no step was done"
     return text + (f"; last checkpoint {Path(checkpoint).name}" if checkpoint else "; no checkpoint")
 

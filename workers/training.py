@@ -28,7 +28,7 @@ from jobs.report import Assignment, Ended, Started
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from jobs.units import gib
-from workers import gang, unsloth_engine
+from workers import gang, span, unsloth_engine
 from workers.adapters import cast_adapters, lora_config
 from workers.building import (
     build_config,
@@ -139,35 +139,40 @@ def train(
     figures: filled on the way, for whoever catches what this raises. line_every_s: see Reporter.
     Raises TuneyardError for what the job asks and can't have, and whatever the libraries raise.
     """
-    spec, card = assignment.spec, assignment.gpus[assignment.rank]
+    spec, card = assignment.spec, assignment.card
     figures = figures or Figures(Meter(card, assignment.shared))
     target = resolve_output(output_root, spec, assignment.job_id)
-    check_free(target, assignment)
+    if assignment.at_lead:
+        check_free(target, assignment)
     check_method(spec, assignment.rung, card.kind == "cpu")
     trust = trusts(spec.model, assignment.trusted_models)
     checkpoints = checkpoints_root(host_home, assignment.job_id)
-    if assignment.rank == 0:
+    if assignment.local_rank == 0:
         clear_leftovers(checkpoints, assignment.attempt_id)
-    resume = latest_good(checkpoints)
-    if resume:
-        figures.last_checkpoint = str(resume[0])
-        log.info("resuming after step %d from %s", resume[1], resume[0])
     _obey_stop(folder)
     reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s)
     staging = staging_folder(checkpoints, assignment.attempt_id)
 
-    def give_up(outcome: Outcome, message: str) -> None:
-        folder.write_ended(figures.ended(ts=time.time(), outcome=outcome, message=message), assignment.rank)
+    def give_up(**how: Any) -> None:
+        folder.write_ended(figures.ended(ts=time.time(), **how), assignment.local_rank)
 
     with closing(reporter), gang.Watch(assignment, folder, give_up):
+        # Hosts first meet: what one of them has to resume from all of them need.
+        others = reporter.others = span.join(assignment, staging, give_up) if assignment.spans else None
+        resume = others.checkpoint(checkpoints) if others else latest_good(checkpoints)
+        if resume:
+            figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
+            log.info("resuming after step %d from %s", resume[1], resume[0])
         trainer = build_trainer(assignment, staging, trust, [reporter])
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
-    if assignment.rank == 0:
+    if assignment.local_rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
     if reporter.stopped:
         outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
-        return figures.ended(ts=time.time(), outcome=outcome, message=message)
+        return figures.ended(
+            ts=time.time(), outcome=outcome, message=message, echo=reporter.stopped == "stale"
+        )
     message = _summary(figures)
     if assignment.rank == 0:
         facts = _facts(figures, assignment)
@@ -192,7 +197,7 @@ def build_trainer(
     config = build_config(spec.model, trust)
     check_fit(rows, tokenizer, config)
     rows, held_out = split(rows, spec)
-    use_cpu = assignment.gpus[assignment.rank].kind == "cpu"
+    use_cpu = assignment.card.kind == "cpu"
     unsloth = spec.model.engine == "unsloth"
     model = (
         unsloth_engine.build_model(spec, assignment.rung, trust)
@@ -217,23 +222,26 @@ def run_attempt(
     assignment: Assignment, folder: AttemptFolder, host_home: Path | str, output_root: Path | str
 ) -> Ended:
     """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised."""
-    card = assignment.gpus[assignment.rank]
+    card = assignment.card
     if card.kind == "cpu":
-        set_threads(assignment.world_size)
+        set_threads(len(assignment.ranks_here))
         _load_bitsandbytes(assignment.spec)
     figures = Figures(Meter(card, assignment.shared))
     try:
-        folder.write_started(_started(figures.meter), assignment.rank)
-        with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.rank):
+        folder.write_started(_started(figures.meter), assignment.local_rank)
+        with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.local_rank):
             ended = train(assignment, folder, host_home, output_root, figures)
     except Stopped as stopped:
-        ended = figures.ended(ts=time.time(), outcome=OUTCOMES[stopped.reason], message=str(stopped))
+        outcome, echo = OUTCOMES[stopped.reason], stopped.reason == "stale"
+        ended = figures.ended(ts=time.time(), outcome=outcome, message=str(stopped), echo=echo)
     except Exception as error:  # the edge of the process: every failure becomes an outcome
         ended = _failure(error, figures, assignment, folder)
         # Its frames hold the model; what they hold must go before the outcome is written.
         traceback.clear_frames(error.__traceback__)
     gc.collect()
-    folder.write_ended(ended, assignment.rank)
+    if assignment.spans and ended.rank is None:
+        ended = ended.model_copy(update={"rank": assignment.rank})
+    folder.write_ended(ended, assignment.local_rank)
     log.info("ended: %s %s", ended.outcome, ended.message)
     return ended
 
@@ -255,21 +263,23 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
         traceback.print_exception(error)
     first_line = next((line for line in str(error).splitlines() if line.strip()), "")
     if ran_out_of_memory(error):
-        card = assignment.gpus[assignment.rank]
+        card = assignment.card
         where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
         has = gib(card.memory_bytes)
         if assignment.shared:
             has = f"a share of {gib(assignment.upper_bytes)} of {has}"
         text = f"memory ran out {where} on {card.name} with {has}: {first_line}"
         return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
-    if assignment.rank == 0 and assignment.world_size > 1 and not isinstance(error, TuneyardError):
+    ours = isinstance(error, TuneyardError)
+    if assignment.local_rank == 0 and len(assignment.ranks_here) > 1 and not ours:
         # A collective fails here when another rank has failed: that one knows why.
         peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
         if peer is not None:
-            rank, how = peer
-            return figures.ended(ts=time.time(), outcome=how.outcome, message=f"rank {rank}: {how.message}")
-    text = str(error) if isinstance(error, TuneyardError) else f"{type(error).__name__}: {first_line}"
-    return figures.ended(ts=time.time(), outcome=Outcome.FAILED, message=text)
+            return figures.ended(ts=time.time(), **gang.as_mine(assignment, *peer))
+    text = str(error) if ours else f"{type(error).__name__}: {first_line}"
+    echo = assignment.spans and not ours and span.lost_touch(error)
+    outcome = Outcome.NOT_STARTED if isinstance(error, span.NobodyCame) else Outcome.FAILED
+    return figures.ended(ts=time.time(), outcome=outcome, message=text, echo=echo)
 
 
 def _load_bitsandbytes(spec: JobSpec) -> None:

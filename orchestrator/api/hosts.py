@@ -10,8 +10,9 @@ from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
-from orchestrator.config import ray_token
-from orchestrator.store.rows import GpuRow
+from orchestrator.config import Settings, ray_token
+from orchestrator.endings import stop_grace_s
+from orchestrator.store.rows import AttemptRow, GpuRow
 
 router = APIRouter()
 
@@ -43,15 +44,7 @@ def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
 def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
     """What the database says this host is to do now."""
     settings = known.settings
-    stops = [
-        StopOrder(
-            attempt_id=attempt.id,
-            reason=attempt.stop_reason or "cancelled",
-            grace_s=settings.preempt_grace_s if attempt.stop_reason == "preempted" else settings.stop_grace_s,
-        )
-        for attempt in known.store.open_attempts(host_id)
-        if attempt.stop_requested_at is not None
-    ]
+    stops = [stop for attempt in known.store.open_attempts(host_id) if (stop := _stop(attempt, settings))]
     mentioned = {attempt.attempt_id for attempt in news.attempts} | set(news.running)
     return HostOrders(
         stops=stops,
@@ -60,6 +53,18 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
     )
+
+
+def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:
+    """Whether the attempt is to end on its hosts: it was asked to, or it did on another one."""
+    if attempt.stop_requested_at is not None:
+        return StopOrder(
+            attempt_id=attempt.id,
+            reason=attempt.stop_reason or "cancelled",
+            grace_s=settings.preempt_grace_s if attempt.stop_reason == "preempted" else settings.stop_grace_s,
+        )
+    grace_s = stop_grace_s(attempt)
+    return None if grace_s is None else StopOrder(attempt_id=attempt.id, reason="stale", grace_s=grace_s)
 
 
 def _traces(known: Services, host_id: int) -> list[TraceRequest]:

@@ -52,10 +52,13 @@ Checked = dict[tuple[object, ...], list[Fault]]
 
 @dataclass(frozen=True)
 class FleetFacts:
-    """What the fleet is known to offer; empty and None where no host ever joined."""
+    """What the fleet is known to offer; empty and None where no host ever joined. most_gpus: of one host; all_gpus:
+    of all together.
+    """
 
     model_types: frozenset[str]
     most_gpus: int | None
+    all_gpus: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,10 +179,7 @@ def _resolved(given: str, base: Path) -> str:
 def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Checked) -> list[Fault]:
     faults: list[Fault] = []
     faults += _trust(spec, settings)
-    if facts.most_gpus is not None and spec.resources.gpus > facts.most_gpus:
-        given, most = str(spec.resources.gpus), facts.most_gpus
-        fix = f"use at most {most}" if most else "no host offers a card"
-        faults.append(Fault("resources.gpus", given, f"is more than any host has ({most})", fix))
+    faults += _gang(spec, facts)
     config = spec.model.config or (model_config(spec) if settings.sees_files else None) or {}
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and spec.training.sequence_length > positions:
@@ -195,6 +195,19 @@ def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Check
         given = spec.model.config["model_type"]
         faults += check_model_type(given, facts.model_types, "model.config.model_type")
     return faults
+
+
+def _gang(spec: JobSpec, facts: FleetFacts) -> Sequence[Fault]:
+    """No more GPUs than a host has, or all of them together where the job may span several."""
+    need, across = spec.resources.gpus, spec.resources.across_hosts
+    most = facts.all_gpus if across else facts.most_gpus
+    if most is None or need <= most:
+        return []
+    has = f"is more than {'all hosts together have' if across else 'any host has'} ({most})"
+    fix = f"use at most {most}" if most else "no host offers a card"
+    if not across and most and facts.all_gpus is not None and need <= facts.all_gpus:
+        fix += ", or set resources.across_hosts: true"
+    return [Fault("resources.gpus", str(need), has, fix)]
 
 
 def _trust(spec: JobSpec, settings: Settings) -> Sequence[Fault]:

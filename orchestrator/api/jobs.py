@@ -83,7 +83,7 @@ def list_jobs(
     known = services(request)
     store = known.store
     found = store.job_views(states, limit + 1, before, group=group, project=project)
-    page = [views.job(view, known.controller.starts) for view in found[:limit]]
+    page = [views.job(view, known.controller.likely.starts) for view in found[:limit]]
     return {
         "jobs": page,
         "more": len(found) > limit,
@@ -108,7 +108,7 @@ def show(request: Request, job: str) -> shapes.JobFull:
     attempts = store.attempts(view.job.id)
     latest = store.latest_progress([attempt.id for attempt in attempts])
     data = data_of(store, view.job, attempts)
-    shown = views.job(view, known.controller.starts)
+    shown = views.job(view, known.controller.likely.starts)
     return views.job_full(shown, view.job.spec, attempts, latest, store.events(view.job.id), data)
 
 

@@ -33,6 +33,7 @@ class Services:
         if self._facts is None or now - self._facts_at > FACTS_FOR_S:
             hosts = self.store.hosts()
             types = frozenset(name for host in hosts for name in host.info.get("model_types", []))
-            most = max((len(host.info.get("gpus", [])) for host in hosts), default=None)
-            self._facts, self._facts_at = FleetFacts(types, most), now
+            gpus = [len(host.info.get("gpus", [])) for host in hosts]
+            most, total = (max(gpus), sum(gpus)) if gpus else (None, None)
+            self._facts, self._facts_at = FleetFacts(types, most, total), now
         return self._facts

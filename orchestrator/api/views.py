@@ -9,6 +9,7 @@ from jobs.memory import Rung
 from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.estimate import Start
+from orchestrator.store.readings import SampleRow
 from orchestrator.store.rows import (
     AttemptRow,
     EventRow,
@@ -18,7 +19,6 @@ from orchestrator.store.rows import (
     JobView,
     LinkRow,
     ProgressRow,
-    SampleRow,
 )
 
 
@@ -53,6 +53,7 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None) -> shapes.Job:
         "attempts": attempt.number if attempt else 0,
         "progress": progress(view.progress) if view.progress else None,
         "host": attempt.host if attempt else None,
+        "hosts": [*attempt.hosts.values()] if attempt else [],
         "cards": [gpu.name for gpu in attempt.gpus] if attempt else [],
         "rung": rung(attempt.rung)["label"] if attempt else None,
         "projected_bytes": projection.get("device_bytes"),
@@ -146,7 +147,8 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
         "id": row.id,
         "number": row.number,
         "host": row.host,
-        "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name} for gpu in row.gpus],
+        "hosts": [*row.hosts.values()],
+        "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name, "host": gpu.host} for gpu in row.gpus],
         "rung": rung(row.rung),
         "projection": projection(row.projection),
         "measured": {name: measured.get(name) for name in names} if measured else None,  # type: ignore[typeddict-item]

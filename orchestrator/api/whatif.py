@@ -105,10 +105,12 @@ def _question(
         job = waiting_of(row, hosts, memo, known.store.attempts(row.id))
     else:
         keys = {host.stack_id: memo.key(0, spec, host) for host in hosts}
-        job = Waiting(0, spec, spec.priority, now, keys, family=memo.family(0, spec))
+        job = Waiting(
+            0, spec, spec.priority, now, keys, family=memo.family(0, spec), across=spec.resources.across_hosts
+        )
     fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
     data = DataLengths(known.store)
-    (job,) = data.filled([job], now)
+    (job,) = data.filled(fleet.queue, now)
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, data.lengths(job), priced.prices, config)
     calibration = known.controller.memo.calibration
@@ -174,7 +176,7 @@ def why(request: Request, job: str) -> shapes.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
-    view = views.job(known.store.job_view(row.id), known.controller.starts)
+    view = views.job(known.store.job_view(row.id), known.controller.likely.starts)
     if row.state is not JobState.QUEUED:
         return {"job": view, "hosts": [], "advice": _advice_after(row)}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)
@@ -207,8 +209,13 @@ def _held_back(row: JobRow) -> list[str]:
         first, *others = figures["after"]
         more = f", one of {len(others) + 1} that it comes after" if others else ""
         return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
+    if row.reason.code is Code.RESERVED:
+        other = figures["job"]
+        return [
+            f"wait, or raise its priority above that of job {other}: `tuneyard why {other}` says how far that is"
+        ]
     if row.reason.code is Code.QUOTA:
-        wanted = figures["held"] + figures["gpus"]
+        wanted = figures["held"] + figures.get("promised", 0) + figures["gpus"]
         change = f"`tuneyard project set {row.project} --guarantee {wanted}`, or `--borrow`"
         return [f"{change}, would let it start where cards are free; or wait for a job of the project to end"]
     return []
@@ -228,7 +235,8 @@ def _general(spec: JobSpec, reason: Reason) -> list[str]:
     texts = {
         Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there; "
         "`tuneyard plan --local` plans without one",
-        Code.GANG: f"ask for fewer GPUs than {spec.resources.gpus}, or add a host with that many cards of one type",
+        Code.GANG: f"ask for fewer GPUs than {spec.resources.gpus}, set resources.across_hosts: true, or add a host "
+        "with that many cards of one type",
         Code.LIBRARY: "install it on that host, then restart its agent; hosts say what they have when they join",
         Code.NO_CARD: "loosen resources.card, min_memory or labels; `tuneyard gpus` shows what there is",
         Code.BUSY: "raise its priority, or wait: it starts when a card that fits is free",

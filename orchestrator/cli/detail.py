@@ -81,11 +81,11 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
     took = None if job["started_at"] is None else (job["ended_at"] or now) - job["started_at"]
     return [
         ("state", words.state(job["state"], stopping)),
-        ("reason", (job["reason"] or {}).get("text", "")),
+        ("reason", words.why(job["reason"], now)),
         ("starts", left if job["state"] == "queued" else ""),
         ("what", f"{job['trainer']}, {job['method']} of {job['model']}"),
         ("progress", steps),
-        ("where", f"{job['host']}: {words.cards(job['cards'])}" if job["host"] else ""),
+        ("where", f"{', '.join(job['hosts'])}: {words.cards(job['cards'])}" if job["hosts"] else ""),
         ("wants", f"{job['gpus']} {'GPU' if job['gpus'] == 1 else 'GPUs'}, priority {job['priority']}"),
         ("project", job["project"] if job["project"] != "default" else ""),
         ("group", "" if job["group"] is None else str(job["group"])),
@@ -104,7 +104,7 @@ def _link(link: AfterShape) -> str:
 
 def _show_attempt(attempt: Attempt, now: float) -> None:
     names = words.cards([gpu["name"] for gpu in attempt["gpus"]])
-    show_heading(f"attempt {attempt['number']} on {attempt['host']}: {names}")
+    show_heading(f"attempt {attempt['number']} on {', '.join(attempt['hosts'])}: {names}")
     ended = words.ago(attempt["ended_at"], now)
     outcome = f"{attempt['outcome']} {ended}" if attempt["outcome"] else "open"
     style = {None: "", "succeeded": "green", "preempted": "yellow"}.get(attempt["outcome"], "red")
@@ -164,9 +164,10 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
         emit(found)
         return
     subject = found["job"]
-    text = (subject["reason"] or {}).get("text", "")
+    now = time.time()
+    text = words.why(subject["reason"], now)
     show_line(f"{words.label(subject)} is {subject['state']}" + (f": {text}" if text else ""))
-    if subject["state"] == "queued" and (start := words.eta(subject, time.time())):
+    if subject["state"] == "queued" and (start := words.eta(subject, now)):
         show_line(f"likely to start {start}")
     if found["hosts"]:
         click.echo("")

@@ -26,6 +26,7 @@ PATHS = {
     "global_batch": "training.global_batch",
     "learning_rate": "training.learning_rate",
     "gpus": "resources.gpus",
+    "across_hosts": "resources.across_hosts",
     "card": "resources.card",
     "name": "name",
     "project": "project",
@@ -45,7 +46,10 @@ _FLAGS = (
         "--global-batch", type=int, metavar="N", help="Sequences per optimizer step, over all GPUs."
     ),
     click.option("--learning-rate", type=float, metavar="X", help="Peak learning rate."),
-    click.option("--gpus", type=int, metavar="N", help="GPUs, all on one host."),
+    click.option("--gpus", type=int, metavar="N", help="GPUs, all on one host unless --across-hosts."),
+    click.option(
+        "--across-hosts", is_flag=True, default=None, help="Span hosts where none has that many GPUs."
+    ),
     click.option("--card", metavar="TYPE", help="Card type, as `tuneyard gpus` shows it."),
     click.option("--name", metavar="NAME", help="Name for people."),
     click.option("--project", metavar="NAME", help="Whose share of the fleet it takes."),

@@ -105,7 +105,7 @@ def read_log(api: Api, name: str, attempt: int | None) -> dict[str, Any]:
 def _stream(api: Api, job: JobFull, attempt: int, patience: Patience, quiet: bool) -> None:
     detail: Attempt | None = next((a for a in job["attempts_detail"] if a["number"] == attempt), None)
     if detail and not quiet and (job["attempts"] > 1 or attempt > 1):
-        note(f"--- attempt {attempt} on {detail['host']} ---")
+        note(f"--- attempt {attempt} on {', '.join(detail['hosts'])} ---")
     offset = 0
     while True:
         page: dict[str, Any] | None = None
@@ -125,7 +125,7 @@ def _stream(api: Api, job: JobFull, attempt: int, patience: Patience, quiet: boo
 def _tell(job: Job, told: dict[int, str]) -> None:
     cards = words.cards(job["cards"])
     if job["state"] == "running":
-        where = f" on {job['host']} ({cards})" if job["host"] and cards else ""
+        where = f" on {', '.join(job['hosts'])} ({cards})" if job["hosts"] and cards else ""
         line = f"{words.label(job)}: running{where}"
     else:
         text = (job["reason"] or {}).get("text", "")

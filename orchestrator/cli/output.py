@@ -37,6 +37,8 @@ _KINDS: tuple[tuple[type[TuneyardError], str], ...] = (
     (Unavailable, "unavailable"),
 )
 
+MOST_FACTOR = 100
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON value.")
 
 
@@ -47,10 +49,26 @@ def seconds(context: click.Context, option: click.Parameter, given: str | None) 
     try:
         return parse_duration(given)
     except ValueError as error:
-        named = option.opts[0]
-        if context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT:
-            named = str(option.envvar)
-        raise UsageError(f"{named} {given!r} is {error}") from None
+        raise UsageError(f"{_named(context, option)} {given!r} is {error}") from None
+
+
+def factor(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """Callback of options that take a factor of at least 1. Raises UsageError as seconds() does."""
+    try:
+        if given is None or 1 <= float(given) <= MOST_FACTOR:
+            return None if given is None else float(given)
+    except ValueError:
+        pass
+    named = _named(context, option)
+    raise UsageError(
+        f"{named} {given!r} is not a factor: write a number from 1 to {MOST_FACTOR}, such as 1.5"
+    )
+
+
+def _named(context: click.Context, option: click.Parameter) -> str:
+    """The flag or variable that an option's value came by."""
+    by_variable = context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT
+    return str(option.envvar) if by_variable else option.opts[0]
 
 
 def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:

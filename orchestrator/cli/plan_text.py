@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from jobs.binding import cannot_help, why_not
 from jobs.units import gib, span
 from orchestrator.cli import words
 from orchestrator.cli.output import note
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 BAR = 32  # characters for all of a card's memory
 SECTIONS = 4  # cards whose parts are shown without --explain; of more, the pick's alone
 RUNNERS_UP = 2
-FLAT = 0.01  # of the peak: checkpointing that saves less saves nothing
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = "▁▂▃▄▅▆▇█"
 COLOURS = {
@@ -164,8 +164,8 @@ def _facts(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> list
 
 
 def _checkpointing(card: PlanCard, projection: ProjectionShape, saves: int) -> str:
-    if saves < FLAT * projection["device_bytes"]:
-        return "checkpointing can't lower this peak: weights, gradients and optimizer state set it"
+    if cannot_help(saves, projection["device_bytes"]):
+        return why_not(projection["phase"], projection["parts"])
     if card["rung"] and card["rung"]["every_n"]:
         return f"checkpointing takes {_slower(card['slowdown'] or 0.0)}; every layer saves {gib(saves)}"
     return f"checkpointing every layer would save {gib(saves)}, and is not needed" if card["rung"] else ""

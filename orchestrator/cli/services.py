@@ -8,7 +8,7 @@ import click
 
 from jobs.errors import UsageError
 from jobs.units import parse_size
-from orchestrator.cli.output import emit, json_option, note, seconds
+from orchestrator.cli.output import emit, factor, json_option, note, seconds
 from orchestrator.cli.settings import home
 from orchestrator.cli.table import show_fields
 
@@ -130,6 +130,11 @@ def down_verb(as_json: bool) -> None:
     "--patience", "patience_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_PATIENCE",
     help="How long a job waits before others of its own priority are stopped for it; 5m by default. "
     "TUNEYARD_PATIENCE.",
+)  # fmt: skip
+@click.option(
+    "--share-slowdown", callback=factor, metavar="FACTOR", envvar="TUNEYARD_SHARE_SLOWDOWN",
+    help="How many times longer than alone a step may take beside others on one card, until the job that came last "
+    "is moved away; 1.5 by default. TUNEYARD_SHARE_SLOWDOWN.",
 )  # fmt: skip
 @click.option(
     "--preempt-grace", "preempt_grace_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_PREEMPT_GRACE",

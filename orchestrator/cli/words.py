@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.units import gib, span
@@ -123,21 +124,48 @@ def job_row(job: Job, now: float) -> list[Cell | str]:
         state(job["state"], job["cancel_requested"] and job["state"] not in ENDED),
         percent(job["progress"]),
         eta(job, now),
-        job["host"] or "",
+        ", ".join(job["hosts"]),
         cards(job["cards"]),
         job["rung"] or "",
         size(job["projected_bytes"]),
         size(job["measured_bytes"]),
         Cell(ago(job["submitted_at"], now), "dim"),
-        Cell(reason(job), "red" if job["state"] == "failed" else "dim"),
+        Cell(reason(job, now), "red" if job["state"] == "failed" else "dim"),
     ]
 
 
-def reason(job: Job) -> str:
+def reason(job: Job, now: float) -> str:
     """The reason, where it says more than the state does."""
-    found = job["reason"] or {}
-    text, code = found.get("text", ""), found.get("code", "")
-    return "" if job["state"] == "succeeded" or code in ("training", "succeeded", "cancelled") else text
+    code = (job["reason"] or {}).get("code", "")
+    said_already = job["state"] == "succeeded" or code in ("training", "succeeded", "cancelled")
+    return "" if said_already else why(job["reason"], now)
+
+
+def why(reason: Any, now: float) -> str:
+    """A reason's text with the times among its figures: reservation of job 41 until 14:05. Empty for None."""
+    if not reason:
+        return ""
+    text, figures = str(reason.get("text", "")), reason.get("figures") or {}
+    if (until := figures.get("until")) is not None and reason.get("code") in ("reserved", "backoff"):
+        text += f" until {clock(until, now)}"
+    if (begins := figures.get("reserved_for")) is not None:
+        text += f" from {clock(begins, now)}"
+    if (asked := figures.get("asked_at")) is not None:
+        text += f", asked {ago(asked, now)}"
+    return text
+
+
+def clock(ts: float, now: float) -> str:
+    """A time to come by this machine's clock: 14:05, tomorrow or later Wed 14:05, after a week 3 Dec 14:05."""
+    there, here = time.localtime(ts), time.localtime(now)
+    if there[:3] == here[:3]:
+        return time.strftime("%H:%M", there)
+    day = (
+        time.strftime("%a", there)
+        if ts - now < 6 * 86400
+        else f"{there.tm_mday} {time.strftime('%b', there)}"
+    )
+    return f"{day} {time.strftime('%H:%M', there)}"
 
 
 def label(job: Job) -> str:

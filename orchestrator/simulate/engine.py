@@ -20,6 +20,7 @@ from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
 from orchestrator.order import Rules, attained
 from orchestrator.placement import Placement
 from orchestrator.plan import Plan, plan
+from orchestrator.roll import Roll
 from orchestrator.simulate.trace import Ran, TraceJob
 from orchestrator.stock import Stock
 
@@ -67,9 +68,11 @@ class _Pool:
 
     hosts: tuple[Host, ...]
     stock: Stock
+    roll: Roll
     waiting: dict[int, Waiting] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
     usage: dict[tuple[str, str], float] = field(default_factory=dict)
+    cleared: dict[int, int] = field(default_factory=dict)
 
 
 def simulate(
@@ -151,7 +154,9 @@ class _Simulation:
         for name, members in groups.items():
             numbers[name] = len(self.pools)
             empty = Fleet(tuple(members), (), {_KEY: _PROFILE})
-            self.pools.append(_Pool(empty.hosts, Stock.of(empty, _choose)))
+            stock = Stock.of(empty, _choose)
+            stock.roll = stock.roll_of(())
+            self.pools.append(_Pool(empty.hosts, stock, stock.roll))
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
         specs: dict[tuple[int, str], JobSpec] = {}
@@ -210,13 +215,17 @@ class _Simulation:
         running = pool.running[index]
         if what is _Event.KNOWN:
             job.told = True
-            pool.running[index] = replace(running, ends_at=job.ready + job.left * job.step_s)
+            told = replace(running, ends_at=job.ready + job.left * job.step_s)
+            pool.roll.changes(running, told)
+            pool.running[index] = told
         elif what is _Event.ENDS:
             self._release(index, running, now)
             job.ran.end_s = now
         else:
             self._release(index, running, now)
             self._queue(index, now)
+            if running.stopping_for in pool.waiting:
+                pool.cleared |= dict.fromkeys(running.gpu_ids, running.stopping_for)
         if pool.waiting:
             self.dirty.add(number)
 
@@ -230,6 +239,7 @@ class _Simulation:
         key = (job.trace.project, job.trace.user)
         pool.usage[key] = pool.usage.get(key, 0.0) + held
         pool.stock.give(running.gpu_ids)
+        pool.roll.ends(running)
         del pool.running[index]
 
     def _plan(self, pool: _Pool, now: float) -> None:
@@ -243,21 +253,26 @@ class _Simulation:
             tuple(pool.running.values()),
             self.projects,
             pool.usage,
+            cleared=pool.cleared,
         )
         decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
         if self.watch is not None:
             self.watch(fleet, decided, now, pool.stock)
-        for index in decided.stops:
-            self._stop(index, pool, now)
+        for index, reason in decided.stops.items():
+            self._stop(index, reason.figures["for_job"], pool, now)
         for index, placement in decided.starts.items():
             self._start(index, pool, placement, now)
 
     def _start(self, index: int, pool: _Pool, placement: Placement, now: float) -> None:
         job = self.jobs[index]
         del pool.waiting[index]
+        pool.stock.ranks.pop(index, None)
         job.version += 1
         gpu_ids = tuple(gpu.id for gpu in placement.gpus)
         pool.stock.take(gpu_ids)
+        if pool.cleared:
+            kept = pool.cleared.items()
+            pool.cleared = {gpu: to for gpu, to in kept if to != index and gpu not in gpu_ids}
         again = job.ran.first_start_s is not None
         if not again:
             job.ran.first_start_s = now
@@ -279,6 +294,7 @@ class _Simulation:
             job.attained_gpu_s,
             ends if job.told else None,
         )
+        pool.roll.begins(pool.running[index])
         self._push(ends, _Event.ENDS, index)
         if not job.told and self.known == "soon" and ends > now + SOON_S:
             self._push(now + SOON_S, _Event.KNOWN, index)
@@ -293,13 +309,15 @@ class _Simulation:
             at = now + (self.rules.next_level_at(had) - had) / len(running.gpu_ids)
             self._push(max(at, now + 1.0), _Event.LOOK, index)
 
-    def _stop(self, index: int, pool: _Pool, now: float) -> None:
+    def _stop(self, index: int, for_index: int, pool: _Pool, now: float) -> None:
         job = self.jobs[index]
         job.version += 1
         job.left -= max(0.0, now - job.ready) / job.step_s
         job.ran.preemptions += 1
         until = now + self.stop_s
-        pool.running[index] = replace(pool.running[index], stopping_until=until, ends_at=None)
+        stopped = replace(pool.running[index], stopping_until=until, stopping_for=for_index, ends_at=None)
+        pool.roll.changes(pool.running[index], stopped)
+        pool.running[index] = stopped
         self._push(until, _Event.FREED, index)
 
 

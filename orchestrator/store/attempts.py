@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,15 +20,41 @@ from orchestrator.tables import attempts, jobs, leases, progress
 
 _FIGURES = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "train_s", "tokens_per_s")
 _LOSSES = ("first_loss", "last_loss")
+_ATTEMPT = sa.bindparam("attempt", type_=sa.BigInteger)
+_MINE = attempts.update().where(attempts.c.id == _ATTEMPT, attempts.c.outcome.is_(None))
+_RELEASE = (
+    leases.update()
+    .where(leases.c.attempt_id == _ATTEMPT, leases.c.released_at.is_(None))
+    .values(released_at=sa.bindparam("now", type_=sa.Double))
+)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The end of an attempt as it is to be written. not_before: when its job may start again, None: at once."""
+
+    attempt_id: int
+    number: int
+    ended: Ended
+    event: Event
+    reason: Reason
+    not_before: float | None = None
 
 
 class AttemptStore(Database):
     """Attempts and their leases. Every transaction touches the job before the attempt: two can't deadlock."""
 
-    def request_stop(self, attempt_id: int, reason: str, now: float, because: Reason | None = None) -> bool:
+    def request_stop(
+        self,
+        attempt_id: int,
+        reason: str,
+        now: float,
+        because: Reason | None = None,
+        stop_for: int | None = None,
+    ) -> bool:
         """Asks for the end of an open attempt. False when it is closed or was asked before.
 
-        because: what its job says meanwhile, None: that it is stopping.
+        because: what its job says meanwhile, None: that it is stopping; stop_for: the job that gets its cards.
         """
         open_here = sa.and_(
             attempts.c.id == attempt_id, attempts.c.outcome.is_(None), attempts.c.stop_requested_at.is_(None)
@@ -38,7 +65,8 @@ class AttemptStore(Database):
             with self.write() as connection:
                 update = jobs.update().where(jobs.c.id == its_job, jobs.c.state == JobState.RUNNING)
                 connection.execute(update.values(**reads.reason_values(stopping)))
-                asked = attempts.update().where(open_here).values(stop_requested_at=now, stop_reason=reason)
+                values = {"stop_requested_at": now, "stop_reason": reason, "stop_for": stop_for}
+                asked = attempts.update().where(open_here).values(values)
                 row = connection.execute(asked.returning(attempts.c.job_id)).first()
                 if row is None:
                     raise Stale
@@ -66,51 +94,38 @@ class AttemptStore(Database):
         now: float,
         not_before: float | None = None,
     ) -> bool:
-        """Closes an open attempt, frees its cards, notes what was measured and moves its job.
+        """end_attempts() of one: False, and nothing changed, where it moved."""
+        return bool(self.end_attempts([Closing(attempt_id, number, ended, event, reason, not_before)], now))
 
-        False, and nothing changed, when the attempt is closed, bears another number, or its job was
-        cancelled while the caller decided to requeue it (decide again: now it is to be cancelled). Raises
-        Conflict on an illegal event.
+    def end_attempts(self, closings: Sequence[Closing], now: float) -> set[int]:
+        """Closes open attempts, frees their cards, notes what was measured and moves their jobs. Their ids.
+
+        Under one commit, and each by itself: left out, with nothing changed, is an attempt that is closed, bears
+        another number, or whose job was cancelled while the caller decided to requeue it (decide again: now it is to be
+        cancelled). Raises Conflict on an illegal event, and changes nothing.
         """
-        mine = sa.and_(attempts.c.id == attempt_id, attempts.c.number == number, attempts.c.outcome.is_(None))
-        try:
-            with self.write() as connection:
-                found = reads.attempt_rows(connection, mine)
-                if not found:
-                    raise Stale
-                attempt = found[0]
-                not_cancelled = [jobs.c.cancel_requested_at.is_(None)] if event == Event.REQUEUED else []
-                moved = move(
-                    connection,
-                    attempt.job_id,
-                    JobState.RUNNING,
-                    event,
-                    reason,
-                    now,
-                    *not_cancelled,
-                    not_before=not_before,
+        done: set[int] = set()
+        if not closings:
+            return done
+        with self.write() as connection:
+            found = {
+                attempt.id: attempt
+                for ids in reads.chunks({one.attempt_id for one in closings})
+                for attempt in reads.attempt_rows(
+                    connection, attempts.c.id.in_(ids), attempts.c.outcome.is_(None)
                 )
-                closed = connection.execute(attempts.update().where(mine).values(**_closing(ended, now)))
-                if not moved or not closed.rowcount:
-                    raise Stale
-                held = leases.update().where(
-                    leases.c.attempt_id == attempt_id, leases.c.released_at.is_(None)
-                )
-                connection.execute(held.values(released_at=now))
-                observe(connection, attempt, ended, now)
-                data = {"outcome": ended.outcome, "message": ended.message, **reason.as_dict()}
-                reads.note(
-                    connection,
-                    now,
-                    event,
-                    reason.text,
-                    job_id=attempt.job_id,
-                    attempt_id=attempt_id,
-                    data=data,
-                )
-        except Stale:
-            return False
-        return True
+            }
+            for one in sorted(closings, key=lambda one: one.attempt_id):  # as reports do: two can't deadlock
+                attempt = found.get(one.attempt_id)
+                if attempt is None or attempt.number != one.number:
+                    continue
+                try:
+                    with connection.begin_nested():
+                        _close(connection, attempt, one, now)
+                except Stale:
+                    continue
+                done.add(one.attempt_id)
+        return done
 
     def attempt(self, attempt_id: int) -> AttemptRow:
         """The attempt of that id. Raises NotFound."""
@@ -125,11 +140,20 @@ class AttemptStore(Database):
         with self.read() as connection:
             return reads.attempt_rows(connection, attempts.c.job_id == job_id)
 
-    def open_attempts(self, host_id: int | None = None) -> list[AttemptRow]:
-        """Attempts without an outcome, everywhere or on one host."""
-        here = [] if host_id is None else [attempts.c.host_id == host_id]
+    def histories(self, job_ids: Collection[int]) -> dict[int, list[AttemptRow]]:
+        """The attempts of several jobs, oldest first."""
+        found: dict[int, list[AttemptRow]] = {job_id: [] for job_id in job_ids}
         with self.read() as connection:
-            return reads.attempt_rows(connection, attempts.c.outcome.is_(None), *here)
+            for ids in reads.chunks(job_ids):
+                for attempt in reads.attempt_rows(connection, attempts.c.job_id.in_(ids)):
+                    found[attempt.job_id].append(attempt)
+        return found
+
+    def open_attempts(self, host_id: int | None = None) -> list[AttemptRow]:
+        """Attempts without an outcome, everywhere or with a part on one host."""
+        wanted = attempts.c.outcome.is_(None) if host_id is None else reads.on_host(host_id)
+        with self.read() as connection:
+            return reads.attempt_rows(connection, wanted)
 
     def closed(self, attempt_ids: Collection[int]) -> set[int]:
         """Those of the attempts that have ended, or never were."""
@@ -141,17 +165,18 @@ class AttemptStore(Database):
         return set(attempt_ids) - still_open
 
     def offsets(self, host_id: int) -> list[AttemptOffsets]:
-        """The open attempts of a host, and how much of their news is stored."""
+        """The open attempts with a part on a host, and how much of the news is stored of those that it leads."""
         step = sa.select(sa.func.max(progress.c.step)).where(progress.c.attempt_id == attempts.c.id)
         query = (
             sa.select(
                 attempts.c.id,
                 attempts.c.job_id,
                 attempts.c.number,
+                attempts.c.host_id,
                 attempts.c.log_bytes,
                 step.scalar_subquery(),
             )
-            .where(attempts.c.host_id == host_id, attempts.c.outcome.is_(None))
+            .where(reads.on_host(host_id))
             .order_by(attempts.c.id)
         )
         with self.read() as connection:
@@ -159,8 +184,27 @@ class AttemptStore(Database):
                 AttemptOffsets(
                     attempt_id=id_, job_id=job_id, number=number, log_offset=log_bytes, step=last or 0
                 )
-                for id_, job_id, number, log_bytes, last in connection.execute(query)
+                if lead == host_id
+                else AttemptOffsets(attempt_id=id_, job_id=job_id, number=number, lead=False)
+                for id_, job_id, number, lead, log_bytes, last in connection.execute(query)
             ]
+
+
+def _close(connection: sa.Connection, attempt: AttemptRow, one: Closing, now: float) -> None:
+    """Raises Stale where it moved."""
+    ended = one.ended
+    not_cancelled = [jobs.c.cancel_requested_at.is_(None)] if one.event == Event.REQUEUED else []
+    changes = {"not_before": one.not_before}
+    job_id, running = attempt.job_id, JobState.RUNNING
+    moved = move(connection, job_id, running, one.event, one.reason, now, *not_cancelled, **changes)
+    closed = connection.execute(_MINE.values(**_closing(ended, now)), {"attempt": attempt.id})
+    if not moved or not closed.rowcount:
+        raise Stale
+    connection.execute(_RELEASE, {"attempt": attempt.id, "now": now})
+    observe(connection, attempt, ended, now)
+    data = {"outcome": ended.outcome, "message": ended.message, **one.reason.as_dict()}
+    said = one.reason.text
+    reads.note(connection, now, one.event, said, job_id=job_id, attempt_id=attempt.id, data=data)
 
 
 def _closing(ended: Ended, now: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
 from jobs.report import GpuInfo, HostInfo
 from jobs.state import JobState
+from orchestrator.store.cleared import cleared
 from orchestrator.store.database import Database
 from orchestrator.store.links import unmet_links
 from orchestrator.store.projects import project_rows
@@ -106,6 +107,7 @@ class FleetStore(Database):
                 projects=project_rows(connection),
                 attained=reads.attained(connection),
                 usage=[] if now is None else self._usage.rows(connection, now, half_life_s),
+                cleared={} if now is None else cleared(connection, now),
             )
 
     def _have_gpus(

@@ -79,6 +79,7 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
             result=row.result,
             measured=row.measured,
             basis=row.basis,
+            stop_for=row.stop_for,
         )
         for row in found
     ]
@@ -88,14 +89,28 @@ def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int
     held: dict[int, list[LeasedGpu]] = {}
     for ids in chunks(attempt_ids):
         query = (
-            sa.select(leases.c.attempt_id, leases.c.exclusive, gpus)
-            .select_from(leases.join(gpus))
+            sa.select(leases.c.attempt_id, leases.c.exclusive, gpus, hosts.c.name.label("host"))
+            .select_from(leases.join(gpus).join(hosts, hosts.c.id == gpus.c.host_id))
             .where(leases.c.attempt_id.in_(ids))
         )
         for row in connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank)):
-            card = LeasedGpu(row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
-            held.setdefault(row.attempt_id, []).append(card)
+            card = (row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
+            held.setdefault(row.attempt_id, []).append(LeasedGpu(*card, row.host_id, row.host))
     return held
+
+
+def on_host(host_id: int) -> sa.ColumnElement[bool]:
+    """Open attempts that this host takes part in, as the leases of its cards say; or that it leads, should a card of
+    theirs have moved to another host meanwhile.
+    """
+    holds = (
+        sa.select(leases.c.attempt_id)
+        .select_from(leases.join(gpus))
+        .where(gpus.c.host_id == host_id, leases.c.released_at.is_(None))
+    )
+    others = attempts.alias()
+    leads = sa.select(others.c.id).where(others.c.host_id == host_id, others.c.outcome.is_(None))
+    return sa.and_(attempts.c.outcome.is_(None), attempts.c.id.in_(holds.union(leads)))
 
 
 def latest_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, AttemptRow]:

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
-from jobs.report import AttemptReport, HostReport, Started
+from jobs.report import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
+from orchestrator.store.ends import parts_of, report_end
 from orchestrator.store.fleet import FleetStore
 from orchestrator.store.lengths import answer_lengths
 from orchestrator.store.profiles import answer
@@ -101,11 +102,13 @@ class ReportStore(FleetStore, TelemetryStore):
         if not news:
             return
         rows = _attempts(connection, {item.attempt_id for _, item in news})
-        mine = [
-            (rows[item.attempt_id], item)
-            for host_id, item in sorted(news, key=lambda pair: pair[1].attempt_id)
-            if item.attempt_id in rows and rows[item.attempt_id].host_id == host_id
+        known = [
+            (rows[item.attempt_id], host_id, item)
+            for host_id, item in sorted(news, key=lambda pair: (pair[1].attempt_id, pair[0]))
+            if item.attempt_id in rows
         ]
+        # The log, the progress and the start are those of rank 0, from its host.
+        mine = [(row, item) for row, host_id, item in known if row.host_id == host_id]
         # An old number, or an attempt that is closed: from here on only its log counts.
         current = [(row, item) for row, item in mine if row.number == item.number and row.outcome is None]
         for row, item in current:
@@ -121,12 +124,24 @@ class ReportStore(FleetStore, TelemetryStore):
         ]
         if lines:
             connection.execute(self.upsert(progress).on_conflict_do_nothing(), lines)
-        for row, item in current:
-            if item.ended is not None:
-                update = attempts.update().where(
-                    attempts.c.id == row.id, attempts.c.outcome.is_(None), attempts.c.reported.is_(None)
-                )
-                connection.execute(update.values(reported=item.ended.model_dump(mode="json")))
+        self._record_ends(connection, known)
+
+    def _record_ends(self, connection: sa.Connection, known: list[tuple[Any, int, AttemptReport]]) -> None:
+        """Ends of open attempts, from the hosts that take part in them."""
+        over = [
+            (row, host_id, item.ended)
+            for row, host_id, item in known
+            if item.ended is not None and row.number == item.number and row.outcome is None
+        ]
+        parts = parts_of(connection, {row.id for row, *_ in over})
+        for row, host_id, ended in over:
+            report_end(connection, row.id, host_id, ended, parts[row.id])
+
+    def report_end(self, attempt_id: int, host_id: int, ended: Ended) -> None:
+        """What became of an attempt on a host that can't say so itself. Its own word would win, had it come before."""
+        with self.write() as connection:
+            parts = parts_of(connection, {attempt_id})
+            report_end(connection, attempt_id, host_id, ended, parts[attempt_id])
 
 
 def _known(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, list[Any]]:

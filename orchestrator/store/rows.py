@@ -57,8 +57,9 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Start:
-    """An attempt to open. gpu_ids: in rank order; basis: what the projection stood on (orchestrator.snapshot.basis_of),
-    for its observation; shared: others may lie on the cards, as long as the projections' upper_bytes fit together.
+    """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
+    (orchestrator.snapshot.basis_of), for its observation; shared: others may lie on the cards, as long as the
+    projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts.
     """
 
     job_id: int
@@ -68,6 +69,7 @@ class Start:
     projection: Mapping[str, Any]
     basis: Mapping[str, Any] | None = None
     shared: bool = False
+    host_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,13 @@ class LeasedGpu:
     name: str
     memory_bytes: int
     exclusive: bool = True
+    host_id: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True)
 class AttemptRow:
-    """One try of a job. Open while outcome is None."""
+    """One try of a job. Open while outcome is None. host: of rank 0; which others take part, its cards tell."""
 
     id: int
     job_id: int
@@ -179,7 +183,9 @@ class AttemptRow:
     stop_requested_at: float | None
     stop_reason: str | None  # the reason of jobs.report.StopOrder
     log_bytes: int
-    reported: dict[str, Any] | None  # jobs.report.Ended as the host said it
+    reported: (
+        dict[str, Any] | None
+    )  # jobs.report.Ended as the host said it; of several hosts see orchestrator.endings
     outcome: Outcome | None
     message: str
     ended_at: float | None
@@ -190,11 +196,17 @@ class AttemptRow:
         dict[str, Any] | None
     )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
     basis: dict[str, Any] | None = None  # what the projection stood on
+    stop_for: int | None = None  # the job that it was asked to make room for
 
     @property
     def shared(self) -> bool:
         """Whether others may lie on its cards."""
         return any(not gpu.exclusive for gpu in self.gpus)
+
+    @property
+    def hosts(self) -> dict[int, str]:
+        """Names by id of the hosts that take part, in rank order: that of rank 0 comes first."""
+        return {self.host_id: self.host, **{gpu.host_id: gpu.host for gpu in self.gpus if gpu.host}}
 
 
 @dataclass(frozen=True)
@@ -329,28 +341,6 @@ class ProgressRow:
 
 
 @dataclass(frozen=True)
-class SampleRow:
-    """One reading of one card (jobs.report.GpuSample), with the attempt that held the card."""
-
-    gpu_id: int
-    ts: float
-    attempt_id: int | None
-    memory_used_bytes: int | None
-    utilization: float | None
-    power_w: float | None
-    power_limit_w: float | None
-    temperature_c: float | None
-    sm_clock_mhz: float | None
-    memory_clock_mhz: float | None
-    energy_j: float | None
-    throttle: int | None
-    ecc_corrected: int | None
-    ecc_uncorrected: int | None
-    process_memory: dict[str, int] | None
-    fault: str | None
-
-
-@dataclass(frozen=True)
 class JobView:
     """A job as lists show it: with its latest attempt, that attempt's latest progress, and what it waits for."""
 
@@ -358,15 +348,6 @@ class JobView:
     attempt: AttemptRow | None
     progress: ProgressRow | None
     links: tuple[LinkRow, ...] = ()
-
-
-@dataclass(frozen=True)
-class LogPage:
-    """A piece of an attempt's log. Offsets are bytes of UTF-8."""
-
-    offset: int
-    text: str
-    next_offset: int
 
 
 @dataclass(frozen=True)
@@ -383,3 +364,4 @@ class FleetRows:
     projects: list[ProjectRow] = field(default_factory=list)
     attained: dict[int, float] = field(default_factory=dict)  # GPU-seconds of earlier attempts, by job
     usage: list[UsageRow] = field(default_factory=list)
+    cleared: dict[int, int] = field(default_factory=dict)  # cards given back for a queued job, and for which

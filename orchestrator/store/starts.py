@@ -102,7 +102,7 @@ class StartStore(Database):
 
         Under one commit, and each by itself: left out, with nothing changed, is a start of which anything moved since
         it was planned. The job is not queued, was cancelled or waits for another; a card is taken, gone or faulty, has
-        too little left to share; the host is drained. A dozen statements, whatever the number.
+        too little left to share; a host is drained. A dozen statements, whatever the number.
         """
         if not starts:
             return {}
@@ -173,8 +173,11 @@ def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
     if not mine or len(set(start.gpu_ids)) < len(mine):
         return False
     promised = _promised(start)
-    for card in mine:
-        if card is None or card.host_id != start.host_id or not card.takes(promised, start.shared):
+    places = start.host_ids or (start.host_id,) * len(mine)
+    if places[0] != start.host_id:
+        return False
+    for card, host_id in zip(mine, places, strict=True):
+        if card is None or card.host_id != host_id or not card.takes(promised, start.shared):
             return False
     for card in mine:
         assert card is not None
@@ -192,7 +195,10 @@ def _open(
     """Writes what starts: the ids of the attempts by job id."""
     if not starts:
         return {}
-    names = {start.job_id: cards[start.gpu_ids[0]].host for start in starts}
+    names = {
+        start.job_id: ", ".join(dict.fromkeys(cards[gpu_id].host for gpu_id in start.gpu_ids))
+        for start in starts
+    }
     moved = [{"job": job_id, "text": f"starting on {name}", "now": now} for job_id, name in names.items()]
     connection.execute(_MOVE, moved)
     last = {

@@ -12,7 +12,8 @@ import orchestrator.store.reads as reads
 from jobs.report import GpuSample
 from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
-from orchestrator.store.rows import LogPage, ProgressRow, SampleRow
+from orchestrator.store.readings import LogPage, SampleRow
+from orchestrator.store.rows import ProgressRow
 from orchestrator.tables import clean_text, gpus, log_chunks, progress, samples, to_json
 
 insert_samples = BulkInsert(samples, samples.c.keys(), ignore_known=True)

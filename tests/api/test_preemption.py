@@ -119,6 +119,40 @@ def test_nobody_else_takes_the_card_that_is_being_cleared(yard):
     assert len(job(yard, 2)["attempts_detail"][0]["gpus"]) == 2
 
 
+def test_who_was_promised_a_card_has_it_before_a_newcomer_of_its_own_class(yard):
+    """Under `fair` the newcomer's user, who used nothing, would go first; the job that another was stopped for does."""
+    host = begun(yard)
+    yard.submit(name="high", priority="high")
+    later(yard, host)
+    assert stops(host) == [(1, "preempted", 120.0)]
+    yard.submit(name="newcomer", priority="high", project="idle")
+    later(yard, host, by=4)
+    reason = job(yard, 2)["reason"]
+    assert reason["text"] == "waits until job 1 has saved and stopped"
+    assert reason["figures"] == {"awaits": [1], "asked_at": yard.now - 4}
+    assert code(yard, 3) == "busy"
+    stopped(yard, host, 1)
+    assert states(yard) == {1: "queued", 2: "running", 3: "queued"}
+
+
+def test_a_gangs_first_card_is_kept_until_the_other_is_back(yard):
+    """Neither job that waits, nor one that was stopped, takes the card of the first; nobody else is stopped."""
+    host = begun(yard, card(0, 2), card(1, 2))
+    yard.submit(name="low-too", priority="low")
+    yard.tick()
+    starts(yard, host, 2)
+    yard.submit(name="gang", priority="high", resources={"gpus": 2})
+    later(yard, host)
+    assert {stop[0] for stop in stops(host)} == {1, 2}
+    yard.submit(name="newcomer", priority="high", project="idle")
+    stopped(yard, host, 1)
+    assert states(yard) == {1: "queued", 2: "running", 3: "queued", 4: "queued"}
+    assert (code(yard, 1), code(yard, 3), code(yard, 4)) == ("reserved", "room", "reserved")
+    assert job(yard, 4)["reason"]["figures"]["job"] == 3
+    stopped(yard, host, 2)
+    assert states(yard) == {1: "queued", 2: "queued", 3: "running", 4: "queued"}
+
+
 def test_the_least_work_is_undone_for_one_card(yard):
     """Of two low jobs the one that started last is stopped, and only that."""
     host = begun(yard, card(0, 2), card(1, 2))

@@ -83,6 +83,7 @@ class FakeServer:
             "attempts": 0,
             "progress": None,
             "host": None,
+            "hosts": [],
             "cards": [],
             "rung": None,
             "projected_bytes": None,

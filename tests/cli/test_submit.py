@@ -93,6 +93,14 @@ def test_flags_alone_make_a_job(tuneyard: Tuneyard, server: FakeServer) -> None:
     }
 
 
+def test_a_gang_may_be_let_span_hosts_by_a_flag(tuneyard: Tuneyard, server: FakeServer) -> None:
+    given = ("submit", "--model", "m", "--data", "d", "--gpus", "8")
+    for flags, wanted in (((), {}), (("--across-hosts",), {"resources.across_hosts": True})):
+        assert tuneyard(*given, *flags).code == 0
+        overrides = submitted(server)["jobs"][0]["overrides"]
+        assert {key: value for key, value in overrides.items() if "across" in key} == wanted
+
+
 def test_flags_are_laid_over_each_file(tuneyard: Tuneyard, server: FakeServer, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.yaml").write_text(GOOD.replace("first", name))
@@ -224,7 +232,7 @@ def test_wait_tells_each_move_once(tuneyard: Tuneyard, server: FakeServer) -> No
     def move(job: dict[str, Any]) -> None:
         seen.append(1)
         if len(seen) == 2:
-            job.update(state="running", host="box-1", cards=["A100"])
+            job.update(state="running", host="box-1", hosts=["box-1"], cards=["A100"])
         if len(seen) == 4:
             server.end(job, "succeeded", text="100 steps")
 
@@ -248,7 +256,10 @@ def test_follow_prints_the_logs_of_every_attempt(tuneyard: Tuneyard, server: Fak
             job.update(state="running", attempts=1, attempts_detail=[scenes.attempt()])
         if len(seen) == 3:  # the first attempt has ended by the time the client looks again
             server.logs[1, 2] = "second\n"
-            job.update(attempts=2, attempts_detail=[scenes.attempt(), scenes.attempt(2, host="box-2")])
+            job.update(
+                attempts=2,
+                attempts_detail=[scenes.attempt(), scenes.attempt(2, host="box-2", hosts=["box-1", "box-2"])],
+            )
             threading.Timer(0.3, server.end, (job, "failed", "oom", "out of memory")).start()
 
     def finish_first() -> None:
@@ -262,7 +273,7 @@ def test_follow_prints_the_logs_of_every_attempt(tuneyard: Tuneyard, server: Fak
     thread.join()
     assert ran.code == 4
     assert ran.out == "submitted job 1 (first): lora of org/name\n" + first + "second\n"
-    assert "--- attempt 2 on box-2 ---" in ran.err
+    assert "--- attempt 2 on box-1, box-2 ---" in ran.err
 
 
 def test_wait_outlives_a_server_that_restarts(bare: Tuneyard, server: FakeServer) -> None:

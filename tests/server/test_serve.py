@@ -133,6 +133,8 @@ def test_a_database_from_a_newer_version_is_refused(home):
         (("--min-run", "5"), "--min-run '5' is not a duration: write a number and a unit"),
         (("--patience", "soon"), "--patience 'soon' is not a duration"),
         (("--preempt-grace", "-1s"), "--preempt-grace '-1s' is not a duration"),
+        (("--share-slowdown", "0.5"), "--share-slowdown '0.5' is not a factor: write a number from 1 to 100"),
+        (("--share-slowdown", "nan"), "--share-slowdown 'nan' is not a factor"),
     ],
 )
 def test_settings_of_the_scheduler_that_can_not_be_are_refused(home, flags, said):

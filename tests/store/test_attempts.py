@@ -8,6 +8,7 @@ from jobs.errors import Conflict, NotFound
 from jobs.state import Code, Event, JobState, Outcome
 from jobs.units import GiB
 from orchestrator.store import Store
+from orchestrator.store.attempts import Closing
 from tests.builders import (
     NOW,
     RUNG,
@@ -180,3 +181,24 @@ def test_offsets_are_those_of_the_host_s_open_attempts(store: Store) -> None:
     assert store.closed({attempt.id, 999}) == {999} and store.closed(set()) == set()
     store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     assert store.offsets(attempt.host_id) == [] and store.closed([attempt.id]) == {attempt.id}
+
+
+def test_ends_of_a_round_are_each_by_itself_under_one_commit(store: Store) -> None:
+    host_id, four = joined(store, gpus=4)
+    tries = [
+        store.start_attempt(submitted(store).id, host_id, [card], RUNG, a_projection(), NOW) for card in four
+    ]
+    one, moved, cancelled, last = (attempt for attempt in tries if attempt is not None)
+    store.request_cancel(cancelled.job_id, NOW + 1)
+    ends = [
+        Closing(last.id, 1, an_end(), Event.SUCCEEDED, because()),
+        Closing(moved.id, 2, an_end(), Event.SUCCEEDED, because()),
+        Closing(cancelled.id, 1, an_end(outcome=Outcome.LOST), Event.REQUEUED, because()),
+        Closing(one.id, 1, an_end(outcome=Outcome.LOST), Event.REQUEUED, because(), NOW + 60),
+    ]
+    assert store.end_attempts(ends, NOW + 2) == {one.id, last.id}
+    states = [store.job(attempt.job_id).state for attempt in (one, moved, cancelled, last)]
+    assert states == ["queued", "running", "running", "succeeded"]
+    assert store.job(one.job_id).not_before == NOW + 60
+    assert {gpu.attempt_id for gpu in store.gpus()} == {None, moved.id, cancelled.id}
+    assert store.end_attempts(ends, NOW + 3) == set() and store.end_attempts([], NOW) == set()

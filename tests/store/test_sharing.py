@@ -8,7 +8,7 @@ from jobs.state import Code, Event, Reason
 from jobs.units import GiB
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow
-from orchestrator.store.sharing import CardLease
+from orchestrator.store.sharing import CardLease, Window
 from tests.builders import NOW, RUNG, a_line, a_projection, a_report, an_end, because, joined, news, submitted
 
 
@@ -27,8 +27,9 @@ def test_who_lay_on_a_card_and_when(store: Store) -> None:
     store.end_attempt(first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 20)
     third = beside(store, host_id, card, NOW + 30)
     held = [CardLease(second.id, NOW + 10, None), CardLease(third.id, NOW + 30, None)]
-    assert store.leases_of(card, NOW) == [CardLease(first.id, NOW, NOW + 20), *held]
-    assert store.leases_of(card, NOW + 20) == held
+    both = store.leases_of([card, other], NOW)
+    assert both[card] == [CardLease(first.id, NOW, NOW + 20), *held] and len(both[other]) == 1
+    assert store.leases_of([card], NOW + 20) == {card: held}
 
 
 def test_lines_of_a_time_the_last_of_them_and_the_very_first(store: Store) -> None:
@@ -40,12 +41,17 @@ def test_lines_of_a_time_the_last_of_them_and_the_very_first(store: Store) -> No
     assert store.first_lines([]) == {}
 
     def steps(since: float, until: float, most: int = 9) -> list[int]:
-        return [line.step for line in store.lines_between(one.id, NOW + since, NOW + until, most)]
+        (found,) = store.lines_within([Window(one.id, NOW + since, NOW + until)], most)
+        return [line.step for line in found]
 
     assert steps(0, math.inf) == [3, 4, 5, 6, 7, 8]
     assert steps(4, 7) == [5, 6, 7], "a neighbour that came at 4 has line 4 still before it"
     assert steps(0, 7, most=2) == [6, 7]
     assert steps(8, 99) == []
+    several = [Window(two.id, 0, math.inf), Window(silent.id, 0, math.inf), Window(one.id, 0, NOW + 4)] * 500
+    found = store.lines_within(several, 2)
+    assert [[line.step for line in lines] for lines in found] == [[7, 8], [], [3, 4]] * 500
+    assert {line.attempt_id for line in found[0]} == {two.id} and store.lines_within([], 2) == []
 
 
 def test_who_was_parted_from_whom_outlives_the_attempt(store: Store) -> None:

@@ -59,7 +59,8 @@ def test_small_jobs_do_not_starve_a_gang():
     decided = plan(fleet(hosts, [gang, waiting(2)]), 300_000, EASY)  # by now it has waited long enough
     assert started(decided) == {}
     assert decided.waits[1].code is Code.BUSY
-    assert decided.waits[2].code is Code.BEHIND
+    reason = decided.waits[2]
+    assert (reason.code, reason.figures["job"], reason.figures["until"]) == (Code.RESERVED, 1, None)
     hosts = [host(1, gpu(1), gpu(2))]
     assert started(plan(fleet(hosts, [gang, waiting(2)]), 0, EASY)) == {1: [1, 2]}
 

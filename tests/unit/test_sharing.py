@@ -119,6 +119,11 @@ def shared(job_id: int, gpu_id: int, upper: int = 10 * GiB) -> Running:
     return Running(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0, shares=True, upper_bytes=upper)
 
 
+def taken(job_id: int, gpu_id: int) -> Running:
+    """One that does not share its card."""
+    return Running(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0)
+
+
 def seen(*held: Running, queue: list[Any]) -> Fleet:
     """Two cards of 24 GiB, and who shares them."""
     by_card = {gpu_id: job.job_id for job in held for gpu_id in job.gpu_ids}
@@ -136,8 +141,9 @@ def job(number: int, **more: Any) -> Any:
 
 
 def test_what_was_parted_does_not_lie_beside_each_other_again():
-    assert where(seen(shared(7, 1), queue=[job(9)])) == {9: (1, True)}
+    assert where(seen(shared(7, 1), taken(8, 2), queue=[job(9)])) == {9: (1, True)}
     away = job(9, apart=frozenset({7}))
+    assert where(seen(shared(7, 1), taken(8, 2), queue=[away])) == {}
     assert where(seen(shared(7, 1), queue=[away])) == {9: (2, False)}
     assert where(seen(shared(7, 1), shared(8, 2), queue=[away])) == {9: (2, True)}
     assert where(seen(shared(7, 1), shared(7, 2), queue=[away])) == {}
@@ -146,8 +152,8 @@ def test_what_was_parted_does_not_lie_beside_each_other_again():
 def test_two_that_start_at_once_are_kept_apart_both_ways():
     known = apart({(9, 8)})
     pair = [job(number, apart=known[number]) for number in (8, 9)]
-    assert where(seen(queue=pair)) == {8: (1, False), 9: (2, False)}
-    assert where(seen(queue=[job(8), job(9)])) == {8: (1, False), 9: (1, True)}
+    assert where(seen(taken(7, 2), queue=pair)) == {8: (1, False)}
+    assert where(seen(taken(7, 2), queue=[job(8), job(9)])) == {8: (1, False), 9: (1, True)}
 
 
 def test_a_job_that_ran_out_of_its_share_gets_a_card_to_itself():

@@ -87,7 +87,8 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
         ({"steps": 3}, "steps: unknown key (given: 3); did you mean training.steps?"),
         (
             {"resources": {"zzz": 1}},
-            "resources.zzz: unknown key (given: 1); known here: card, gpus, labels, min_memory, policy, share",
+            "resources.zzz: unknown key (given: 1); "
+            "known here: across_hosts, card, gpus, labels, min_memory, policy, share",
         ),
         (
             {"method": "qlra"},

@@ -11,10 +11,11 @@ from jobs.cards import card_for
 from jobs.ladder import Choice
 from jobs.recovery import RanOut
 from jobs.units import GiB
-from orchestrator.fleet import Waiting
+from orchestrator.fleet import NoProfile, Waiting
 from orchestrator.placement import Placement
 from orchestrator.plan import plan
-from orchestrator.snapshot import Memo, basis_of, chooser
+from orchestrator.snapshot import Memo, basis_of, chooser, fleet_of, named
+from orchestrator.store.rows import ProfileRow
 from tests.fleets import KEY, STACK, fleet, gpu, host, projection, waiting
 from tests.profiles import small_profile
 
@@ -61,6 +62,20 @@ def test_what_was_measured_moves_the_upper_bound_and_the_pace_but_not_the_projec
     assert (before.speed, after.speed) == (1.0, 3.0)
     stranger = chosen(memo, replace(a_job(), family="qwen3"))
     assert stranger.projection.upper_bytes == before.projection.upper_bytes
+
+
+def test_a_hub_id_counts_with_its_architecture_once_it_is_traced():
+    """A job of org/llama-8b and one of org/my-llama learn from each other; before a trace nobody knows that."""
+    memo, traced = Memo(), replace(PROFILE, model_type="llama")
+    memo.calibrate([seen(0.2)])
+    hub = replace(waiting(1, training={"sequence_length": 1024, "global_batch": 8}), family="org/my-llama")
+    for unknown in ({}, {KEY: NoProfile()}, {KEY: PROFILE}):
+        assert named(hub, unknown) is hub
+    row = ProfileRow(KEY, {}, traced.as_dict(), None, False, 1, 0.0, 0.0, 0.0)
+    (job,) = fleet_of((host(1),), [hub], {KEY: row}, memo, 0.0).queue
+    assert job.family == "llama"
+    assert chosen(memo, job) == chosen(memo, a_job())
+    assert chosen(memo, job).projection.upper_bytes > chosen(memo, hub).projection.upper_bytes
 
 
 def test_a_rung_that_ran_out_is_passed_over_with_all_that_need_as_much():

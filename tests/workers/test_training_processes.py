@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ WIDE = {
 }
 
 
-def start(assignment: Assignment, home: Path, **more: str) -> subprocess.Popen[bytes]:
+def start(
+    assignment: Assignment, home: Path, before: Sequence[str] = (), **more: str
+) -> subprocess.Popen[bytes]:
+    """before: a command that runs it."""
     path = home / f"given-{assignment.attempt_id}-{assignment.rank}.json"
     path.write_text(assignment.model_dump_json())
-    command = [sys.executable, "-m", "workers.rank", str(path), str(home), str(home / "out")]
+    command = [*before, sys.executable, "-m", "workers.rank", str(path), str(home), str(home / "out")]
     # As Ray starts an actor that asks for no CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TUNEYARD_CPU_THREADS": "1", **more}
     return subprocess.Popen(

@@ -1,0 +1,117 @@
+"""Open attempts that nobody works on yet are handed to the dispatcher: an assignment for each rank, by host."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from jobs.report import Assignment, GpuInfo
+from jobs.spec import JobSpec
+from orchestrator.config import Settings
+from orchestrator.dispatcher import Dispatch, Part
+from orchestrator.store import Store
+from orchestrator.store.rows import AttemptRow, HostRow, JobRow
+from workers.folder import yard_root
+
+
+class Handover:
+    """Remembers what the present dispatcher was handed."""
+
+    def __init__(self, store: Store, dispatch: Dispatch, settings: Settings) -> None:
+        self._store, self._dispatch, self._settings = store, dispatch, settings
+        self._handed: set[int] = set()
+        self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
+
+    def forget(self, attempt_id: int) -> None:
+        """It has ended."""
+        self._handed.discard(attempt_id)
+
+    def hand(self, now: float, heard_since: float) -> None:
+        """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides.
+
+        heard_since: before it nobody listened, so a host's silence says nothing.
+        """
+        hosts = {host.id: host for host in self._store.hosts()}
+        if self._handed_to != self._dispatch.generation:
+            self._handed.clear()
+            self._handed_to = self._dispatch.generation
+        if self._dispatch.address is None:
+            return
+        self._dispatch.pool(
+            {
+                host.name: int(host.info.get("warm", 0))
+                for host in hosts.values()
+                if host.ray_ready and now - max(host.last_seen, heard_since) < self._settings.away_after_s
+            }
+        )
+        waiting = [
+            attempt
+            for attempt in self._store.open_attempts()
+            if attempt.started_at is None
+            and attempt.stop_requested_at is None
+            and attempt.reported is None
+            and attempt.id not in self._handed
+        ]
+        if not waiting:
+            return
+        jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()
+        handed = set()
+        for attempt in waiting:
+            parts = self._parts(attempt, jobs[attempt.job_id], hosts, yard)
+            if self._dispatch.start(attempt.id, parts):
+                handed.add(attempt.id)
+        self._handed |= handed
+        self._store.mark_dispatched(handed, now)
+
+    def _parts(self, attempt: AttemptRow, job: JobRow, hosts: Mapping[int, HostRow], yard: str) -> list[Part]:
+        """One a host, that of rank 0 first."""
+        ranked = list(enumerate(self._assignments(attempt, job)))
+        return [
+            {
+                "host": hosts[host_id].name,
+                "home": str(yard_root(hosts[host_id].info["home"], yard)),
+                "output_root": hosts[host_id].info["output_root"],
+                "assignments": [assignment for _, assignment in of_host],
+            }
+            for host_id, of_host in groupby(ranked, key=lambda pair: _place(attempt, pair[0]))
+        ]
+
+    def _assignments(self, attempt: AttemptRow, job: JobRow) -> list[dict[str, Any]]:
+        """One a rank. Ranks of a gang meet on a port that is free here, and most likely there; of a gang over several
+        hosts the dispatcher asks its lead for one.
+        """
+        port = _free_port() if len(attempt.gpus) > 1 else 0
+        gpus = [
+            GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
+            for g in attempt.gpus
+        ]
+        names = [attempt.hosts[_place(attempt, rank)] for rank in range(len(gpus))]
+        whole = Assignment(
+            attempt_id=attempt.id,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            spec=JobSpec.model_validate(job.spec),
+            upper_bytes=attempt.projection.get("upper_bytes", 0),
+            shared=attempt.shared,
+            rung=attempt.rung,
+            gpus=gpus,
+            host=attempt.host,
+            hosts=names if len(set(names)) > 1 else [],
+            world_size=len(gpus),
+            master_port=port,
+            trusted_models=list(self._settings.trusted_models),
+        ).model_dump(mode="json")
+        return [{**whole, "rank": rank, "host": name} for rank, name in enumerate(names)]
+
+
+def _place(attempt: AttemptRow, rank: int) -> int:
+    """The host of a rank."""
+    return attempt.gpus[rank].host_id if len(attempt.hosts) > 1 else attempt.host_id
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

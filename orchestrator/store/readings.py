@@ -1,0 +1,36 @@
+"""What hosts tell as they go: readings of cards, pieces of logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One reading of one card (jobs.report.GpuSample), with the attempt that held the card."""
+
+    gpu_id: int
+    ts: float
+    attempt_id: int | None
+    memory_used_bytes: int | None
+    utilization: float | None
+    power_w: float | None
+    power_limit_w: float | None
+    temperature_c: float | None
+    sm_clock_mhz: float | None
+    memory_clock_mhz: float | None
+    energy_j: float | None
+    throttle: int | None
+    ecc_corrected: int | None
+    ecc_uncorrected: int | None
+    process_memory: dict[str, int] | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """A piece of an attempt's log. Offsets are bytes of UTF-8."""
+
+    offset: int
+    text: str
+    next_offset: int
