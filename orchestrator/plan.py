@@ -259,9 +259,9 @@ class _Pass:
         self._failed[same] = entry.score
 
     def _rights(self, entry: Ranked) -> tuple[Hashable, ...]:
-        """What decides whom it may stop, its score apart."""
+        """What decides whom it may stop, its score apart: its project, where projects have terms."""
         patient = self.now - since(entry.job) >= self.rules.patience_s
-        return (entry.job.priority, entry.job.project if entry.owed else None, patient)
+        return (entry.job.priority, bool(self.fleet.projects) and entry.job.project, entry.owed, patient)
 
     def _may(self, entry: Ranked) -> bool:
         """Whether its project may have more: within its guarantee, or borrowing."""

@@ -222,6 +222,15 @@ SCENES = (
         waits="1 room; 2 busy",
     ),
     Scene(
+        "what one project can't have stopped another may, where it is its own",
+        "a 24",
+        ("1 project=x prio=75 waited=60", "2 project=y prio=75"),
+        running=("7 on=a0 project=y prio=25",),
+        projects={"x": 0, "y": 1},
+        stops="7>2",
+        waits="1 busy; 2 room",
+    ),
+    Scene(
         "a project that may not borrow stays within its guarantee",
         "a 24 24",
         ("1 project=x",),
