@@ -37,6 +37,7 @@ from orchestrator.order import DISCIPLINES, Rules
 from orchestrator.plan import Plan, plan
 from orchestrator.serve import COLLECT_AFTER
 from orchestrator.snapshot import Memo, fleet_of, hosts_of, stacks_of, waiting_of
+from orchestrator.steady import Steady
 from orchestrator.stock import Stock
 from orchestrator.store.rows import (
     AttemptRow,
@@ -88,6 +89,7 @@ class Rows:
         }
         self.running: list[JobRow] = []
         self.attempts: list[AttemptRow] = []
+        self.spanning = Steady()
         self.progress: dict[int, ProgressRow] = {}
         self._run()
         self.queued = [self._job(10_000 + number, JobState.QUEUED) for number in range(scene.queued)]
@@ -209,13 +211,13 @@ def snapshot(made: Rows, memo: Memo, profiles: dict[str, ProfileRow], settings: 
         for job in rows.queued
     ]
     if made.scene.span:
-        queue = [replace(job, across=True) for job in queue]
+        queue = [made.spanning.replaced(job, across=True) for job in queue]
     return fleet_of(hosts, queue, profiles, memo, NOW, rows, settings)
 
 
 def planned(fleet: Fleet, memo: Memo, rules: Rules) -> Plan:
     """A plan as the controller makes it."""
-    return plan(fleet, NOW, rules=rules, stock=Stock.of(fleet, memo.choose, memo.fits))
+    return plan(fleet, NOW, rules=rules, stock=Stock.of(fleet, memo.choose, memo.fits, memo.line))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.fleet import Fleet, Gpu
@@ -49,14 +49,15 @@ class Claims:
         """Whether anything is kept."""
         return bool(self._held)
 
-    def has(self, job_id: int) -> bool:
-        """Whether others were stopped for this job."""
-        return job_id in self._promised
+    @property
+    def promised(self) -> Collection[int]:
+        """The jobs that others were stopped for."""
+        return self._promised.keys()
 
-    def hold(self, ranked: Iterable[tuple[Ranked, Kind]]) -> None:
+    def hold(self, ranked: Iterable[Ranked]) -> None:
         """Set aside what was cleared for these jobs, as far as they need it."""
-        for entry, kind in sorted(ranked, key=lambda pair: pair[0].key):
-            found = self._needed(self._promised.get(entry.job.job_id, ()), kind)
+        for entry in sorted(ranked, key=lambda entry: entry.key):
+            found = self._needed(self._promised.get(entry.job.job_id, ()), entry.kind)
             if not found.back and not found.coming:
                 continue
             self._held[entry.job.job_id] = _Claim(found.back, found.coming, entry)

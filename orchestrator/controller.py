@@ -30,10 +30,10 @@ from orchestrator.plan import Plan, explain, plan
 from orchestrator.snapshot import (
     Memo,
     basis_of,
+    family_told,
     fault_of,
     fleet_of,
     hosts_of,
-    named,
     ran_out_of,
     stacks_of,
     waiting_of,
@@ -122,7 +122,7 @@ class Controller:
         self.neighbours.part(rows, self.settings.rules, now)
         self._calibrate(now)
         fleet = self._snapshot(rows, now)
-        stock = Stock.of(fleet, self.memo.choose, self.memo.fits)
+        stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
         decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self._fail_what_can_not_shrink(decided, fleet, now)
@@ -254,7 +254,11 @@ class Controller:
         counted = self.neighbours.filled(self.data.filled([*queue, *movable], now), rows)
         fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
         return dataclasses.replace(
-            fleet, movable={job.job_id: named(job, fleet.profiles) for job in counted[len(queue) :]}
+            fleet,
+            movable={
+                job.job_id: dataclasses.replace(job, family=family_told(job, fleet.profiles))
+                for job in counted[len(queue) :]
+            },
         )
 
     def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:

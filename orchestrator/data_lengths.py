@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from orchestrator import shapes
 from orchestrator.fleet import Waiting
 from orchestrator.forecast import data_shape
 from orchestrator.pace import steps_left
+from orchestrator.steady import Steady
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
 from workers.inputs import is_hub_id
@@ -39,6 +39,7 @@ class DataLengths:
         self._looked_at = 0.0
         self._known: dict[str, Lengths] = {}
         self._notes: dict[str, str] = {}
+        self._steady = Steady()
 
     def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
         """The jobs, with what is known of their data."""
@@ -48,6 +49,7 @@ class DataLengths:
         self._keys = {
             job.job_id: self._keys.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue
         }
+        self._steady.forget_all_but(self._keys)
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
         rows = self._store.lengths(keys - self._known.keys())
@@ -71,19 +73,19 @@ class DataLengths:
         self._store.want_lengths(key, said, host_id, now, RETRY_S)
 
     def _filled(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> Waiting:
-        known, training = self._known.get(key), job.spec.training
+        made, known, training = self._steady.replaced, self._known.get(key), job.spec.training
         if known is not None:
             longest = known.longest_batch_tokens(training.sequence_length, training.packing)
             left = steps_left(known.steps(job.spec), job.steps_done)
-            return replace(job, data_key=key, length=longest, counted="yes", steps_left=left)
+            return made(job, data_key=key, length=longest, counted="yes", steps_left=left)
         row = rows.get(key)
         if row is None or (row.pending and row.host_id is None):
-            return replace(job, data_key=key, counted="no")
+            return made(job, data_key=key, counted="no")
         if row.pending:
             waits = now - row.requested_at < PATIENCE_S
-            return replace(job, data_key=key, counted="under way" if waits else "yes")
+            return made(job, data_key=key, counted="under way" if waits else "yes")
         stale = row.error is not None and now - (row.ended_at or now) >= RETRY_S
-        return replace(job, data_key=key, counted="no" if stale else "yes")
+        return made(job, data_key=key, counted="no" if stale else "yes")
 
 
 def not_counted(why: str) -> str:

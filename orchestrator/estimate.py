@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from jobs.state import Code
 from orchestrator.fleet import Fleet, Waiting
 from orchestrator.kinds import Kind
-from orchestrator.order import Rules, in_order, rank, since
+from orchestrator.order import Rules, rank, since
 from orchestrator.pace import PROJECTED_SPREAD
 from orchestrator.plan import Plan
 from orchestrator.stock import Stock
+from orchestrator.turns import in_order
 
 # With 1, two of five jobs started later than they were told (`make bench-scheduling ARGS='--only estimates'`).
 COMERS = 2.0
@@ -68,9 +69,9 @@ def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
             continue
         kind = stock.kind(job)
         if kind.tiers and not kind.gang:
-            ranked.append(rank(job, kind.tiers[0].choice.step_s, rules, now, owed=False))
+            ranked.append(rank(job, kind, rules, now, owed=False))
     ordered = in_order(ranked, fleet.usage, fleet.projects, rules)
-    return [(entry.job, stock.kind(entry.job)) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
+    return [(entry.job, entry.kind) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
 
 
 def _play(

@@ -11,7 +11,6 @@ from jobs.profile import MemoryProfile
 from jobs.spec import Policy
 from jobs.state import Reason
 from orchestrator.fleet import Host, NoProfile, Waiting
-from orchestrator.order import Ranked
 from orchestrator.placement import Chooser, Option, options_of
 
 Profiles = Mapping[str, MemoryProfile | NoProfile]
@@ -56,21 +55,6 @@ class Kind:
     def gang(self) -> bool:
         """Whether it needs several hosts."""
         return self.gpus > self.most
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRank:
-    """A waiting job's rank from an earlier plan. awaited: others were stopped for it; until: when it changes."""
-
-    entry: Ranked
-    kind: Kind
-    awaited: bool
-    until: float
-
-    def holds(self, job: Waiting, now: float, owed: bool, awaited: bool) -> bool:
-        """Whether it is still that of this job."""
-        entry = self.entry
-        return entry.job is job and now < self.until and entry.owed == owed and self.awaited == awaited
 
 
 @dataclass

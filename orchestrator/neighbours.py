@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.fleet import Waiting
 from orchestrator.order import Rules
 from orchestrator.sharing import Sharer, apart, last_alone, parting, sharer, step_s
+from orchestrator.steady import Steady
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows
 from orchestrator.store.sharing import Window
@@ -27,6 +27,7 @@ class Neighbours:
         self._store = store
         self._looked_at = -math.inf
         self._alone: dict[Window, float | None] = {}
+        self._steady = Steady()
 
     def part(self, rows: FleetRows, rules: Rules, now: float) -> None:
         """Ask the job that came last to stop, on each card where jobs slow each other down beyond the rules."""
@@ -95,4 +96,6 @@ class Neighbours:
         shared = {job.job_id for job in queue if job.spec.resources.share and job.job_id in begun}
         shared |= {attempt.job_id for attempt in rows.attempts if attempt.shared}
         known = apart(self._store.parted(shared)) if shared else {}
-        return [replace(job, apart=known[job.job_id]) if job.job_id in known else job for job in queue]
+        self._steady.forget_all_but(known)
+        made = self._steady.replaced
+        return [made(job, apart=known[job.job_id]) if job.job_id in known else job for job in queue]

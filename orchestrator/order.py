@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.fleet import Fleet, Project, Running, Waiting
+from orchestrator.fleet import Fleet, Running, Waiting
+from orchestrator.kinds import Kind
 
 Discipline = Literal["fair", "fifo", "shortest", "attained"]
 DISCIPLINES: tuple[Discipline, ...] = ("fair", "fifo", "shortest", "attained")
@@ -103,8 +103,8 @@ class Rules:
         began = since(job)
         steps = max(0.0, now - began) // self.age_class_s + 1
         aged = began + steps * self.age_class_s
-        promoted = began + self.promote_after_s
-        return min(aged, promoted if promoted > now else math.inf) - 1e-3
+        once = (began + self.promote_after_s, began + self.patience_s)
+        return min([aged, *(at for at in once if at > now)]) - 1e-3
 
     def left_gpu_s(self, job: Waiting, step_s: float) -> float:
         """GPU time that a waiting job has to go; a guess where nobody knows: as much again as it had.
@@ -138,13 +138,16 @@ def attained(job: Running, now: float) -> float:
 class Ranked:
     """A queued job with what it is ranked by, lower first.
 
-    score: by the policy alone, what preemption compares; owed: it stays within what its project is guaranteed.
+    score: by the policy alone, what preemption compares; owed: it stays within what its project is guaranteed; alike:
+    of jobs that are alike one finds cards, or may stop others for them, only if all with a lower score do.
     """
 
     job: Waiting
+    kind: Kind
     score: float
     key: tuple[float, ...]
-    owed: bool = False
+    owed: bool
+    alike: tuple[Hashable, ...]
 
     def outranks(self, other: Ranked) -> bool:
         """Whether it may have what was cleared for the other.
@@ -155,11 +158,27 @@ class Ranked:
 
     def unowed(self) -> Ranked:
         """The same once its project has all that it is guaranteed."""
-        return Ranked(self.job, self.score, (self.key[0], 1.0, *self.key[2:]))
+        return Ranked(self.job, self.kind, self.score, unowed_key(self.key), False, (False, *self.alike[1:]))
 
 
-def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool, awaited: bool = False) -> Ranked:
-    """owed: it stays within what its project is guaranteed; awaited: others were stopped for it already."""
+def unowed_key(key: tuple[float, ...]) -> tuple[float, ...]:
+    """What a job is ranked by once its project has all that it is guaranteed."""
+    return (key[0], 1.0, *key[2:])
+
+
+def rank(
+    job: Waiting,
+    kind: Kind,
+    rules: Rules,
+    now: float,
+    owed: bool,
+    awaited: bool = False,
+    by_project: bool = False,
+) -> Ranked:
+    """owed: it stays within what its project is guaranteed; awaited: others were stopped for it already.
+
+    by_project: whether projects have terms, so that whom it may stop depends on its own.
+    """
     began = since(job)
     waited = now - began
     urgent = 0.0 if waited >= rules.promote_after_s else 1.0
@@ -168,80 +187,22 @@ def rank(job: Waiting, step_s: float, rules: Rules, now: float, owed: bool, awai
     if rules.policy == "attained":
         score = 0.0 if not urgent else float(rules.level(job.attained_gpu_s))
     elif rules.policy == "shortest":
-        score = rules.left_gpu_s(job, step_s) if urgent else 0.0
+        score = rules.left_gpu_s(job, kind.step_s) if urgent else 0.0
     # Who was promised cards comes first among those that could not claim them from it.
     turn = 0.0 if awaited else 1.0
     key = (-priority, 0.0 if owed else 1.0, urgent, turn, score, began, job.submitted_at, job.job_id)
-    return Ranked(job, score, key, owed)
-
-
-def in_order(
-    queue: Iterable[Ranked],
-    usage: Mapping[tuple[str, str], float],
-    projects: Mapping[str, Project],
-    rules: Rules,
-) -> Iterator[Ranked]:
-    """The queue, best first. Under `fair`, inside a class each start is charged at once to who gets it."""
-    ordered = sorted(queue, key=lambda entry: entry.key)
-    if rules.policy != "fair":
-        yield from ordered
-        return
-    yield from _shared_out(ordered, usage, projects)
-
-
-# What a start is charged before it has run: an hour, so that a burst of one user's jobs does not all go first.
-CHARGE_S = 3600.0
-
-
-def _shared_out(
-    ordered: list[Ranked], usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
-) -> Iterator[Ranked]:
-    """Lanes of one (class, owed, urgent, awaited), one by one; in each the project, then the user, that used least."""
-    start = 0
-    while start < len(ordered):
-        lane = ordered[start].key[:4]
-        end = start
-        while end < len(ordered) and ordered[end].key[:4] == lane:
-            end += 1
-        yield from _lane(ordered[start:end], usage, projects)
-        start = end
-
-
-def _lane(
-    entries: list[Ranked], usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
-) -> Iterator[Ranked]:
-    by_project: dict[str, dict[str, list[Ranked]]] = {}
-    for entry in reversed(entries):
-        users = by_project.setdefault(entry.job.project, {})
-        users.setdefault(entry.job.user, []).append(entry)
-    if len(by_project) == 1 and len(next(iter(by_project.values()))) == 1:
-        yield from entries
-        return
-    used: dict[str, float] = dict.fromkeys(by_project, 0.0)
-    for (project, _), gpu_s in usage.items():
-        if project in used:
-            used[project] += gpu_s
-    weight = {name: projects[name].weight if name in projects else 1.0 for name in by_project}
-    # Of equal usage, whose next job comes first.
-    users_of = {
-        name: [(usage.get((name, user), 0.0), waiting[-1].key, user) for user, waiting in users.items()]
-        for name, users in by_project.items()
-    }
-    for heap in users_of.values():
-        heapq.heapify(heap)
-    lanes = [(used[name] / weight[name], users_of[name][0][1], name) for name in by_project]
-    heapq.heapify(lanes)
-    while lanes:
-        charged, _, name = heapq.heappop(lanes)
-        mine, _, user = heapq.heappop(users_of[name])
-        waiting = by_project[name][user]
-        entry = waiting.pop()
-        yield entry
-        cost = entry.job.spec.resources.gpus * CHARGE_S
-        if waiting:
-            heapq.heappush(users_of[name], (mine + cost, waiting[-1].key, user))
-        if users_of[name]:
-            heapq.heappush(lanes, (charged + cost / weight[name], users_of[name][0][1], name))
+    alike = (
+        owed,
+        job.job_id if awaited else None,  # nobody else finds the cards that it was promised
+        job.priority,
+        job.project if by_project else None,
+        waited >= rules.patience_s,
+        kind.gpus,
+        kind.across,
+        id(kind) if kind.shares else None,
+        id(kind.shelves),
+    )
+    return Ranked(job, kind, score, key, owed, alike)
 
 
 def held_by_project(fleet: Fleet) -> dict[str, int]:

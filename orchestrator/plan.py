@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs.cards import Card
@@ -13,15 +12,17 @@ from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.claims import Claims
 from orchestrator.fleet import Fleet, Gpu, Waiting
-from orchestrator.kinds import KeptRank, Kind
+from orchestrator.kinds import Kind
+from orchestrator.line import Now
 from orchestrator.moves import moves
-from orchestrator.order import Ranked, Rules, held_by_project, in_order, rank, since
+from orchestrator.order import Ranked, Rules, held_by_project, since
 from orchestrator.placement import Chooser, Misfit, Placement, overall, place, wants
 from orchestrator.reasons import Kept, crowded, kept, quota, reserved, room
 from orchestrator.reserve import Holds
 from orchestrator.roll import lowest
 from orchestrator.scarce import Scarce
 from orchestrator.stock import Spot, Stock
+from orchestrator.turns import Turns
 from orchestrator.victims import Bench, Clearing
 
 
@@ -83,8 +84,6 @@ class _Pass:
     _lowest: int | None = None
     _mine: Mapping[int, int] = field(default_factory=dict)
     _kept: Kept = field(default_factory=dict)
-    _kinds: dict[int, Kind] = field(default_factory=dict)
-    _failed: dict[Hashable, float] = field(default_factory=dict)
     _kept_from: dict[Hashable, list[tuple[float, float]]] = field(default_factory=dict)
     _said: dict[Hashable, Reason] = field(default_factory=dict)
     _lacks: dict[int, tuple[Reason, dict[str, int], int | None]] = field(default_factory=dict)
@@ -96,65 +95,42 @@ class _Pass:
         if self.fleet.projects:
             self.runs = held_by_project(self.fleet) if roll is None else roll.held
         self.held = dict(self.runs)
-        ranked = self._ranked()
-        self.scarce = Scarce(self.stock, self.rules, self.now, ranked, self._kinds)
-        self._hold(ranked)
-        shut = False  # once one can't start, where no other may pass it
-        for entry, kind in self._in_turn(ranked):
-            if shut or not self._turn(entry, kind):
-                shut = shut or not self.rules.passing
+        line = self.stock.line
+        line.look(self.fleet.queue, self._now())
+        for job in line.aside.values():
+            self._aside(job)
+        self.scarce = Scarce(self.stock, self.rules, self.now, line.asked.values())
+        self._hold()
+        self.turns = Turns(line.lanes, self.fleet.usage, self.fleet.projects)
+        for entry in self.turns:
+            if entry.owed and not self._owed(entry.job):  # its project got what it is guaranteed meanwhile
+                self.turns.later()
+            elif self._turn(entry):
+                self.turns.served()
+            else:
                 if self.reasons:
-                    self._say(entry, kind)
-                elif shut:
+                    self._say(entry)
+                if not self.rules.passing:
                     break
+        if self.reasons:
+            for entry in line.lanes:
+                if entry.job.job_id not in self.made.starts:
+                    self._say(entry)
         return self.made
 
-    def _in_turn(self, ranked: list[Ranked]) -> Iterator[tuple[Ranked, Kind]]:
-        """The jobs, best first. One whose project got what it is guaranteed meanwhile has its turn later."""
-        ordered = list(in_order(ranked, self.fleet.usage, self.fleet.projects, self.rules))
-        for at, entry in enumerate(ordered):
-            kind = self._kinds[entry.job.job_id]
-            if entry.owed and not self._owed(entry.job):
-                later = entry.unowed()
-                insort(ordered, later, lo=at + 1, key=lambda other: other.key)
-                continue
-            yield entry, kind
+    def _now(self) -> Now:
+        fleet, promised = self.fleet, self.claims.promised
+        return Now(self.now, self.rules, fleet.projects, self.held, promised, self.stock.kind, self._at_home)
 
-    def _rank(self, job: Waiting, kind: Kind) -> Ranked:
-        awaited = self.claims.has(job.job_id)
-        return rank(job, kind.step_s, self.rules, self.now, self._owed(job), awaited)
-
-    def _ranked(self) -> list[Ranked]:
-        """Jobs that may start as far as they themselves go."""
-        ranked = []
-        known = self.stock.ranks
-        for job in self.fleet.queue:
-            was = known.get(job.job_id)
-            if was is not None and was.holds(job, self.now, self._owed(job), self.claims.has(job.job_id)):
-                self._kinds[job.job_id] = was.kind
-                ranked.append(was.entry)
-                continue
-            if job.not_before > self.now:
-                # No clock in the text: a reason is written again whenever it changes.
-                figures = {"until": job.not_before}
-                self._waits(job, Reason(Code.BACKOFF, "rests after a failure", figures))
-                continue
-            if job.blocked is not None:
-                self._waits(job, job.blocked)
-                continue
-            kind = self.stock.kind(job)
-            if not kind.tiers:
-                self._nowhere(job, kind)
-                continue
-            if job.home is not None:
-                kind = self._at_home(job, kind)
-            self._kinds[job.job_id] = kind
-            entry = self._rank(job, kind)
-            if self.stock.roll is not None and job.home is None:
-                until = self.rules.same_until(job, self.now)
-                known[job.job_id] = KeptRank(entry, kind, self.claims.has(job.job_id), until)
-            ranked.append(entry)
-        return ranked
+    def _aside(self, job: Waiting) -> None:
+        """Why one waits that may not start, whatever is free."""
+        if job.not_before > self.now:
+            # No clock in the text: a reason is written again whenever it changes.
+            self._waits(job, Reason(Code.BACKOFF, "rests after a failure", {"until": job.not_before}))
+        elif job.blocked is not None:
+            self._waits(job, job.blocked)
+        else:
+            self._nowhere(job, self.stock.kind(job))
 
     def _at_home(self, job: Waiting, kind: Kind) -> Kind:
         """Only the host with its checkpoint, until it has waited for it as long as beginning anew would take."""
@@ -172,27 +148,24 @@ class _Pass:
             return False
         return self.held.get(job.project, 0) + job.spec.resources.gpus <= project.guarantee
 
-    def _hold(self, ranked: list[Ranked]) -> None:
+    def _hold(self) -> None:
         """Keep what was cleared for jobs that may still have it."""
-        waiting = [entry for entry in ranked if self.claims.has(entry.job.job_id)]
-        self.claims.hold(
-            (entry, self._kinds[entry.job.job_id])
-            for entry in waiting
-            if not self.fleet.projects or self._may(entry)
-        )
+        line = self.stock.line
+        waiting = [entry for job_id in self.claims.promised if (entry := line.entry(job_id)) is not None]
+        self.claims.hold(entry for entry in waiting if not self.fleet.projects or self._may(entry))
 
-    def _turn(self, entry: Ranked, kind: Kind) -> bool:
+    def _turn(self, entry: Ranked) -> bool:
         """Serve it, with the cards that were cleared for it, or for one that it outranks."""
         if not self.claims:
-            return self._serve(entry, kind)
+            return self._serve(entry)
         self._mine = self.claims.open(entry, self._soon)
         for where, count in self._mine.items():
             self.holds.beside(where, count)
-        if self._mine:
-            self._failed.clear()  # of those that did not find these cards
-            self._kept_from.clear()
-        served = self._serve(entry, kind)
+        served = self._serve(entry)
         self.claims.settle(self._soon)
+        if self._mine:
+            self.turns.revive()  # those that did not find these cards
+            self._kept_from.clear()
         self._mine = {}
         return served
 
@@ -200,14 +173,15 @@ class _Pass:
     def _soon(self) -> dict[int, list[Gpu]] | None:
         return None if self._bench is None else self._bench.soon
 
-    def _serve(self, entry: Ranked, kind: Kind) -> bool:
+    def _serve(self, entry: Ranked) -> bool:
         """Start it, or make room for it, or reserve."""
-        job = entry.job
+        job, kind = entry.job, entry.kind
         if self.fleet.projects and not self._may(entry):
+            self.turns.fails(entry)
             return False
-        if self._hopeless(entry, kind):
+        if self._kept_from and self._keeps_off(entry):
             return False
-        barred = self.scarce.barred(entry, kind) - self._mine.keys()
+        barred = self.scarce.barred(entry) - self._mine.keys()
         spot = self._spot(entry, kind, barred)
         short = sum(self._mine.values()) < kind.gpus  # else its own cards are on their way
         if spot is None and short and self.claims and self.claims.lend(entry, self._soon):
@@ -222,11 +196,11 @@ class _Pass:
             return False
         if self.rules.preempt and (clearing := self._make_room(entry, kind)) is not None:
             self._count(entry)
-            self.scarce.served(entry, kind, None)
+            self.scarce.served(entry, None)
             if self.reasons:
                 self._waits(job, room(clearing, self._bench.awaited(clearing) if self._bench else []))
             return True
-        self._fails(entry, kind)
+        self._fails(entry)
         most = self.rules.reservations(self.rules.promoted(job, self.now))
         if kind.gpus > 1 and self.holds.count < most:
             at = self.holds.reserve(job.job_id, kind, self.now - since(job))
@@ -234,34 +208,21 @@ class _Pass:
                 self.made.reserved[job.job_id] = at  # type: ignore[index]
         return False
 
-    def _hopeless(self, entry: Ranked, kind: Kind) -> bool:
-        """Whether a job that finds the same cards free, and may stop the same others, has failed already."""
-        rights = self._rights(entry)
-        failed = self._failed.get(
-            (*rights, kind.gpus, kind.across, kind.shares and id(kind), id(kind.shelves))
-        )
-        if failed is not None and entry.score >= failed:
-            return True
-        kept = self._kept_from.get((*rights, id(kind)))
+    def _keeps_off(self, entry: Ranked) -> bool:
+        """Whether a job that is alike and takes no longer found nothing, for cards that lie free are reserved."""
+        kept = self._kept_from.get((*entry.alike, id(entry.kind)))
         if kept is None:
             return False
-        ends = self._ends(entry, kind.tiers[0].choice)
+        ends = self._ends(entry, entry.kind.tiers[0].choice)
         return any(entry.score >= score and ends >= end for score, end in kept)
 
-    def _fails(self, entry: Ranked, kind: Kind) -> None:
+    def _fails(self, entry: Ranked) -> None:
         """Where cards lie free that are reserved, it is only those that take as long who fail as well."""
-        rights = self._rights(entry)
-        if self.holds.by_shelf and self.stock.fit(kind) is not None:
-            ends = self._ends(entry, kind.tiers[0].choice)
-            self._kept_from.setdefault((*rights, id(kind)), []).append((entry.score, ends))
-            return
-        same = (*rights, kind.gpus, kind.across, kind.shares and id(kind), id(kind.shelves))
-        self._failed[same] = entry.score
-
-    def _rights(self, entry: Ranked) -> tuple[Hashable, ...]:
-        """What decides whom it may stop, its score apart: its project, where projects have terms."""
-        patient = self.now - since(entry.job) >= self.rules.patience_s
-        return (entry.job.priority, bool(self.fleet.projects) and entry.job.project, entry.owed, patient)
+        if self.holds.by_shelf and self.stock.fit(entry.kind) is not None:
+            ends = self._ends(entry, entry.kind.tiers[0].choice)
+            self._kept_from.setdefault((*entry.alike, id(entry.kind)), []).append((entry.score, ends))
+        else:
+            self.turns.fails(entry, entry.score)
 
     def _may(self, entry: Ranked) -> bool:
         """Whether its project may have more: within its guarantee, or borrowing."""
@@ -294,7 +255,7 @@ class _Pass:
         first = self.stock.shelves[spot.parts[0][0]].host
         self.made.starts[job.job_id] = Placement(first, spot.gpus, spot.choice, spot.side)  # type: ignore[index]
         self.stock.draw(spot, kind.shares, job.job_id)
-        self.scarce.served(entry, kind, spot)
+        self.scarce.served(entry, spot)
         if self.holds.by_shelf:
             ends = self._ends(entry, spot.choice)
             for where, gpus in spot.parts:
@@ -357,9 +318,9 @@ class _Pass:
             wanted = (job.job_id, uncounted)
             self.made.counts[job.data_key] = min(self.made.counts.get(job.data_key, wanted), wanted)  # type: ignore[index]
 
-    def _say(self, entry: Ranked, kind: Kind) -> None:
+    def _say(self, entry: Ranked) -> None:
         """Why a job waits that some card would take."""
-        job = entry.job
+        job, kind = entry.job, entry.kind
         if job.job_id in self.made.waits:
             return
         if self.fleet.projects and not self._may(entry):

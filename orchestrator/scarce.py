@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.kinds import Kind
+from orchestrator.line import Asked
 from orchestrator.order import Ranked, Rules, since
 from orchestrator.stock import Spot, Stock
 
@@ -22,26 +23,24 @@ class _Reach:
 class Scarce:
     """How many cards each reach has free, and how many are asked for by jobs that can go nowhere else."""
 
-    def __init__(
-        self, stock: Stock, rules: Rules, now: float, waiting: Iterable[Ranked], kinds: Mapping[int, Kind]
-    ) -> None:
-        """waiting: the jobs that wait; kinds: of each, by its number."""
+    def __init__(self, stock: Stock, rules: Rules, now: float, asked: Iterable[Asked]) -> None:
+        """asked: the kinds of the jobs that wait, and what they ask for."""
         self.rules, self.now = rules, now
         self._reaches: dict[frozenset[int], _Reach] = {}
         self._of_shelf: dict[int, list[_Reach]] = {}
         self._narrower: dict[int, list[_Reach]] = {}
-        found = {id(kind): kind for kind in kinds.values()}.values()
-        shelves = {id(kind.shelves): kind.shelves for kind in found}.values()
+        found = list(asked)
+        shelves = {id(one.kind.shelves): one.kind.shelves for one in found}.values()
         # Where all jobs can use the same cards none are scarce.
         self.uniform = len(set(shelves)) < 2
-        if self.uniform and not any(kind.shares for kind in found):
+        if self.uniform and not any(one.kind.shares for one in found):
             return
         for reach in shelves:
             self._add(reach, sum(len(stock.free[place]) for place in reach))
-        for entry in waiting:
-            kind, priority = kinds[entry.job.job_id], entry.job.priority
-            wanted = self._reaches[kind.shelves].wanted
-            wanted[priority] = wanted.get(priority, 0) + kind.gpus
+        for one in found:
+            wanted = self._reaches[one.kind.shelves].wanted
+            for priority, gpus in one.wanted.items():
+                wanted[priority] = wanted.get(priority, 0) + gpus
 
     def _add(self, shelves: frozenset[int], free: int) -> None:
         if shelves in self._reaches:
@@ -50,10 +49,11 @@ class Scarce:
         for place in shelves:
             self._of_shelf.setdefault(place, []).append(made)
 
-    def served(self, entry: Ranked, kind: Kind, spot: Spot | None) -> None:
+    def served(self, entry: Ranked, spot: Spot | None) -> None:
         """A job waits no more for cards; spot: what it drew."""
         if not self._reaches:
             return
+        kind = entry.kind
         self._reaches[kind.shelves].wanted[entry.job.priority] -= kind.gpus
         if spot is not None and not spot.side:
             for place, gpus in spot.parts:
@@ -77,11 +77,12 @@ class Scarce:
         first = next(tier for tier in kind.tiers if shared in tier.shelves or own in tier.shelves)
         return own not in first.shelves
 
-    def barred(self, entry: Ranked, kind: Kind) -> frozenset[int]:
+    def barred(self, entry: Ranked) -> frozenset[int]:
         """Shelves that a job leaves to those that can go nowhere else.
 
         For a while only, and not to lower priorities: the order of the queue counts for more in the end.
         """
+        kind = entry.kind
         if self.uniform or len(kind.tiers) < 2 or self.now - since(entry.job) >= self.rules.yield_s:
             return frozenset()
         narrower = self._narrower.get(id(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from orchestrator.config import Settings
 from orchestrator.endings import blamed
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.kinds import Fits
+from orchestrator.line import Line
 from orchestrator.pace import blocked_of, home_of, projects_of, running_of, steps_done, steps_left, usage_of
 from orchestrator.placement import Chooser, Placement
+from orchestrator.steady import Steady
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
@@ -84,6 +86,8 @@ class Memo:
     def __init__(self) -> None:
         self.calibration = Calibration()
         self.fits = Fits()
+        self.line = Line()
+        self._waiting, self._shaped = Steady(), Steady()
         self._observed: tuple[Observation, ...] = ()
         self._specs: dict[int, JobSpec] = {}
         self._families: dict[int, str] = {}
@@ -177,6 +181,21 @@ class Memo:
         self._families = {job: family for job, family in self._families.items() if job in job_ids}
         self._shapes = {job: shape for job, shape in self._shapes.items() if job in job_ids}
         self._keys = {known: key for known, key in self._keys.items() if known[0] in job_ids}
+        self._waiting.forget_all_but(job_ids)
+        self._shaped.forget_all_but(job_ids)
+
+    def waiting(self, job_id: int, made_from: object, make: Callable[[], Waiting]) -> Waiting:
+        """A queued job, the same one while what it is made from stays as it was."""
+        return self._waiting.made(job_id, made_from, make)
+
+    def shaped(self, job: Waiting, family: str) -> Waiting:
+        """The job with the family that its trace tells, and its shape."""
+
+        def make() -> Waiting:
+            told = job if job.family == family else replace(job, family=family)
+            return replace(told, shape=self.shape(told))
+
+        return self._shaped.made(job.job_id, (job, family), make)
 
 
 def model_config(spec: JobSpec) -> dict[str, Any] | None:
@@ -244,6 +263,25 @@ def waiting_of(
     hosts: one of each stack will do (stacks_of); history: its attempts, oldest first; links: what it waits for;
     attained_gpu_s: what those attempts held.
     """
+    made_from = (
+        *(job.priority, job.submitted_at, job.not_before, job.project, job.user, job.queued_at),
+        *(tuple(history), tuple(links), attained_gpu_s, [host.stack_id for host in hosts]),
+    )
+
+    def make() -> Waiting:
+        return _waiting_of(job, hosts, memo, history, links, attained_gpu_s)
+
+    return memo.waiting(job.id, made_from, make)
+
+
+def _waiting_of(
+    job: JobRow,
+    hosts: Sequence[Host],
+    memo: Memo,
+    history: Sequence[AttemptRow],
+    links: Sequence[LinkRow],
+    attained_gpu_s: float,
+) -> Waiting:
     spec, done = memo.spec(job), steps_done(history)
     return Waiting(
         job_id=job.id,
@@ -308,13 +346,13 @@ def _stale(row: ProfileRow, now: float) -> bool:
     return now - (row.ended_at or now) >= RETRY_TRACE_S
 
 
-def named(job: Waiting, profiles: Mapping[str, MemoryProfile | NoProfile]) -> Waiting:
-    """The job with the family that its trace tells, where it has one: a hub id alone does not say the model_type."""
+def family_told(job: Waiting, profiles: Mapping[str, MemoryProfile | NoProfile]) -> str:
+    """The family that a job's trace tells, where it has one: a hub id alone does not say the model_type."""
     for key in job.keys.values():
         found = profiles.get(key)
         if isinstance(found, MemoryProfile) and found.model_type:
-            return job if found.model_type == job.family else replace(job, family=found.model_type)
-    return job
+            return found.model_type
+    return job.family
 
 
 def fault_of(
@@ -361,7 +399,7 @@ def fleet_of(
 ) -> Fleet:
     """The snapshot. rows, settings: where what runs counts, too."""
     known = profiles_of(profiles, memo, now)
-    shaped = tuple(replace(job, shape=memo.shape(job)) for job in (named(job, known) for job in queue))
+    shaped = tuple(memo.shaped(job, family_told(job, known)) for job in queue)
     if rows is None or settings is None:
         return Fleet(hosts, shaped, known)
     specs = memo.readable_specs(rows.running)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from jobs.ladder import Choice, preference
 from jobs.state import Reason
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Running, Waiting
-from orchestrator.kinds import MOST_FITS, Fits, Kept, KeptRank, Kind, Profiles, Tier
+from orchestrator.kinds import MOST_FITS, Fits, Kept, Kind, Profiles, Tier
+from orchestrator.line import Line
 from orchestrator.order import Rules
 from orchestrator.placement import Chooser
 from orchestrator.roll import Roll
@@ -52,7 +53,7 @@ class Stock:
 
     free: by shelf, the cards that nobody holds, in the order of their index; sizes: all of its cards; room: bytes left
     on cards that are shared; on: jobs by shared card; roll: the running jobs, where the caller keeps count of them;
-    ranks: of waiting jobs by number, then; base: what was free before a plan.
+    line: the waiting jobs by rank, as the caller keeps them from plan to plan; base: what was free before a plan.
     """
 
     hosts: tuple[Host, ...]
@@ -67,18 +68,20 @@ class Stock:
     gpu_of: dict[int, Gpu] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     roll: Roll | None = None
-    ranks: dict[int, KeptRank] = field(default_factory=dict)
+    line: Line = field(default_factory=Line)
     base: Sequence[tuple[Gpu, ...]] = ()
     _alike: list[_Alike] = field(default_factory=list)
     _kept: Kept = field(default_factory=lambda: Kept(()))
     _kinds: dict[Hashable, Kind] = field(default_factory=dict)
     _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    # By the shelves of kinds, how many cards none of them has free: in a plan they only get fewer, but by give().
+    _lacks: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, fleet: Fleet, chooser: Chooser, fits: Fits | None = None) -> Stock:
-        """The cards of a fleet as its hosts and its running jobs say. fits: what is known from earlier plans."""
+    def of(cls, fleet: Fleet, chooser: Chooser, fits: Fits | None = None, line: Line | None = None) -> Stock:
+        """The cards of a fleet as its hosts and its running jobs say. fits, line: what is known from earlier plans."""
         hosts = tuple(sorted(fleet.hosts, key=lambda host: host.id))
-        made = cls(hosts, fleet.profiles, chooser, fits or Fits())
+        made = cls(hosts, fleet.profiles, chooser, fits or Fits(), line=line or Line())
         alike: dict[Hashable, list[Host]] = {}
         for host in made.hosts:
             alike.setdefault(_alike(host), []).append(host)
@@ -132,6 +135,7 @@ class Stock:
 
     def give(self, gpu_ids: Iterable[int]) -> None:
         """These cards are free again."""
+        self._lacks.clear()
         for gpu_id in gpu_ids:
             place = self.shelf_of[gpu_id]
             self.free[place] = tuple(
@@ -153,6 +157,7 @@ class Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
         made = copy(self)
         made.free, made.room, made.on, made.base = [*self.free], {**self.room}, {**self.on}, self.free
+        made._lacks = {}
         return made
 
     def roll_of(self, running: Iterable[Running]) -> Roll:
@@ -282,6 +287,8 @@ class Stock:
     def _alone(self, kind: Kind, allows: Callable[[int, Choice], bool] | None) -> Spot | None:
         need, free = kind.gpus, self.free
         if not kind.gang:
+            if self._lacks.get(id(kind.shelves), need + 1) <= need:
+                return None
             for tier in kind.tiers:
                 best, least = -1, 1 << 30
                 for place in tier.shelves:
@@ -292,6 +299,8 @@ class Stock:
                             break
                 if best >= 0:
                     return Spot(((best, free[best][:need]),), tier.choice)
+            if allows is None:
+                self._lacks[id(kind.shelves)] = need
             return None
         if not kind.across:
             return None

@@ -139,22 +139,21 @@ class Bench:
         if kind.gang:
             return self._clear_hosts(entry, kind, reserved, mine) if kind.across else None
         rights, score = self.rights(entry), entry.score
-        near = [self._near(rights, score, self._some(rights, tier.shelves), kind.gpus) for tier in kind.tiers]
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
-            for tier, shelves in zip(kind.tiers, near, strict=True):
+            for tier in kind.tiers:
                 enough = [
                     (place not in mine, -lacking, place)
-                    for place in shelves
+                    for place in tier.shelves
                     if place in self.soon
                     and (place in mine or place not in reserved)
                     and (lacking := self._lacking(place, kind.gpus)) <= 0
                 ]
                 if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
                     return Clearing((), self._parts(min(enough)[2], (), kind.gpus), tier.choice)
-        for tier, shelves in zip(kind.tiers, near, strict=True):
+        for tier in kind.tiers:
             best: tuple[int, float, int] | None = None
             chosen: list[Running] = []
-            for place in shelves:
+            for place in self._near(rights, score, self._some(rights, tier.shelves), kind.gpus):
                 if place in reserved and place not in mine:
                     continue
                 if (found := self._cheapest(rights, score, place, kind.gpus)) is None:

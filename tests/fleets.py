@@ -11,6 +11,7 @@ from jobs.spec import JobSpec
 from jobs.state import Code, Reason
 from jobs.units import GiB
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.kinds import Kind, Tier
 
 STACK = {"torch": "2.13.0"}
 KEY = "key"
@@ -82,4 +83,11 @@ def projection(rung: Rung, gib: float) -> Projection:
     )
 
 
-__all__ = ["KEY", "NoProfile", "Peaks", "fleet", "gpu", "host", "projection", "spec", "waiting"]
+def kind(gpus: int = 1) -> Kind:
+    """Jobs that run on the one shelf that there is, a second a step."""
+    peak = projection(Rung(0, 1), 1)
+    tier = Tier(Choice(peak.rung, peak, slowdown=0.0, tried=()), (0,), (0.0,))
+    return Kind(gpus, False, False, (tier,), {}, 8, frozenset([0]))
+
+
+__all__ = ["KEY", "NoProfile", "Peaks", "fleet", "gpu", "host", "kind", "projection", "spec", "waiting"]

@@ -155,7 +155,7 @@ class _Simulation:
             numbers[name] = len(self.pools)
             empty = Fleet(tuple(members), (), {_KEY: _PROFILE})
             stock = Stock.of(empty, _choose)
-            stock.roll = stock.roll_of(())
+            stock.roll, stock.line.told = stock.roll_of(()), True
             self.pools.append(_Pool(empty.hosts, stock, stock.roll))
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
@@ -184,7 +184,7 @@ class _Simulation:
         job, pool = self.jobs[index], self.pools[self.pool_of[index]]
         trace = job.trace
         job.queued_at = now
-        pool.waiting[index] = Waiting(
+        joins = pool.waiting[index] = Waiting(
             index,
             job.spec,
             trace.priority,
@@ -198,6 +198,7 @@ class _Simulation:
             across=True,
             shape=(trace.gpus, trace.pool, trace.seconds_by_card),
         )
+        pool.stock.line.joins(joins)
         self.dirty.add(self.pool_of[index])
         self._push(now + self.rules.promote_after_s, _Event.LOOK, index)
         if self.rules.preempt and self.rules.patience_s:
@@ -266,7 +267,7 @@ class _Simulation:
     def _start(self, index: int, pool: _Pool, placement: Placement, now: float) -> None:
         job = self.jobs[index]
         del pool.waiting[index]
-        pool.stock.ranks.pop(index, None)
+        pool.stock.line.leaves(index)
         job.version += 1
         gpu_ids = tuple(gpu.id for gpu in placement.gpus)
         pool.stock.take(gpu_ids)

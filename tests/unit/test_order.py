@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.fleet import Project, Waiting
-from orchestrator.order import CHARGE_S, Ranked, Rules, in_order, rank
-from tests.fleets import waiting
+from orchestrator.order import Ranked, Rules, rank
+from orchestrator.turns import CHARGE_S, in_order
+from tests.fleets import kind, waiting
 
 NOW = 1_000_000.0
 
@@ -27,7 +28,7 @@ def order(
 ) -> list[int]:
     """Numbers of the jobs, first to last."""
     rules = rules or Rules()
-    ranked = [rank(job, 1.0, rules, NOW, owed=False) for job in jobs]
+    ranked = [rank(job, kind(), rules, NOW, owed=False) for job in jobs]
     return [entry.job.job_id for entry in in_order(ranked, usage or {}, projects or {}, rules)]
 
 
@@ -117,7 +118,7 @@ def test_the_order_of_the_input_does_not_matter(mixed: list[int], policy):
 def test_what_is_owed_goes_before_the_rest_of_its_class():
     rules = Rules("fifo")
     ranked: list[Ranked] = [
-        rank(queued(1, 90), 1.0, rules, NOW, owed=False),
-        rank(queued(2), 1.0, rules, NOW, owed=True),
+        rank(queued(1, 90), kind(), rules, NOW, owed=False),
+        rank(queued(2), kind(), rules, NOW, owed=True),
     ]
     assert [entry.job.job_id for entry in in_order(ranked, {}, {}, rules)] == [2, 1]

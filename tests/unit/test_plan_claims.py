@@ -16,6 +16,7 @@ from jobs.state import Code
 from orchestrator.fleet import Fleet, Running, Waiting
 from orchestrator.order import Rules, held_by_project, rank
 from orchestrator.plan import Plan, plan
+from tests.fleets import kind
 from tests.unit.test_plan_safety import NOW, SEEDS, Drawn, _waiting, drawn
 
 ROUNDS = 12
@@ -102,7 +103,7 @@ class World:
         terms, held = self.fleet.projects.get(job.project), held_by_project(self.fleet)
         owed = terms is not None and terms.guarantee is not None
         owed = owed and held.get(job.project, 0) + job.spec.resources.gpus <= (terms.guarantee or 0)  # type: ignore[union-attr]
-        return rank(job, 1.0, rules, self.now, owed).key[:3], owed
+        return rank(job, kind(), rules, self.now, owed).key[:3], owed
 
 
 def worlds(seed: int, quiet: bool) -> Iterator[tuple[World, Plan]]:

@@ -14,7 +14,7 @@ from jobs.units import GiB
 from orchestrator.fleet import NoProfile, Waiting
 from orchestrator.placement import Placement
 from orchestrator.plan import plan
-from orchestrator.snapshot import Memo, basis_of, chooser, fleet_of, named
+from orchestrator.snapshot import Memo, basis_of, chooser, family_told, fleet_of
 from orchestrator.store.rows import ProfileRow
 from tests.fleets import KEY, STACK, fleet, gpu, host, projection, waiting
 from tests.profiles import small_profile
@@ -70,7 +70,7 @@ def test_a_hub_id_counts_with_its_architecture_once_it_is_traced():
     memo.calibrate([seen(0.2)])
     hub = replace(waiting(1, training={"sequence_length": 1024, "global_batch": 8}), family="org/my-llama")
     for unknown in ({}, {KEY: NoProfile()}, {KEY: PROFILE}):
-        assert named(hub, unknown) is hub
+        assert family_told(hub, unknown) == "org/my-llama"
     row = ProfileRow(KEY, {}, traced.as_dict(), None, False, 1, 0.0, 0.0, 0.0)
     (job,) = fleet_of((host(1),), [hub], {KEY: row}, memo, 0.0).queue
     assert job.family == "llama"
