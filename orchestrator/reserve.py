@@ -103,11 +103,7 @@ class Holds:
             self.spare[place] = 0
             return
         order = self._order(place)
-        back = (
-            [(latest(job, self.now), count) for _, count, job in order]
-            if order is not None
-            else self._ending().get(place, ())
-        )
+        back = self._ending().get(place, ()) if order is None else order
         free = len(self.stock.free[place]) + sum(count for end, count in back if end <= reservation.at)
         self.spare[place] = max(0, free - reservation.gpus)
 
@@ -117,20 +113,14 @@ class Holds:
         if lacking <= 0:
             return self.now
         order = self._order(place)
-        if order is not None:
-            for _, count, job in order:
-                lacking -= count
-                if lacking <= 0:
-                    return latest(job, self.now)
-            return math.inf
-        for end, count in self._ending().get(place, ()):
+        for end, count in self._ending().get(place, ()) if order is None else order:
             lacking -= count
             if lacking <= 0:
-                return end
+                return max(end, self.now)
         return math.inf
 
-    def _order(self, place: int) -> list[tuple[float, int, Running]] | None:
-        """A shelf's jobs in the order of their ends, where the caller's roll has it."""
+    def _order(self, place: int) -> list[tuple[float, int]] | None:
+        """When cards of a shelf come back and how many, soonest first, where the caller's roll has it."""
         roll = self.stock.roll
         return None if roll is None or self.claimed else roll.ending(place)
 

@@ -94,7 +94,7 @@ class Roll:
     bars: dict[Hashable, Bars] = field(default_factory=dict)
     log: list[int] = field(default_factory=list)
     _least: dict[int, int] = field(default_factory=dict)
-    _ending: dict[int, list[tuple[float, int, Running]] | None] = field(default_factory=dict)
+    _ending: dict[int, list[tuple[float, int]] | None] = field(default_factory=dict)
     _of: dict[str, dict[int, Running]] = field(default_factory=dict)
     _priorities: Counter[int] = field(default_factory=Counter)
     _moved: set[str] = field(default_factory=set)
@@ -163,16 +163,16 @@ class Roll:
         jobs = (self._of[name][job_id] for name, job_ids in self.beyond.items() for job_id in job_ids)
         return {place for job in jobs for place, _ in self.places(job.gpu_ids)}
 
-    def ending(self, place: int) -> list[tuple[float, int, Running]] | None:
-        """A shelf's jobs in the order of their ends, with how many cards each gives back. None: it changes with time.
+    def ending(self, place: int) -> list[tuple[float, int]] | None:
+        """The ends of a shelf's jobs, soonest first, with how many cards each gives back. None: they change with time.
 
-        So it does where an end is not sure, or where jobs share cards.
+        So they do where one is not sure, or where jobs share cards.
         """
         if place not in self._ending:
             jobs = self.on[place].values()
             sure = all(job.stopping_until is None and not job.spread and not job.shares for job, _ in jobs)
-            order = [(math.inf if job.ends_at is None else job.ends_at, count, job) for job, count in jobs]
-            self._ending[place] = sorted(order, key=lambda end: end[0]) if sure else None
+            ends = [(math.inf if job.ends_at is None else job.ends_at, count) for job, count in jobs]
+            self._ending[place] = sorted(ends) if sure else None
         return self._ending[place]
 
     @property

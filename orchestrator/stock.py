@@ -76,6 +76,7 @@ class Stock:
     _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     # By the shelves of kinds, how many cards none of them has free: in a plan they only get fewer, but by give().
     _lacks: dict[int, int] = field(default_factory=dict)
+    _wholes: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fleet: Fleet, chooser: Chooser, fits: Fits | None = None, line: Line | None = None) -> Stock:
@@ -136,6 +137,7 @@ class Stock:
     def give(self, gpu_ids: Iterable[int]) -> None:
         """These cards are free again."""
         self._lacks.clear()
+        self._wholes.clear()
         for gpu_id in gpu_ids:
             place = self.shelf_of[gpu_id]
             self.free[place] = tuple(
@@ -157,7 +159,7 @@ class Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
         made = copy(self)
         made.free, made.room, made.on, made.base = [*self.free], {**self.room}, {**self.on}, self.free
-        made._lacks = {}
+        made._lacks, made._wholes = {}, {}
         return made
 
     def roll_of(self, running: Iterable[Running]) -> Roll:
@@ -309,12 +311,19 @@ class Stock:
             free = [gpus if allows(place, choice) else () for place, gpus in enumerate(free)]
         return self.span(kind, free)
 
+    def _whole(self, shelves: tuple[int, ...]) -> list[int]:
+        """Those of which every card is free. In a plan they only get fewer, but by give()."""
+        free, sizes = self.free, self.sizes
+        known = self._wholes.get(id(shelves), shelves)
+        found = self._wholes[id(shelves)] = [place for place in known if len(free[place]) == sizes[place]]
+        return found
+
     def span(self, kind: Kind, free: Sequence[Sequence[Gpu]]) -> Spot | None:
         """Whole hosts, and one more for the remainder, the fullest that has it."""
         sizes = self.sizes
         for tier in kind.tiers:
             left, parts = kind.gpus, []
-            whole = [place for place in tier.shelves if len(free[place]) == sizes[place]]
+            whole = [place for place in self._whole(tier.shelves) if len(free[place]) == sizes[place]]
             if not whole:
                 continue  # no shelf alone has enough for a gang
             whole.sort(key=lambda place: (place not in kind.home, -len(free[place])))
