@@ -89,6 +89,8 @@ class _Pass:
     _lacks: dict[int, tuple[Reason, dict[str, int], int | None]] = field(default_factory=dict)
 
     def run(self) -> Plan:
+        if not self.reasons and self._nothing_to_give():
+            return self.made
         self.claims = Claims(self.fleet, self.stock)
         self.holds = Holds(self.now, self.stock, self.fleet.running, self.rules, self.claims.cards)
         roll = self.stock.roll
@@ -116,7 +118,18 @@ class _Pass:
             for entry in line.lanes:
                 if entry.job.job_id not in self.made.starts:
                     self._say(entry)
-        return self.made
+        return replace(self.made, reserved=self.holds.reserved)
+
+    def _nothing_to_give(self) -> bool:
+        """Whether it is plain at a glance that nobody starts: no card is free, and nobody may stop anybody."""
+        stock, roll, rules = self.stock, self.stock.roll, self.rules
+        if any(stock.free) or stock.room or roll is None or roll.stopping or self.fleet.cleared:
+            return False
+        if not rules.preempt:
+            return True
+        if rules.policy in ("attained", "shortest") or self.fleet.projects:
+            return False
+        return max(job.priority for job in self.fleet.queue) <= roll.lowest
 
     def _now(self) -> Now:
         fleet, promised = self.fleet, self.claims.promised
@@ -158,6 +171,7 @@ class _Pass:
         """Serve it, with the cards that were cleared for it, or for one that it outranks."""
         if not self.claims:
             return self._serve(entry)
+        self.holds.settle()  # before claims change what is free
         self._mine = self.claims.open(entry, self._soon)
         for where, count in self._mine.items():
             self.holds.beside(where, count)
@@ -202,10 +216,8 @@ class _Pass:
             return True
         self._fails(entry)
         most = self.rules.reservations(self.rules.promoted(job, self.now))
-        if kind.gpus > 1 and self.holds.count < most:
-            at = self.holds.reserve(job.job_id, kind, self.now - since(job))
-            if at is not None:
-                self.made.reserved[job.job_id] = at  # type: ignore[index]
+        if kind.gpus > 1 and most:
+            self.holds.ask(job.job_id, kind, self.now - since(job), most)
         return False
 
     def _keeps_off(self, entry: Ranked) -> bool:
@@ -218,7 +230,7 @@ class _Pass:
 
     def _fails(self, entry: Ranked) -> None:
         """Where cards lie free that are reserved, it is only those that take as long who fail as well."""
-        if self.holds.by_shelf and self.stock.fit(entry.kind) is not None:
+        if self.stock.fit(entry.kind) is not None and self.holds.by_shelf:
             ends = self._ends(entry, entry.kind.tiers[0].choice)
             self._kept_from.setdefault((*entry.alike, id(entry.kind)), []).append((entry.score, ends))
         else:
@@ -232,12 +244,15 @@ class _Pass:
         return self._owed(entry.job)
 
     def _spot(self, entry: Ranked, kind: Kind, barred: frozenset[int]) -> Spot | None:
-        spot, held = self.stock.fit(kind), self.holds.by_shelf
+        spot = self.stock.fit(kind)
+        if spot is None:
+            return None
+        held = self.holds.by_shelf
 
         def allows(place: int, choice: Choice) -> bool:
             return place not in barred and self.holds.allows(place, kind.gpus, self._ends(entry, choice))
 
-        if spot is not None and any(place in held or place in barred for place, _ in spot.parts):
+        if any(place in held or place in barred for place, _ in spot.parts):
             spot = self.stock.fit(kind, allows)
         if spot is not None and kind.shares and not spot.side:
             beside = self.stock.beside(kind, allows)
@@ -330,7 +345,8 @@ class _Pass:
         reason = self._said.get(id(kind))
         if reason is None:
             reason = self._said[id(kind)] = self._full(job, kind)
-        at = self.made.reserved.get(job.job_id)
+        self.holds.settle()
+        at = self.holds.reserved.get(job.job_id)
         self._waits(job, reason if at is None else kept(reason, at, job, self.now, self.rules))
 
     def _full(self, job: Waiting, kind: Kind) -> Reason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.fleet import Running
@@ -33,7 +33,8 @@ class Holds:
     """The reservations of one plan, by shelf.
 
     claimed: cards that others were stopped for, which no reservation counts on; spare: cards that will be free beside a
-    reservation when it begins.
+    reservation when it begins; reserved: by job, when its cards are free at the latest, infinity where nobody knows.
+    A reservation is worked out when somebody looks: until then nothing that it depends on changes.
     """
 
     now: float
@@ -41,18 +42,40 @@ class Holds:
     running: Iterable[Running]
     rules: Rules
     claimed: Container[int] = ()
-    by_shelf: dict[int, Reservation] = field(default_factory=dict)
     spare: dict[int, int] = field(default_factory=dict)
+    reserved: dict[int, float] = field(default_factory=dict)
+    _by_shelf: dict[int, Reservation] = field(default_factory=dict)
+    _asked: list[tuple[int, Kind, float, int]] = field(default_factory=list)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
+    def ask(self, job_id: int, kind: Kind, waited_s: float, most: int) -> None:
+        """A job that can't start would have cards kept for it, while no more than so many shelves are kept."""
+        self._asked.append((job_id, kind, waited_s, most))
+
+    @property
+    def by_shelf(self) -> Mapping[int, Reservation]:
+        """What is kept, for whom."""
+        if self._asked:
+            self.settle()
+        return self._by_shelf
+
+    def settle(self) -> None:
+        """Work out what was asked for."""
+        for job_id, kind, waited_s, most in self._asked:
+            if len(self._by_shelf) < most:
+                at = self._reserve(job_id, kind, waited_s)
+                if at is not None:
+                    self.reserved[job_id] = at
+        self._asked.clear()
+
+    def _reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if kind.gang:
             return self._whole(job_id, kind, waited_s)
         for tier in kind.tiers:
             for place in tier.shelves:
-                if place in self.by_shelf or self.stock.sizes[place] < kind.gpus:
+                if place in self._by_shelf or self.stock.sizes[place] < kind.gpus:
                     continue
                 at = self._time(place, kind.gpus)
                 # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
@@ -70,7 +93,7 @@ class Holds:
             times = sorted(
                 (self._time(place, len(self.stock.shelves[place].gpus)), place)
                 for place in tier.shelves
-                if place not in self.by_shelf
+                if place not in self._by_shelf
             )
             times.sort(key=lambda found: found[1] not in kind.home)
             left, chosen, at = kind.gpus, [], self.now
@@ -92,13 +115,8 @@ class Holds:
             job_id, at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
         )
 
-    @property
-    def count(self) -> int:
-        """Shelves that are kept for somebody."""
-        return len(self.by_shelf)
-
     def _hold(self, place: int, reservation: Reservation) -> None:
-        self.by_shelf[place] = reservation
+        self._by_shelf[place] = reservation
         if reservation.at == math.inf:
             self.spare[place] = 0
             return

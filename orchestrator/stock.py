@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from jobs.ladder import Choice, preference
 from jobs.state import Reason
@@ -129,20 +129,19 @@ class Stock:
 
     def take(self, gpu_ids: Iterable[int]) -> None:
         """These cards are held now."""
-        for gpu_id in gpu_ids:
-            place = self.shelf_of.get(gpu_id)
-            if place is not None:
-                self.free[place] = tuple(gpu for gpu in self.free[place] if gpu.id != gpu_id)
+        held = {gpu_id: place for gpu_id in gpu_ids if (place := self.shelf_of.get(gpu_id)) is not None}
+        for place in set(held.values()):
+            self.free[place] = tuple(gpu for gpu in self.free[place] if gpu.id not in held)
 
     def give(self, gpu_ids: Iterable[int]) -> None:
         """These cards are free again."""
         self._lacks.clear()
         self._wholes.clear()
+        back: dict[int, list[Gpu]] = {}
         for gpu_id in gpu_ids:
-            place = self.shelf_of[gpu_id]
-            self.free[place] = tuple(
-                sorted((*self.free[place], self.gpu_of[gpu_id]), key=lambda gpu: gpu.index)
-            )
+            back.setdefault(self.shelf_of[gpu_id], []).append(self.gpu_of[gpu_id])
+        for place, gpus in back.items():
+            self.free[place] = tuple(sorted((*self.free[place], *gpus), key=_index))
 
     def places(self, gpu_ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """The shelves of a job's cards, each with how many are on it."""
@@ -157,7 +156,8 @@ class Stock:
 
     def copy(self) -> Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
-        made = copy(self)
+        made = Stock.__new__(Stock)
+        made.__dict__.update(self.__dict__)
         made.free, made.room, made.on, made.base = [*self.free], {**self.room}, {**self.on}, self.free
         made._lacks, made._wholes = {}, {}
         return made
@@ -378,6 +378,9 @@ class Stock:
             if shares:
                 for gpu in gpus:
                     self.room[gpu.id] = gpu.memory_bytes - spot.choice.projection.upper_bytes
+
+
+_index = attrgetter("index")
 
 
 def _alike(host: Host) -> Hashable:
