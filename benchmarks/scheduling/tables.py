@@ -15,7 +15,8 @@ from orchestrator.simulate.trace import Ran, TraceJob
 
 WIDTH = 46
 _COLUMNS = (
-    f"{'JCT':>8} {'wait':>8} {'p99':>9} {'p99.9':>9} {'worst':>10} {'preempt.':>8} {'fair':>5} {'CPU s':>6}"
+    f"{'JCT':>8} {'wait':>8} {'p99':>9} {'p99.9':>9} {'worst':>10} {'preempt.':>8} {'fair':>5} {'CPU s':>6} "
+    f"{'events/s':>8}"
 )
 HEADER = f"{'seconds':{WIDTH}} {_COLUMNS}"
 
@@ -29,8 +30,18 @@ class Result:
     figures: Measures
     cpu_s: float = 0.0
 
+    @property
+    def events_per_s(self) -> float:
+        """Submissions, starts, stops and ends of jobs, by processor time."""
+        events = sum(
+            1 + (ran.first_start_s is not None) + 2 * ran.preemptions + (ran.end_s is not None)
+            for ran in self.ran
+        )
+        return events / self.cpu_s
+
     def line(self) -> str:
-        wait, cpu = self.figures.wait, f"{self.cpu_s:6.1f}" if self.cpu_s else ""
+        wait = self.figures.wait
+        cpu = f"{self.cpu_s:6.1f} {self.events_per_s:8,.0f}" if self.cpu_s else ""
         return (
             f"{self.name:{WIDTH}} {self.figures.jct.mean:8,.0f} {wait.mean:8,.0f} {wait.p99:9,.0f} {wait.p999:9,.0f} "
             f"{wait.most:10,.0f} {self.figures.preemptions:8,} {self.figures.fairness:5.2f} {cpu}"
@@ -49,6 +60,7 @@ class Result:
             "utilisation": round(self.figures.utilisation, 4),
             "unfinished": self.figures.unfinished,
             "cpu_s": round(self.cpu_s, 2),
+            "events_per_s": round(self.events_per_s) if self.cpu_s else None,
         }
 
 
