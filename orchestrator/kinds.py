@@ -9,9 +9,9 @@ from functools import cached_property
 from jobs.ladder import Choice
 from jobs.profile import MemoryProfile
 from jobs.spec import Policy
-from jobs.state import Reason
+from jobs.state import Code, Reason
 from orchestrator.fleet import Host, NoProfile, Waiting
-from orchestrator.placement import Chooser, Option, options_of
+from orchestrator.placement import Chooser, Option, options_of, overall
 
 Profiles = Mapping[str, MemoryProfile | NoProfile]
 MOST_FITS = 100_000  # kept; those of jobs long gone are among them
@@ -50,6 +50,16 @@ class Kind:
     def step_s(self) -> float:
         """Of an optimizer step where it runs best."""
         return self.tiers[0].choice.step_s
+
+    @cached_property
+    def lacks(self) -> Reason:
+        """Why no host could take it as it is now."""
+        return overall(self.misfits)
+
+    @cached_property
+    def untraced(self) -> bool:
+        """Whether somewhere it waits for its profile, or for the lengths of its data."""
+        return any(reason.code is Code.PROFILE_PENDING for reason in self.misfits.values())
 
     @property
     def gang(self) -> bool:

@@ -112,8 +112,6 @@ def wants(job: Waiting, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[di
     """Profile keys that nobody asked for yet, each with a host to trace on; and a host to count its data on."""
     untraced: dict[str, int] = {}
     uncounted: int | None = None
-    if all(reason.code is not Code.PROFILE_PENDING for reason in misfits.values()):
-        return untraced, uncounted
     for host in fleet.hosts:
         if not host.open or host.name not in misfits:
             continue

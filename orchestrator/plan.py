@@ -16,7 +16,7 @@ from orchestrator.kinds import Kind
 from orchestrator.line import Now
 from orchestrator.moves import moves
 from orchestrator.order import Ranked, Rules, held_by_project, since
-from orchestrator.placement import Chooser, Misfit, Placement, overall, place, wants
+from orchestrator.placement import Chooser, Misfit, Placement, place, wants
 from orchestrator.reasons import Kept, crowded, kept, quota, reserved, room
 from orchestrator.reserve import Holds
 from orchestrator.roll import lowest
@@ -86,7 +86,7 @@ class _Pass:
     _kept: Kept = field(default_factory=dict)
     _kept_from: dict[Hashable, list[tuple[float, float]]] = field(default_factory=dict)
     _said: dict[Hashable, Reason] = field(default_factory=dict)
-    _lacks: dict[int, tuple[Reason, dict[str, int], int | None]] = field(default_factory=dict)
+    _wants: dict[int, tuple[dict[str, int], int | None]] = field(default_factory=dict)
 
     def run(self) -> Plan:
         if not self.reasons and self._nothing_to_give():
@@ -320,11 +320,13 @@ class _Pass:
         """No host could take it as it is now."""
         if not self.reasons:
             return
-        known = self._lacks.get(id(kind))
-        if known is None:
-            known = self._lacks[id(kind)] = (overall(kind.misfits), *wants(job, self.fleet, kind.misfits))
-        reason, untraced, uncounted = known
-        self._waits(job, reason)
+        self._waits(job, kind.lacks)
+        if not kind.untraced:
+            return
+        found = self._wants.get(id(kind))
+        if found is None:
+            found = self._wants[id(kind)] = wants(job, self.fleet, kind.misfits)
+        untraced, uncounted = found
         # Of several jobs the first that came: the same whatever the order of the queue.
         for key, host_id in untraced.items():
             wanted = (job.job_id, host_id)

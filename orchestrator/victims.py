@@ -209,15 +209,13 @@ class Bench:
 
     def _cheapest(self, rights: Rights, score: float, place: int, need: int) -> _Cost | None:
         """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
-        yielding = self._yielding(rights, score, place)
-        if not yielding:
-            return None
         lacking = self._lacking(place, need)
         here, at = self._costs.setdefault(place, {}), (rights, score)
         known = here.get(at)
         if known is not None and known[0] == lacking:
             return known[1]
-        found = self._fewest(yielding, lacking)
+        yielding = self._yielding(rights, score, place)
+        found = self._fewest(yielding, lacking) if yielding else None
         cost = None
         if found is not None:
             least = min(map(self.worth, found), default=0.0)
