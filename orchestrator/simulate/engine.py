@@ -157,6 +157,7 @@ class _Simulation:
             stock = Stock.of(empty, _choose)
             stock.roll, stock.line.told = stock.roll_of(()), True
             self.pools.append(_Pool(empty.hosts, stock, stock.roll))
+        sizes = {name: sum(len(host.gpus) for host in members) for name, members in groups.items()}
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
         specs: dict[tuple[int, str], JobSpec] = {}
@@ -164,7 +165,7 @@ class _Simulation:
             group = job.pool if apart else ""
             if group not in numbers:
                 raise UsageError(f"job {job.job_id}: no host has the label {POOL}={job.pool}")
-            most = max((sum(len(h.gpus) for h in groups[group]),))
+            most = sizes[group]
             if job.gpus > most:
                 raise UsageError(
                     f"job {job.job_id}: asks for {job.gpus} GPUs, {job.pool or 'the fleet'} has {most}"
