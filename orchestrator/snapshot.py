@@ -96,6 +96,13 @@ class Memo:
         self._profiles: dict[str, MemoryProfile] = {}
         self._choices: dict[tuple[str, int, Card, Terms], Choice | NoFit] = {}
 
+    def branch(self) -> Memo:
+        """One for another thread, which knows what this one does: neither sees what the other learns from then on."""
+        made = Memo()
+        made.calibration = self.calibration
+        made._shapes, made._choices = {**self._shapes}, {**self._choices}
+        return made
+
     def calibrate(self, observations: Iterable[Observation]) -> None:
         """Take these observations in place of the ones before."""
         observed = tuple(observations)
