@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -174,7 +175,11 @@ def options_of(
         return Reason(
             Code.GANG,
             f"has {most} such cards of one type, the job needs {need.gpus}",
-            {"gpus": need.gpus, "most": most},
+            {
+                "gpus": need.gpus,
+                "most": most,
+                "types": {group[0].label: len(group) for group in types.values()},
+            },
         )
     kinds = {gpu.kind for group in groups for gpu in group}
     lacks = {kind: lacking(job.spec, host.stack, kind) for kind in sorted(kinds)}
@@ -264,9 +269,12 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
     if code is Code.GANG:
         need, most = reason.figures["gpus"], [one.figures["most"] for one in chosen.values()]
         text = f"gang of {need}, at most {max(most)} cards of one type on one host"
-        if sum(most) >= need:
+        by_type: Counter[str] = Counter()
+        for one in chosen.values():
+            by_type.update(one.figures["types"])
+        if max(by_type.values()) >= need:
             text += "; resources.across_hosts: true would let it span hosts"
-        return Reason(code, text, {**reason.figures, "most": max(most)})
+        return Reason(code, text, {"gpus": need, "most": max(most), "types": dict(by_type)})
     if code is Code.NO_CARD and len(chosen) > 1:
         return Reason(code, f"no host has what it asks for ({name} {reason.text})", dict(reason.figures))
     prefix = "" if code in (Code.PROFILE_PENDING, Code.PROFILE_FAILED) else f"{name}: "

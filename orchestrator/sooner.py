@@ -1,53 +1,155 @@
-"""What would let a waiting job start now: its own settings loosened one at a time, and tried on the fleet as it is."""
+"""What would let a waiting job start sooner: one thing about it changed at a time, and planned with all that waits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from jobs.errors import SpecError
+from jobs.fields import PRIORITIES
 from jobs.spec import JobSpec, parse_spec
-from orchestrator.fleet import Fleet, Waiting
-from orchestrator.placement import Chooser, Placement
-from orchestrator.plan import explain
+from jobs.state import Code
+from orchestrator.fleet import Fleet, Project, Waiting
+from orchestrator.order import Rules
+from orchestrator.placement import Chooser, Misfit, Placement
+from orchestrator.plan import explain, plan
+
+_WAITS = (Code.BUSY, Code.BEHIND)  # some card would do, and others have it
 
 
-def sooner(job: Waiting, fleet: Fleet, chooser: Chooser) -> list[str]:
-    """Changes to the job file each of which would start the job at once, with where; the nearest to it first."""
+@dataclass(frozen=True)
+class WhatIf:
+    """Who asks and of what: the fleet with everybody who waits in it, planned at `now` by these rules."""
+
+    fleet: Fleet
+    now: float
+    chooser: Chooser
+    rules: Rules
+
+    def answer(self, job: Waiting, fits_now: bool = True) -> str | None:
+        """What becomes of the job if it waits with the others: a verb and where. None: it would still wait.
+
+        fits_now: whether some card would take it as it is; else it is worth saying that one would.
+        """
+        fleet = replace(self.fleet, queue=(*self.fleet.queue, job))
+        decided = plan(fleet, self.now, self.chooser, self.rules)
+        placed = decided.starts.get(job.job_id)
+        if placed is not None:
+            beside = " beside others" if placed.side else ""
+            return f"start it now on {_where(placed)}{beside}"
+        reason = decided.waits[job.job_id]
+        if reason.code is Code.ROOM:
+            leaving = sorted([*reason.figures.get("stops", ()), *reason.figures.get("awaits", ())])
+            return f"start it once {_jobs(leaving)} saved and stopped"
+        if fits_now or job.blocked is not None:
+            return None
+        alone = explain(job, fleet, self.chooser)
+        if isinstance(alone, Misfit) and alone.reason.code is Code.PROFILE_PENDING:
+            return "do, as far as can be told before its memory profile is traced"
+        if isinstance(alone, Misfit) and alone.reason.code not in _WAITS:
+            return None
+        return "make it fit, and wait for a card that others hold"
+
+
+def sooner(job: Waiting, what_if: WhatIf, fits_now: bool) -> list[str]:
+    """Changes to the job file, each with what it would bring if the job were cancelled and submitted so.
+
+    fits_now: whether some card would take the job as it is.
+    """
+    if job.blocked is not None or job.not_before > what_if.now:
+        return []
+    queue = tuple(other for other in what_if.fleet.queue if other.job_id != job.job_id)
+    without = replace(what_if, fleet=replace(what_if.fleet, queue=queue))
+    first = max((other.job_id for other in queue), default=job.job_id) + 1
+    number = max(first, job.job_id + 1)
     found = []
-    for text, spec in _loosened(job.spec):
-        placed = explain(replace(job, spec=spec, shape=None), fleet, chooser)
-        if isinstance(placed, Placement):
-            where = f"{placed.host.name} ({placed.gpus[0].label}, {placed.choice.rung.label})"
-            found.append(f"{text} would start it now on {where}")
+    for changes in _changes(job.spec):
+        for text, spec in changes:
+            brings = without.answer(_anew(job, spec, number, what_if.now), fits_now)
+            if brings is not None:
+                found.append(f"{text} would {brings}")
+                break
     return found
 
 
-def _loosened(spec: JobSpec) -> Iterator[tuple[str, JobSpec]]:
-    """The job with one thing changed that leaves what is trained as it is."""
-    memory, resources = spec.memory, spec.resources
-    fixed = _words(memory.checkpointing)
-    if memory.checkpointing != "auto":
-        yield f"memory.checkpointing: auto instead of {fixed}", _with(spec, "memory", checkpointing="auto")
-    if memory.micro_batch != "auto":
-        text = f"memory.micro_batch: auto instead of {memory.micro_batch}"
-        yield text, _with(spec, "memory", micro_batch="auto")
-    if memory.checkpointing != "auto" and memory.micro_batch != "auto":
-        loose = _with(spec, "memory", checkpointing="auto", micro_batch="auto")
-        yield "memory: {checkpointing: auto, micro_batch: auto}", loose
+def with_terms(job: Waiting, what_if: WhatIf, terms: Project) -> str | None:
+    """What becomes of a waiting job if its project had these terms."""
+    queue = tuple(other for other in what_if.fleet.queue if other.job_id != job.job_id)
+    projects = {**what_if.fleet.projects, job.project: terms}
+    fleet = replace(what_if.fleet, queue=queue, projects=projects)
+    return replace(what_if, fleet=fleet).answer(job)
+
+
+def _anew(job: Waiting, spec: JobSpec, number: int, now: float) -> Waiting:
+    """The job as it would wait if it were submitted now, with another file."""
+    left = None if job.steps_left is None else job.steps_left + job.steps_done
+    return replace(
+        job,
+        job_id=number,
+        spec=spec,
+        priority=spec.priority,
+        submitted_at=now,
+        waiting_since=now,
+        attained_gpu_s=0.0,
+        steps_done=0.0,
+        steps_left=left,
+        across=spec.resources.across_hosts,
+        home=None,
+        apart=frozenset(),
+        shape=None,
+    )
+
+
+def _where(placed: Placement) -> str:
+    return f"{placed.host.name} ({placed.gpus[0].label}, {placed.choice.rung.label})"
+
+
+def _jobs(ids: list[int]) -> str:
+    more = " and others" if len(ids) > 5 else ""
+    numbers = ", ".join(map(str, ids[:5]))
+    return f"job {numbers} has" if len(ids) == 1 else f"jobs {numbers}{more} have"
+
+
+_Changes = Sequence[tuple[str, JobSpec]]
+
+
+def _changes(spec: JobSpec) -> Iterator[_Changes]:
+    """The job with one thing changed that leaves what is trained as it is; of several changes the least first."""
+    resources = spec.resources
+    yield _looser_memory(spec)
     if resources.card is not None:
-        yield f"any card instead of resources.card: {resources.card}", _with(spec, "resources", card=None)
+        yield [(f"any card instead of resources.card: {resources.card}", _with(spec, "resources", card=None))]
     if resources.min_memory is not None:
-        yield "no resources.min_memory", _with(spec, "resources", min_memory=None)
+        yield [("no resources.min_memory", _with(spec, "resources", min_memory=None))]
     for name in resources.labels:
         rest = {key: value for key, value in resources.labels.items() if key != name}
-        yield f"no resources.labels.{name}", _with(spec, "resources", labels=rest)
-    gpus = resources.gpus
-    while gpus > 1:
-        gpus = next(fewer for fewer in range(gpus - 1, 0, -1) if spec.training.global_batch % fewer == 0)
-        fewer = _fewer(spec, gpus)
-        if fewer is not None:
-            yield f"resources.gpus: {gpus} instead of {resources.gpus} (slower)", fewer
+        yield [(f"no resources.labels.{name}", _with(spec, "resources", labels=rest))]
+    if resources.gpus > 1 and not resources.across_hosts:
+        yield [("resources.across_hosts: true", _with(spec, "resources", across_hosts=True))]
+    if resources.gpus == 1 and not resources.share:
+        yield [("resources.share: true", _with(spec, "resources", share=True))]
+    yield [
+        (f"resources.gpus: {gpus} instead of {resources.gpus} (slower)", fewer)
+        for gpus in range(resources.gpus - 1, 0, -1)
+        if spec.training.global_batch % gpus == 0 and (fewer := _fewer(spec, gpus)) is not None
+    ]
+    higher = sorted((priority, name) for name, priority in PRIORITIES.items() if priority > spec.priority)
+    yield [(f"priority: {name}", spec.model_copy(update={"priority": priority})) for priority, name in higher]
+
+
+def _looser_memory(spec: JobSpec) -> _Changes:
+    memory = spec.memory
+    found = []
+    if memory.checkpointing != "auto":
+        text = f"memory.checkpointing: auto instead of {_words(memory.checkpointing)}"
+        found.append((text, _with(spec, "memory", checkpointing="auto")))
+    if memory.micro_batch != "auto":
+        text = f"memory.micro_batch: auto instead of {memory.micro_batch}"
+        found.append((text, _with(spec, "memory", micro_batch="auto")))
+    if len(found) == 2:
+        loose = _with(spec, "memory", checkpointing="auto", micro_batch="auto")
+        found.append(("memory: {checkpointing: auto, micro_batch: auto}", loose))
+    return found
 
 
 def _words(value: object) -> str:

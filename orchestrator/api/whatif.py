@@ -21,15 +21,20 @@ from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import DataLengths
-from orchestrator.fleet import Fleet, Gpu, Host, Waiting
+from orchestrator.fleet import Fleet, Gpu, Host, Project, Waiting
 from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
 from orchestrator.snapshot import Memo, chooser, fleet_of, hosts_of, model_config, waiting_of
-from orchestrator.sooner import sooner
+from orchestrator.sooner import WhatIf, sooner, with_terms
 from orchestrator.store.rows import JobRow
 
 router = APIRouter()
+
+
+# Reasons that no change to the job file takes away, and those with which nobody can tell yet whether it would.
+_ONLY_TIME = frozenset({Code.AFTER, Code.BACKOFF, Code.ROOM})
+_UNTOLD = frozenset({Code.NEW, Code.PROFILE_PENDING, Code.PROFILE_FAILED, Code.NO_HOST})
 
 
 class PlanRequest(BaseModel):
@@ -89,7 +94,8 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
         cards += catalogue_cards(question.asked, profile, named, question.ladder, pick=not cards)
     reason = found.reason.text if isinstance(found, Misfit) else None
     advice = [question.note] if question.note else []
-    advice += [] if any(card["fits"] for card in cards) else _advice(question, found)
+    if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
+        advice += sooner(question.job, _what_if(known, question), False) + _general(question, found.reason)
     return plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
 
 
@@ -193,53 +199,92 @@ def why(request: Request, job: str) -> shapes.Why:
             # Whose cards are held now is nothing to a job that waits for another's end.
             if not (row.reason.code is Code.AFTER and reason.code is Code.BUSY)
         ]
-    busy = isinstance(found, Placement) or found.reason.code is Code.BUSY
-    held_back = _held_back(row)
-    return {
-        "job": view,
-        "hosts": verdicts,
-        "advice": held_back + ([] if held_back and busy else _advice(question, found)),
-    }
+    return {"job": view, "hosts": verdicts, "advice": _would_help(known, row, question, found)}
 
 
-def _held_back(row: JobRow) -> list[str]:
-    """What helps a job that would have to wait if every card were free."""
+def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit | Placement) -> list[str]:
+    """What would make a waiting job start sooner, each tried with all that wait; else what it waits for."""
+    code = row.reason.code
+    if code in _ONLY_TIME:
+        return _just_wait(row)
+    fits = isinstance(found, Placement) or found.reason.code in (Code.BUSY, Code.BEHIND)
+    asked = _what_if(known, question)
+    helps = [] if code in _UNTOLD else sooner(question.job, asked, fits)
+    if code is Code.QUOTA:
+        return [*helps, *_more_quota(row, question.job, asked)]
+    if isinstance(found, Misfit) and not fits:
+        return helps + _general(question, found.reason)
+    return [*helps, *_just_wait(row)]
+
+
+def _what_if(known: Services, question: _Question) -> WhatIf:
+    """The fleet as the controller saw it last, with everybody who waits."""
+    controller = known.controller
+    seen, memo = controller.seen or question.fleet, controller.memo.branch()
+    waiting = {job.job_id for job in seen.queue}
+
+    def pick(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+        # What is known of a job by its number is not true of one that was changed.
+        changed = job.job_id not in waiting or job.job_id == question.job.job_id
+        return (question.pick if changed else memo.choose)(job, profile, card, stack)
+
+    profiles = {**question.fleet.profiles, **seen.profiles}
+    return WhatIf(replace(seen, profiles=profiles), controller.clock(), pick, controller.settings.rules)
+
+
+def _just_wait(row: JobRow) -> list[str]:
+    """What a job waits for that nothing in its own file would change."""
     figures = row.reason.figures
-    if row.reason.code is Code.AFTER:
-        first, *others = figures["after"]
-        more = f", one of {len(others) + 1} that it comes after" if others else ""
-        return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
-    if row.reason.code is Code.RESERVED:
-        other = figures["job"]
-        return [
-            f"wait, or raise its priority above that of job {other}: `tuneyard why {other}` says how far that is"
-        ]
-    if row.reason.code is Code.QUOTA:
-        wanted = figures["held"] + figures.get("promised", 0) + figures["gpus"]
-        change = f"`tuneyard project set {row.project} --guarantee {wanted}`, or `--borrow`"
-        return [f"{change}, would let it start where cards are free; or wait for a job of the project to end"]
-    return []
+    match row.reason.code:
+        case Code.AFTER:
+            first, *others = figures["after"]
+            more = f", one of {len(others) + 1} that it comes after" if others else ""
+            return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
+        case Code.RESERVED:
+            other = figures["job"]
+            return [
+                f"wait: `tuneyard why {other}` says how far job {other} is, which these cards are kept for"
+            ]
+        case Code.BACKOFF:
+            return ["wait: it is tried again then"]
+        case Code.ROOM:
+            return ["wait: it starts when they have saved"]
+        case _:
+            return ["wait: it starts when a card that fits is free"]
 
 
-def _advice(question: _Question, found: Misfit | Placement) -> list[str]:
-    """What would make it start."""
-    if isinstance(found, Placement):
-        return []
-    job, reason = question.job, found.reason
-    helps = sooner(job, question.fleet, question.pick)
-    return helps + (_memory_advice(question) if reason.code is Code.MEMORY else _general(job.spec, reason))
+def _more_quota(row: JobRow, job: Waiting, asked: WhatIf) -> list[str]:
+    """What would help a job whose project may have no more: terms that let it start, else whose end."""
+    terms = asked.fleet.projects.get(row.project, Project())
+    wanted = row.reason.figures["held"] + row.reason.figures.get("promised", 0) + row.reason.figures["gpus"]
+    changes = {
+        f"--guarantee {wanted}": replace(terms, guarantee=wanted),
+        "--borrow": replace(terms, borrows=True),
+    }
+    helps = [
+        f"`tuneyard project set {row.project} {flag}` would {brings}"
+        for flag, changed in changes.items()
+        if (brings := with_terms(job, asked, changed)) is not None
+    ]
+    return [*helps, "wait for a job of the project to end"]
 
 
-def _general(spec: JobSpec, reason: Reason) -> list[str]:
-    """What helps in such a case, as far as nothing about the fleet as it is need be known."""
+def _general(question: _Question, reason: Reason) -> list[str]:
+    """What helps a job that fits nowhere, as far as nothing about who else waits need be known."""
+    if reason.code is Code.MEMORY:
+        return _memory_advice(question)
+    spec = question.job.spec
+    narrow = [
+        f"resources.{name}" for name in ("card", "min_memory", "labels") if getattr(spec.resources, name)
+    ]
     texts = {
         Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there; "
         "`tuneyard plan --local` plans without one",
-        Code.GANG: f"ask for fewer GPUs than {spec.resources.gpus}, set resources.across_hosts: true, or add a host "
-        "with that many cards of one type",
+        Code.GANG: f"add a host with {spec.resources.gpus} such cards of one type, or ask for fewer",
         Code.LIBRARY: "install it on that host, then restart its agent; hosts say what they have when they join",
-        Code.NO_CARD: "loosen resources.card, min_memory or labels; `tuneyard gpus` shows what there is",
-        Code.BUSY: "raise its priority, or wait: it starts when a card that fits is free",
+        Code.NO_CARD: f"loosen {' and '.join(narrow)}; `tuneyard gpus` shows what there is"
+        if narrow
+        else "`tuneyard gpus` shows what there is, and what is wrong with it",
         Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
     }
     return [texts[reason.code]] if reason.code in texts else []

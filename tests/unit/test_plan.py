@@ -80,6 +80,14 @@ def test_a_gang_is_never_split_over_hosts_or_card_types():
     assert decided.waits[1].code is Code.GANG
 
 
+@pytest.mark.parametrize(("memory", "would"), [(24, True), (80, False)])
+def test_spanning_hosts_is_proposed_only_where_they_have_such_cards_of_one_type(memory: int, would: bool):
+    hosts = [host(1, gpu(1, 24)), host(2, gpu(2, memory))]
+    reason = plan(fleet(hosts, [waiting(1, resources={"gpus": 2})]), 0, EASY).waits[1]
+    assert reason.code is Code.GANG
+    assert ("resources.across_hosts: true would let it span hosts" in reason.text) == would
+
+
 @pytest.mark.parametrize(
     ("hosts", "job", "code", "words"),
     [
