@@ -76,10 +76,12 @@ def decide(
     cancel_requested: bool,
     ran_out: RanOut | None = None,
     oom_requeues: int = OOM_REQUEUES,
+    because: Reason | None = None,
 ) -> Requeue | Finish:
     """What follows.
 
-    history: the attempts before this one, oldest first; ran_out: the rung and card that this one had, to be told of
+    because: why the scheduler ends it for good, None: it does not; history: the attempts before this one, oldest first;
+    ran_out: the rung and card that this one had, to be told of
     where it ran out of memory; oom_requeues: how often a job may do so and still go on.
     """
     outcome = ended.outcome
@@ -87,6 +89,9 @@ def decide(
         return Finish(
             Event.SUCCEEDED, Reason(Code.SUCCEEDED, f"{ended.steps} steps done", {"steps": ended.steps})
         )
+    if because is not None:
+        figures = {**because.figures, "steps": ended.steps}
+        return Finish(Event.CANCELLED, Reason(because.code, because.text, figures))
     if cancel_requested or outcome is Outcome.CANCELLED:
         return Finish(
             Event.CANCELLED,
@@ -208,9 +213,7 @@ def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
         in_a_row, steps = in_a_row + 1, past.steps
     code = Code.NOT_STARTED if ended.outcome is Outcome.NOT_STARTED else Code.LOST
     if ended.outcome is Outcome.PREEMPTED:
-        return Requeue(
-            Reason(Code.PREEMPTED, f"stopped at step {ended.steps} to make room; runs on from its checkpoint")
-        )
+        return Requeue(Reason(Code.PREEMPTED, f"stopped at step {ended.steps}; runs on from its checkpoint"))
     if in_a_row >= MAX_LOST_IN_A_ROW:
         text = f"given up after {in_a_row} attempts without progress: {ended.message}"
         return Finish(Event.FAILED, Reason(code, text, {"attempts": in_a_row}))

@@ -101,6 +101,7 @@ class Code(StrEnum):
     STARTING = "starting"
     TRAINING = "training"
     STOPPING = "stopping"
+    EARLY_STOP = "early_stop"  # it is among the worst of its sweep; also of a job that ended so
     # ended
     SUCCEEDED = "succeeded"
     FAILED = "failed"

@@ -222,7 +222,8 @@ class Controller:
         cancelled = job.cancel_requested_at is not None
         ran_out = ran_out_of(attempt) if ended.outcome is Outcome.OOM else None
         spec, most = JobSpec.model_validate(job.spec), self.settings.oom_requeues
-        decision = decide(history, ended, spec, cancelled, ran_out, most)
+        because = job.reason if job.reason.code is Code.EARLY_STOP else None
+        decision = decide(history, ended, spec, cancelled, ran_out, most, because)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
         return Closing(attempt.id, attempt.number, ended, decision.event, decision.reason, not_before)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from jobs.spec import JobSpec
-from jobs.state import Code, JobState, Reason
+from jobs.state import TERMINAL, Code, Reason
 from jobs.sweep import worst
 from orchestrator.store import Store
 from orchestrator.store.rows import FleetRows
@@ -31,16 +31,18 @@ def stop_the_worst(store: Store, rows: FleetRows, specs: Mapping[int, JobSpec], 
             continue
         found = [one for one in store.group_losses(group_id, rule.after_steps) if one.reached]
         losses = {one.job_id: math.nan if one.loss is None else one.loss for one in found}
-        running = {one.job_id for one in found if one.state is JobState.RUNNING}
+        alive = {one.job_id for one in found if one.state not in TERMINAL}
         for job_id in worst(losses, rule.keep):
             attempt = attempts.get(job_id)
-            if job_id not in running or attempt is None or attempt.stop_requested_at is not None:
+            if job_id not in alive or (attempt is not None and attempt.stop_requested_at is not None):
                 continue
             text = (
                 f"stopped early: its loss at step {rule.after_steps}, {losses[job_id]:.4g}, is among the worst of "
                 f"the {len(losses)} jobs of group {group_id} that came so far"
             )
             figures = {"loss": losses[job_id], "after_steps": rule.after_steps, "group": group_id}
-            store.request_cancel(job_id, now)
-            store.request_stop(attempt.id, "cancelled", now, Reason(Code.STOPPING, text, figures))
+            reason = Reason(Code.EARLY_STOP, text, figures)
+            store.request_cancel(job_id, now, reason)
+            if attempt is not None:
+                store.request_stop(attempt.id, "cancelled", now, reason)
             log.info("job %s %s", job_id, text)

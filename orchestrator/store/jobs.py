@@ -27,7 +27,7 @@ _insert_jobs = BulkInsert(
 )
 _insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data"])
 _NEW = Reason(Code.NEW, "waits for the scheduler's next look")
-_CANCELLED = Reason(Code.CANCELLED, "cancelled before it started")
+_CANCELLED = Reason(Code.CANCELLED, "cancelled while it waited")
 
 
 class JobStore(Database):
@@ -151,10 +151,13 @@ class JobStore(Database):
         with self.read() as connection:
             return [EventRow(**row._mapping) for row in connection.execute(query)]
 
-    def request_cancel(self, job_id: int, now: float) -> JobRow:
-        """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended."""
+    def request_cancel(self, job_id: int, now: float, because: Reason = _CANCELLED) -> JobRow:
+        """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended.
+
+        because: what a queued one is told.
+        """
         with self.write() as connection:
-            asked = _cancel(connection, job_id, now)
+            asked = _cancel(connection, job_id, now, because)
             row = _one(connection, job_id)
         if row.ended and not asked:
             raise Conflict(f"job {job_id} has ended already: it {_ended_as(row)}")
@@ -299,7 +302,7 @@ def _one(connection: sa.Connection, job_id: int) -> JobRow:
     return found[0]
 
 
-def _cancel(connection: sa.Connection, job_id: int, now: float) -> bool:
+def _cancel(connection: sa.Connection, job_id: int, now: float, because: Reason = _CANCELLED) -> bool:
     """Whether the job had not ended, nor been asked before."""
     # Both states in one statement: between two, a job could go from one to the other, missed by both.
     ask = jobs.update().where(
@@ -307,8 +310,8 @@ def _cancel(connection: sa.Connection, job_id: int, now: float) -> bool:
     )
     was = connection.execute(ask.values(cancel_requested_at=now).returning(jobs.c.state)).scalar()
     if was == JobState.QUEUED:
-        move(connection, job_id, JobState.QUEUED, Event.CANCELLED, _CANCELLED, now)
-        reads.note(connection, now, Event.CANCELLED, _CANCELLED.text, job_id=job_id)
+        move(connection, job_id, JobState.QUEUED, Event.CANCELLED, because, now)
+        reads.note(connection, now, Event.CANCELLED, because.text, job_id=job_id)
     elif was == JobState.RUNNING:
         reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
     return was is not None

@@ -43,11 +43,14 @@ def test_the_worst_half_ends_once_all_have_come_so_far(yard):
     yard.tick()
     assert stops(host) == {1: "cancelled", 3: "cancelled"}
     told = job(yard, 3)["reason"]
-    assert told["code"] == "stopping"
+    assert told["code"] == "early_stop"
     assert "its loss at step 20, 3, is among the worst of the 4 jobs of group 1" in told["text"]
     host.report(attempts=end(3, 1, Outcome.CANCELLED) + end(1, 1, Outcome.CANCELLED))
     yard.tick()
     assert [job(yard, n)["state"] for n in (1, 2, 3, 4)] == ["cancelled", "running", "cancelled", "running"]
+    ended = job(yard, 3)["reason"]
+    assert (ended["code"], ended["text"]) == ("early_stop", told["text"])
+    assert ended["figures"] == {"loss": 3.0, "after_steps": 20, "group": 1, "steps": 10}
     yard.tick()
     assert stops(host) == {}
 
@@ -60,3 +63,18 @@ def test_a_loss_that_is_no_number_is_the_worst(yard):
     )
     yard.tick()
     assert stops(host) == {1: "cancelled", 4: "cancelled"}
+
+
+def test_one_of_the_worst_that_was_stopped_for_another_need_not_run_again(yard):
+    host = sweep(yard)
+    host.report(attempts=[lines(n, 20, float(n)) for n in (2, 3, 4)] + [lines(1, 10, 9.0)])
+    host.report(attempts=end(4, 1, Outcome.PREEMPTED, steps=20, last_checkpoint="/ckpt/step-20"))
+    host.cards = host.cards[:3]  # the card that it had is gone, so it waits
+    host.report()
+    yard.tick()
+    assert job(yard, 4)["state"] == "queued"
+    host.report(attempts=[lines(1, 20, 1.0)])
+    yard.tick()
+    ended = job(yard, 4)
+    assert (ended["state"], ended["reason"]["code"]) == ("cancelled", "early_stop")
+    assert stops(host) == {3: "cancelled"}
