@@ -93,7 +93,8 @@ class Decision:
 class Reporter(TrainerCallback):
     """Writes progress, saves checkpoints, obeys the stop file and the time limit.
 
-    line_every_s: seconds between progress lines at least; the first and the last step always have one.
+    line_every_s: seconds between progress lines at least; the first and the last step always have one, and the one at
+    which an early stop compares losses.
     """
 
     def __init__(
@@ -108,6 +109,10 @@ class Reporter(TrainerCallback):
         self.others: Others | None = None  # of an attempt over several hosts
         self._assignment, self._folder, self._checkpoints = assignment, folder, checkpoints
         self._figures, self._line_every_s = figures, line_every_s
+        early = assignment.spec.sweep.early_stop
+        self._compared_at = (
+            early.after_steps if early else None
+        )  # jobs of a sweep, by the loss at that very step
         self._gang = assignment.world_size > 1
         self._leads = assignment.rank == 0
         self._listens = assignment.local_rank == 0  # for its host
@@ -229,7 +234,8 @@ class Reporter(TrainerCallback):
         last = state.global_step >= state.max_steps
         stop = None if last else self._stop_reason(now)
         first = len(self._figures.step_times) == 1
-        line = first or last or stop is not None or now - self._lined >= self._line_every_s
+        compared = state.global_step == self._compared_at
+        line = first or last or compared or stop is not None or now - self._lined >= self._line_every_s
         save = not last and self._save_due(state.global_step, now)
         return Decision(line, stop != "stale" if stop else save, stop)
 

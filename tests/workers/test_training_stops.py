@@ -39,6 +39,17 @@ def run(home: Path, folder: AttemptFolder, assignment: Any) -> Ended:
     return train(assignment, folder, home, home / "out", line_every_s=0.0)
 
 
+def test_the_step_at_which_an_early_stop_compares_losses_has_a_line(
+    tmp_path: Path, tokenizer: Path, rows: Path
+) -> None:
+    sweep = {"early_stop": {"after_steps": 4}}
+    assignment = make_assignment(rows, tokenizer, training={"steps": 6}, sweep=sweep)
+    folder = AttemptFolder(tmp_path, 1)
+    assert folder.claim(assignment)
+    train(assignment, folder, tmp_path, tmp_path / "out", line_every_s=1e6)
+    assert sorted(losses(folder)) == [1, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("method", "rung"), [("full", Rung(0, 2, 2)), ({"kind": "lora", "dropout": 0.1}, Rung(1, 1, 4))]
 )
