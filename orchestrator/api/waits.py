@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from jobs.errors import Fault
 from jobs.spec import AfterSpec
-from jobs.state import JobState, opens
+from jobs.state import JobState, On, opens
 from jobs.sweep import Member
 from orchestrator.store.rows import NewLink
 
@@ -68,6 +68,8 @@ def links_of(
                 continue
             other, places = others[0]
             before.setdefault(at, set()).add(other)
+            if fault := _outdone(path, link, files[other], places):
+                faults.append((file, fault))
             if any((True, place) in links for place in places):
                 problem = "names a job that is waited for already"
                 faults.append((file, Fault(path, link.job, problem, "name each job once")))
@@ -107,6 +109,16 @@ def _stored_fault(path: str, link: AfterSpec, known: Mapping[int, JobState]) -> 
     other = "success" if state is JobState.SUCCEEDED else "failure"
     return Fault(
         path, f"{link.job}, on {link.on}", problem, f"name another job, or write on: any or on: {other}"
+    )
+
+
+def _outdone(path: str, link: AfterSpec, other: File, places: range) -> Fault | None:
+    """The fault of waiting for the success of every job of a sweep that stops some of them."""
+    if link.on is not On.SUCCESS or len(places) < 2 or other.members[0].spec.sweep.early_stop is None:
+        return None
+    problem = f"{other.name} stops its worst jobs early, so they will not all succeed"
+    return Fault(
+        path, f"{link.job}, on {link.on}", problem, "write on: any, which waits for all of them to end"
     )
 
 

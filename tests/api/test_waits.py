@@ -182,3 +182,17 @@ def test_without_the_token_nothing_is_told(yard, path):
     method = "POST" if path.endswith("cancel") else "GET"
     answer = yard.http.request(method, path, headers={"Authorization": "Bearer wrong"})
     assert answer.status_code == 401 and answer.json()["error"]["kind"] == "unauthorized"
+
+
+def test_the_success_of_a_sweep_that_stops_its_worst_is_never_waited_for(yard):
+    lr = {
+        "name": "lr",
+        "matrix": SEEDS,
+        "training": {"steps": 9},
+        "sweep": {"early_stop": {"after_steps": 3}},
+    }
+    (fault,) = submit(yard, lr, {"after": "lr"}).json()["error"]["faults"]
+    assert (fault["path"], fault["given"]) == ("1.yaml: after", "lr, on success")
+    assert "stops its worst jobs early" in fault["problem"] and "on: any" in fault["fix"]
+    assert submit(yard, lr, {"after": {"job": "lr", "on": "any"}}).status_code == 201
+    assert submit(yard, lr, {"after": "lr-1"}).status_code == 201, "one of them may well succeed"
