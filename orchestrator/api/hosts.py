@@ -112,10 +112,11 @@ def list_gpus(request: Request) -> dict[str, list[shapes.Gpu]]:
     return {"gpus": [views.gpu(row, latest.get(row.id)) for row in store.gpus() if row.present]}
 
 
-@router.post("/hosts/{host_id}/drain")
-def drain(request: Request, host_id: int, drained: bool = Body(embed=True)) -> dict[str, list[shapes.Host]]:
-    """Take a host out of planning, or back in. What runs there goes on."""
+@router.post("/hosts/{host}/drain")
+def drain(request: Request, host: str, drained: bool = Body(embed=True)) -> dict[str, list[shapes.Host]]:
+    """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
     known = services(request)
-    known.store.set_drained(host_id, drained, known.controller.clock())
+    row = known.store.find_host(host)
+    known.store.set_drained(row.id, drained, known.controller.clock())
     known.controller.wake()
-    return {"hosts": [row for row in list_hosts(request)["hosts"] if row["id"] == host_id]}
+    return {"hosts": [shown for shown in list_hosts(request)["hosts"] if shown["id"] == row.id]}

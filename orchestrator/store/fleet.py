@@ -67,6 +67,15 @@ class FleetStore(Database):
         with self.read() as connection:
             return _one_host(connection, hosts.c.id == host_id, str(host_id))
 
+    def find_host(self, text: str) -> HostRow:
+        """The host of that name, or id. Raises NotFound."""
+        try:
+            return self.host_by_name(text)
+        except NotFound:
+            if text.isascii() and text.isdigit() and len(text) < 19:
+                return self.host(int(text))
+            raise
+
     def host_by_name(self, name: str) -> HostRow:
         """The host of that name. Raises NotFound."""
         with self.read() as connection:

@@ -333,12 +333,16 @@ def test_hosts_cards_and_drain(yard):
     gpus = yard.http.get(f"{PREFIX}/gpus").json()["gpus"]
     assert gpus[0]["sample"]["memory_used_bytes"] == 77
     assert gpus[1]["fault"] == "GPU is lost"
-    drained = yard.http.post(f"{PREFIX}/hosts/{host.id}/drain", json={"drained": True}).json()["hosts"]
-    assert drained[0]["state"] == "drained"
+    for named, state in ((host.id, "drained"), ("h1", "online"), ("h1", "drained")):
+        body = {"drained": state == "drained"}
+        (shown,) = yard.http.post(f"{PREFIX}/hosts/{named}/drain", json=body).json()["hosts"]
+        assert shown["state"] == state
     yard.submit()
     host.trace()
     assert job(yard)["reason"]["code"] == "no_host"
-    assert yard.http.post(f"{PREFIX}/hosts/99/drain", json={"drained": True}).status_code == 404
+    for nobody in ("99", "h9"):
+        refused = yard.http.post(f"{PREFIX}/hosts/{nobody}/drain", json={"drained": True})
+        assert refused.status_code == 404 and "`tuneyard hosts` shows" in refused.text
     assert (
         yard.http.post(f"{PREFIX}/hosts/99/report", json={"boot": "b", "sent": 1, "gpus": []}).status_code
         == 404
