@@ -84,7 +84,7 @@ class Code(StrEnum):
     NEW = "new"  # not yet looked at
     PROFILE_PENDING = "profile_pending"  # its memory profile is being traced
     PROFILE_FAILED = "profile_failed"  # it can't be traced; it is never placed on a guess
-    NO_HOST = "no_host"  # no host is online
+    NO_HOST = "no_host"  # every host is away or drained
     NO_CARD = "no_card"  # no host has such a card, label or memory
     LIBRARY = "library"  # no host has a library that it needs
     GANG = "gang"  # more GPUs than any host has

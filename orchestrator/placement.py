@@ -263,7 +263,7 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
     if code is Code.NO_HOST:
         return Reason(
             code,
-            f"no host is online ({', '.join(f'{name} {reason.text}' for name, reason in chosen.items())})",
+            f"no host takes jobs ({', '.join(f'{name} {reason.text}' for name, reason in chosen.items())})",
         )
     name, reason = next(iter(chosen.items()))
     if code is Code.GANG:

@@ -273,6 +273,8 @@ def _general(question: _Question, reason: Reason) -> list[str]:
     """What helps a job that fits nowhere, as far as nothing about who else waits need be known."""
     if reason.code is Code.MEMORY:
         return _memory_advice(question)
+    if reason.code is Code.NO_HOST and (drained := [one.name for one in question.fleet.hosts if one.drained]):
+        return [f"`tuneyard host undrain {name}` gives it jobs again" for name in drained]
     spec = question.job.spec
     narrow = [
         f"resources.{name}" for name in ("card", "min_memory", "labels") if getattr(spec.resources, name)

@@ -340,6 +340,8 @@ def test_hosts_cards_and_drain(yard):
     yard.submit()
     host.trace()
     assert job(yard)["reason"]["code"] == "no_host"
+    why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
+    assert why["advice"] == ["`tuneyard host undrain h1` gives it jobs again"]
     for nobody in ("99", "h9"):
         refused = yard.http.post(f"{PREFIX}/hosts/{nobody}/drain", json={"drained": True})
         assert refused.status_code == 404 and "`tuneyard hosts` shows" in refused.text
