@@ -56,7 +56,8 @@ def _duration(value: Any) -> Any:
     return seconds
 
 
-def _priority(value: Any) -> Any:
+def read_priority(value: Any) -> Any:
+    """The number of a priority as a job file has it. Raises ValueError with what is wrong."""
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
     if isinstance(value, str) and (found := re.fullmatch(r"(low|normal|high):(\d{1,9})", value)):
@@ -172,7 +173,7 @@ Duration = Annotated[
 ]
 Priority = Annotated[
     int,
-    BeforeValidator(_priority),
+    BeforeValidator(read_priority),
     WithJsonSchema(
         {
             "anyOf": [

@@ -39,8 +39,8 @@ def misfits(
     jobs: Sequence[TraceJob], where: Sequence[str], fleet: FleetFile, borders: Borders
 ) -> Iterator[tuple[int, Fault]]:
     """Index and fault of each job that could never run. where: of each job, for the message."""
-    everywhere = _by_card(fleet, "")
-    pools = {pool: _by_card(fleet, pool) for pool in fleet.pools}
+    everywhere = _by_type(fleet, "")
+    pools = {pool: _by_type(fleet, pool) for pool in fleet.pools}
     for index, (job, place) in enumerate(zip(jobs, where, strict=True)):
         inside = everywhere
         if job.pool and borders == "pools":
@@ -55,25 +55,29 @@ def misfits(
         if job.gpus > most:
             of = f"pool {job.pool} has" if inside is not everywhere else "the fleet has"
             cards = "" if fits is None else f" of the cards it fits ({', '.join(sorted(fits)) or 'none'})"
+            cards = cards or (" of one type" if len(inside) > 1 else "")
             fix = "leave it out (--skip-misfits), or give the fleet more"
             yield index, Fault(f"{place}, gpus", str(job.gpus), f"{of} {most} GPUs{cards}", fix)
 
 
-def _room(job: TraceJob, inside: Mapping[str, int]) -> tuple[frozenset[str] | None, int]:
-    """The cards that the job may use (None: any), and the most of them there are: a gang stays on one type."""
-    if job.seconds_by_card is None:
-        return None, sum(inside.values())
-    fits = frozenset(name for name, _ in job.seconds_by_card)
-    return fits, max((count for card, count in inside.items() if card in fits), default=0)
+_Type = tuple[str, int]  # name and memory of a card
 
 
-def _by_card(fleet: FleetFile, pool: str) -> dict[str, int]:
-    """GPUs by the name of the card, in one pool or everywhere."""
-    found: dict[str, int] = {}
+def _room(job: TraceJob, inside: Mapping[_Type, int]) -> tuple[frozenset[str] | None, int]:
+    """The cards that the job may use (None: any), and the most of one type there are: a gang stays on one."""
+    fits = None if job.seconds_by_card is None else frozenset(name for name, _ in job.seconds_by_card)
+    counts = (count for (card, _), count in inside.items() if fits is None or card in fits)
+    return fits, max(counts, default=0)
+
+
+def _by_type(fleet: FleetFile, pool: str) -> dict[_Type, int]:
+    """GPUs by the type of card, in one pool or everywhere."""
+    found: dict[_Type, int] = {}
     for host in fleet.hosts:
         if not pool or host.labels.get(POOL) == pool:
             for gpu in host.gpus:
-                found[gpu.name] = found.get(gpu.name, 0) + 1
+                kind = (gpu.name, gpu.memory_bytes)
+                found[kind] = found.get(kind, 0) + 1
     return found
 
 

@@ -77,7 +77,8 @@ def by_group(ran: Iterable[Ran], key: Callable[[Ran], str], gpus: Mapping[str, i
     groups: dict[str, list[Ran]] = {}
     for one in ran:
         groups.setdefault(key(one), []).append(one)
-    return {name: measure(groups[name], gpus.get(name, 0)) for name in sorted(groups)}
+    ordered = sorted(groups, key=lambda name: (int(name) if name.isdecimal() else 0, name))
+    return {name: measure(groups[name], gpus.get(name, 0)) for name in ordered}
 
 
 def slowdown(ran: Ran, jct_s: float) -> float:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from jobs.cards import find_card
 from jobs.errors import Fault, SpecError, UsageError
-from jobs.fields import PRIORITIES
+from jobs.fields import read_priority
 from orchestrator.fleet import DEFAULT_PROJECT
-from orchestrator.simulate.trace import TraceJob
+from orchestrator.simulate.trace import DEFAULT_PRIORITY, TraceJob
 
 MAX_FAULTS = 20  # of one file; the rest is mostly the same again
 MAX_JOBS = 1_000_000
@@ -200,6 +200,9 @@ def read_trace(lines: Iterable[str], source: str, where: Sequence[tuple[str, str
 def _recognised(header: Sequence[str], faults: _Faults) -> Format:
     """Which format a header is. Ends with the faults of a header that is none."""
     own = ", ".join(OURS.columns)
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        faults.add("line 1", header[0], f"has {mark!r} between its columns", "separate them by commas")
+        faults.end()
     if not any(header):
         faults.add("line 1", "", "there is no header", f"begin with the columns, of {own}")
         faults.end()
@@ -262,9 +265,7 @@ def _job(line: int, values: Mapping[str, tuple[str, str]], number: int, faults: 
     duration_s = _number(at("duration_s"), text("duration_s"), faults, more_than_zero=True)
     gpus = _whole(at("gpus"), text("gpus"), faults, least=1)
     job_id = _whole(at("job_id"), text("job_id"), faults, least=0) if text("job_id") else number
-    priority = PRIORITIES.get(text("priority") or "normal")
-    if priority is None:
-        priority = _whole(at("priority"), text("priority"), faults, least=0, most=100)
+    priority = _priority(at("priority"), text("priority"), faults) if text("priority") else DEFAULT_PRIORITY
     by_card = _by_card(line, values, faults)
     if len(faults.found) > count:
         return None
@@ -312,10 +313,23 @@ def _number(path: str, given: str, faults: _Faults, more_than_zero: bool = False
     return value
 
 
-def _whole(path: str, given: str, faults: _Faults, *, least: int, most: int = 2**53) -> int:
-    if given.isascii() and given.isdigit() and len(given) < 17 and least <= int(given) <= most:
+def _whole(path: str, given: str, faults: _Faults, *, least: int) -> int:
+    if _is_whole(given) and least <= int(given):
         return int(given)
-    limits = f"from {least}" if most == 2**53 else f"from {least} to {most}"
-    words = ", or low, normal, high" if most == 100 else ""
-    faults.add(path, given, "is no such number", f"write a whole number {limits}{words}")
+    faults.add(path, given, "is no such number", f"write a whole number from {least}")
     return least
+
+
+def _is_whole(given: str) -> bool:
+    return given.isascii() and given.isdigit() and len(given) < 17
+
+
+def _priority(path: str, given: str, faults: _Faults) -> int:
+    """As a job file has it: a number, a class, or a number in its class."""
+    try:
+        found: int = read_priority(int(given) if _is_whole(given) else given)
+    except ValueError as error:
+        problem, _, fix = str(error).partition(": ")
+        faults.add(path, given, problem, fix)
+        return DEFAULT_PRIORITY
+    return found

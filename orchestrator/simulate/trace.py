@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.fields import PRIORITIES
 from orchestrator.fleet import DEFAULT_PROJECT
+
+DEFAULT_PRIORITY = PRIORITIES["normal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class TraceJob:
     user: str = ""
     project: str = DEFAULT_PROJECT
     pool: str = ""
-    priority: int = 50
+    priority: int = DEFAULT_PRIORITY
     seconds_by_card: tuple[tuple[str, float], ...] | None = None
 
 

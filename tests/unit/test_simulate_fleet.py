@@ -154,8 +154,11 @@ def test_what_the_file_guarantees_goes_before_what_the_pool_has():
 
 def test_jobs_that_could_never_run():
     fleet = read_fleet(MIXED, "f")
-    assert fits(job(20), fleet) == []
-    assert fits(job(21), fleet)[0].startswith("line 2, gpus: the fleet has 20 GPUs (given: 21)")
+    assert fits(job(12), fleet) == [], "over three hosts"
+    (said,) = fits(job(13), fleet)
+    assert said.startswith("line 2, gpus: the fleet has 12 GPUs of one type (given: 13)"), (
+        "a gang stays on one"
+    )
     assert fits(job(8, pool="west"), fleet) == []
     assert fits(job(9, pool="west"), fleet)[0].startswith("line 2, gpus: pool west has 8 GPUs (given: 9)")
     assert fits(job(9, pool="west"), fleet, "guarantees") == []

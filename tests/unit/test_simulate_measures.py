@@ -57,6 +57,7 @@ def test_groups():
     assert list(found) == ["a", "b"]
     assert (found["a"].jobs, found["a"].jct.mean, found["a"].utilisation) == (2, 75.0, 0.75)
     assert (found["b"].wait.mean, found["b"].utilisation) == (100.0, 0.0)
+    assert list(by_group(jobs, lambda one: str(int(one.job.duration_s)), {})) == ["50", "100"]
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))

@@ -101,6 +101,7 @@ def test_every_fault_at_once_up_to_a_limit():
         ("submit_s,duration_s,gpus,gpus", ["stands twice (given: gpus)"]),
         ("submit_s,duration_s,gpus,seconds_on_h1000", ["no column of a card", "did you mean"]),
         ("", ["there is no header"]),
+        ("submit_s;duration_s;gpus", ["has ';' between its columns", "separate them by commas"]),
     ],
 )
 def test_a_header_that_is_none(header: str, said: list[str]):
@@ -114,7 +115,11 @@ def test_ids_and_priorities():
     header = "job_id," + HEADER + ",priority"
     assert "stands twice" in faults("1,0,60,1,low", "1,0,60,1,low", header=header)[0]
     (said,) = faults("1,0,60,1,urgent", header=header)
-    assert said.endswith("write a whole number from 0 to 100, or low, normal, high")
+    assert said.startswith(
+        "line 2, priority: is no priority (given: urgent); write low, normal, high, a whole"
+    )
+    (said,) = faults("1,0,60,1,low:90", header=header)
+    assert said == "line 2, priority: lies outside its class (given: low:90); low goes from 0 to 37"
     assert "line 2, priority" in faults("1,0,60,1,101", header=header)[0]
 
 
