@@ -22,6 +22,7 @@ from orchestrator.placement import Placement
 from orchestrator.plan import Plan, plan
 from orchestrator.roll import Roll
 from orchestrator.simulate.trace import Ran, TraceJob
+from orchestrator.simulate.usage import Usage
 from orchestrator.stock import Stock
 
 Watch = Callable[[Fleet, Plan, float, Stock], None]
@@ -69,9 +70,9 @@ class _Pool:
     hosts: tuple[Host, ...]
     stock: Stock
     roll: Roll
+    usage: Usage
     waiting: dict[int, Waiting] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
-    usage: dict[tuple[str, str], float] = field(default_factory=dict)
     cleared: dict[int, int] = field(default_factory=dict)
 
 
@@ -156,7 +157,7 @@ class _Simulation:
             empty = Fleet(tuple(members), (), {_KEY: _PROFILE})
             stock = Stock.of(empty, _choose)
             stock.roll, stock.line.told = stock.roll_of(()), True
-            self.pools.append(_Pool(empty.hosts, stock, stock.roll))
+            self.pools.append(_Pool(empty.hosts, stock, stock.roll, Usage.of(members)))
         sizes = {name: sum(len(host.gpus) for host in members) for name, members in groups.items()}
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
@@ -238,8 +239,7 @@ class _Simulation:
         job.version += 1
         job.attained_gpu_s += held
         job.ran.gpu_s += held
-        key = (job.trace.project, job.trace.user)
-        pool.usage[key] = pool.usage.get(key, 0.0) + held
+        pool.usage.ends(index, now)
         pool.stock.give(running.gpu_ids)
         pool.roll.ends(running)
         del pool.running[index]
@@ -254,7 +254,7 @@ class _Simulation:
             {_KEY: _PROFILE},
             tuple(pool.running.values()),
             self.projects,
-            pool.usage,
+            pool.usage.look(now),
             cleared=pool.cleared,
         )
         decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
@@ -297,6 +297,7 @@ class _Simulation:
             ends if job.told else None,
         )
         pool.roll.begins(pool.running[index])
+        pool.usage.begins(index, (job.trace.project, job.trace.user), gpu_ids, now)
         self._push(ends, _Event.ENDS, index)
         if not job.told and self.known == "soon" and ends > now + SOON_S:
             self._push(now + SOON_S, _Event.KNOWN, index)

@@ -12,12 +12,13 @@ import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
 from jobs.report import GpuInfo, HostInfo
 from jobs.state import JobState
+from orchestrator.decay import HALF_LIFE_S
 from orchestrator.store.cleared import cleared
 from orchestrator.store.database import Database
 from orchestrator.store.links import unmet_links
 from orchestrator.store.projects import project_rows
 from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
-from orchestrator.store.usage import HALF_LIFE_S, Usage
+from orchestrator.store.usage import Usage
 from orchestrator.tables import attempts, gpus, hosts, jobs, yard
 
 NAME_HELD_S = 20.0  # since a host was heard of: until then nobody else takes its name

@@ -13,10 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.decay import faded
 from orchestrator.store.rows import UsageRow
 from orchestrator.tables import attempts, gpus, jobs, leases
 
-HALF_LIFE_S = 7 * 86400.0
 WINDOW = 8.0  # half-lives: what is older counts for less than half a percent
 # Another server's transaction may be that late to be seen, or its clock that far off.
 SETTLED_S = 120.0
@@ -51,7 +51,7 @@ class Usage:
         """The usage at `now`, running attempts among it, by project, user and card type."""
         with self._lock:
             self._settle(connection, now, half_life_s)
-            factor = 2.0 ** (-(now - self._until) / half_life_s)
+            factor = faded(now - self._until, half_life_s)
             found = {key: gpu_s * factor for key, gpu_s in self._sums.items()}
             lately = {"since": self._until}
         _add(found, connection, _LATELY, lately, now, half_life_s)
@@ -66,7 +66,7 @@ class Usage:
                 return  # all that is settled by now was taken up
             self._half_life_s, self._sums = half_life_s, {}
             self._until = until - WINDOW * half_life_s
-        factor = 2.0 ** (-(until - self._until) / half_life_s)
+        factor = faded(until - self._until, half_life_s)
         self._sums = {key: gpu_s * factor for key, gpu_s in self._sums.items()}
         span = {"since": self._until, "until": until}
         _add(self._sums, connection, _ENDED, span, until, half_life_s)
@@ -86,6 +86,6 @@ def _add(
     for project, user, gpu, opened_at, released_at, share in connection.execute(query, span):
         end = now if released_at is None else min(now, released_at)
         if end > opened_at:
-            weighed = 2.0 ** (-(now - end) / half_life_s) - 2.0 ** (-(now - opened_at) / half_life_s)
+            weighed = faded(now - end, half_life_s) - faded(now - opened_at, half_life_s)
             key = (project, user, gpu)
             sums[key] = sums.get(key, 0.0) + scale * weighed * share
