@@ -57,6 +57,11 @@ def _path(**more: Any) -> click.Path:
     help="When the scheduler knows how long a job takes: never, after its first minute, at submission.",
 )  # fmt: skip
 @click.option("--no-preempt", is_flag=True, help="Never stop a job for another.")
+@click.option("--move", is_flag=True, help="Move jobs to cards where they end clearly sooner.")
+@click.option(
+    "--card-policy", type=click.Choice(["smallest_card", "fastest", "cheapest"]), default="smallest_card",
+    show_default=True, help="Which card jobs take, where TRACE has their time by card.",
+)  # fmt: skip
 @click.option("--no-passing", is_flag=True, help="No job starts before one that is ahead of it.")
 @click.option(
     "--partition", type=click.Choice(["pools", "guarantees", "none"]), default="pools", show_default=True,
@@ -144,6 +149,7 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
             policy=policy,
             preempt=not given["no_preempt"],
             passing=not given["no_passing"],
+            move=given["move"],
             min_run_s=given["min_run"],
             patience_s=given["patience"],
             stop_s=given["stop"],
@@ -158,6 +164,7 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
             known=given["known"],
             stop_s=given["stop"],
             restart_s=given["restart"],
+            card_policy=given["card_policy"],
         )
         took_s = time.perf_counter() - began
         groups = by_group(ran, _key(given["by"]), fleet.pools) if given["by"] else {}
@@ -170,7 +177,18 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
             }
         )
         drawn[policy] = ran
-    settings = ("known", "no_preempt", "no_passing", "partition", "stop", "restart", "min_run", "patience")
+    settings = (
+        "known",
+        "no_preempt",
+        "move",
+        "card_policy",
+        "no_passing",
+        "partition",
+        "stop",
+        "restart",
+        "min_run",
+        "patience",
+    )
     found = {
         "trace": {
             "source": trace.source,

@@ -22,6 +22,7 @@ COLUMNS = (
     Column("GPUS USED", right=True, keep=5),
     Column("FAIRNESS", right=True, keep=6),
     Column("PREEMPTIONS", right=True, keep=7),
+    Column("MOVES", right=True, keep=7),
     Column("UNFINISHED", right=True),
 )
 GROUP_COLUMNS = (
@@ -68,6 +69,7 @@ def _row(result: Mapping[str, Any]) -> Row:
         f"{result['utilisation']:.0%}",
         f"{result['fairness']:.2f}",
         f"{result['preemptions']:,}",
+        f"{result['moves']:,}" if result["moves"] else "",
         f"{result['unfinished']:,}" if result["unfinished"] else "",
     ]
 

@@ -14,7 +14,7 @@ from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.projection import Projection
 from jobs.rung import Rung
-from jobs.spec import JobSpec, parse_spec
+from jobs.spec import JobSpec, Policy, parse_spec
 from jobs.state import Code, Reason
 from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
 from orchestrator.order import Rules, attained
@@ -62,6 +62,10 @@ class _Job:
     ready: float = 0.0
     step_s: float = 1.0
 
+    def left_at(self, now: float) -> float:
+        """The same while it runs."""
+        return self.left - max(0.0, now - self.ready) / self.step_s
+
 
 @dataclass(slots=True)
 class _Pool:
@@ -85,13 +89,15 @@ def simulate(
     known: Known = "soon",
     stop_s: float | None = None,
     restart_s: float | None = None,
+    card_policy: Policy = "smallest_card",
     watch: Watch | None = None,
 ) -> list[Ran]:
     """What becomes of each job, in the order given. Jobs of the same second are taken in that order.
 
     known: what the scheduler knows of durations: never anything; soon: after the first SOON_S of running; told: all,
-    from the start. stop_s, restart_s: what a preemption really takes, None: as the rules expect. watch: is shown each
-    snapshot with what was decided from it, the time, and the cards as they were before.
+    from the start. stop_s, restart_s: what a preemption really takes, None: as the rules expect. card_policy: of all
+    jobs, where the trace knows their time by card. watch: is shown each snapshot with what was decided from it, the
+    time, and the cards as they were before.
     """
     given = rules or Rules()
     return _Simulation(
@@ -101,6 +107,7 @@ def simulate(
         given.stop_s if stop_s is None else stop_s,
         given.restart_s if restart_s is None else restart_s,
         watch,
+        card_policy,
     ).run(jobs, tuple(fleet))
 
 
@@ -113,9 +120,11 @@ class _Simulation:
         stop_s: float,
         restart_s: float,
         watch: Watch | None = None,
+        card_policy: Policy = "smallest_card",
     ) -> None:
         self.rules, self.projects, self.known = rules, projects, known
         self.stop_s, self.restart_s, self.watch = stop_s, restart_s, watch
+        self.card_policy = card_policy
         self.events: list[tuple[float, int, int, int, int]] = []  # time, what, order, index of job, version
         self.jobs: list[_Job] = []
         self.pools: list[_Pool] = []
@@ -173,7 +182,7 @@ class _Simulation:
                 )
             spec = specs.get((job.gpus, job.pool))
             if spec is None:
-                spec = specs[job.gpus, job.pool] = _spec(job)
+                spec = specs[job.gpus, job.pool] = _spec(job, self.card_policy)
             self.pool_of.append(numbers[group])
             left = job.duration_s if job.seconds_by_card is None else 1.0
             self.jobs.append(_Job(job, Ran(job), spec, left, self.known == "told", job.submit_s))
@@ -184,9 +193,19 @@ class _Simulation:
 
     def _queue(self, index: int, now: float) -> None:
         job, pool = self.jobs[index], self.pools[self.pool_of[index]]
-        trace = job.trace
         job.queued_at = now
-        joins = pool.waiting[index] = Waiting(
+        joins = pool.waiting[index] = self._waits(index, now)
+        pool.stock.line.joins(joins)
+        self.dirty.add(self.pool_of[index])
+        self._push(now + self.rules.promote_after_s, _Event.LOOK, index)
+        if self.rules.preempt and self.rules.patience_s:
+            self._push(now + self.rules.patience_s, _Event.LOOK, index)
+
+    def _waits(self, index: int, now: float) -> Waiting:
+        """The job as it waits; one that runs, as it would if it were stopped now."""
+        job = self.jobs[index]
+        trace = job.trace
+        return Waiting(
             index,
             job.spec,
             trace.priority,
@@ -196,15 +215,10 @@ class _Simulation:
             user=trace.user,
             waiting_since=now,
             attained_gpu_s=job.attained_gpu_s,
-            steps_left=job.left if job.told else None,
+            steps_left=job.left_at(now) if job.told else None,
             across=True,
             shape=(trace.gpus, trace.pool, trace.seconds_by_card),
         )
-        pool.stock.line.joins(joins)
-        self.dirty.add(self.pool_of[index])
-        self._push(now + self.rules.promote_after_s, _Event.LOOK, index)
-        if self.rules.preempt and self.rules.patience_s:
-            self._push(now + self.rules.patience_s, _Event.LOOK, index)
 
     def _happens(self, what: _Event, index: int, now: float) -> None:
         job, number = self.jobs[index], self.pool_of[index]
@@ -212,7 +226,7 @@ class _Simulation:
         if what is _Event.LOOK:
             if index in pool.running and pool.waiting:
                 self._look_again(index, now)
-            if pool.waiting:
+            if self._has_choice(pool):
                 self.dirty.add(number)
             return
         running = pool.running[index]
@@ -229,8 +243,12 @@ class _Simulation:
             self._queue(index, now)
             if running.stopping_for in pool.waiting:
                 pool.cleared |= dict.fromkeys(running.gpu_ids, running.stopping_for)
-        if pool.waiting:
+        if self._has_choice(pool):
             self.dirty.add(number)
+
+    def _has_choice(self, pool: _Pool) -> bool:
+        """Whether there is anything to plan."""
+        return bool(pool.waiting) or (self.rules.move and bool(pool.running))
 
     def _release(self, index: int, running: Running, now: float) -> None:
         """The job's cards are free from now on."""
@@ -245,9 +263,10 @@ class _Simulation:
         del pool.running[index]
 
     def _plan(self, pool: _Pool, now: float) -> None:
-        if not pool.waiting:
+        if not self._has_choice(pool):
             return
         self.plans += 1
+        moves = self.rules.move
         fleet = Fleet(
             pool.hosts,
             tuple(pool.waiting.values()),
@@ -255,13 +274,14 @@ class _Simulation:
             tuple(pool.running.values()),
             self.projects,
             pool.usage.look(now),
+            movable={index: self._waits(index, now) for index in pool.running} if moves else {},
             cleared=pool.cleared,
         )
         decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
         if self.watch is not None:
             self.watch(fleet, decided, now, pool.stock)
         for index, reason in decided.stops.items():
-            self._stop(index, reason.figures["for_job"], pool, now)
+            self._stop(index, reason.figures.get("for_job"), pool, now)
         for index, placement in decided.starts.items():
             self._start(index, pool, placement, now)
 
@@ -303,6 +323,8 @@ class _Simulation:
             self._push(now + SOON_S, _Event.KNOWN, index)
         if self.rules.preempt:
             self._push(now + self.rules.min_run_s, _Event.LOOK, index)
+        if self.rules.move:
+            self._push(now + self.rules.move_after_s, _Event.LOOK, index)
 
     def _look_again(self, index: int, now: float) -> None:
         """When the job's level goes up, others may take its place."""
@@ -312,11 +334,15 @@ class _Simulation:
             at = now + (self.rules.next_level_at(had) - had) / len(running.gpu_ids)
             self._push(max(at, now + 1.0), _Event.LOOK, index)
 
-    def _stop(self, index: int, for_index: int, pool: _Pool, now: float) -> None:
+    def _stop(self, index: int, for_index: int | None, pool: _Pool, now: float) -> None:
+        """for_index: who gets its cards, None: it moves."""
         job = self.jobs[index]
+        job.left = job.left_at(now)
         job.version += 1
-        job.left -= max(0.0, now - job.ready) / job.step_s
-        job.ran.preemptions += 1
+        if for_index is None:
+            job.ran.moves += 1
+        else:
+            job.ran.preemptions += 1
         until = now + self.stop_s
         stopped = replace(pool.running[index], stopping_until=until, stopping_for=for_index, ends_at=None)
         pool.roll.changes(pool.running[index], stopped)
@@ -324,9 +350,10 @@ class _Simulation:
         self._push(until, _Event.FREED, index)
 
 
-def _spec(job: TraceJob) -> JobSpec:
+def _spec(job: TraceJob, card_policy: Policy) -> JobSpec:
     """A job file that asks for what the trace's job had."""
-    resources = {"gpus": job.gpus, "labels": {POOL: job.pool} if job.pool else {}}
+    labels = {POOL: job.pool} if job.pool else {}
+    resources = {"gpus": job.gpus, "labels": labels, "policy": card_policy}
     batch = {"global_batch": job.gpus}
     return parse_spec({"model": "trace/job", "data": "trace/job", "resources": resources, "training": batch})
 

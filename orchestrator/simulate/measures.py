@@ -44,6 +44,7 @@ class Measures:
     gpu_hours: float
     fairness: float
     preemptions: int
+    moves: int
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,6 +70,7 @@ def measure(ran: Sequence[Ran], gpus: int) -> Measures:
         gpu_hours=held / 3600,
         fairness=jain([_mean(slowdowns) for slowdowns in by_user.values()]),
         preemptions=sum(one.preemptions for one in ran),
+        moves=sum(one.moves for one in ran),
     )
 
 

@@ -35,8 +35,8 @@ class Ran:
     """What became of a job of a trace. Seconds on the trace's clock.
 
     first_start_s, end_s: None where it never came to that; waited_s: queued, all its waits together; preemptions: how
-    often it was stopped for another; gpu_s: GPU-seconds that it held cards, lost ones among them; card: what it ran on
-    last.
+    often it was stopped for another; moves: how often to go on with other cards; gpu_s: GPU-seconds that it held cards,
+    lost ones among them; card: what it ran on last.
     """
 
     job: TraceJob
@@ -44,6 +44,7 @@ class Ran:
     end_s: float | None = None
     waited_s: float = 0.0
     preemptions: int = 0
+    moves: int = 0
     gpu_s: float = 0.0
     card: str = ""
 

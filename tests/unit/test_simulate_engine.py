@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from orchestrator.fleet import Project
 from orchestrator.order import DISCIPLINES, Rules
 from orchestrator.simulate.engine import _Simulation, simulate
-from orchestrator.simulate.fleet_file import read_clusters
+from orchestrator.simulate.fleet_file import read_clusters, read_fleet
 from orchestrator.simulate.generate import Wish, generate
 from orchestrator.simulate.trace import Ran, TraceJob
 
@@ -222,3 +222,21 @@ def test_nobody_starves(policy):
     never = simulate(jobs, cluster(1, 4), replace(rules, age_class_s=1e9))
     starved = next(one for one in never if one.job.job_id == 1000)
     assert starved.first_start_s is not None and starved.first_start_s - low.submit_s > bound
+
+
+@pytest.mark.parametrize(
+    ("move", "end", "moves"),
+    # At 2000 s a twentieth is done: 9,500 s are left on the fast card, and 100 s to stop and start again.
+    [(True, 2000 + 100 + 9_500, 1), (False, 40_000, 0)],
+)
+def test_a_job_moves_to_a_faster_card_that_comes_free(move: bool, end: float, moves: int):
+    (slow,), (fast,) = (read_fleet(f"hosts: [{{card: {card}}}]", "f").hosts for card in ("rtx4090", "h100"))
+    both = replace(slow, gpus=(slow.gpus[0], replace(fast.gpus[0], id=99, index=1)))
+    by_card = {card.name: seconds for card, seconds in zip(both.gpus, (40_000.0, 10_000.0), strict=True)}
+    jobs = [
+        job(1, 0, 2000, seconds_by_card=((both.gpus[1].name, 2000.0),)),
+        job(2, 0, 10_000, seconds_by_card=tuple(by_card.items())),
+    ]
+    ran = simulate(jobs, [both], Rules(move=move), card_policy="fastest")
+    assert [one.end_s for one in ran] == [2000, end]
+    assert [(one.moves, one.preemptions) for one in ran] == [(0, 0), (moves, 0)]
