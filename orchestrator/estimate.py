@@ -37,7 +37,7 @@ def starts(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
     wait, for jobs still to come may pass it.
     """
     turn = _turns(fleet, decided, now, stock, rules)
-    free_at = _free_at(fleet, decided, now, stock, None)
+    free_at = _free_at(fleet, decided, now, stock, rules, late=False)
     late = _play(fleet, decided, turn, now, stock, rules)
     found = {}
     for job, kind in turn:
@@ -62,6 +62,11 @@ def _has(free_at: Mapping[int, list[float]], kind: Kind) -> list[tuple[float, in
 def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) -> list[tuple[Waiting, Kind]]:
     """Jobs that only wait for cards, in order."""
     ranked = []
+    awaited = {
+        *(job.stopping_for for job in fleet.running),
+        *(reason.figures.get("for_job") for reason in decided.stops.values()),
+        *fleet.cleared.values(),
+    }
     for job in fleet.queue:
         reason = decided.waits.get(job.job_id)
         over_quota = reason is not None and reason.code is Code.QUOTA  # it waits for its own project's jobs
@@ -69,7 +74,7 @@ def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
             continue
         kind = stock.kind(job)
         if kind.tiers and not kind.gang:
-            ranked.append(rank(job, kind, rules, now, owed=False))
+            ranked.append(rank(job, kind, rules, now, owed=False, awaited=job.job_id in awaited))
     ordered = in_order(ranked, fleet.usage, fleet.projects, rules)
     return [(entry.job, entry.kind) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
 
@@ -83,7 +88,7 @@ def _play(
     late: Rules,
 ) -> dict[int, float]:
     """The start of each job in its turn if everything ends late, by the rules that say what a start and an end take."""
-    free_at = _free_at(fleet, decided, now, stock, late)
+    free_at = _free_at(fleet, decided, now, stock, late, late=True)
     heaps: dict[int, list[tuple[float, int]]] = {}
     found: dict[int, float] = {}
     for job, kind in turn:
@@ -105,23 +110,25 @@ def _play(
 
 
 def _free_at(
-    fleet: Fleet, decided: Plan, now: float, stock: Stock, late: Rules | None
+    fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules, *, late: bool
 ) -> dict[int, list[float]]:
-    """By shelf, when each of its cards is free, soonest first."""
+    """By shelf, when each of its cards is free, soonest first. late: if everything ends late."""
     at: dict[int, float] = {}
     for job in fleet.running:
         if job.stopping_until is not None:
             end = job.stopping_until
+        elif job.job_id in decided.stops:
+            end = now + rules.stop_s
         elif job.ends_at is None:
             end = math.inf if late else now
         else:
             reach = job.spread if late else -min(job.spread, 1.0)
-            end = now + max(0.0, job.ends_at - now) * (1 + reach) + (late.stop_s if late else 0.0)
+            end = now + max(0.0, job.ends_at - now) * (1 + reach) + (rules.stop_s if late else 0.0)
         for gpu_id in job.gpu_ids:
             at[gpu_id] = max(end, at.get(gpu_id, 0.0))
     jobs = {job.job_id: job for job in fleet.queue}
     for job_id, placement in decided.starts.items():
-        lasts = _seconds(jobs[job_id], placement.choice.step_s, late)
+        lasts = _seconds(jobs[job_id], placement.choice.step_s, rules if late else None)
         at |= dict.fromkeys((gpu.id for gpu in placement.gpus), now + lasts)
     held = {gpu.id for host in fleet.hosts for gpu in host.gpus if gpu.held_by is not None}
     unknown = math.inf if late else now

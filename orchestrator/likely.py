@@ -25,14 +25,15 @@ class Likely:
         self.starts: Mapping[int, estimate.Start] = {}
         self._timer = timer
         self._at, self._cost_s = -math.inf, 0.0
-        self._of: frozenset[int] = frozenset()
+        self._of: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
     def look(self, fleet: Fleet, decided: Plan, now: float, rules: Rules, stock: Callable[[], Stock]) -> None:
         """Work them out where it is time to. stock: as the plan was made from."""
         waiting = frozenset(job for job, reason in decided.waits.items() if reason.code in _FOR_CARDS)
-        pause_s = EVERY_S if waiting == self._of else REST * self._cost_s
+        of = (waiting, frozenset(decided.stops))
+        pause_s = EVERY_S if of == self._of else REST * self._cost_s
         if waiting and now - self._at < pause_s:
             return
         began = self._timer()
         self.starts = estimate.starts(fleet, decided, now, stock(), rules) if waiting else {}
-        self._at, self._of, self._cost_s = now, waiting, self._timer() - began
+        self._at, self._of, self._cost_s = now, of, self._timer() - began

@@ -33,6 +33,15 @@ def test_the_next_job_starts_when_the_running_one_ends_and_has_saved():
     assert found == {1: (1200, COMERS * 1240)}
 
 
+def test_one_that_others_are_stopped_for_starts_when_they_have_saved():
+    """Whether they are stopped by this very plan or were asked before; the others of its class come after it."""
+    running = ("7 on=a0 ran=600 prio=25",)
+    assert likely("a 24", ("1 prio=75 left=100",), running) == {1: (40, COMERS * 40)}
+    asked = ("7 on=a0 ran=600 prio=25 stopping=30 for=2",)
+    found = likely("a 24", ("1 left=100 waited=900", "2 left=100"), asked)
+    assert found == {1: (30, COMERS * (30 + 60 + 200 + 40)), 2: (30, COMERS * 30)}
+
+
 def test_the_one_after_it_may_be_first_or_wait_for_its_projected_time_too():
     """A projection is right within a factor of two; a start takes a minute and an end 40 s at the most."""
     found = likely("a 24", ("1 left=100", "2 left=100"), ("7 on=a0 ran=600 ends=1200",))
