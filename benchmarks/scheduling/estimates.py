@@ -35,7 +35,9 @@ def _row(name: str, jobs: Any, hosts: Any, rules: Rules) -> dict[str, Any]:
     told: dict[int, Start] = {}
 
     def watch(snapshot: Fleet, decided: Plan, now: float, stock: Stock) -> None:
-        new = [job for job in snapshot.queue if job.job_id not in told and job.job_id not in decided.starts]
+        begun = {*told, *decided.starts}
+        # One that was stopped and waits again has its first start behind it.
+        new = [job for job in snapshot.queue if job.job_id not in begun and not job.attained_gpu_s]
         if new:
             found = starts(snapshot, decided, now, stock, rules)
             told.update({job.job_id: found[job.job_id] for job in new if job.job_id in found})

@@ -166,7 +166,8 @@ class _Simulation:
             empty = Fleet(tuple(members), (), {_KEY: _PROFILE})
             stock = Stock.of(empty, _choose)
             stock.roll, stock.line.told = stock.roll_of(()), True
-            self.pools.append(_Pool(empty.hosts, stock, stock.roll, Usage.of(members)))
+            usage = Usage.of(members, min(job.submit_s for job in trace))
+            self.pools.append(_Pool(empty.hosts, stock, stock.roll, usage))
         sizes = {name: sum(len(host.gpus) for host in members) for name, members in groups.items()}
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
@@ -194,15 +195,15 @@ class _Simulation:
     def _queue(self, index: int, now: float) -> None:
         job, pool = self.jobs[index], self.pools[self.pool_of[index]]
         job.queued_at = now
-        joins = pool.waiting[index] = self._waits(index, now)
+        joins = pool.waiting[index] = self._waits(index, now, job.left)
         pool.stock.line.joins(joins)
         self.dirty.add(self.pool_of[index])
         self._push(now + self.rules.promote_after_s, _Event.LOOK, index)
         if self.rules.preempt and self.rules.patience_s:
             self._push(now + self.rules.patience_s, _Event.LOOK, index)
 
-    def _waits(self, index: int, now: float) -> Waiting:
-        """The job as it waits; one that runs, as it would if it were stopped now."""
+    def _waits(self, index: int, now: float, left: float) -> Waiting:
+        """The job as it waits, or would if it were stopped now. left: steps to go."""
         job = self.jobs[index]
         trace = job.trace
         return Waiting(
@@ -215,7 +216,7 @@ class _Simulation:
             user=trace.user,
             waiting_since=now,
             attained_gpu_s=job.attained_gpu_s,
-            steps_left=job.left_at(now) if job.told else None,
+            steps_left=left if job.told else None,
             across=True,
             shape=(trace.gpus, trace.pool, trace.seconds_by_card),
         )
@@ -266,7 +267,6 @@ class _Simulation:
         if not self._has_choice(pool):
             return
         self.plans += 1
-        moves = self.rules.move
         fleet = Fleet(
             pool.hosts,
             tuple(pool.waiting.values()),
@@ -274,7 +274,7 @@ class _Simulation:
             tuple(pool.running.values()),
             self.projects,
             pool.usage.look(now),
-            movable={index: self._waits(index, now) for index in pool.running} if moves else {},
+            movable=self._movable(pool, now),
             cleared=pool.cleared,
         )
         decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
@@ -284,6 +284,11 @@ class _Simulation:
             self._stop(index, reason.figures.get("for_job"), pool, now)
         for index, placement in decided.starts.items():
             self._start(index, pool, placement, now)
+
+    def _movable(self, pool: _Pool, now: float) -> dict[int, Waiting]:
+        if not self.rules.move:
+            return {}
+        return {index: self._waits(index, now, self.jobs[index].left_at(now)) for index in pool.running}
 
     def _start(self, index: int, pool: _Pool, placement: Placement, now: float) -> None:
         job = self.jobs[index]

@@ -31,11 +31,11 @@ class Usage:
     _held: dict[int, _Held] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, hosts: Iterable[Host]) -> Self:
+    def of(cls, hosts: Iterable[Host], since: float = 0.0) -> Self:
         """Nothing yet. A card without a price counts as the cheapest."""
         prices = {gpu.id: gpu.price for host in hosts for gpu in host.gpus}
         least = min((price for price in prices.values() if price), default=1.0)
-        return cls({gpu_id: (price or least) / least for gpu_id, price in prices.items()})
+        return cls({gpu_id: (price or least) / least for gpu_id, price in prices.items()}, at=since)
 
     def begins(self, job: int, key: Key, gpu_ids: Iterable[int], now: float) -> None:
         """The job holds these cards from now on."""

@@ -64,6 +64,13 @@ def test_a_gang_waits_for_its_last_card():
     assert likely("a 24 24", ("1 gpus=2 left=10",), running) == {1: (1000, COMERS * 1040)}
 
 
+def test_a_gang_over_several_hosts_has_a_start_and_keeps_others_waiting():
+    """b is free now, and kept for the gang until a is: the job behind it may pass it, or wait until it has ended."""
+    running = ("7 on=a0 ran=600 ends=100",)
+    found = likely("a 24 | b 24", ("1 gpus=2 across left=50 waited=9000", "2 left=500"), running)
+    assert found == {1: (100, COMERS * 140), 2: (0, COMERS * (140 + 60 + 100 + 40))}
+
+
 def test_what_starts_now_or_fits_nowhere_has_none():
     assert likely("a 24", ("1 left=10", "2 needs=90")) == {}
 

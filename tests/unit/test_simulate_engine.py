@@ -143,6 +143,17 @@ TRACES = st.builds(
 )
 
 
+@pytest.mark.parametrize("known", ["never", "soon", "told"])
+@pytest.mark.parametrize("policy", DISCIPLINES)
+@given(TRACES)
+@settings(max_examples=3, deadline=None)
+def test_when_a_trace_begins_does_not_matter(policy, known, jobs):
+    later = 2.0**20  # so that no sum of seconds is rounded
+    shifted = [replace(one, submit_s=one.submit_s + later) for one in jobs]
+    first, second = (simulate(each, cluster(2, 8), Rules(policy), known=known) for each in (jobs, shifted))
+    assert {number: end + later for number, end in ends(first).items() if end} == ends(second)
+
+
 @pytest.mark.parametrize("policy", DISCIPLINES)
 @given(TRACES)
 @settings(max_examples=8, deadline=None)
