@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jobs.errors import SpecError
 from jobs.fields import PRIORITIES
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Code
 from orchestrator.fleet import Fleet, Project, Waiting
+from orchestrator.kinds import Fits
 from orchestrator.order import Rules
 from orchestrator.placement import Chooser, Misfit, Placement
 from orchestrator.plan import explain, plan
+from orchestrator.stock import Stock
 
 _WAITS = (Code.BUSY, Code.BEHIND)  # some card would do, and others have it
 
 
 @dataclass(frozen=True)
 class WhatIf:
-    """Who asks and of what: the fleet with everybody who waits in it, planned at `now` by these rules."""
+    """The fleet with everybody who waits in it, planned at `now` by these rules. fits: what earlier answers learnt."""
 
     fleet: Fleet
     now: float
     chooser: Chooser
     rules: Rules
+    fits: Fits = field(default_factory=Fits)
 
     def answer(self, job: Waiting, fits_now: bool = True) -> str | None:
         """What becomes of the job if it waits with the others: a verb and where. None: it would still wait.
@@ -32,7 +35,7 @@ class WhatIf:
         fits_now: whether some card would take it as it is; else it is worth saying that one would.
         """
         fleet = replace(self.fleet, queue=(*self.fleet.queue, job))
-        decided = plan(fleet, self.now, self.chooser, self.rules)
+        decided = plan(fleet, self.now, rules=self.rules, stock=Stock.of(fleet, self.chooser, self.fits))
         placed = decided.starts.get(job.job_id)
         if placed is not None:
             beside = " beside others" if placed.side else ""
