@@ -87,13 +87,18 @@ def only_one(members: list[Member], source: str = "job") -> JobSpec:
 
 
 def worst(losses: Mapping[int, float], keep: float) -> list[int]:
-    """Those of the jobs of a sweep that an early stop ends: all but the share `keep`, rounded up, of least loss.
+    """Those of the jobs of a sweep that an early stop may end, the worst first: all but the share `keep` of least loss.
 
     losses: by job id, of all that have come to the step; one that is no number is the worst. Of equals the first goes
     on.
     """
     ranked = sorted(losses, key=lambda job_id: (math.isnan(losses[job_id]), losses[job_id], job_id))
-    return sorted(ranked[math.ceil(round(keep * len(ranked), 9)) :])
+    return ranked[kept(len(ranked), keep) :][::-1]
+
+
+def kept(count: int, keep: float) -> int:
+    """How many of so many jobs go on."""
+    return math.ceil(round(keep * count, 9))
 
 
 def label(values: Values) -> str:

@@ -78,3 +78,24 @@ def test_one_of_the_worst_that_was_stopped_for_another_need_not_run_again(yard):
     ended = job(yard, 4)
     assert (ended["state"], ended["reason"]["code"]) == ("cancelled", "early_stop")
     assert stops(host) == {3: "cancelled"}
+
+
+def test_the_share_of_all_jobs_is_kept_where_they_run_one_after_the_other(yard):
+    """Each but the first has a higher loss than those before: the second and third end, then half of four is left."""
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(
+        matrix={"training.learning_rate": RATES},
+        training={"steps": 100},
+        sweep={"early_stop": {"after_steps": 20, "keep": 0.5}},
+    )
+    host.trace()
+    ended = []
+    for n in (1, 2, 3, 4):
+        assert job(yard, n)["state"] == "running"
+        host.report(attempts=[lines(n, 20, float(n))])
+        yard.tick()
+        outcome = Outcome.CANCELLED if stops(host) else Outcome.SUCCEEDED
+        host.report(attempts=end(n, 1, outcome))
+        yard.tick()
+        ended.append(job(yard, n)["state"])
+    assert ended == ["succeeded", "cancelled", "cancelled", "succeeded"]

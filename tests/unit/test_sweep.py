@@ -188,4 +188,7 @@ def test_a_check_sees_each_member_and_its_faults_are_placed():
     ],
 )
 def test_the_worst_are_those_of_highest_loss(losses: dict[int, float], keep: float, ended: list[int]):
-    assert worst(losses, keep) == ended
+    found = worst(losses, keep)
+    assert sorted(found) == ended
+    ranks = [(math.isnan(losses[job_id]), losses[job_id]) for job_id in found]
+    assert [rank for rank in ranks if not rank[0]] == sorted((r for r in ranks if not r[0]), reverse=True)
