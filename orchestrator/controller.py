@@ -71,7 +71,7 @@ class Controller:
         self.handover = Handover(store, dispatch, settings)
         self.started_at = clock()
         self.likely = Likely()
-        self.seen: Fleet | None = None  # the last snapshot, for those who ask what another plan would be
+        self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._pruned_at = 0.0
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
@@ -122,10 +122,11 @@ class Controller:
         stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
         self.neighbours.part(rows, self.settings.rules, now)
         self._calibrate(now)
-        fleet = self.seen = self._snapshot(rows, now)
+        fleet = self._snapshot(rows, now)
         stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
         decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
         self._commit(decided, fleet, now)  # 5: refusing what moved
+        self.seen = (fleet, decided, now)
         self._fail_what_can_not_shrink(decided, fleet, now)
         self._trace(decided, fleet, now)
         self.handover.hand(now, self.started_at)  # 6: what was committed

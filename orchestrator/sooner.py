@@ -9,11 +9,12 @@ from jobs.errors import SpecError
 from jobs.fields import PRIORITIES
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Code
-from orchestrator.fleet import Fleet, Project, Waiting
+from orchestrator.fleet import Fleet, Project, Running, Waiting
 from orchestrator.kinds import Fits
 from orchestrator.order import Rules
+from orchestrator.pace import PROJECTED_SPREAD
 from orchestrator.placement import Chooser, Misfit, Placement
-from orchestrator.plan import explain, plan
+from orchestrator.plan import Plan, explain, plan
 from orchestrator.stock import Stock
 
 _WAITS = (Code.BUSY, Code.BEHIND)  # some card would do, and others have it
@@ -52,6 +53,57 @@ class WhatIf:
         if isinstance(alone, Misfit) and alone.reason.code not in _WAITS:
             return None
         return "make it fit, and wait for a card that others hold"
+
+
+def under_way(fleet: Fleet, decided: Plan, now: float, rules: Rules) -> Fleet:
+    """The snapshot with what was decided from it: starts hold their cards, stops give theirs back soon."""
+    held = {gpu.id: job_id for job_id, placed in decided.starts.items() for gpu in placed.gpus}
+    host_of = {gpu.id: host.id for host in fleet.hosts for gpu in host.gpus}
+    running = [
+        job
+        if (reason := decided.stops.get(job.job_id)) is None
+        else replace(
+            job, stopping_until=now + rules.stop_s, stopping_for=reason.figures.get("for_job"), asked_at=now
+        )
+        for job in fleet.running
+    ]
+    running += [
+        _begun(job, placed, host_of[placed.gpus[0].id], now)
+        for job in fleet.queue
+        if (placed := decided.starts.get(job.job_id)) is not None
+    ]
+    hosts = tuple(
+        replace(
+            host,
+            gpus=tuple(
+                replace(gpu, held_by=held[gpu.id]) if gpu.id in held and gpu.held_by is None else gpu
+                for gpu in host.gpus
+            ),
+        )
+        for host in fleet.hosts
+    )
+    queue = tuple(job for job in fleet.queue if job.job_id not in decided.starts)
+    return replace(fleet, hosts=hosts, queue=queue, running=tuple(running))
+
+
+def _begun(job: Waiting, placed: Placement, host_id: int, now: float) -> Running:
+    seconds = None if job.steps_left is None else job.steps_left * placed.choice.step_s
+    return Running(
+        job_id=job.job_id,
+        attempt_id=0,  # nobody asks
+        host_id=host_id,
+        gpu_ids=tuple(gpu.id for gpu in placed.gpus),
+        priority=job.priority,
+        submitted_at=job.submitted_at,
+        started_at=now,
+        project=job.project,
+        user=job.user,
+        attained_gpu_s=job.attained_gpu_s,
+        ends_at=None if seconds is None else now + seconds,
+        spread=PROJECTED_SPREAD,
+        shares=job.shares,
+        upper_bytes=placed.choice.projection.upper_bytes,
+    )
 
 
 def sooner(job: Waiting, what_if: WhatIf, fits_now: bool) -> list[str]:

@@ -26,7 +26,7 @@ from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misf
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
 from orchestrator.snapshot import Memo, chooser, fleet_of, hosts_of, model_config, waiting_of
-from orchestrator.sooner import WhatIf, sooner, with_terms
+from orchestrator.sooner import WhatIf, sooner, under_way, with_terms
 from orchestrator.store.rows import JobRow
 
 router = APIRouter()
@@ -220,7 +220,8 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
 def _what_if(known: Services, question: _Question) -> WhatIf:
     """The fleet as the controller saw it last, with everybody who waits."""
     controller = known.controller
-    seen, memo = controller.seen or question.fleet, controller.memo.branch()
+    memo, rules = controller.memo.branch(), controller.settings.rules
+    seen = under_way(*controller.seen, rules) if controller.seen else question.fleet
     waiting = {job.job_id for job in seen.queue}
 
     def pick(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
@@ -229,7 +230,7 @@ def _what_if(known: Services, question: _Question) -> WhatIf:
         return (question.pick if changed else memo.choose)(job, profile, card, stack)
 
     profiles = {**question.fleet.profiles, **seen.profiles}
-    return WhatIf(replace(seen, profiles=profiles), controller.clock(), pick, controller.settings.rules)
+    return WhatIf(replace(seen, profiles=profiles), controller.clock(), pick, rules)
 
 
 def _just_wait(row: JobRow) -> list[str]:

@@ -113,3 +113,13 @@ def test_fewer_cards_help_where_that_many_are_free(yard):
     narrow = instead(yard, 2, resources={"gpus": 1}, **wide)
     later(yard, host, by=1)
     assert states(yard)[narrow] == "running"
+
+
+def test_cards_that_were_given_out_a_moment_ago_are_no_help(yard):
+    """The plan that starts job 1 is the last when `why` is asked: its card is no longer free."""
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(name="runs")
+    yard.submit(name="low", priority="low")
+    host.trace()
+    assert states(yard) == {1: "running", 2: "queued"}
+    assert helps(yard, 2) == ["wait: it starts when a card that fits is free"]
