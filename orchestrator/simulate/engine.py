@@ -125,6 +125,7 @@ class _Simulation:
         self.rules, self.projects, self.known = rules, projects, known
         self.stop_s, self.restart_s, self.watch = stop_s, restart_s, watch
         self.card_policy = card_policy
+        self.counts = rules.policy == "fair"  # usage, which no other policy asks for
         self.events: list[tuple[float, int, int, int, int]] = []  # time, what, order, index of job, version
         self.jobs: list[_Job] = []
         self.pools: list[_Pool] = []
@@ -258,7 +259,8 @@ class _Simulation:
         job.version += 1
         job.attained_gpu_s += held
         job.ran.gpu_s += held
-        pool.usage.ends(index, now)
+        if self.counts:
+            pool.usage.ends(index, now)
         pool.stock.give(running.gpu_ids)
         pool.roll.ends(running)
         del pool.running[index]
@@ -273,7 +275,7 @@ class _Simulation:
             {_KEY: _PROFILE},
             tuple(pool.running.values()),
             self.projects,
-            pool.usage.look(now),
+            pool.usage.look(now) if self.counts else {},
             movable=self._movable(pool, now),
             cleared=pool.cleared,
         )
@@ -322,7 +324,8 @@ class _Simulation:
             ends if job.told else None,
         )
         pool.roll.begins(pool.running[index])
-        pool.usage.begins(index, (job.trace.project, job.trace.user), gpu_ids, now)
+        if self.counts:
+            pool.usage.begins(index, (job.trace.project, job.trace.user), gpu_ids, now)
         self._push(ends, _Event.ENDS, index)
         if not job.told and self.known == "soon" and ends > now + SOON_S:
             self._push(now + SOON_S, _Event.KNOWN, index)

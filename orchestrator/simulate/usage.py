@@ -9,7 +9,7 @@ from typing import Self
 from orchestrator.decay import faded
 from orchestrator.fleet import Host
 
-SETTLE_S = 600.0  # decay and what runs are counted so often: usage halves in a week
+SETTLE_S = 1800.0  # decay and what runs are counted so often: usage halves in a week
 
 Key = tuple[str, str]  # project, user
 
@@ -56,6 +56,6 @@ class Usage:
         return self.sums
 
     def _add(self, held: _Held, now: float) -> None:
-        """What was held since it was counted last. It fades by less than a thousandth until it is settled."""
+        """What was held since it was counted last. Until it is settled it would fade by a few thousandths."""
         used = held.weight * (now - max(held.began, self.at))
         self.sums[held.key] = self.sums.get(held.key, 0.0) + used
