@@ -116,7 +116,10 @@ class _Table:
         bodies = [profile.body(kind, padded, every) for every in (False, True)]
         loss, evaluation = profile.loss(kind, tokens), profile.passes.get(f"{kind}.eval")
         try:
-            whole = [_whole(bodies[shared], bodies[last], loss) for shared, last in WAYS]
+            # Its arithmetic goes with the tokens, in however many chunks: a trace of several has it as of that many
+            # tokens, for chunks of whatever length bear no mark (workers/marks.py).
+            worked = [profile.loss(kind, 1)[name].flops for name in LOSS]
+            whole = [_whole(bodies[shared], bodies[last], loss, worked) for shared, last in WAYS]
             layers = [_layer(body, name, body is bodies[1]) for body in bodies for name in names]
             groups = [each[row] for row in WHOLE for each in whole]
             groups += [each[row] for row in LAYER for each in layers]
@@ -141,8 +144,11 @@ class _Table:
         return np.maximum.reduceat(lines, self._starts, axis=0)
 
 
-def _whole(shared: Pass, last: Pass, loss: Pass) -> dict[str, Sequence[Line]]:
-    """shared: as the model runs when any layer is checkpointed; last: as the layer runs that the loss follows."""
+def _whole(shared: Pass, last: Pass, loss: Pass, worked: Sequence[Line]) -> dict[str, Sequence[Line]]:
+    """shared: as the model runs when any layer is checkpointed; last: as the layer runs that the loss follows.
+
+    worked: floating-point operations of the loss.
+    """
     masks = [shared[name].of_before for name in LOSS]
     # What peaks of the loss's own pass stand on has that pass's mask in it.
     heights = [
@@ -155,7 +161,7 @@ def _whole(shared: Pass, last: Pass, loss: Pass) -> dict[str, Sequence[Line]]:
         taken = _sum(own.of_before, Line(own.gradients), *own.of_layers.values())
         inside.append(_sum(own.delta, _negative(taken)))
     gradients = [Line(last[name].gradients) for name in LOSS]
-    flops = [shared["before"].flops, shared["after"].flops, *(loss[name].flops for name in LOSS)]
+    flops = [shared["before"].flops, shared["after"].flops, *worked]
     return {
         "before": [shared["before"].delta],
         "before_peak": shared["before"].peaks,

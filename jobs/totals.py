@@ -34,13 +34,22 @@ def projections(
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
     found = highest_moments(profile, rungs, lengths, card.kind)
     here = _projections(profile, rungs, found, world_size, card, margin, paged_out=False)
-    if not profile.paged_optimizer:
+    if not _pages(profile, card):
         return here
     # The driver moves a paged optimizer's state to the host where tensors need the room.
     away = _projections(profile, rungs, found, world_size, card, margin, paged_out=True)
     return [
         one if one.upper_bytes <= card.memory_bytes else other for one, other in zip(here, away, strict=True)
     ]
+
+
+def _pages(profile: MemoryProfile, card: Card) -> bool:
+    """Whether optimizer state can leave the card (bitsandbytes 0.50, optim/optimizer.py, get_state_buffer).
+
+    On a CPU bitsandbytes pages nothing. On CUDA it leaves the state of tensors under 100,000 numbers where it is:
+    hardly any of a whole model, but most of what adapters have, whose state is taken to stay.
+    """
+    return profile.paged_optimizer and card.kind == "cuda" and not profile.adapter_bytes
 
 
 def _projections(

@@ -44,6 +44,7 @@ class Walk:
         self._off = profile.body(kind, padded, every=False)
         self._every = profile.body(kind, padded, every=True)
         self._loss = profile.loss(kind, self.tokens)
+        self._worked = profile.loss(kind, 1)
         self._shared = self._every if rung.every_n else self._off
 
     def checkpointed(self, index: int) -> bool:
@@ -96,7 +97,7 @@ class Walk:
     def flops(self) -> float:
         """Floating-point operations of one micro-batch, with what checkpointing computes twice."""
         total = sum(self._at(self._shared[name].flops) for name in ("before", "after"))
-        total += sum(self._at(self._loss[name].flops) for name in LOSS_SEGMENTS)
+        total += sum(self._at(self._worked[name].flops) for name in LOSS_SEGMENTS)
         for index, name in enumerate(self.profile.layer_names):
             total += self._at(self._body(index)[name].flops) + self._at(
                 self._body(index)[f"{name}_backward"].flops

@@ -335,6 +335,27 @@ def test_a_paged_optimizer_leaves_a_card_that_is_too_short_for_it() -> None:
     assert short.step_s > roomy.step_s
 
 
+@pytest.mark.parametrize(("kind", "adapter_bytes"), [("cpu", 0), ("cuda", MiB)])
+def test_state_that_can_not_be_paged_stays_on_a_card_that_is_too_short(kind: str, adapter_bytes: int) -> None:
+    """A CPU card's memory is the host's; and the state of small tensors, as adapters are, is never paged."""
+    made = profile(paged_optimizer=True, adapter_bytes=adapter_bytes)
+    found = project(made, Rung(0, 1), sequence_length=LENGTH, card=card(MiB, kind=kind))
+    assert found.parts["optimizer"] == made.optimizer_bytes
+    assert found.notes == ()
+
+
+def test_the_arithmetic_of_the_loss_goes_with_the_tokens() -> None:
+    """A trace of several chunks has it as a fixed sum, of the tokens that it happened to have."""
+    found = profile().passes
+    long = {name: replace(one, flops=Line(1e15)) for name, one in found["cuda.loss.long"].segments.items()}
+    traced = profile(passes={**found, "cuda.loss.long": Pass(long)})
+    step_s = [
+        project(traced, Rung(0, size), sequence_length=LENGTH, card=card(flops=1e9)).step_s
+        for size in (8, 16, 32)
+    ]
+    assert step_s[2] - step_s[1] == pytest.approx(2 * (step_s[1] - step_s[0]))
+
+
 def test_packed_weights_are_unpacked_each_time_that_they_are_used() -> None:
     plain, packed = (
         project(profile(quantised=kind), Rung(0, 1), sequence_length=LENGTH, card=card(bandwidth_bytes_s=1e9))
