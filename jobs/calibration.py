@@ -18,6 +18,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
+from jobs.cards import roomy
 from jobs.profile import CardKind
 from jobs.projection import Margin, prior
 from jobs.spec import JobSpec
@@ -121,8 +122,14 @@ class Observation:
 
     @property
     def counts(self) -> bool:
-        """Whether its memory reached its peak: it made a whole step after the first, or ran out on the way."""
-        return self.ran_out or self.measured_step_s is not None
+        """Whether its memory reached its peak: it made a whole step after the first, or ran out on the way.
+
+        Not on a CPU card with room to spare, where nobody can tell the peak from what malloc keeps.
+        """
+        if self.ran_out:
+            return True
+        spare = self.group.kind == "cpu" and roomy(self.card_bytes or 0, self.projected_upper_bytes or 0)
+        return self.measured_step_s is not None and not spare
 
     def residual(self, figure: str = "device") -> float | None:
         """measured / projected - 1 of one of FIGURES; None where it was not measured.

@@ -195,6 +195,18 @@ _CPU = Card(
 )
 
 
+_ROOM_BYTES = 512 * MiB
+
+
+def roomy(memory_bytes: int, upper_bytes: int) -> bool:
+    """Whether a CPU card has so much more than a job is projected to stay under that malloc may keep what is freed.
+
+    What such a job is seen to take is what malloc keeps, more with each step: no measure of what it needs
+    (workers/measure.py). upper_bytes 0: nobody knows.
+    """
+    return upper_bytes > 0 and memory_bytes >= 2 * upper_bytes + _ROOM_BYTES
+
+
 @lru_cache(maxsize=1024)
 def card_for(kind: str, name: str, memory_bytes: int) -> Card:
     """The catalogue's card for a name as NVML gives it, with the memory that the host really reports.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from jobs.cards import card_for
+from jobs.cards import card_for, roomy
 from jobs.report import GpuInfo
 from workers.gpus import process_bytes
 
@@ -93,9 +93,9 @@ class Meter:
 def card_limit(card: GpuInfo, upper_bytes: int = 0, shared: bool = False, device: int = 0) -> Iterator[None]:
     """Hold this process to a CPU card's memory on top of what it has now; a CUDA card has its own limit.
 
-    upper_bytes: what the job is projected to stay under, 0 if that is not known. A card with twice as much and
-    ROOM_BYTES more has room for what malloc keeps, which is then left alone. shared: others may be on the card, and
-    upper_bytes are this job's share of it: it runs out of that, and harms nobody. device: CUDA's number of the card.
+    upper_bytes: what the job is projected to stay under, 0 if that is not known. On a card that is roomy for it malloc
+    is left alone. shared: others may be on the card, and upper_bytes are this job's share of it: it runs out of that,
+    and harms nobody. device: CUDA's number of the card.
 
     RLIMIT_DATA (setrlimit(2)) counts private writable mappings, which is what torch allocates from. Only the
     soft limit is set, so that it can be lifted for the outcome to be written.
@@ -107,7 +107,7 @@ def card_limit(card: GpuInfo, upper_bytes: int = 0, shared: bool = False, device
         yield
         return
     has = upper_bytes if shared and upper_bytes else card.memory_bytes
-    if upper_bytes == 0 or has < 2 * upper_bytes + ROOM_BYTES:
+    if not roomy(has, upper_bytes):
         _give_back_what_is_freed()
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + has, hard))
@@ -153,7 +153,6 @@ def set_threads(ranks: int = 1) -> None:
 # So it is done only where the card is tight. From 8 MiB on instead of 1 MiB, the job of benchmarks/start.py
 # lost no speed in place of a sixth, but the demo's squeezed job on two threads took 569 MiB (one run; upper
 # bound 531). Large pages (THP_MEM_ALLOC_ENABLE) are slower still.
-ROOM_BYTES = 512 << 20
 _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM_BYTES = 1 << 20
 

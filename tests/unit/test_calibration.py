@@ -194,3 +194,17 @@ def test_the_family_is_the_model_type_where_anybody_can_tell():
     assert family_of(random_weights) == "qwen3"
     assert family_of(spec(), {"model_type": "llama"}) == "llama"
     assert family_of(spec()) == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("card", "card_bytes", "counts"), [("cpu", 3, True), ("cpu", 8, False), (A10G, 8, True)]
+)
+def test_what_malloc_keeps_on_a_roomy_cpu_card_is_no_measurement(
+    card: str, card_bytes: int, counts: bool
+) -> None:
+    """Of 8 GiB it was to stay under 2.1: there was room to keep what was freed."""
+    figures = {"projected_device_bytes": 2 * GiB, "projected_upper_bytes": round(2.1 * GiB)}
+    took = seen(card=card, card_bytes=card_bytes * GiB, measured_device_bytes=3 * GiB, **figures)
+    assert took.counts is counts
+    assert (took.residual(), took.covered) == ((pytest.approx(0.5), False) if counts else (None, None))
+    assert took.pace == 1.5
