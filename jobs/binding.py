@@ -17,6 +17,11 @@ _MOMENTS = {
 }
 
 
+def moment(phase: str) -> str:
+    """When a phase's highest moment is, as it reads in a sentence."""
+    return _MOMENTS.get(phase, f"in the {phase}")
+
+
 def cannot_help(saves_bytes: int, device_bytes: int) -> bool:
     """Whether checkpointing is no way to a lower peak, by what every layer would take off it."""
     return saves_bytes < FLAT * device_bytes
@@ -31,5 +36,4 @@ def why_not(phase: str, parts: Mapping[str, int]) -> str:
         named.append(name.replace("_", " "))
         bytes_ += count
     listed = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-    moment = _MOMENTS.get(phase, f"in the {phase}")
-    return f"checkpointing can't lower this peak, which is reached {moment}: most of it is {listed}"
+    return f"checkpointing can't lower this peak, which is reached {moment(phase)}: most of it is {listed}"

@@ -172,9 +172,12 @@ def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladd
 
 
 def mean_step_s(asked: Asked, profile: MemoryProfile, card: Card, choice: Choice) -> float:
-    """Seconds of an optimizer step over the data as it is: batches are seldom as long as the longest."""
+    """Seconds of an optimizer step over the data as it is: batches are seldom as long as the longest.
+
+    Where step times were measured, their pace has that in it: it is over what was projected for the longest batch.
+    """
     lengths = asked.lengths
-    if lengths is None or asked.spec.training.packing:
+    if lengths is None or asked.spec.training.packing or choice.speed != 1.0:
         return choice.step_s
     length = max(1, round(lengths.batch_length(choice.rung.micro_batch)))
     mean = project(
@@ -185,7 +188,7 @@ def mean_step_s(asked: Asked, profile: MemoryProfile, card: Card, choice: Choice
         card=card,
         confidence=asked.spec.memory.confidence,
     )
-    return mean.step_s * choice.speed
+    return mean.step_s
 
 
 def _basis(margin: Margin | None) -> str:
@@ -209,6 +212,8 @@ def projection_shape(projection: Projection) -> shapes.ProjectionShape:
     return {
         "parts": dict(projection.parts),
         "phase": projection.phase,
+        "phases": dict(projection.phases),
+        "intervals": {name: list(ends) for name, ends in projection.intervals.items()},
         "allocated_bytes": projection.allocated_bytes,
         "reserved_bytes": projection.reserved_bytes,
         "device_bytes": projection.device_bytes,

@@ -78,6 +78,10 @@ class RungShape(TypedDict):
 class ProjectionShape(TypedDict):
     parts: dict[str, int]
     phase: str
+    phases: dict[
+        str, int
+    ]  # allocated bytes at the highest moment of each; empty of one that an older version made
+    intervals: dict[str, list[int]]  # "allocated", "reserved", "device": lowest and highest; likewise
     allocated_bytes: int
     reserved_bytes: int
     device_bytes: int

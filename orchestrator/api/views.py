@@ -127,7 +127,8 @@ def rung(value: Mapping[str, Any]) -> shapes.RungShape:
 
 def projection(value: Mapping[str, Any]) -> shapes.ProjectionShape:
     names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes", "step_s")
-    return {name: value.get(name) for name in names}  # type: ignore[return-value]
+    made: Any = {name: value.get(name) for name in names}
+    return made | {name: value.get(name, {}) for name in ("phases", "intervals")}
 
 
 def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jobs.binding import cannot_help, why_not
+from jobs.binding import cannot_help, moment, why_not
 from jobs.units import gib, span
 from orchestrator.cli import words
 from orchestrator.cli.output import note
@@ -69,7 +69,7 @@ def tell(plan: PlanShape, explain: bool) -> None:
     shown = plan["cards"] if explain or len(plan["cards"]) <= SECTIONS else _foremost(plan["cards"])
     for card in shown:
         if card["projection"]:
-            _tell_card(plan, card, card["projection"])
+            _tell_card(plan, card, card["projection"], explain)
         if explain:
             sys.stdout.write("\n")
             show(TRIED_COLUMNS, [_tried_row(tried, card) for tried in card["tried"]])
@@ -131,7 +131,7 @@ def _price(card: PlanCard) -> str:
     return "" if card["price"] is None else f"{card['price']:.2f}/h"
 
 
-def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> None:
+def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape, explain: bool) -> None:
     """The peak by part, a bar each, against all that the card has; then what it means."""
     has, device = card["memory_bytes"], projection["device_bytes"]
     least = min(card["tried"], key=lambda tried: tried["upper_bytes"], default=None)
@@ -145,8 +145,9 @@ def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> 
         show_line(lead, Cell(_bar(count / scale), COLOURS.get(name, "cyan")))
     share = f"{device / has:.0%}" if has else ""
     lead = f"  {'peak'.ljust(widest)}  {gib(device).rjust(10)}  "
-    show_line(lead, Cell(f"{share} of the card, in the {projection['phase']}", "" if card["fits"] else "red"))
-    for name, text in _facts(plan, card, projection):
+    where = f"{share} of the card, {moment(projection['phase'])}"
+    show_line(lead, Cell(where, "" if card["fits"] else "red"))
+    for name, text in [*_facts(plan, card, projection), *(_explained(projection) if explain else [])]:
         show_line(f"  {name.ljust(widest)}  ", text)
 
 
@@ -161,6 +162,19 @@ def _facts(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> list
     told.append(("then", _runners_up(card)))
     told += [("note", text) for text in card["notes"]]
     return [(name, text) for name, text in told if text]
+
+
+def _explained(projection: ProjectionShape) -> list[tuple[str, str]]:
+    """What torch would show of the peak, and how high each phase goes."""
+    torch = [
+        f"{name} {gib(count)} ({' to '.join(map(gib, projection['intervals'][name]))})"
+        for name, count in (
+            ("allocated", projection["allocated_bytes"]),
+            ("reserved", projection["reserved_bytes"]),
+        )
+    ]
+    phases = [f"{name} {gib(count)}" for name, count in projection["phases"].items()]
+    return [("torch", ", ".join(torch)), ("phases", ", ".join(phases))]
 
 
 def _checkpointing(card: PlanCard, projection: ProjectionShape, saves: int) -> str:

@@ -24,6 +24,8 @@ def rung(every_n: int, micro_batch: int, accumulation: int, label: str) -> dict[
 PROJECTION: dict[str, Any] = {
     "parts": {"weights": 2 * GiB, "optimizer": GiB // 4, "activations": 3 * GiB},
     "phase": "backward",
+    "phases": {"load": 2 * GiB, "backward": 6 * GiB},
+    "intervals": {"allocated": [5 * GiB, 7 * GiB], "reserved": [6 * GiB, 8 * GiB]},
     "allocated_bytes": 6 * GiB,
     "reserved_bytes": int(6.6 * GiB),
     "device_bytes": 7 * GiB,

@@ -34,14 +34,14 @@ def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: Fak
         "  weights        2.00 GiB  ####",
         "  optimizer       256 MiB  #",
         "  activations    3.00 GiB  ######",
-        "  peak          16.00 GiB  107% of the card, in the backward",
+        "  peak          16.00 GiB  107% of the card, in the backward pass",
         "  interval     15.00 GiB to 17.00 GiB at 95% confidence (nothing measured yet)",
         "",
         "A100-40GB, 40.00 GiB: every 2 layers, 4×2",
         "  weights        2.00 GiB  ##",
         "  optimizer       256 MiB  #",
         "  activations    3.00 GiB  ##",
-        "  peak           7.00 GiB  18% of the card, in the backward",
+        "  peak           7.00 GiB  18% of the card, in the backward pass",
         "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured: llama, lora, A100-40GB: 23 attempts)",
         "               checkpointing takes +31%; every layer saves 38.00 GiB",
         "  then         every layer, 4×2 (7.00 GiB, +50%)",
@@ -51,7 +51,9 @@ def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: Fak
 def test_explain_has_every_rung_and_marks_the_chosen(tuneyard: Tuneyard, server: FakeServer) -> None:
     server.plans = [(200, scenes.plan())]
     out = tuneyard(*ASKED, "--explain").out.splitlines()
-    assert out[-5:] == [
+    assert out[-7:] == [
+        "  torch        allocated 6.00 GiB (5.00 GiB to 7.00 GiB), reserved 6.60 GiB (6.00 GiB to 8.00 GiB)",
+        "  phases       load 2.00 GiB, backward 6.00 GiB",
         "",
         "   CHECKPOINTING             PEAK      UPPER  HIGHEST IN    STEP   TIME  FITS",
         "   off, 4×2             45.00 GiB  48.15 GiB  backward    500 ms  1.00×  no",
