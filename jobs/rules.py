@@ -6,6 +6,7 @@ A value of the wrong type is another check's fault: a rule that needs it is sile
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from jobs.errors import Fault
@@ -25,6 +26,15 @@ LORA_DEFAULTS: dict[str, Any] = {
     "adapter_dtype": "auto",
 }
 DEFAULT_BATCH = 8
+# Of an architecture's config, as most of transformers' model types name them.
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
 
 
 class RuleError(ValueError):
@@ -91,9 +101,31 @@ def model_faults(model: Given) -> list[Fault]:
         if not isinstance(config.get("model_type"), str):
             given = str(config["model_type"]) if "model_type" in config else ""
             faults.append(Fault("model.config.model_type", given, "is required", "for example llama"))
+        faults += [replace(wrong, path=f"model.config.{wrong.path}") for wrong in architecture_faults(config)]
         if model.get("tokenizer") is None:
             fix = "a model from config has none of its own; give a hub id or folder"
             faults.append(Fault("model.tokenizer", "", "is required", fix))
+    return faults
+
+
+def architecture_faults(config: Given) -> list[Fault]:
+    """Sizes that no model can have.
+
+    One that is left out is the model type's own; a list or mapping is of unlike layers.
+    """
+    given = {name: config[name] for name in SIZES if config.get(name) is not None}
+    faults = [
+        Fault(name, str(size), "is no size", "write a whole number from 1")
+        for name, size in given.items()
+        if not _count(size) and not isinstance(size, (list, dict))
+    ]
+    heads: Any = given.get("num_attention_heads")
+    shared: Any = given.get("num_key_value_heads")
+    if _count(heads) and _count(shared) and heads % shared:
+        fits = max(k for k in range(1, shared) if heads % k == 0)
+        fix = f"use a divisor of num_attention_heads, such as {fits}"
+        problem = f"can't be shared by {heads} attention heads"
+        faults.append(Fault("num_key_value_heads", str(shared), problem, fix))
     return faults
 
 

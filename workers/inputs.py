@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import Fault, SpecError
+from jobs.rules import architecture_faults
 from jobs.spec import JobSpec
 from workers.rows import SUFFIXES, check_file, check_saved
 
@@ -103,6 +104,12 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         return [Fault(field, str(config_path), "has no model_type", "add it, such as model_type: llama")]
     faults = check_model_type(config["model_type"], known_model_types, field)
+    faults += [
+        Fault(
+            field, path, f"its config.json has {wrong.path} {wrong.given}, which {wrong.problem}", wrong.fix
+        )
+        for wrong in architecture_faults(config)
+    ]
     if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
         fix = "give a complete folder, or model.config for random weights"
         faults.append(Fault(field, path, "has no weights (*.safetensors)", fix))

@@ -75,7 +75,10 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
     known = services(request)
     named = [read_card(text) for text in wanted.cards]
     prices = check_prices(wanted.prices)
-    spec = read_job(wanted.job, known.settings, known.facts())
+    facts = known.facts()
+    if named:  # cards that the fleet need not have, as many as the job asks for
+        facts = replace(facts, most_gpus=None)
+    spec = read_job(wanted.job, known.settings, facts)
     question = _question(known, spec, prices)
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Misfit):

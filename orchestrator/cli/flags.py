@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from jobs.errors import UsageError
+from jobs.errors import SpecError, UsageError
 
 MAX_FILE_BYTES = 256 * 1024  # as jobs/spec.py has it; that one takes pydantic to import
 
@@ -117,7 +117,17 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), json.loads(value)
     except ValueError:
-        return path.strip(), value
+        return path.strip(), _flow(text, value) if value.lstrip()[:1] in ("[", "{") else value
+
+
+def _flow(text: str, value: str) -> Any:
+    """A list or mapping as a job file writes it, such as [q_proj, v_proj]. Raises UsageError."""
+    from jobs.jobfile import parse_yaml  # here: YAML is slow to import, and hardly any call needs it
+
+    try:
+        return parse_yaml(f"value: {value}")["value"]
+    except SpecError as error:
+        raise UsageError(f"--set {text!r}: {error.faults[0].problem}") from None
 
 
 def _from_file(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_flags_alone_make_a_job(tuneyard: Tuneyard, server: FakeServer) -> None:
             "retries=2",
             "--json",
         ),
-        *("--set", 'method.targets=["q_proj"]'),
+        *("--set", "method.targets=[q_proj, v_proj]", "--set", "resources.labels={rack: b4}"),
     )
     assert ran.code == 0, ran.err
     assert ran.json["jobs"][0]["method"] == "qlora"
@@ -89,7 +89,8 @@ def test_flags_alone_make_a_job(tuneyard: Tuneyard, server: FakeServer) -> None:
         "output": "o",
         "memory.checkpointing": "off",
         "retries": 2,
-        "method.targets": ["q_proj"],
+        "method.targets": ["q_proj", "v_proj"],
+        "resources.labels": {"rack": "b4"},
     }
 
 
@@ -170,6 +171,7 @@ def test_files_that_can_not_be_read(bare: Tuneyard, tuneyard: Tuneyard, tmp_path
         ((), "give a job file, or at least --model and --data"),
         (("--set", "steps"), "--set 'steps' has no value; write PATH=VALUE"),
         (("--set", "=3"), "--set '=3' has no value; write PATH=VALUE"),
+        (("--set", "method.targets=[q_proj"), "--set 'method.targets=[q_proj': not readable as YAML"),
         (("--steps", "many"), "'many' is not a valid integer"),
         (("--method", "qlra"), "'qlra' is not one of"),
         (("--model", "m", "--dry-run", "--wait"), "--dry-run stores nothing"),

@@ -32,6 +32,30 @@ def one(**sections: Any) -> str:
     return str(found[0])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"hidden_size": "abc"}, "hidden_size: is no size (given: abc); write a whole number from 1"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: is no size (given: 0); write a whole number from 1"),
+        ({"vocab_size": -5}, "vocab_size: is no size (given: -5); write a whole number from 1"),
+        (
+            {"num_attention_heads": 8, "num_key_value_heads": 3},
+            "num_key_value_heads: can't be shared by 8 attention heads (given: 3); "
+            "use a divisor of num_attention_heads, such as 2",
+        ),
+    ],
+    ids=str,
+)
+def test_impossible_sizes_of_a_model_are_told_at_submit(sizes: dict[str, Any], said: str) -> None:
+    config = {"model_type": "llama", "hidden_size": 256, **sizes}
+    assert one(model={"config": config, "tokenizer": "org/name"}) == f"model.config.{said}"
+
+
+def test_sizes_of_unlike_layers_and_those_left_to_the_model_type_are_no_fault() -> None:
+    config = {"model_type": "openelm", "intermediate_size": [256, 512], "num_key_value_heads": None}
+    parse_spec({"model": {"config": config, "tokenizer": "org/name"}, "data": "pairs.jsonl"})
+
+
 def test_every_fault_is_told_at_once() -> None:
     found = faults(
         nmae="x",

@@ -170,6 +170,10 @@ def test_models(tmp_path: Path) -> None:
         (str(tmp_path), "has no config.json"),
         (model(tmp_path / "text", "{"), "is not readable as JSON"),
         (model(tmp_path / "typeless", {"a": 1}), "has no model_type"),
+        (
+            model(tmp_path / "flat", {"model_type": "llama", "hidden_size": 0}),
+            "has hidden_size 0, which is no size",
+        ),
         (model(tmp_path / "misspelt", {"model_type": "lama"}), "did you mean llama?"),
         (
             model(tmp_path / "new", {"model_type": "zzz"}),
