@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -21,7 +21,7 @@ from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import DataLengths
-from orchestrator.fleet import Fleet, Gpu, Host, Project, Waiting
+from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Project, Waiting
 from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
@@ -81,17 +81,19 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
     spec = read_job(wanted.job, known.settings, facts)
     question = _question(known, spec, prices)
     found = explain(question.job, question.fleet, question.pick)
-    if isinstance(found, Misfit):
-        now = known.controller.clock()
-        if found.uncounted is not None:
-            DataLengths(known.store).want(question.job.data_key, spec, found.uncounted, now)
-        for key, host_id in found.untraced.items():
-            known.store.want_profile(key, spec.model_dump(mode="json", exclude_unset=True), now)
-            known.store.assign_profile(key, host_id, now)
+    wants = _wants(question, found, bool(named))
+    now = known.controller.clock()
+    if wants.uncounted is not None:
+        DataLengths(known.store).want(question.job.data_key, spec, wants.uncounted, now)
+    for key, host_id in wants.untraced.items():
+        known.store.want_profile(key, spec.model_dump(mode="json", exclude_unset=True), now)
+        known.store.assign_profile(key, host_id, now)
+    key = next(iter(question.job.keys.values()), "")
+    if named and _under_way(question, wants):
+        return JSONResponse({"pending": key, "text": "its memory profile is being traced"}, 202)
     cards = _cards(question)
     pending = isinstance(found, Misfit) and found.reason.code is Code.PROFILE_PENDING
     if pending and (not cards or question.job.counted != "yes"):
-        key = next(iter(question.job.keys.values()), "")
         return JSONResponse({"pending": key, "text": found.reason.text}, 202)  # type: ignore[union-attr]
     if named and (profile := _profile(question)) is not None:
         cards += catalogue_cards(question.asked, profile, named, question.ladder, pick=not cards)
@@ -100,6 +102,37 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
     if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
         advice += sooner(question.job, _what_if(known, question), False) + _general(question, found.reason)
     return plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
+
+
+@dataclass(frozen=True)
+class _Wants:
+    """What a plan has to ask hosts for. untraced: key of the profile -> host; uncounted: host to count the data on."""
+
+    untraced: Mapping[str, int] = field(default_factory=dict)
+    uncounted: int | None = None
+
+
+def _wants(question: _Question, found: Placement | Misfit, anyway: bool) -> _Wants:
+    """anyway: for cards of the catalogue, though none of the fleet's may take the job whatever it needs."""
+    if isinstance(found, Placement):
+        return _Wants()
+    host = next((host for host in question.fleet.hosts if host.open), None)
+    if not anyway or host is None:
+        return _Wants(found.untraced, found.uncounted)
+    job = question.job
+    known = any(key in question.fleet.profiles for key in job.keys.values())
+    return _Wants(
+        found.untraced or ({} if known else {job.keys[host.stack_id]: host.id}),
+        found.uncounted or (host.id if job.counted == "no" else None),
+    )
+
+
+def _under_way(question: _Question, wants: _Wants) -> bool:
+    """Whether profile or lengths are to come that cards of the catalogue need."""
+    traced = [question.fleet.profiles.get(key) for key in question.job.keys.values()]
+    if any(isinstance(one, MemoryProfile) for one in traced):
+        return question.job.counted != "yes"
+    return bool(wants.untraced) or NoProfile() in traced
 
 
 def _question(

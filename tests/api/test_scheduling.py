@@ -232,6 +232,23 @@ def test_plan_has_cards_of_the_catalogue_and_prices_beside_the_fleet(yard):
         assert words in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("wish", [{"gpus": 4}, {"card": "H100"}, {"min_memory": "64GiB"}], ids=str)
+def test_plan_has_cards_of_the_catalogue_whatever_the_fleet_lacks(yard, wish):
+    """No host has four cards, an H100, or 64 GiB: what one of the catalogue would do can be told all the same."""
+    host = FakeHost(yard, card(1, 2))
+    asked = {"job": yard.job(name="x", resources=wish), "cards": ["h100"]}
+    assert yard.http.post(f"{PREFIX}/plan", json=asked).status_code == 202
+    for wanted in host.report()["traces"]:
+        host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
+    planned = yard.http.post(f"{PREFIX}/plan", json=asked)
+    assert planned.status_code == 200
+    shown = {entry["card"]: entry["fits"] for entry in planned.json()["cards"]}
+    assert shown == {"cpu": False, "H100 80GB HBM3": True}
+    del asked["cards"]
+    alone = yard.http.post(f"{PREFIX}/plan", json=asked)
+    assert alone.status_code == (422 if "gpus" in wish else 200)
+
+
 def test_plan_by_the_policy_of_the_job(yard):
     host = FakeHost(
         yard,
