@@ -80,6 +80,13 @@ class Progress(Message):
     device_bytes: int | None = None  # peak so far of what the card holds for this process
 
 
+class Resumed(Message):
+    """resume.json: what the attempt goes on from, once that lies on its host."""
+
+    ts: float
+    step: int | None = None  # of the checkpoint; None: it begins at step 0
+
+
 class Started(Message):
     """started.json: which process runs the attempt."""
 
@@ -97,6 +104,7 @@ class Ended(Message):
     message: str = ""
     steps: int = 0
     last_checkpoint: str | None = None
+    checkpoint_bytes: int | None = None  # of the last checkpoint
     result: str | None = None  # folder of the adapter or model
     train_s: float | None = None
     step_s: float | None = None  # median over the steps after the first
@@ -108,6 +116,15 @@ class Ended(Message):
     device_bytes: int | None = None
     rank: int | None = None  # of an attempt over several hosts: the rank that this is about
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
+
+
+class Kept(Message):
+    """A host that has checkpoints of a job, as far as the server knows."""
+
+    host: str
+    home: str  # folder there: workers.folder.yard_root
+    step: int | None = None  # of the newest; None: not known
+    away: bool = False  # it does not answer now
 
 
 class Assignment(Message):
@@ -132,6 +149,7 @@ class Assignment(Message):
     master_port: int = 0
     address: str = ""  # of this host, as the others reach it; empty: not known
     trusted_models: list[str] = Field(default_factory=list)  # trust_remote_code is honoured for these alone
+    kept: list[Kept] = Field(default_factory=list)  # other hosts with checkpoints of the job, newest first
 
     @property
     def ranks_here(self) -> list[int]:
@@ -232,6 +250,7 @@ class HostReport(Message):
     traces: list[TraceResult] = Field(default_factory=list)
     ray_ready: bool = False
     running: list[int] = Field(default_factory=list)  # attempt ids with a live process here
+    kept: list[int] = Field(default_factory=list)  # jobs with checkpoints here; said once in a while
 
 
 class StopOrder(Message):
@@ -261,6 +280,7 @@ class HostOrders(Message):
     attempts: list[AttemptOffsets] = Field(default_factory=list)  # all open ones on this host
     ray_address: str | None = None  # where the raylet is to join; None while there is no head
     forget: list[int] = Field(default_factory=list)  # ended attempts whose news is all stored
+    drop: list[int] = Field(default_factory=list)  # jobs whose checkpoints nobody needs any more
 
 
 class Joined(Message):

@@ -31,6 +31,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from orchestrator.head import Head
+from workers.courier import hosts_alive
 from workers.rank import rank_actor
 from workers.ray_start import LOOPBACK, pin_loopback
 
@@ -96,15 +97,6 @@ def new_actor(host: str) -> Any:
         .options(name=name, lifetime="detached", num_cpus=0, label_selector={"host": host})
         .remote()
     )
-
-
-def hosts_alive() -> dict[str, str]:
-    """Address of each host whose raylet is in the cluster. Ray waits for ever for a label that nobody has."""
-    return {
-        node["Labels"]["host"]: node["NodeManagerAddress"]
-        for node in ray.nodes()
-        if node["Alive"] and "host" in node.get("Labels", {})
-    }
 
 
 def start(command: dict[str, Any], pool: Pool) -> None:

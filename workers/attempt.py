@@ -17,6 +17,7 @@ from typing import cast
 from jobs.report import Assignment, Ended
 from jobs.state import Outcome
 from workers import gang
+from workers.carry import Reach
 from workers.folder import AttemptFolder
 
 # Nothing heavy is imported above: a process must set its environment before torch comes in, and the
@@ -63,9 +64,16 @@ def warm(before_each: Callable[[], None] = lambda: None) -> None:
 
 
 def run_rank(
-    assignment: Assignment, host_home: Path | str, output_root: Path | str, env: dict[str, str] | None = None
+    assignment: Assignment,
+    host_home: Path | str,
+    output_root: Path | str,
+    env: dict[str, str] | None = None,
+    reach: Reach | None = None,
 ) -> Ended:
-    """Run a claimed rank in this process, which must end afterwards: its memory and limits are the job's."""
+    """Run a claimed rank in this process, which must end afterwards: its memory and limits are the job's.
+
+    reach: the way to checkpoints on other hosts.
+    """
     folder = AttemptFolder(host_home, assignment.attempt_id)
     own_process_group()
     redirect_output(folder.log_path)
@@ -79,7 +87,7 @@ def run_rank(
         ended = Ended(ts=time.time(), outcome=Outcome.NOT_STARTED, message=message, rank=assignment.rank)
         folder.write_ended(ended, assignment.local_rank)
         return ended
-    return cast(Ended, training.run_attempt(assignment, folder, host_home, output_root))
+    return cast(Ended, training.run_attempt(assignment, folder, host_home, output_root, reach))
 
 
 def own_process_group() -> None:

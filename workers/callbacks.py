@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from jobs.report import Assignment, Ended, Progress
-from workers.checkpoints import prune, publish_checkpoint, staging_folder
+from workers.checkpoints import prune, publish_checkpoint, size_of, staging_folder
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason
 from workers.measure import Meter
 from workers.span import Others
@@ -52,6 +52,7 @@ class Figures:
         return Ended(
             steps=self.steps,
             last_checkpoint=self.last_checkpoint,
+            checkpoint_bytes=size_of(Path(self.last_checkpoint)) if self.last_checkpoint else None,
             result=self.result,
             train_s=self.train_s,
             step_s=statistics.median(later) if later else None,

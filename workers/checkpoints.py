@@ -9,7 +9,7 @@ import logging
 import re
 import shutil
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workers.folder import publish, sync_file, sync_folder
@@ -59,6 +59,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def files_in(manifest: str) -> dict[str, tuple[int, str]]:
+    """Size and sha256 by name of the files in a manifest that came from elsewhere. Raises Corrupt.
+
+    No name leads out of the folder.
+    """
+    try:
+        files = {
+            str(name): (int(facts["size"]), str(facts["sha256"]))
+            for name, facts in json.loads(manifest)["files"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"its manifest can't be read: {error!r}") from None
+    for name, (size, _) in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or path.parts in ((), (MANIFEST,)) or size < 0:
+            raise Corrupt(f"it lists {name!r} with {size} bytes, which is no file of a checkpoint")
+    return files
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of a folder whose files all are what it says. Raises Corrupt, naming one that is not."""
     manifest = read_manifest(folder)
@@ -73,6 +92,14 @@ def verify(folder: Path) -> dict[str, Any]:
         if _sha256(path) != facts["sha256"]:
             raise Corrupt(f"{path} does not match its checksum")
     return manifest
+
+
+def size_of(folder: Path) -> int | None:
+    """Bytes of a checkpoint, as its manifest says; None where there is none that can be read."""
+    try:
+        return sum(int(facts["size"]) for facts in read_manifest(folder)["files"].values())
+    except (Corrupt, KeyError, TypeError, ValueError):
+        return None
 
 
 def publish_checkpoint(staged: Path, root: Path, step: int, extra: dict[str, Any] | None = None) -> Path:

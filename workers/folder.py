@@ -3,7 +3,7 @@
 The host home here is that of one database of the server, see yard_root.
 
 <host home>/attempts/<attempt id>/
-    assignment.json  started.json  log.txt  progress.jsonl  outcome.json  stop
+    assignment.json  started.json  resume.json  log.txt  progress.jsonl  outcome.json  stop
     assignment-1.json  started-1.json  outcome-1.json     the same of rank 1 of a gang, and so on
 <host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
 <host home>/jobs/<job id>/logs/attempt-<id>.txt           of ranks on a host without rank 0, once the attempt is over
@@ -27,7 +27,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from jobs.report import Assignment, Ended, Message, Progress, Started
+from jobs.report import Assignment, Ended, Message, Progress, Resumed, Started
 from workers import processes
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale"]
@@ -45,14 +45,19 @@ def attempts_root(host_home: Path | str) -> Path:
     return Path(host_home) / "attempts"
 
 
+def jobs_root(host_home: Path | str) -> Path:
+    """The folder that holds one folder a job: what outlives its attempts."""
+    return Path(host_home) / "jobs"
+
+
 def checkpoints_root(host_home: Path | str, job_id: int) -> Path:
     """The folder of a job's checkpoints, shared by its attempts on this host."""
-    return Path(host_home) / "jobs" / str(job_id) / "checkpoints"
+    return jobs_root(host_home) / str(job_id) / "checkpoints"
 
 
 def log_path(host_home: Path | str, job_id: int, attempt_id: int) -> Path:
     """Where a host that is not the lead keeps the log of an attempt's ranks; the lead's goes to the server."""
-    return Path(host_home) / "jobs" / str(job_id) / "logs" / f"attempt-{attempt_id}.txt"
+    return jobs_root(host_home) / str(job_id) / "logs" / f"attempt-{attempt_id}.txt"
 
 
 def attempt_folders(host_home: Path | str) -> list[AttemptFolder]:
@@ -72,6 +77,7 @@ class AttemptFolder:
         self.progress_path = self.path / "progress.jsonl"
         self.stop_path = self.path / "stop"
         self._stop = str(self.stop_path)
+        self._resumed = self.path / "resume.json"
 
     def __repr__(self) -> str:
         return f"AttemptFolder({self.path})"
@@ -132,6 +138,13 @@ class AttemptFolder:
 
     def started(self, rank: int = 0) -> Started | None:
         return _read(self.started_path(rank), Started)
+
+    def write_resumed(self, resumed: Resumed) -> None:
+        """What the ranks here go on from; it lies on this host."""
+        publish(self._resumed, resumed.model_dump_json())
+
+    def resumed(self) -> Resumed | None:
+        return _read(self._resumed, Resumed)
 
     def processes(self) -> dict[int, Started]:
         """Rank -> process, of every rank that has started. All of them are to be ended with the attempt."""

@@ -156,7 +156,7 @@ class Agent:
             if self._flight is not None:
                 self._take(self._flight, time.monotonic() + self._period_s)
             self.tick()
-        self._yard.spool.spill()
+        self._yard.close()
         self._raylet.stop()
         processes.end_all(processes.children(psutil.Process()))  # a trace, for instance
         self._cards.close()
@@ -166,7 +166,7 @@ class Agent:
         """Take the server's word for which database it has; what runs here of any other is ended."""
         self._joined, self._address = joined, joined.ray_address
         if joined.yard != self._yard.uuid:
-            self._yard.spool.spill()
+            self._yard.close()
             self._yard, self._orders = Yard(self._home, joined.yard), HostOrders()
             remember_yard(self._home, joined.yard)
             self._yard.supervisor.supervise(now)
@@ -214,6 +214,7 @@ class Agent:
             traces=self._tracer.results(),
             ray_ready=self._raylet.ready(self._address),
             running=self._yard.supervisor.running(),
+            kept=self._yard.tidier.kept(now),
         )
         self._more = news.more
         return _Flight(self._caller.submit(self._link.report, self._joined.host_id, report), report, listed)
@@ -262,6 +263,9 @@ class Agent:
             self._yard.supervisor.stop(stop, now)
         self._yard.supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
         self._yard.supervisor.forget(orders.forget)
+        self._yard.tidier.drop(set(orders.drop) & set(report.kept) - self._yard.supervisor.jobs())
+        if orders.forget:
+            self._yard.tidier.look_again()
 
 
 def run_host(

@@ -62,6 +62,25 @@ class Meter:
         self._highest = max(self._highest, self._held_bytes())
         return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """What this block takes is not the job's, what it keeps neither: Ray's threads, of 8 MiB each, for instance.
+
+        On a CPU card the limit is raised by what it keeps.
+        """
+        if self._cuda:
+            yield
+            return
+        before, highest = self._writable_bytes(), self._highest
+        try:
+            yield
+        finally:
+            kept = max(0, self._writable_bytes() - before)
+            self._taken_before, self._highest = self._taken_before + kept, highest
+            soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            if soft != resource.RLIM_INFINITY:
+                resource.setrlimit(resource.RLIMIT_DATA, (soft + kept, hard))
+
     def _held_bytes(self) -> int:
         """What is held of the card now: all of it is ours, or NVML can tell what is, or it is worked out."""
         if not self._shared:

@@ -18,6 +18,7 @@ import ray
 from jobs.report import Assignment
 from jobs.state import Outcome
 from workers.attempt import before_imports, run_rank, warm
+from workers.courier import reach
 from workers.folder import AttemptFolder
 
 EXIT_S = 5.0
@@ -88,7 +89,7 @@ class Rank:
         """Train what was adopted; the process ends with it."""
         assert self._adopted is not None, "adopt comes first"
         try:
-            run_rank(self._adopted, host_home, output_root, env)
+            run_rank(self._adopted, host_home, output_root, env, reach)
         finally:
             self.leave()
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,7 @@ import torch.distributed as dist
 from jobs.errors import TuneyardError
 from jobs.report import Assignment
 from jobs.state import Outcome
-from workers.checkpoints import MANIFEST, Corrupt, latest_good, prune, put_in_place, step_of, verify
+from workers.checkpoints import MANIFEST, Corrupt, files_in, prune, put_in_place, step_of, verify
 from workers.folder import sync_file
 
 log = logging.getLogger(__name__)
@@ -106,12 +106,11 @@ class Others:
             self._all if len(first) == assignment.world_size else dist.new_group(first, backend="gloo")
         )
 
-    def checkpoint(self, root: Path) -> tuple[Path, int] | None:
-        """The lead host's newest good checkpoint, on every host, with its step; None where it has none.
+    def checkpoint(self, root: Path, found: tuple[Path, int] | None) -> tuple[Path, int] | None:
+        """The lead's checkpoint, on every host, with its step; None where it has none.
 
-        root: of this host's checkpoints of the job.
+        root: of this host's checkpoints of the job; found: what rank 0 resumes from, None on every other rank.
         """
-        found = latest_good(root) if self._assignment.rank == 0 else None
         told = self._tell(None if found is None else (found[0].name, (found[0] / MANIFEST).read_text()))
         if told is None:
             return None
@@ -158,13 +157,11 @@ class Others:
     def _spread(self, target: Path, manifest: str, lacks: bool) -> None:
         """Copy the lead's checkpoint to the hosts that lack it. Called on the first rank of each host."""
         staged = self._staging / f"from-lead-{target.name}"
-        files: Mapping[str, dict[str, Any]] = json.loads(manifest)["files"]
+        files = files_in(manifest)
         sends = self._assignment.rank == 0
         log.info("checkpoint %s goes to the hosts that lack it", target.name)
         for name in sorted(files):
-            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-                raise Corrupt(f"{target.name} lists {name}, which is outside of it")
-            size = int(files[name]["size"])
+            size, _ = files[name]
             if sends:
                 self._send(target / name, size)
             else:

@@ -12,7 +12,7 @@ import psutil
 from jobs.report import AttemptOffsets, Ended, Progress, Started, StopOrder
 from jobs.state import Outcome
 from workers import processes
-from workers.checkpoints import MANIFEST, listed
+from workers.checkpoints import MANIFEST, listed, size_of
 from workers.folder import AttemptFolder, StopReason, attempt_folders, checkpoints_root
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class _Local:
     job_id: int | None = None
     number: int | None = None
     limit_s: float | None = None  # the job's time limit
+    carries: bool = False  # whether it may first have to fetch its checkpoint, which the limit does not count
     started: dict[int, Started] = field(default_factory=dict)  # by rank
     live: dict[int, psutil.Process] = field(default_factory=dict)  # by rank
     over_since: float | None = None  # since when an outcome is seen
@@ -103,6 +104,10 @@ class Supervisor:
     def running(self) -> list[int]:
         """Attempts with a live process."""
         return [key for key, local in self._local.items() if local.live]
+
+    def jobs(self) -> set[int]:
+        """Jobs with a live process."""
+        return {one.job_id for one in self._local.values() if one.live and one.job_id is not None}
 
     def over(self) -> set[int]:
         """Attempts with an outcome and no live process."""
@@ -202,6 +207,7 @@ def _look(local: _Local, now: float) -> None:
         local.leads = assignment.at_lead
         local.job_id, local.number = assignment.job_id, assignment.number
         local.limit_s = assignment.spec.time_limit
+        local.carries = bool(assignment.kept)
     if local.ranks is None or len(local.started) < len(local.ranks):
         local.started = local.folder.processes()
     found = {rank: processes.find(one.pid, one.create_time) for rank, one in local.started.items()}
@@ -219,9 +225,10 @@ def _look(local: _Local, now: float) -> None:
 def _is_overdue(local: _Local, now: float) -> bool:
     """Whether a trainer that hangs in a step is past its time limit."""
     started = local.started.get(0)
-    if local.limit_s is None or started is None or not local.live:
+    if local.limit_s is None or started is None or not local.live or local.stop is not None:
         return False
-    return local.stop is None and now - started.ts > local.limit_s + LIMIT_SLACK_S
+    began = local.folder.resumed() if local.carries else started
+    return began is not None and now - began.ts > local.limit_s + LIMIT_SLACK_S
 
 
 def _decide(local: _Local, now: float) -> None:
@@ -261,6 +268,7 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
         echo=local.stop is not None and local.stop.reason == "stale" and forced,
         steps=last.step if last else 0,
         last_checkpoint=checkpoint,
+        checkpoint_bytes=size_of(Path(checkpoint)) if checkpoint else None,
         tokens_per_s=last.tokens_per_s if last else None,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,

@@ -41,11 +41,13 @@ from workers.building import (
     trusts,
 )
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
-from workers.checkpoints import clear_leftovers, latest_good, staging_folder
+from workers.carry import Reach
+from workers.checkpoints import clear_leftovers, staging_folder
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.results import check_free, publish_result
+from workers.resuming import checkpoint_of
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +135,12 @@ def train(
     output_root: Path | str,
     figures: Figures | None = None,
     line_every_s: float = LINE_EVERY_S,
+    reach: Reach | None = None,
 ) -> Ended:
     """Train to the end, or until the attempt is to stop.
 
-    figures: filled on the way, for whoever catches what this raises. line_every_s: see Reporter.
+    figures: filled on the way, for whoever catches what this raises. line_every_s: see Reporter. reach: the way to
+    checkpoints on other hosts.
     Raises TuneyardError for what the job asks and can't have, and whatever the libraries raise.
     """
     spec, card = assignment.spec, assignment.card
@@ -159,7 +163,10 @@ def train(
     with closing(reporter), gang.Watch(assignment, folder, give_up):
         # Hosts first meet: what one of them has to resume from all of them need.
         others = reporter.others = span.join(assignment, staging, give_up) if assignment.spans else None
-        resume = others.checkpoint(checkpoints) if others else latest_good(checkpoints)
+        with figures.meter.apart():
+            resume = checkpoint_of(
+                assignment, folder, checkpoints, staging, lambda: _obey_stop(folder), reach, others
+            )
         if resume:
             figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
             log.info("resuming after step %d from %s", resume[1], resume[0])
@@ -219,9 +226,16 @@ def build_trainer(
 
 
 def run_attempt(
-    assignment: Assignment, folder: AttemptFolder, host_home: Path | str, output_root: Path | str
+    assignment: Assignment,
+    folder: AttemptFolder,
+    host_home: Path | str,
+    output_root: Path | str,
+    reach: Reach | None = None,
 ) -> Ended:
-    """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised."""
+    """Train under the card's limit and record the outcome. A trainer's outermost edge: nothing is raised.
+
+    reach: the way to checkpoints on other hosts.
+    """
     card = assignment.card
     if card.kind == "cpu":
         set_threads(len(assignment.ranks_here))
@@ -230,7 +244,7 @@ def run_attempt(
     try:
         folder.write_started(_started(figures.meter), assignment.local_rank)
         with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.local_rank):
-            ended = train(assignment, folder, host_home, output_root, figures)
+            ended = train(assignment, folder, host_home, output_root, figures, reach=reach)
     except Stopped as stopped:
         outcome, echo = OUTCOMES[stopped.reason], stopped.reason == "stale"
         ended = figures.ended(ts=time.time(), outcome=outcome, message=str(stopped), echo=echo)

@@ -9,6 +9,7 @@ from workers.folder import attempts_root, publish, yard_root
 from workers.shipping import Shipper
 from workers.spool import Spool
 from workers.supervisor import Supervisor
+from workers.tidy import Tidier
 
 _NOTE = "yard"
 _ROOT = re.compile("[0-9a-f]{12}")
@@ -24,6 +25,12 @@ class Yard:
         self.spool = Spool(root / "spool")
         self.supervisor = Supervisor(root)
         self.shipper = Shipper(root)
+        self.tidier = Tidier(root)
+
+    def close(self) -> None:
+        """Keep on disk what waits for the server."""
+        self.spool.spill()
+        self.tidier.close()
 
 
 def last_yard(home: Path) -> str:

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.report import GpuInfo, HostInfo, TraceRequest, TraceResult
+from jobs.report import GpuInfo, HostInfo, Kept, TraceRequest, TraceResult
 from jobs.units import GiB
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import TOKEN, FakeServer
@@ -121,11 +121,15 @@ class Host:
     def folder(self, attempt_id: int) -> AttemptFolder:
         return AttemptFolder(self.root, attempt_id)
 
-    def claim(self, attempt_id: int, job_id: int = 1, number: int = 1, **sections: Any) -> None:
+    def claim(
+        self, attempt_id: int, job_id: int = 1, number: int = 1, kept: Sequence[Kept] = (), **sections: Any
+    ) -> None:
         """What a trainer's first act leaves; its card is cpu-alpha-1. sections: of the job file."""
         made = make_assignment(Path("/d"), Path("/t"), attempt_id=attempt_id, job_id=job_id, **sections)
         card = made.gpus[0].model_copy(update={"uuid": "cpu-alpha-1"})
-        self.folder(attempt_id).claim(made.model_copy(update={"gpus": [card], "number": number}))
+        self.folder(attempt_id).claim(
+            made.model_copy(update={"gpus": [card], "number": number, "kept": list(kept)})
+        )
 
     def tick_until(self, true: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Tick until it holds; a trainer that died is waited for, as Ray would."""

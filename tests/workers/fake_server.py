@@ -43,6 +43,7 @@ class FakeServer:
         self.stops: list[StopOrder] = []
         self.wanted_traces: list[TraceRequest] = []
         self.forget: list[int] = []
+        self.drop: set[int] = set()
         self.ray_address: str | None = None
         self.host_id = 0
         self.yard = "0123456789abcdef0123456789abcdef"
@@ -138,5 +139,6 @@ class FakeServer:
             attempts=list(self.open.values()),
             ray_address=self.ray_address,
             forget=self.forget,
+            drop=[job_id for job_id in report.kept if job_id in self.drop],
         )
         return orders.model_dump(mode="json")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.report import StopOrder
+from jobs.report import Kept, Resumed, StopOrder
 from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
 from tests.workers.fake_server import TOKEN, FakeServer
@@ -153,6 +153,20 @@ def test_a_trainer_that_hangs_past_its_time_limit_is_ended(server: FakeServer, h
     for age_s, stopped in ((39.0, None), (41.0, "timeout")):  # the limit and 30 s
         host.folder(7).write_started(started.model_copy(update={"ts": begun - age_s}))
         Supervisor(host.root).supervise(begun)
+        assert host.folder(7).stop_requested() == stopped
+    assert trainer.wait(5) == 0
+
+
+def test_the_time_limit_does_not_count_the_way_of_the_checkpoint(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    host.claim(7, time_limit="10s", kept=[Kept(host="b", home="/b", step=3)])
+    trainer = host.train(7, OBEYS)
+    begun = time.time()
+    Supervisor(host.root).supervise(begun + 1000)
+    assert host.folder(7).stop_requested() is None, "it may still be fetching it"
+    host.folder(7).write_resumed(Resumed(ts=begun + 990, step=3))
+    for after_s, stopped in ((1029.0, None), (1031.0, "timeout")):  # the limit and 30 s
+        Supervisor(host.root).supervise(begun + after_s)
         assert host.folder(7).stop_requested() == stopped
     assert trainer.wait(5) == 0
 

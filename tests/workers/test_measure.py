@@ -76,6 +76,24 @@ print(meter.read().device_bytes)
     assert after > 500 * MiB
 
 
+def test_what_is_done_apart_counts_neither_for_the_job_nor_against_its_limit() -> None:
+    code = """
+with card_limit(card):
+    with meter.apart():
+        kept = tensor(60)
+        passing = tensor(40)
+        del passing
+    held = tensor(200)
+    peak = meter.read().device_bytes
+    try:
+        tensor(60)
+    except RuntimeError:
+        print(peak)
+"""
+    (peak,) = told(code)
+    assert 200 * MiB <= peak <= 200 * MiB + STACK + 4 * MiB
+
+
 @pytest.mark.parametrize(
     ("memory_mib", "least_mib", "most_mib"),
     [pytest.param(256, 0, 1, id="tight"), pytest.param(4096, 8, 96, id="room to spare")],
