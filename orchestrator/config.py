@@ -23,7 +23,7 @@ from orchestrator.order import Rules
 
 DEFAULT_PORT = 7420
 # Of orchestrator.order.Rules, what `tuneyard serve` has flags for.
-RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move")
+RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move", "carry_bytes_s")
 
 
 def home_folder(given: str | Path | None = None) -> Path:
@@ -39,7 +39,8 @@ class Settings:
     files, so that data and model folders are checked at submit; None: it does while it listens on loopback only;
     prices: of an hour of one GPU by card name, in any one unit; oom_requeues: how often a job that ran out of memory is
     put on a smaller rung or a larger card; stop_grace_s, preempt_grace_s: what a trainer gets to stop when cancelled,
-    and to save a checkpoint first when another job takes its place; rules: the scheduler's.
+    and to save a checkpoint first when another job takes its place; keep_checkpoints_s: how long the checkpoints of a
+    job that ended stay on its hosts, None: not at all where it succeeded, else a week; rules: the scheduler's.
     """
 
     home: Path
@@ -58,6 +59,7 @@ class Settings:
     stop_grace_s: float = 20.0
     preempt_grace_s: float = 120.0
     keep_samples_s: float = 7 * 86400.0
+    keep_checkpoints_s: float | None = None
     oom_requeues: int = OOM_REQUEUES
     rules: Rules = field(default_factory=Rules)
     prices: Mapping[str, float] = field(default_factory=dict)
@@ -130,7 +132,7 @@ def load(home: Path, **flags: Any) -> Settings:
         name: flags[name]
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
-            *("oom_requeues", "preempt_grace_s"),
+            *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s"),
         )
         if flags.get(name) is not None
     }

@@ -270,9 +270,11 @@ class Controller:
             return []
         lines = {attempt.job_id: rows.progress.get(attempt.id) for attempt in rows.attempts}
         specs = self.memo.readable_specs(rows.running)
+        tries = {attempt.job_id: [attempt] for attempt in rows.attempts}
+        tries |= self.store.histories({attempt.job_id for attempt in rows.attempts if attempt.number > 1})
         return [
             dataclasses.replace(
-                waiting_of(job, stacks, self.memo),
+                waiting_of(job, stacks, self.memo, tries[job.id]),
                 steps_done=float(line.step),
                 steps_left=float(line.total_steps - line.step),
             )

@@ -98,7 +98,8 @@ class Waiting:
     knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing bars it;
     apart: jobs beside which it was too slow on a shared card, or they beside it;
     across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
-    none, or anywhere will do; shape: jobs of one shape fit the same cards on the same rungs, None: like no other.
+    none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
+    same rungs, None: like no other.
     """
 
     job_id: int
@@ -123,6 +124,7 @@ class Waiting:
     apart: frozenset[int] = frozenset()
     across: bool = False
     home: int | None = None
+    checkpoint_bytes: int = 0
     shape: Hashable = None
 
     @property

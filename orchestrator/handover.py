@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from jobs.report import Assignment, GpuInfo
+from jobs.report import Assignment, GpuInfo, Kept
 from jobs.spec import JobSpec
+from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.dispatcher import Dispatch, Part
+from orchestrator.pace import checkpoint_step
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
 from workers.folder import yard_root
@@ -39,12 +42,13 @@ class Handover:
             self._handed_to = self._dispatch.generation
         if self._dispatch.address is None:
             return
+        online = {
+            host.id: host
+            for host in hosts.values()
+            if now - max(host.last_seen, heard_since) < self._settings.away_after_s
+        }
         self._dispatch.pool(
-            {
-                host.name: int(host.info.get("warm", 0))
-                for host in hosts.values()
-                if host.ray_ready and now - max(host.last_seen, heard_since) < self._settings.away_after_s
-            }
+            {host.name: int(host.info.get("warm", 0)) for host in online.values() if host.ray_ready}
         )
         waiting = [
             attempt
@@ -57,17 +61,26 @@ class Handover:
         if not waiting:
             return
         jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()
+        histories = self._store.histories({one.job_id for one in waiting if one.number > 1})
         handed = set()
         for attempt in waiting:
-            parts = self._parts(attempt, jobs[attempt.job_id], hosts, yard)
+            kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, online, yard)
+            parts = self._parts(attempt, jobs[attempt.job_id], kept, hosts, yard)
             if self._dispatch.start(attempt.id, parts):
                 handed.add(attempt.id)
         self._handed |= handed
         self._store.mark_dispatched(handed, now)
 
-    def _parts(self, attempt: AttemptRow, job: JobRow, hosts: Mapping[int, HostRow], yard: str) -> list[Part]:
+    def _parts(
+        self,
+        attempt: AttemptRow,
+        job: JobRow,
+        kept: Sequence[Kept],
+        hosts: Mapping[int, HostRow],
+        yard: str,
+    ) -> list[Part]:
         """One a host, that of rank 0 first."""
-        ranked = list(enumerate(self._assignments(attempt, job)))
+        ranked = list(enumerate(self._assignments(attempt, job, kept)))
         return [
             {
                 "host": hosts[host_id].name,
@@ -78,7 +91,7 @@ class Handover:
             for host_id, of_host in groupby(ranked, key=lambda pair: _place(attempt, pair[0]))
         ]
 
-    def _assignments(self, attempt: AttemptRow, job: JobRow) -> list[dict[str, Any]]:
+    def _assignments(self, attempt: AttemptRow, job: JobRow, kept: Sequence[Kept]) -> list[dict[str, Any]]:
         """One a rank. Ranks of a gang meet on a port that is free here, and most likely there; of a gang over several
         hosts the dispatcher asks its lead for one.
         """
@@ -102,8 +115,38 @@ class Handover:
             world_size=len(gpus),
             master_port=port,
             trusted_models=list(self._settings.trusted_models),
+            kept=list(kept),
         ).model_dump(mode="json")
         return [{**whole, "rank": rank, "host": name} for rank, name in enumerate(names)]
+
+
+def kept_elsewhere(
+    history: Sequence[AttemptRow],
+    lead: int,
+    hosts: Mapping[int, HostRow],
+    online: Collection[int],
+    yard: str,
+) -> list[Kept]:
+    """The hosts other than this one (by id) that have checkpoints of a job, or may have, the newest first.
+
+    Of one that fell silent nobody knows what it has: it is asked first.
+    """
+    steps: dict[int, int | None] = {}
+    for attempt in history:
+        step, lost = checkpoint_step(attempt), attempt.outcome is Outcome.LOST and bool(attempt.steps)
+        if attempt.host_id != lead and (step is not None or lost):
+            steps[attempt.host_id] = step  # it began with what earlier ones had left there
+    newest = sorted(steps.items(), key=lambda pair: math.inf if pair[1] is None else pair[1], reverse=True)
+    return [
+        Kept(
+            host=hosts[host_id].name,
+            home=str(yard_root(hosts[host_id].info["home"], yard)),
+            step=step,
+            away=host_id not in online,
+        )
+        for host_id, step in newest
+        if host_id in hosts
+    ]
 
 
 def _place(attempt: AttemptRow, rank: int) -> int:

@@ -1,12 +1,14 @@
-"""Running jobs that would end clearly sooner on other cards of their host. Pure; off unless the rules say so."""
+"""Running jobs that would end clearly sooner on other cards. Pure; off unless the rules say so."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from jobs.state import Code, Reason
 from jobs.units import span
 from orchestrator.fleet import Fleet, Running, Waiting
+from orchestrator.home import carry_s, pays
+from orchestrator.kinds import Kind, Tier
 from orchestrator.order import Rules
 from orchestrator.stock import Spot, Stock
 
@@ -14,9 +16,9 @@ from orchestrator.stock import Spot, Stock
 def moves(fleet: Fleet, now: float, rules: Rules, stock: Stock) -> Mapping[int, Reason]:
     """Jobs to stop so that they go on elsewhere, with why. stock: what is free once the queue had its turn.
 
-    A job moves to other cards of its host, where its checkpoint lies, if its own policy puts them first, and only if it
-    ends sooner by move_share of what it has left and by move_least_s, stopping and starting again counted: so it does
-    not go to and fro. Not before it ran for move_after_s, and not while its end is only projected.
+    A job moves to cards that its own policy puts first, and only if it ends sooner by move_share of what it has left
+    and by move_least_s, stopping and starting again counted, and to another host its checkpoint's way: so it does not
+    go to and fro. Not before it ran for move_after_s, and not while its end is only projected.
     """
     if not rules.move:
         return {}
@@ -30,8 +32,11 @@ def moves(fleet: Fleet, now: float, rules: Rules, stock: Stock) -> Mapping[int, 
             spot, gain_s = better
             stock.draw(spot, shares=False)
             gpu = spot.gpus[0]
-            text = f"moves to {gpu.label}, where it ends {span(gain_s)} sooner"
-            found[job.job_id] = Reason(Code.PREEMPTED, text, {"gain_s": gain_s, "card": gpu.label})
+            host = stock.shelves[spot.parts[0][0]].host
+            where = gpu.label if host.id == job.host_id else f"{gpu.label} on {host.name}"
+            text = f"moves to {where}, where it ends {span(gain_s)} sooner"
+            figures = {"gain_s": gain_s, "card": gpu.label, "host": host.name}
+            found[job.job_id] = Reason(Code.PREEMPTED, text, figures)
     return found
 
 
@@ -45,17 +50,32 @@ def _settled(job: Running, now: float, rules: Rules) -> bool:
 def _better(
     job: Running, itself: Waiting, now: float, rules: Rules, stock: Stock
 ) -> tuple[Spot, float] | None:
-    """Free cards that its policy prefers, and how much sooner it ends there."""
+    """Free cards that its policy prefers and where it ends soonest, and how much sooner that is than here."""
     kind = stock.kind(itself)
     local = stock.kind_on(itself, kind, job.host_id)
-    spot = None if local is None else stock.fit(local)
     mine = next((stock.shelf_of[gpu_id] for gpu_id in job.gpu_ids if gpu_id in stock.shelf_of), None)
-    if spot is None or spot.side or mine is None or itself.steps_left is None or job.ends_at is None:
+    here = next((tier for tier in kind.tiers if mine in tier.shelves), None)
+    if here is None or local is None or itself.steps_left is None or job.ends_at is None:
         return None
-    here = next((place for place, tier in enumerate(kind.tiers) if mine in tier.shelves), None)
-    there = next(place for place, tier in enumerate(kind.tiers) if spot.parts[0][0] in tier.shelves)
-    if here is None or kind.tiers[there].key >= kind.tiers[here].key:
-        return None
+    found = []
     left_s = job.ends_at - now
-    gain_s = left_s - rules.stop_s - rules.restart_s - itself.steps_left * spot.choice.step_s
-    return (spot, gain_s) if gain_s >= max(rules.move_share * left_s, rules.move_least_s) else None
+    for spot, there, away in _spots(job, kind, local, stock):
+        # Once it waits, pays() decides whether it goes there or home again: it must say the same.
+        if there.key >= here.key or (away and not pays(itself, local, there, rules)):
+            continue
+        carried_s = carry_s(itself, rules) if away else 0.0
+        going_on_s = itself.steps_left * there.choice.step_s
+        gain_s = left_s - rules.stop_s - carried_s - rules.restart_s - going_on_s
+        if gain_s >= max(rules.move_share * left_s, rules.move_least_s):
+            found.append((spot, gain_s))
+    return max(found, key=lambda pair: pair[1], default=None)
+
+
+def _spots(job: Running, kind: Kind, local: Kind, stock: Stock) -> Iterator[tuple[Spot, Tier, bool]]:
+    """Free cards on its host, and anywhere, each with its tier, and whether that is another host."""
+    for spot in (stock.fit(local), stock.fit(kind)):
+        if spot is None or spot.side or len(spot.parts) > 1:
+            continue
+        place = spot.parts[0][0]
+        tier = next(tier for tier in kind.tiers if place in tier.shelves)
+        yield spot, tier, stock.shelves[place].host.id != job.host_id

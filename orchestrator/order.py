@@ -36,9 +36,10 @@ class Rules:
     it can do without and others of its priority can't, such as a large card.
     share_slowdown: how many times longer than alone a step may take beside others on one card; beyond it the job that
     came last is stopped and goes on elsewhere.
-    move: whether a running job may be moved to other cards of its host; move_after_s, move_share, move_least_s: not
-    sooner in its attempt, and only if it ends sooner by that share of what it has left and by so long; move_spread: and
-    its end is known to that share.
+    carry_bytes_s: bytes of a checkpoint that go from one host to another in a second, all told.
+    move: whether a running job may be moved to other cards; move_after_s, move_share, move_least_s: not sooner in its
+    attempt, and only if it ends sooner by that share of what it has left and by so long; move_spread: and its end is
+    known to that share.
     """
 
     policy: Discipline = "fair"
@@ -60,6 +61,7 @@ class Rules:
     drain_after_s: float = 3 * 86_400.0
     yield_s: float = 1800.0
     share_slowdown: float = 1.5
+    carry_bytes_s: float = 100 * 2.0**20
     move: bool = False
     move_after_s: float = 1800.0
     move_share: float = 0.25

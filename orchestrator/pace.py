@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from jobs.cards import price_of
 from jobs.spec import JobSpec
@@ -10,6 +11,7 @@ from jobs.state import Code, Reason
 from orchestrator.fleet import Project, Running
 from orchestrator.order import Rules
 from orchestrator.store.rows import AttemptRow, FleetRows, LinkRow, ProgressRow, ProjectRow, UsageRow
+from workers.checkpoints import step_of
 
 # How far an expected end may be off, as a share of the time until then. Projected step times were within 1.3x in the
 # median and twice in the worst of the runs in docs/accuracy.md; a measured pace is within a few per cent once a
@@ -74,15 +76,46 @@ def expected_end(
     return max(now, began + steps * step_s * speed), PROJECTED_SPREAD
 
 
+def checkpoint_step(attempt: AttemptRow) -> int | None:
+    """The step of the last checkpoint that an ended attempt had; None: it had none, or nobody knows of any."""
+    if not attempt.last_checkpoint:
+        return None
+    step = step_of(Path(attempt.last_checkpoint))
+    return (attempt.steps or 0) if step is None else step
+
+
 def steps_done(history: Sequence[AttemptRow]) -> float:
     """Optimizer steps that a queued job need not do again: up to its last checkpoint."""
-    return float(max((attempt.steps or 0 for attempt in history if attempt.last_checkpoint), default=0))
+    newest = _newest(history)
+    return 0.0 if newest is None else float(checkpoint_step(newest) or 0)
 
 
 def home_of(history: Sequence[AttemptRow]) -> int | None:
-    """The host where a queued job's checkpoint lies: elsewhere it would begin anew."""
+    """The host where a queued job's newest checkpoint lies."""
+    newest = _newest(history)
+    return None if newest is None else newest.host_id
+
+
+def checkpoint_bytes(history: Sequence[AttemptRow], spec: JobSpec) -> int:
+    """Of a job's newest checkpoint; as projected where nobody has measured it, 0 where nobody knows.
+
+    history: its attempts; of one that has no checkpoint yet, what the next will have.
+    """
+    newest = _newest(history) or (history[-1] if history else None)
+    if newest is None:
+        return 0
+    measured = (newest.measured or {}).get("checkpoint_bytes")
+    if measured is not None:
+        return int(measured)
+    parts = newest.projection.get("parts", {})
+    trained = "weights" if spec.method.kind == "full" else "adapters"
+    return int(parts.get(trained, 0) + parts.get("optimizer", 0))
+
+
+def _newest(history: Sequence[AttemptRow]) -> AttemptRow | None:
+    """The attempt with the newest checkpoint; of equal ones the last, which fetched its own."""
     kept = [attempt for attempt in history if attempt.last_checkpoint]
-    return max(kept, key=lambda attempt: attempt.steps or 0).host_id if kept else None
+    return max(kept, key=lambda attempt: (checkpoint_step(attempt) or 0, attempt.number), default=None)
 
 
 def steps_left(total: int | None, done: float) -> float | None:

@@ -12,6 +12,7 @@ from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.claims import Claims
 from orchestrator.fleet import Fleet, Gpu, Waiting
+from orchestrator.home import at_home
 from orchestrator.kinds import Kind
 from orchestrator.line import Now
 from orchestrator.moves import moves
@@ -84,6 +85,7 @@ class _Pass:
     _lowest: int | None = None
     _mine: Mapping[int, int] = field(default_factory=dict)
     _kept: Kept = field(default_factory=dict)
+    _homes: dict[Hashable, Kind] = field(default_factory=dict)
     _kept_from: dict[Hashable, list[tuple[float, float]]] = field(default_factory=dict)
     _said: dict[Hashable, Reason] = field(default_factory=dict)
     _wants: dict[int, tuple[dict[str, int], int | None]] = field(default_factory=dict)
@@ -146,13 +148,8 @@ class _Pass:
             self._nowhere(job, self.stock.kind(job))
 
     def _at_home(self, job: Waiting, kind: Kind) -> Kind:
-        """Only the host with its checkpoint, until it has waited for it as long as beginning anew would take."""
-        lost_s = job.steps_done * kind.tiers[0].choice.step_s
-        if job.home is None or self.now - since(job) >= lost_s:
-            return kind
-        if kind.gang:
-            return self.stock.kind_with(job, kind, job.home) or kind
-        return self.stock.kind_on(job, kind, job.home) or kind
+        """With what it costs to leave the host that has its checkpoint."""
+        return at_home(job, kind, self.stock, self.rules, self.now, self._homes)
 
     def _owed(self, job: Waiting) -> bool:
         """Whether it fits into what its project is guaranteed, beside what the project holds."""

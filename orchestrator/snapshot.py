@@ -26,7 +26,16 @@ from orchestrator.endings import blamed
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.kinds import Fits
 from orchestrator.line import Line
-from orchestrator.pace import blocked_of, home_of, projects_of, running_of, steps_done, steps_left, usage_of
+from orchestrator.pace import (
+    blocked_of,
+    checkpoint_bytes,
+    home_of,
+    projects_of,
+    running_of,
+    steps_done,
+    steps_left,
+    usage_of,
+)
 from orchestrator.placement import Chooser, Placement
 from orchestrator.steady import Steady
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
@@ -314,6 +323,7 @@ def _waiting_of(
         blocked=blocked_of(links),
         across=spec.resources.across_hosts,
         home=home_of(history),
+        checkpoint_bytes=checkpoint_bytes(history, spec),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fastapi import APIRouter, Body, Request
 
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest
 from jobs.spec import JobSpec
+from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.jobs import services
@@ -15,6 +18,9 @@ from orchestrator.endings import stop_grace_s
 from orchestrator.store.rows import AttemptRow, GpuRow
 
 router = APIRouter()
+
+# For whoever wants to look at, or rescue, what a job that failed or was cancelled had come to.
+KEEP_UNFINISHED_S = 7 * 86_400.0
 
 
 @router.post("/hosts/join")
@@ -52,7 +58,25 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
         attempts=known.store.offsets(host_id),
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
+        drop=_unneeded(known, news.kept) if news.kept else [],
     )
+
+
+def _unneeded(known: Services, job_ids: Collection[int]) -> list[int]:
+    """Those of the jobs whose checkpoints nobody goes on from: they ended long enough ago."""
+    now, keep_s = known.controller.clock(), known.settings.keep_checkpoints_s
+    return [
+        job.id
+        for job in known.store.jobs_by_id(job_ids).values()
+        if job.ended_at is not None and now - job.ended_at >= _keep_s(job.state, keep_s)
+    ]
+
+
+def _keep_s(state: JobState, asked_s: float | None) -> float:
+    """How long the checkpoints of an ended job stay. One that succeeded has its result."""
+    if asked_s is not None:
+        return asked_s
+    return 0.0 if state is JobState.SUCCEEDED else KEEP_UNFINISHED_S
 
 
 def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:

@@ -21,7 +21,7 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
-from jobs.units import parse_duration
+from jobs.units import parse_duration, parse_size
 from orchestrator.cli.http import Api
 from orchestrator.cli.settings import find_server
 from orchestrator.cli.table import clean
@@ -50,6 +50,21 @@ def seconds(context: click.Context, option: click.Parameter, given: str | None) 
         return parse_duration(given)
     except ValueError as error:
         raise UsageError(f"{_named(context, option)} {given!r} is {error}") from None
+
+
+def rate(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """Callback of options that take bytes a second such as 1GiB. Raises UsageError as seconds() does."""
+    if given is None:
+        return None
+    try:
+        size = parse_size(given)
+    except ValueError as error:
+        raise UsageError(f"{_named(context, option)} {given!r} is {error}") from None
+    if size <= 0:
+        raise UsageError(
+            f"{_named(context, option)} {given!r} is no rate: write a size a second, such as 1GiB"
+        )
+    return float(size)
 
 
 def factor(context: click.Context, option: click.Parameter, given: str | None) -> float | None:

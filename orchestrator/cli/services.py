@@ -8,7 +8,7 @@ import click
 
 from jobs.errors import UsageError
 from jobs.units import parse_size
-from orchestrator.cli.output import emit, factor, json_option, note, seconds
+from orchestrator.cli.output import emit, factor, json_option, note, rate, seconds
 from orchestrator.cli.settings import home
 from orchestrator.cli.table import show_fields
 
@@ -120,7 +120,7 @@ def down_verb(as_json: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--move/--no-move", default=None, envvar="TUNEYARD_MOVE",
-    help="Whether a job may be moved to cards of its host where it ends clearly sooner; it may not. TUNEYARD_MOVE.",
+    help="Whether a job may be moved to other cards where it ends clearly sooner; it may not. TUNEYARD_MOVE.",
 )  # fmt: skip
 @click.option(
     "--min-run", "min_run_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_MIN_RUN",
@@ -140,6 +140,17 @@ def down_verb(as_json: bool) -> None:
     "--preempt-grace", "preempt_grace_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_PREEMPT_GRACE",
     help="What a trainer gets to save its checkpoint when it is stopped for another; 2m by default. "
     "TUNEYARD_PREEMPT_GRACE.",
+)  # fmt: skip
+@click.option(
+    "--carry-rate", "carry_bytes_s", callback=rate, metavar="SIZE", envvar="TUNEYARD_CARRY_RATE",
+    help="What of a checkpoint goes from one host to another in a second, such as 1GiB; 100MiB by default. "
+    "TUNEYARD_CARRY_RATE.",
+)  # fmt: skip
+@click.option(
+    "--keep-checkpoints", "keep_checkpoints_s", callback=seconds, metavar="TIME",
+    envvar="TUNEYARD_KEEP_CHECKPOINTS",
+    help="How long checkpoints of a job that ended stay on its hosts; by default until it has succeeded, else 7d. "
+    "TUNEYARD_KEEP_CHECKPOINTS.",
 )  # fmt: skip
 def serve_verb(trusted: tuple[str, ...], prices: tuple[str, ...], **given: Any) -> None:
     """Run the server in the foreground.

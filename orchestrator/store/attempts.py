@@ -18,7 +18,10 @@ from orchestrator.store.observations import observe
 from orchestrator.store.rows import AttemptRow, Note
 from orchestrator.tables import attempts, jobs, leases, progress
 
-_FIGURES = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "train_s", "tokens_per_s")
+_FIGURES = (
+    *("allocated_bytes", "reserved_bytes", "device_bytes", "checkpoint_bytes"),
+    *("step_s", "train_s", "tokens_per_s"),
+)
 _LOSSES = ("first_loss", "last_loss")
 _ATTEMPT = sa.bindparam("attempt", type_=sa.BigInteger)
 _MINE = attempts.update().where(attempts.c.id == _ATTEMPT, attempts.c.outcome.is_(None))

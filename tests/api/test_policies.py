@@ -161,9 +161,17 @@ def test_every_policy_is_a_setting(tmp_path, policy):
 
 
 def test_the_scheduler_has_its_own_defaults_where_nothing_is_said(tmp_path):
-    nothing = dict.fromkeys(("policy", "preempt", "min_run_s", "patience_s", "share_slowdown"))
+    nothing = dict.fromkeys(
+        ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "carry_bytes_s")
+    )
     assert load(tmp_path, **nothing).rules == Rules()
-    rules = {"preempt": False, "min_run_s": 0.0, "patience_s": 60.0, "share_slowdown": 2.0}
-    given = load(tmp_path, preempt_grace_s=600.0, **rules)
+    rules = {
+        "preempt": False,
+        "min_run_s": 0.0,
+        "patience_s": 60.0,
+        "share_slowdown": 2.0,
+        "carry_bytes_s": 1e9,
+    }
+    given = load(tmp_path, preempt_grace_s=600.0, keep_checkpoints_s=60.0, **rules)
     assert given.rules == Rules(**rules)
-    assert given.preempt_grace_s == 600.0
+    assert (given.preempt_grace_s, given.keep_checkpoints_s) == (600.0, 60.0)

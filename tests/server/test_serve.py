@@ -135,6 +135,9 @@ def test_a_database_from_a_newer_version_is_refused(home):
         (("--preempt-grace", "-1s"), "--preempt-grace '-1s' is not a duration"),
         (("--share-slowdown", "0.5"), "--share-slowdown '0.5' is not a factor: write a number from 1 to 100"),
         (("--share-slowdown", "nan"), "--share-slowdown 'nan' is not a factor"),
+        (("--carry-rate", "fast"), "--carry-rate 'fast' is not a size: write a number and a unit"),
+        (("--carry-rate", "0MiB"), "--carry-rate '0MiB' is no rate: write a size a second, such as 1GiB"),
+        (("--keep-checkpoints", "never"), "--keep-checkpoints 'never' is not a duration"),
     ],
 )
 def test_settings_of_the_scheduler_that_can_not_be_are_refused(home, flags, said):

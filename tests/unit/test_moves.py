@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from jobs.state import Code
+from jobs.units import MiB
 from orchestrator.fleet import Running
 from orchestrator.order import Rules
 from orchestrator.plan import plan
@@ -36,11 +37,12 @@ def decided(
     policy="fastest",
     queue=(),
     together=True,
+    checkpoint_bytes=1000 * MiB,
     **fields,
 ):
-    """Job 1 runs on the small card, with 2 s a step; the large one is free."""
+    """Job 1 runs on the small card, with 2 s a step; the large one is free, on the same host or (not together) h2."""
     job = waiting(1, resources={"policy": policy})
-    job = dataclasses.replace(job, steps_left=float(steps_left))
+    job = dataclasses.replace(job, steps_left=float(steps_left), checkpoint_bytes=checkpoint_bytes)
     running = Running(
         *(1, 7, 1, (1,), 50, 1.0, NOW - ran_s), ends_at=NOW + 2.0 * steps_left, spread=spread, **fields
     )
@@ -55,8 +57,41 @@ def test_a_job_moves_where_it_ends_clearly_sooner():
     assert set(found) == {1}
     assert found[1].code is Code.PREEMPTED
     # 20,000 s left here; 10,000 s and 100 s to stop and start again there.
-    assert found[1].figures == {"gain_s": 9900.0, "card": "card80 80.00 GiB"}
-    assert "moves to card80" in found[1].text
+    assert found[1].figures == {"gain_s": 9900.0, "card": "card80 80.00 GiB", "host": "h1"}
+    assert "moves to card80 80.00 GiB, where" in found[1].text
+
+
+def test_to_another_host_its_checkpoint_has_to_be_carried():
+    """500 s at 100 MiB/s."""
+    found = decided(together=False, checkpoint_bytes=50_000 * MiB).stops
+    assert found[1].figures == {"gain_s": 9400.0, "card": "card80 80.00 GiB", "host": "h2"}
+    assert found[1].text == "moves to card80 80.00 GiB on h2, where it ends 2h36m sooner"
+
+
+def test_where_a_card_of_its_own_host_does_as_well_it_stays_there():
+    job = dataclasses.replace(
+        waiting(1, resources={"policy": "fastest"}), steps_left=1e4, checkpoint_bytes=50_000 * MiB
+    )
+    running = Running(*(1, 7, 2, (1,), 50, 1.0, NOW - 4000), ends_at=NOW + 20_000, spread=0.05)
+    hosts = [host(1, gpu(3, 80)), host(2, gpu(1, 24, held_by=1), gpu(2, 80))]
+    given = dataclasses.replace(fleet(hosts, []), running=(running,), movable={1: job})
+    assert plan(given, NOW, PACE, RULES).stops[1].figures["host"] == "h2"
+
+
+def test_once_stopped_it_goes_where_it_was_to_move_and_not_home_again():
+    """Its own card is free again by then."""
+    size = 50_000 * MiB
+    assert decided(together=False, checkpoint_bytes=size).stops
+    queued = dataclasses.replace(
+        waiting(1, resources={"policy": "fastest"}),
+        home=1,
+        steps_done=5e3,
+        steps_left=1e4,
+        waiting_since=NOW,
+        checkpoint_bytes=size,
+    )
+    given = fleet([host(1, gpu(1, 24)), host(2, gpu(2, 80))], [queued])
+    assert plan(given, NOW, PACE, RULES).starts[1].host.name == "h2"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +104,10 @@ def test_a_job_moves_where_it_ends_clearly_sooner():
         pytest.param({"policy": "smallest_card"}, id="its policy prefers the card it has"),
         pytest.param({"stopping_until": NOW + 10}, id="it is being stopped"),
         pytest.param({"movable": False}, id="it may not be stopped"),
-        pytest.param({"together": False}, id="its checkpoint would stay behind"),
+        pytest.param(
+            {"together": False, "checkpoint_bytes": 960_000 * MiB}, id="carrying takes what it gains"
+        ),
+        pytest.param({"together": False, "checkpoint_bytes": 0}, id="nobody knows what carrying takes"),
     ],
 )
 def test_it_stays(why):
