@@ -68,7 +68,8 @@ class Segment:
     peaks: above where it began, the highest is what counts; gradients: bytes of `delta` that stay as
     gradients; of_before, of_layers: parts of `delta` that give back what `before` took, and what the layers of
     each name took (without "first" and "last", which run once). At the loss these are the attention mask,
-    where no layer keeps it, and autocast's copies of weights, which go once for each layer.
+    where no layer keeps it, and autocast's copies of weights, which go once for each layer. The loss backward also
+    leaves layers something, with the other sign: gradients of their routing, which wait for each layer's own backward.
     """
 
     delta: Line

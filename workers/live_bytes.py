@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from jobs.profile import Line, Segment
-from workers.marks import ALL_AT_ONCE, FIXED, ROW, Marks, Scan, Shares
+from workers.marks import ALL_AT_ONCE, FIXED, PLACES, ROW, Marks, Scan, Shares
 from workers.marks import BLOCK_BYTES as BLOCK_BYTES
 
-_PLACES = len(fields(Line))
+_PLACES = len(PLACES)
+_LAST_OF_LOSS = "loss_backward"
 
 
 class LiveBytes(TorchDispatchMode):
@@ -27,7 +28,7 @@ class LiveBytes(TorchDispatchMode):
     rows, length: the shape of the traced micro-batch, from workers/marks.py, which says what each size depends on.
     Sizes that depend on the length but not on the rows are counted as if they did (position tables; a few KiB, on
     the safe side). With rows and length 0 every size is fixed, which is right for a shape that is not marked.
-    loop: where what is taken without a mark goes while a loop over tokens or chunks runs (workers/scans.py).
+    loop: where what is taken without a mark goes in a step of a loop over tokens or chunks (workers/scans.py).
     """
 
     def __init__(
@@ -99,18 +100,27 @@ class LiveBytes(TorchDispatchMode):
         self._peaks, self._flops, self._rising = {self._start}, [0] * _PLACES, False
 
     def finish(self) -> dict[str, Segment]:
-        """All segments, each with what it gives back that `before` and layers took."""
+        """All segments, each with what it gives back that `before` and layers took.
+
+        The loss's backward pass also leaves something to layers: gradients that wait for each one's own.
+        """
+        layers = [
+            name for name in self._owners if name.startswith("layer") and not name.endswith("_backward")
+        ]
+        of_layers = {
+            name: {owner: self._returned_to(owner, name) for owner in layers} for name in self.segments
+        }
+        if _LAST_OF_LOSS in of_layers:
+            given = of_layers[_LAST_OF_LOSS]
+            for layer in layers:
+                later = f"{layer}_backward"
+                if later in self.segments:
+                    given[layer] = given[layer].plus(self._returned_to(_LAST_OF_LOSS, later), -1)
         return {
             name: replace(
                 segment,
                 of_before=self._returned_to("before", name),
-                of_layers={
-                    owner: found
-                    for owner in self._owners
-                    if owner.startswith("layer")
-                    and not owner.endswith("_backward")
-                    and (found := self._returned_to(owner, name)) != Line()
-                },
+                of_layers={owner: line for owner, line in of_layers[name].items() if line != Line()},
             )
             for name, segment in self.segments.items()
         }

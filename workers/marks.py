@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from jobs.profile import Line
 
+END_STEPS = 2  # at each end of a loop: what the last one leaves unused, the one before it need not keep
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
-# Places of a share, in the order of Line's fields.
-FIXED, TOKEN, PAIR, ROW, CHUNK, CHUNK_PAIR = range(6)
+# Places of a share, in the order of Line's fields; then what the steps of a loop over tokens or over chunks take, but
+# for those at its ends, which leave other things: no state comes before the first, and none is wanted after the last.
+FIXED, TOKEN, PAIR, ROW, CHUNK, CHUNK_PAIR, TOKEN_STEPS, CHUNK_STEPS = PLACES = range(8)
 Shares = tuple[tuple[int, int], ...]  # (place, amount) of those that are not zero
 
 # Safe primes (p and (p - 1) / 2 are both prime) whose successor has a prime factor of 19 or more. A length that is
@@ -162,12 +164,12 @@ class Marks:
         self._units = (1, rows * length, rows * length**2, rows, rows * chunks, rows * chunks**2)
 
     def steps(self, count: int) -> int | None:
-        """TOKEN for a loop of as many steps as there are tokens, CHUNK for one over the chunks, else None."""
+        """TOKEN_STEPS for a loop with a step for each token, CHUNK_STEPS for one over the chunks, else None."""
         if not self._length or not self._scan.chunk:
             return None
         if count == self._length:
-            return TOKEN
-        return CHUNK if count == self._chunks else None
+            return TOKEN_STEPS
+        return CHUNK_STEPS if count == self._chunks else None
 
     def shares(self, amount: int) -> Shares:
         """What of an amount is fixed, and what goes with tokens, pairs, rows or chunks: scaled to all rows."""
@@ -178,7 +180,13 @@ class Marks:
     def line(self, sums: Sequence[int]) -> Line:
         if not self._length:
             return Line(sums[FIXED])
-        return Line(*(total / unit if total else 0.0 for total, unit in zip(sums, self._units, strict=True)))
+        values = [total / unit if total else 0.0 for total, unit in zip(sums, self._units, strict=False)]
+        for place, of, count in ((TOKEN_STEPS, TOKEN, self._length), (CHUNK_STEPS, CHUNK, self._chunks)):
+            if sums[place]:
+                each = sums[place] / ((count - 2 * END_STEPS) * self._rows)
+                values[of] += each
+                values[ROW] -= 2 * END_STEPS * each
+        return Line(*values)
 
     def _shares(self, amount: int) -> Iterator[tuple[int, int]]:
         length = self._length

@@ -2,7 +2,8 @@
 
 trl 1.16 (trl/trainer/sft_trainer.py, "MoE load-balancing auxiliary loss"): it is on where the config knows
 `output_router_logits` and has a coefficient that is not zero. It keeps the routing weights of every layer for the
-backward pass, so a model cut to a few layers is given each layer's logits as often as the whole one has that layer.
+backward pass, so a model cut to a few layers is given each layer's logits as often as the whole one has that layer. Its
+backward pass comes first, and leaves a gradient for the logits of each layer that waits until that layer's turn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig
 from transformers.models.mixtral import modeling_mixtral
 
@@ -32,10 +34,30 @@ def coefficient(config: PretrainedConfig) -> float:
     return weight
 
 
+class _Repeated(torch.autograd.Function):
+    """One layer's logits as those of several layers, each of which gets a gradient of its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, count: int, waiting: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.waiting = waiting
+        return tuple(logits.view_as(logits) for _ in range(count))
+
+    @staticmethod
+    def backward(ctx: Any, own: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        ctx.waiting.extend(others)
+        return own, None, None
+
+
 @contextmanager
-def at_whole_depth(fake: FakeModel) -> Iterator[None]:
-    """Let the loss see as many layers as the whole model has. Not reentrant; for a process that only traces."""
+def at_whole_depth(fake: FakeModel) -> Iterator[list[torch.Tensor]]:
+    """Let the loss see as many layers as the whole model has. Not reentrant; for a process that only traces.
+
+    Gives the gradients of layers that are not there, for the caller to let go of as the loss's backward pass ends.
+    """
     kept = modeling_mixtral.load_balancing_loss_func
+    waiting: list[torch.Tensor] = []
     repeats = fake.repeats()
     routed = [_routes(layer) for layer in fake.layers]
 
@@ -43,13 +65,15 @@ def at_whole_depth(fake: FakeModel) -> Iterator[None]:
         often = [count for count, has in zip(repeats, routed, strict=True) if has]
         if isinstance(gate_logits, tuple) and len(gate_logits) == len(often):
             gate_logits = tuple(
-                gate for gate, count in zip(gate_logits, often, strict=True) for _ in range(count)
+                one
+                for gate, count in zip(gate_logits, often, strict=True)
+                for one in _Repeated.apply(gate, count, waiting)
             )
         return kept(gate_logits, *args, **kwargs)
 
     modeling_mixtral.load_balancing_loss_func = repeated
     try:
-        yield
+        yield waiting
     finally:
         modeling_mixtral.load_balancing_loss_func = kept
 

@@ -2,7 +2,8 @@
 
 State spaces and linear attention go through the tokens chunk by chunk, or one by one, in Python loops where their CUDA
 kernels are missing. What such a loop takes at each step carries no mark of the length, but there are as many steps as
-tokens or chunks: so `range`, as the model's own code sees it, says when one runs.
+tokens or chunks: so `range`, as the model's own code sees it, says when one runs. The steps at its ends are counted
+once each, as they may keep other things than those between them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from workers.live_bytes import LiveBytes
-from workers.marks import Scan
+from workers.marks import END_STEPS, Scan
 
 MOST_STEPS = 600  # of a loop over the tokens; more would take longer than a trace is given
 
@@ -78,9 +79,11 @@ class _Steps(Sequence[int]):
         return self._numbers[index]
 
     def __iter__(self) -> Iterator[int]:
-        self._live.loop = self._place
+        between = range(END_STEPS, len(self._numbers) - END_STEPS)
         try:
-            yield from self._numbers
+            for step, number in enumerate(self._numbers):
+                self._live.loop = self._place if step in between else None
+                yield number
         finally:
             self._live.loop = None
 

@@ -69,13 +69,13 @@ def trace_step(
             stack.enter_context(mode)
             stack.enter_context(_masks(padded))
             stack.enter_context(grouped.in_any_type())
-            stack.enter_context(router_loss.at_whole_depth(fake))
+            waiting = stack.enter_context(router_loss.at_whole_depth(fake))
             stack.enter_context(scans.followed(fake.base, live, length, scan))
             if kind == "cuda":
                 stack.enter_context(cuda_paths())
             for tensor in [*parameters, *fake.model.buffers()]:
                 live.ignore(tensor)
-            handles = _marks(fake, live)
+            handles = _marks(fake, live, waiting)
             stack.callback(lambda: [handle.remove() for handle in handles])
             if not training:
                 stack.callback(fake.model.train)
@@ -124,8 +124,9 @@ def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: 
     return loss + balance * outputs.aux_loss if balance else loss
 
 
-def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
-    """Hooks that end a segment where each layer begins and ends, forward and backward.
+def _marks(fake: FakeModel, live: LiveBytes, waiting: list[torch.Tensor]) -> list[Any]:
+    """Hooks that end a segment where each layer begins and ends, forward and backward; waiting: gradients to let go
+    of as the loss's backward pass ends.
 
     A layer ends where the next module begins, not where it returns: only then has the model's loop over its
     layers let go of the layer's input.
@@ -147,10 +148,14 @@ def _marks(fake: FakeModel, live: LiveBytes) -> list[Any]:
         if hidden.requires_grad:
             hidden.register_hook(lambda _: live.mark(f"{name(index)}_backward"))
 
+    def lost(_: torch.Tensor) -> None:
+        waiting.clear()
+        live.mark("loss_backward")
+
     def left(out: Any) -> None:
         output.append(out[0] if isinstance(out, tuple) else out)
         if output[0].requires_grad:
-            output[0].register_hook(lambda _: live.mark("loss_backward"))
+            output[0].register_hook(lost)
 
     def beyond() -> None:
         if output:

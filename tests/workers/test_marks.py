@@ -6,8 +6,11 @@ import pytest
 
 from jobs.profile import Line
 from workers.marks import (
-    CHUNK,
-    TOKEN,
+    CHUNK_STEPS,
+    END_STEPS,
+    PLACES,
+    ROW,
+    TOKEN_STEPS,
     Marks,
     Scan,
     marked_length,
@@ -65,7 +68,7 @@ def test_what_a_size_depends_on_is_read_off_it(scan: Scan) -> None:
         sizes[rows * (chunks + 1) * each] = Line(chunk=each, row=each)
         sizes[rows * (chunks + 1) ** 2 * 6] = Line(row=6, chunk=12, chunk_pair=6)
     for size, line in sizes.items():
-        sums = [0] * 6
+        sums = [0] * len(PLACES)
         for place, amount in marks.shares(size):
             sums[place] += amount
         found = marks.line(sums)
@@ -74,10 +77,24 @@ def test_what_a_size_depends_on_is_read_off_it(scan: Scan) -> None:
 
 
 def test_loops_over_tokens_and_chunks_are_known_by_their_steps() -> None:
-    assert Marks(11, 1187, Scan(64)).steps(19) == CHUNK
-    assert Marks(11, 1187, Scan(64)).steps(1187) == TOKEN
+    assert Marks(11, 1187, Scan(64)).steps(19) == CHUNK_STEPS
+    assert Marks(11, 1187, Scan(64)).steps(1187) == TOKEN_STEPS
     assert Marks(11, 1187, Scan(64)).steps(64) is None
     assert Marks(7, 1283).steps(1283) is None, "a model that scans nothing"
+
+
+@pytest.mark.parametrize(("scan", "place"), [(Scan(64), CHUNK_STEPS), (Scan(1), TOKEN_STEPS)])
+def test_what_the_ends_of_a_loop_take_does_not_go_with_its_steps(scan: Scan, place: int) -> None:
+    """A loop that keeps 5 bytes of a row at each step but the last two, and 7 more at its first."""
+    rows, length = 11, 1187
+    steps = scan.chunks(length)
+    sums = [0] * len(PLACES)
+    sums[ROW] = rows * (END_STEPS * 5 + 7)
+    sums[place] = rows * 5 * (steps - 2 * END_STEPS)
+    found = Marks(rows, length, scan).line(sums)
+    for other in (640, 1536):
+        kept = 3 * (5 * (scan.chunks(other) - END_STEPS) + 7)
+        assert found.at_length(other, scan.chunk).at(3 * other, 3 * other**2) == pytest.approx(kept)
 
 
 def test_shapes_are_on_either_side_of_what_the_loss_takes_at_once() -> None:

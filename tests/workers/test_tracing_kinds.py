@@ -19,6 +19,7 @@ from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from workers import layer_kinds
 from workers.fake_model import FakeModel, build, load_config
+from workers.step_trace import checkpoint, trace_step
 from workers.tracing import trace, whole_step
 
 BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
@@ -48,6 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "qk_nope_head_dim": 32,
         "v_head_dim": 32,
     },
+    "qwen3_moe": {**_EXPERTS, "num_hidden_layers": 10, "num_experts": 256, "moe_intermediate_size": 16},
     "gpt_oss": {"num_hidden_layers": 6, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 32},
 }
 
@@ -88,6 +90,21 @@ def test_one_layer_of_each_kind_foretells_the_whole_model(
         traced = whole_step(whole, spec, mode, every_n=every_n, kind=card, rows=rows, length=length)
         found = project(profile, Rung(every_n, rows), sequence_length=length, card=BARE[card])
         assert found.allocated_bytes == pytest.approx(traced, rel=0.01), (card, every_n, rows, length)
+
+
+def test_gradients_of_routing_wait_for_each_layer_of_the_whole_model() -> None:
+    """The load-balancing loss leaves every layer one, in the profile of a few layers as in a trace of them all."""
+    spec = _spec("qwen3_moe")
+    each = 2 * SHAPES["qwen3_moe"]["num_experts"]  # bytes of a token, bfloat16
+    left = trace(spec, []).body("cuda", True, every=True)["loss_backward"].of_layers
+    assert left["layer"].token == each
+    mode = FakeTensorMode()
+    whole = build(spec, load_config(spec, []), mode, copies=None)
+    checkpoint(whole, 1)
+    rows, length = 2, 384
+    step = trace_step(whole, spec, mode, kind="cuda", padded=True, rows=rows, length=length, marked=False)
+    waiting = step["loss_backward"].of_layers
+    assert [waiting[f"layer{index}"].fixed for index in range(1, 9)] == [each * rows * length] * 8
 
 
 def _real(spec: JobSpec) -> FakeModel:
