@@ -69,7 +69,8 @@ def highest_moments(
     With several micro-batches to a step the gradients of the first stay: their bytes are there from the start, and
     each later one is added in place. Offload (transformers' `offload`, torch's save_on_cpu) copies a checkpointed
     layer's input to the host on the compute stream as the layer begins, so the card keeps it no longer than the layer
-    runs, and copies it back as the layer's backward begins: no second buffer in flight. Raises ProfileError.
+    runs, and copies it back as the layer's backward begins: no second buffer in flight. What goes into the first layer
+    stays where the embedding is frozen: as a leaf that is given a gradient, autograd holds it. Raises ProfileError.
     """
     for rung, length in zip(rungs, lengths, strict=True):
         if rung.micro_batch < 1 or rung.accumulation < 1 or rung.every_n < 0 or length < 1:
@@ -120,7 +121,10 @@ class _Table:
             # tokens, for chunks of whatever length bear no mark (workers/marks.py).
             worked = [profile.loss(kind, 1)[name].flops for name in LOSS]
             whole = [_whole(bodies[shared], bodies[last], loss, worked) for shared, last in WAYS]
-            layers = [_layer(body, name, body is bodies[1]) for body in bodies for name in names]
+            stays = "first" if profile.adapter_bytes else ""
+            layers = [
+                _layer(body, name, body is bodies[1] and name != stays) for body in bodies for name in names
+            ]
             groups = [each[row] for row in WHOLE for each in whole]
             groups += [each[row] for row in LAYER for each in layers]
             if evaluation is not None:
@@ -177,12 +181,13 @@ def _whole(shared: Pass, last: Pass, loss: Pass, worked: Sequence[Line]) -> dict
     }
 
 
-def _layer(body: Pass, name: str, every: bool) -> dict[str, Sequence[Line]]:
+def _layer(body: Pass, name: str, moves: bool) -> dict[str, Sequence[Line]]:
+    """moves: whether offload takes its checkpoint away."""
     forward, backward = body[name], body[f"{name}_backward"]
     changes = [body[loss].of_layers.get(name, NOTHING) for loss in LOSS]
     # A checkpoint holds its layer's input, whose bytes go with the tokens; what else stays (autocast's copies of
     # weights) is not moved.
-    moved = Line(token=max(0.0, forward.delta.token)) if every else NOTHING
+    moved = Line(token=max(0.0, forward.delta.token)) if moves else NOTHING
     return {
         "kept": [forward.delta],
         "held_at_loss": [_sum(forward.delta, changes[0])],

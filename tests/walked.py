@@ -122,7 +122,12 @@ class Walk:
         return self._every if self.checkpointed(index) else self._off
 
     def _moved(self, index: int) -> float:
-        """Bytes of this layer's input that go to the host: those of a checkpoint that grow with the tokens."""
+        """Bytes of this layer's input that go to the host: those of a checkpoint that grow with the tokens.
+
+        With adapters the first layer's stays: a frozen embedding's output is a leaf, which autograd holds.
+        """
+        if index == 0 and self.profile.adapter_bytes:
+            return 0.0
         delta = self._every[self.profile.layer_names[index]].delta
         return max(0.0, delta.token) * self.tokens * (self.rung.offload and self.checkpointed(index))
 

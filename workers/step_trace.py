@@ -17,18 +17,24 @@ from jobs.spec import JobSpec
 from workers import grouped, router_loss, scans
 from workers.cuda_paths import cuda_paths
 from workers.fake_model import FakeModel
+from workers.host_memory import HostMemory
 from workers.live_bytes import LiveBytes
 from workers.marks import ALL_AT_ONCE, Scan
 
 
-def checkpoint(fake: FakeModel, every_n: int) -> None:
-    """Switch activation checkpointing as the trainer does: off for 0, else every every_n-th layer, non-reentrant."""
+def checkpoint(fake: FakeModel, every_n: int, offload: bool = False) -> None:
+    """Switch activation checkpointing as the trainer does: off for 0, else every every_n-th layer, non-reentrant.
+
+    offload: what that saves is held in the host's memory.
+    """
     if every_n == 0:
         if fake.base.is_activation_checkpointing:
             fake.base.activation_checkpointing_disable()
             fake.base.disable_input_require_grads()  # the trainer that never checkpoints never asks for them
         return
-    fake.base.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every_n)
+    fake.base.activation_checkpointing_enable(
+        {"use_reentrant": False}, every_n_layers=every_n, offload=offload
+    )
 
 
 def trace_step(
@@ -43,14 +49,15 @@ def trace_step(
     marked: bool = True,
     scan: Scan = ALL_AT_ONCE,
     training: bool = True,
+    offload: bool = False,
 ) -> dict[str, Segment]:
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
     Layers have the names that the model gives them; where several share one (for checks) those between the first
     and the last are numbered: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
     attention needs a mask. marked: rows and length come from workers/marks.py, so that lines can be read off. scan:
-    how layers go through the tokens. The caller switches checkpointing. training: else an evaluation's forward pass
-    alone, without gradients. Raises LoopsOverTokens.
+    how layers go through the tokens. The caller switches checkpointing; offload: it did so with offload. training: else
+    an evaluation's forward pass alone, without gradients. Raises LoopsOverTokens.
     """
     parameters = fake.parameters()
     for parameter in parameters:
@@ -82,6 +89,8 @@ def trace_step(
                 fake.model.eval()
                 stack.enter_context(torch.no_grad())
             stack.enter_context(live)
+            if offload:
+                stack.enter_context(HostMemory(live))
             loss = _forward(fake, spec, kind, rows, length)
             live.mark("loss")
             if training:

@@ -303,16 +303,26 @@ def whole_step(
     kind: CardKind,
     rows: int,
     length: int,
+    offload: bool = False,
 ) -> int:
     """Peak live bytes of one optimizer step of `fake` as it stands, traced through: what project() has to foretell."""
-    checkpoint(fake, every_n)
+    checkpoint(fake, every_n, offload)
     padded = (
         (rows > 1 and spec.model.attention == "sdpa")
         or spec.training.packing
         or spec.model.attention == "eager"
     )
     found = trace_step(
-        fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, marked=False, scan=_ANY
+        fake,
+        spec,
+        mode,
+        kind=kind,
+        padded=padded,
+        rows=rows,
+        length=length,
+        marked=False,
+        scan=_ANY,
+        offload=offload,
     )
     return _highest(fake, spec, found)
 
