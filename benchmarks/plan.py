@@ -5,7 +5,7 @@
 A fleet of 500 hosts with 8 cards each (24, 48 and 80 GB), 3,000 running jobs and 10,000 queued ones of some hundreds of
 shapes, with real memory profiles and the real chooser, through the same rows, snapshot and plan() as the controller's;
 then 20,000 queued, and the Venus trace's busiest moment (2,039 waiting, 206 running, 1,080 GPUs). Each plan starts from
-a fresh snapshot of the same rows and from what the controller remembers between ticks (orchestrator.snapshot.Memo).
+a fresh snapshot of the same rows and from what the controller remembers between ticks (orchestrator.memo.Memo).
 Times are CPU seconds of this one thread, so that another process on the machine does not count. Prints a table and, as
 its last line, one JSON object; exits with 1 where a figure is missed. --profile prints where the time of a plan goes.
 """
@@ -33,10 +33,11 @@ from jobs.cards import find_card
 from jobs.state import Code, JobState, Reason
 from orchestrator.config import Settings
 from orchestrator.fleet import Fleet
+from orchestrator.memo import Memo
 from orchestrator.order import DISCIPLINES, Rules
 from orchestrator.plan import Plan, plan
 from orchestrator.serve import COLLECT_AFTER
-from orchestrator.snapshot import Memo, fleet_of, hosts_of, stacks_of, waiting_of
+from orchestrator.snapshot import fleet_of, hosts_of, stacks_of, waiting_of
 from orchestrator.steady import Steady
 from orchestrator.stock import Stock
 from orchestrator.store.rows import (

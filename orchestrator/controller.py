@@ -24,20 +24,11 @@ from orchestrator.endings import ends_of, verdict
 from orchestrator.fleet import Fleet, Gpu, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
+from orchestrator.memo import Memo, basis_of
 from orchestrator.neighbours import Neighbours
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain, plan
-from orchestrator.snapshot import (
-    Memo,
-    basis_of,
-    family_told,
-    fault_of,
-    fleet_of,
-    hosts_of,
-    ran_out_of,
-    stacks_of,
-    waiting_of,
-)
+from orchestrator.snapshot import family_told, fault_of, fleet_of, hosts_of, ran_out_of, stacks_of, waiting_of
 from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing

@@ -21,7 +21,8 @@ from orchestrator.api.intake import FleetFacts, JobInput, read_job
 from orchestrator.config import load
 from orchestrator.data_lengths import key_of, not_counted
 from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plain_ladder, plan_shape
-from orchestrator.snapshot import length_fault, model_config
+from orchestrator.memo import model_config
+from orchestrator.snapshot import length_fault
 from workers.gpus import find_cards
 from workers.machine import model_types, stack
 from workers.trace_child import trace_in_child

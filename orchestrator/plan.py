@@ -131,7 +131,7 @@ class _Pass:
             return True
         if rules.policy in ("attained", "shortest") or self.fleet.projects:
             return False
-        return max(job.priority for job in self.fleet.queue) <= roll.lowest
+        return max((job.priority for job in self.fleet.queue), default=0) <= roll.lowest
 
     def _now(self) -> Now:
         fleet, promised = self.fleet, self.claims.promised

@@ -16,7 +16,8 @@ from jobs.spec import JobSpec, parse_yaml
 from jobs.sweep import Member, Values, only_one, read_members
 from orchestrator.api.waits import File, States, links_of
 from orchestrator.config import Settings
-from orchestrator.snapshot import length_fault, model_config
+from orchestrator.memo import model_config
+from orchestrator.snapshot import length_fault
 from orchestrator.store.rows import NewJob, NewLink
 from workers.inputs import check_inputs, check_model_type
 

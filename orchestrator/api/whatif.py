@@ -23,9 +23,10 @@ from orchestrator.api.services import Services
 from orchestrator.data_lengths import DataLengths
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Project, Waiting
 from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
+from orchestrator.memo import Memo, chooser, model_config
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
-from orchestrator.snapshot import Memo, chooser, fleet_of, hosts_of, model_config, waiting_of
+from orchestrator.snapshot import fleet_of, hosts_of, waiting_of
 from orchestrator.sooner import WhatIf, sooner, under_way, with_terms
 from orchestrator.store.rows import JobRow
 
