@@ -14,7 +14,7 @@ from jobs.errors import Fault, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_yaml
 from jobs.sweep import Member, Values, only_one, read_members
-from orchestrator.api.waits import File, States, links_of
+from orchestrator.api.waits import File, Newest, States, links_of
 from orchestrator.config import Settings
 from orchestrator.memo import model_config
 from orchestrator.snapshot import length_fault
@@ -71,8 +71,10 @@ class ReadJob:
     values: Values
 
 
-def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts, states: States) -> list[ReadJob]:
-    """All of the jobs, or SpecError with all of the faults. states: of jobs of the database, by id."""
+def read_jobs(
+    submission: Submission, settings: Settings, facts: FleetFacts, states: States, newest: Newest
+) -> list[ReadJob]:
+    """All of the jobs, or SpecError with all of the faults. states, newest: see links_of."""
     files: list[File] = []
     faults: list[tuple[str, Fault]] = []
     checked: Checked = {}
@@ -99,7 +101,7 @@ def read_jobs(submission: Submission, settings: Settings, facts: FleetFacts, sta
         raise SpecError(
             [Fault("jobs", f"{count:,} jobs", "is too many", f"submit at most {MAX_JOBS:,} together")]
         )
-    links, more = links_of(files, states) if len(files) == len(submission.jobs) else ([], [])
+    links, more = links_of(files, states, newest) if len(files) == len(submission.jobs) else ([], [])
     faults += [(file.source, fault) for file, fault in more]
     if faults:
         raise _all(faults, len(submission.jobs))

@@ -47,7 +47,9 @@ async def submit(request: Request) -> Response:
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
     known = services(request)
     dry_run = request.query_params.get("dry_run", "").lower() in ("1", "true")
-    read = read_jobs(parse_body(await request.body()), known.settings, known.facts(), known.store.job_states)
+    store = known.store
+    wanted = parse_body(await request.body())
+    read = read_jobs(wanted, known.settings, known.facts(), store.job_states, store.newest_of)
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
         return Response(json.dumps(answer), 200, media_type="application/json")

@@ -15,6 +15,7 @@ from orchestrator.store.rows import NewLink
 MAX_LINKS = 10_000  # of one submission
 
 States = Callable[[Collection[int]], Mapping[int, JobState]]
+Newest = Callable[[str], int | None]
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,12 @@ class File:
 
 
 def links_of(
-    files: Sequence[File], states: States
+    files: Sequence[File], states: States, newest: Newest
 ) -> tuple[list[tuple[NewLink, ...]], list[tuple[File, Fault]]]:
-    """For each file the links of all its jobs, and every fault. states: of jobs of the database, by id."""
+    """For each file the links of all its jobs, and every fault.
+
+    states: of jobs of the database, by id; newest: the id of its newest job of a name.
+    """
     asked = {link.job for file in files for link in file.after if isinstance(link.job, int)}
     known = states(asked) if asked else {}
     named = _names(files)
@@ -64,7 +68,9 @@ def links_of(
                 continue
             others = named.get(link.job, [])
             if len(others) != 1:
-                faults.append((file, _name_fault(path, link.job, [other for other, _ in others], files)))
+                faults.append(
+                    (file, _name_fault(path, link.job, [other for other, _ in others], files, newest))
+                )
                 continue
             other, places = others[0]
             before.setdefault(at, set()).add(other)
@@ -122,11 +128,14 @@ def _outdone(path: str, link: AfterSpec, other: File, places: range) -> Fault | 
     )
 
 
-def _name_fault(path: str, name: str, among: Sequence[int], files: Sequence[File]) -> Fault:
+def _name_fault(path: str, name: str, among: Sequence[int], files: Sequence[File], newest: Newest) -> Fault:
     if among:
         where = " and ".join(files[at].source for at in among[:3])
         return Fault(path, name, f"names jobs of several files ({where})", "give them names of their own")
-    fix = "submit that job's file together with this one, or write the id of a job"
+    known = newest(name)
+    fix = "submit that job's file together with this one, or write " + (
+        "the id of a job" if known is None else f"{known}, the newest job of that name"
+    )
     return Fault(path, name, "no job of this submission has that name", fix)
 
 

@@ -66,6 +66,14 @@ class JobStore(Database):
             raise NotFound(f"there is no job {name!r}; `tuneyard list` shows the jobs there are")
         return found[0]
 
+    def newest_of(self, name: str) -> int | None:
+        """The id of the newest job of that name, None where there is none."""
+        with self.read() as connection:
+            found: int | None = connection.execute(
+                sa.select(sa.func.max(jobs.c.id)).where(jobs.c.name == name)
+            ).scalar()
+        return found
+
     def find_job(self, text: str) -> JobRow:
         """The job of that id, or the newest of that name. Raises NotFound."""
         if text.isascii() and text.isdigit() and len(text) < 19:

@@ -196,3 +196,13 @@ def test_the_success_of_a_sweep_that_stops_its_worst_is_never_waited_for(yard):
     assert "stops its worst jobs early" in fault["problem"] and "on: any" in fault["fix"]
     assert submit(yard, lr, {"after": {"job": "lr", "on": "any"}}).status_code == 201
     assert submit(yard, lr, {"after": "lr-1"}).status_code == 201, "one of them may well succeed"
+
+
+def test_a_name_of_another_submission_is_answered_with_its_id(yard):
+    for _ in range(2):
+        yard.submit(name="prepare")
+    (fault,) = submit(yard, {"after": "prepare"}, {}).json()["error"]["faults"]
+    assert fault["fix"].endswith("or write 2, the newest job of that name")
+    (fault,) = submit(yard, {"after": "nobody"}, {}).json()["error"]["faults"]
+    assert fault["fix"].endswith("or write the id of a job")
+    assert submit(yard, {"after": 2}).status_code == 201
