@@ -6,6 +6,7 @@
     python -m benchmarks.memory --published FILE  against peaks that others measured and published
     python -m benchmarks.memory --founding        which configurations give the vendor's founding table
     python -m benchmarks.memory --ladder          tokens a second against checkpointing always, and never
+    python -m benchmarks.memory --speed           projections a second on one core
 
 Prints a table and, as its last line, one JSON object; exits with 1 where a goal is missed. FILE of --configs
 holds architectures by name; without one, ../shared/models/model_configs.json or a few common shapes.
@@ -23,8 +24,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.memory import closed, founding, pays, published, real
-from benchmarks.memory.shapes import default_configs, shapes
+from benchmarks.memory import closed, founding, pays, published, real, speed
+from benchmarks.memory.shapes import COMMON, default_configs, job, shapes
+from workers.tracing import trace
 
 LARGEST = 15e9  # "14B" models have up to 14.8e9 parameters
 
@@ -43,6 +45,7 @@ def main() -> int:
     parts.add_argument("--published", type=Path, metavar="FILE", help="CSV of published peaks")
     parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
     parts.add_argument("--ladder", action="store_true", help="what the ladder pays")
+    parts.add_argument("--speed", action="store_true", help="projections a second on one core")
     wanted = parser.parse_args()
     for name in ("count", "real", "processes"):
         if getattr(wanted, name) is not None and getattr(wanted, name) < 1:
@@ -60,6 +63,9 @@ def main() -> int:
 
 def _part(wanted: argparse.Namespace) -> dict[str, Any]:
     configs = wanted.configs or default_configs()
+    if wanted.speed:
+        config = next(iter(COMMON.values()))
+        return speed.run({method: trace(job(config, method), []) for method in ("full", "lora")})
     if wanted.real:
         return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
     if wanted.published:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.memory.speed import per_second
 from jobs.cards import Card
 from jobs.errors import ProfileError
-from jobs.ladder import useful_n
 from jobs.memory import Margin, Projection, Rung, project, project_many
-from jobs.profile import MemoryProfile
 from jobs.units import MiB
 from tests.random_profiles import RUNGS, SEEDS, random_profile
 from tests.step_profiles import card, profile
@@ -90,18 +88,6 @@ def _seconds(walk: Walk, on: Card) -> float:
 
 def test_no_rungs_are_no_projections() -> None:
     assert project_many(profile(), [], sequence_length=512, card=ON) == []
-
-
-def per_second(made: MemoryProfile, lengths: int = 8, calls: int = 5) -> float:
-    """Projections per second of one core's time: each call a whole ladder of batches of 16 at so many lengths."""
-    steps = [(0, False), (1, True), *((n, False) for n in useful_n(made.layers))]
-    ladder = [Rung(n, size, 16 // size, offload) for n, offload in steps for size in (1, 2, 4, 8, 16)]
-    rungs = ladder * lengths
-    started = time.process_time()
-    for call in range(calls):
-        at = [1024 + call + 512 * index for index in range(lengths) for _ in ladder]
-        project_many(made, rungs, sequence_length=at, card=ON)
-    return calls * len(rungs) / (time.process_time() - started)
 
 
 def test_many_at_once_are_quick() -> None:
