@@ -24,6 +24,7 @@ from jobs.memory import Rung
 from jobs.requirements import lacking
 from jobs.spec import DataSpec, JobSpec, ModelSpec
 from workers import machine
+from workers.expert_count import with_expert_count
 from workers.inputs import check_data
 from workers.quantising import four_bit, quantise
 from workers.rows import WANTED, kind_of
@@ -75,11 +76,12 @@ def build_tokenizer(model: ModelSpec, trusted_models: Collection[str]) -> PreTra
 def build_config(model: ModelSpec, trust: bool) -> PreTrainedConfig:
     """The architecture: the model's own, or the one that the job file gives. Raises Refused if it is none."""
     if model.path is not None:
-        return AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=trust)
+        own = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=trust)
+        return with_expert_count(own)
     values = dict(model.config or {})
     kind = values.pop("model_type")
     try:
-        return AutoConfig.for_model(kind, **values)
+        return with_expert_count(AutoConfig.for_model(kind, **values))
     except (TypeError, ValueError) as error:
         raise Refused(f"model.config: {str(error).splitlines()[0]}") from error
 

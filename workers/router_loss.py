@@ -29,7 +29,7 @@ def coefficient(config: PretrainedConfig) -> float:
     if weight and not hasattr(text, "num_experts"):
         raise ProfileError(
             f"{config.model_type} can't be trained: TRL's load-balancing loss reads num_experts, which its config "
-            "has under another name; set router_aux_loss_coef: 0 in the model's config to train without that loss"
+            "does not have; set router_aux_loss_coef: 0.0 in the model's config to train without that loss"
         )
     return weight
 

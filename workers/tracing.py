@@ -32,6 +32,7 @@ from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Se
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
 from workers import carried
+from workers.expert_count import with_expert_count
 from workers.fake_model import FakeModel, PlainFakeTensorMode, build, check_config, load_config, shallower
 from workers.four_bit import elements, load_transient_bytes
 from workers.marks import BLOCK_BYTES, Scan, shapes_to_trace
@@ -48,7 +49,7 @@ _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
     """The memory profile of a job. Raises SpecError when the job file is at fault, ProfileError otherwise."""
-    config = load_config(spec, trusted_models)
+    config = with_expert_count(load_config(spec, trusted_models))
     check_config(spec, config)
     trust = spec.model.trust_remote_code and spec.model.path in trusted_models
     try:
