@@ -3,6 +3,7 @@
     python -m benchmarks.memory [--count N] [--seed N] [--seconds S] [--processes N] [--configs FILE]
                                 closed form against full-depth traces of random configurations
     python -m benchmarks.memory --real N          against real training steps on the CPU
+    python -m benchmarks.memory --real-scans N    the same of models whose layers scan their tokens
     python -m benchmarks.memory --published FILE  against peaks that others measured and published
     python -m benchmarks.memory --founding        which configurations give the vendor's founding table
     python -m benchmarks.memory --ladder          tokens a second against checkpointing always, and never
@@ -42,14 +43,15 @@ def main() -> int:
     parser.add_argument("--configs", type=Path, help="JSON file of architectures by name")
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--real", type=int, metavar="N", help="real training runs on the CPU")
+    parts.add_argument("--real-scans", type=int, metavar="N", help="the same of layers that scan")
     parts.add_argument("--published", type=Path, metavar="FILE", help="CSV of published peaks")
     parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
     parts.add_argument("--ladder", action="store_true", help="what the ladder pays")
     parts.add_argument("--speed", action="store_true", help="projections a second on one core")
     wanted = parser.parse_args()
-    for name in ("count", "real", "processes"):
+    for name in ("count", "real", "real_scans", "processes"):
         if getattr(wanted, name) is not None and getattr(wanted, name) < 1:
-            parser.error(f"--{name} must be at least 1")
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
     for file in (wanted.configs, wanted.published):
         if file is not None and not file.is_file():
             parser.error(f"{file} is not there")
@@ -68,6 +70,8 @@ def _part(wanted: argparse.Namespace) -> dict[str, Any]:
         return speed.run({method: trace(job(config, method), []) for method in ("full", "lora")})
     if wanted.real:
         return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
+    if wanted.real_scans:
+        return real.run(wanted.real_scans, seed=wanted.seed, seconds=wanted.seconds, scanning=True)
     if wanted.published:
         return published.run(wanted.published, configs)
     known = shapes(configs, LARGEST)

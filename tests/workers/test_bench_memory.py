@@ -34,6 +34,7 @@ def test_draws_depend_on_the_seed_alone():
     assert closed.draws(SMALL, 25, 3) == closed.draws(SMALL, 25, 3)
     assert closed.draws(SMALL, 25, 3) != closed.draws(SMALL, 25, 4)
     assert real.draws(8, 3) == real.draws(8, 3)
+    assert real.scanning_draws(6, 3) == real.scanning_draws(6, 3)
 
 
 def test_draws_have_every_method_and_every_way_of_checkpointing():
@@ -58,6 +59,15 @@ def test_a_real_step_is_counted_and_compared():
     taken, foretold, _ = real.in_child(next(run for run in real.draws(40, 0) if run.model == "llama"))
     assert taken > 0
     assert foretold == pytest.approx(taken, rel=0.08)
+
+
+@pytest.mark.parametrize("name", ["bamba", "mamba2"])
+def test_a_real_step_of_layers_that_scan_takes_what_is_projected(name: str):
+    """To 1 %: what their loops over chunks keep, filled up, is counted in the run itself."""
+    one = next(run for run in real.scanning_draws(12, 1) if run.model == name)
+    taken, foretold, _ = real.in_child(one)
+    assert taken > 0
+    assert foretold == pytest.approx(taken, rel=0.01)
 
 
 def test_figures_and_goals():
