@@ -96,7 +96,7 @@ def main() -> int:
         ray.init(address=cluster.address, log_to_driver=False)
         try:
             there = make(home / "a", size, 50)
-            small = make(home / "c", FILES * MiB, 50)
+            make(home / "c", FILES * MiB, 50)
             first_s = carried(home / "d", Kept(host="a", home=str(home / "c"), step=50))
             took_s = carried(home / "b", Kept(host="a", home=str(home / "a"), step=50))
             tcp_s = by_tcp(there, home / "copy")
@@ -106,7 +106,7 @@ def main() -> int:
     mib = size / MiB
     print(f"{given.gib:g} GiB over Ray      {took_s:6.1f} s  {mib / took_s:6.0f} MiB/s")
     print(f"{given.gib:g} GiB over bare TCP {tcp_s:6.1f} s  {mib / tcp_s:6.0f} MiB/s")
-    print(f"{FILES} MiB over Ray      {first_s:6.1f} s  ({small.name}: what comes before the first byte)")
+    print(f"{FILES} MiB over Ray      {first_s:6.1f} s  most of it before the first byte")
     stated = Rules().carry_bytes_s / MiB
     rates = {"ray_mib_s": mib / took_s, "tcp_mib_s": mib / tcp_s, "first_s": first_s, "stated_mib_s": stated}
     return finish({"gib": given.gib, **rates, "met": mib / took_s >= stated})

@@ -103,6 +103,7 @@ class Ended(Message):
     outcome: Outcome
     message: str = ""
     steps: int = 0
+    total_steps: int | None = None  # of the whole job; None: it ended before that was known
     last_checkpoint: str | None = None
     checkpoint_bytes: int | None = None  # of the last checkpoint
     result: str | None = None  # folder of the adapter or model

@@ -181,6 +181,7 @@ class Controller:
             outcome=outcome,
             message=text,
             steps=latest.step if latest else 0,
+            total_steps=latest.total_steps if latest else None,
             device_bytes=latest.device_bytes if latest else None,
             allocated_bytes=latest.allocated_bytes if latest else None,
             reserved_bytes=latest.reserved_bytes if latest else None,

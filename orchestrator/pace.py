@@ -118,6 +118,12 @@ def _newest(history: Sequence[AttemptRow]) -> AttemptRow | None:
     return max(kept, key=lambda attempt: (checkpoint_step(attempt) or 0, attempt.number), default=None)
 
 
+def total_steps(history: Sequence[AttemptRow], spec: JobSpec) -> int | None:
+    """Optimizer steps of a whole job: as it says, or as its trainer counted them, where it goes by epochs."""
+    told = [(attempt.measured or {}).get("total_steps") for attempt in history]
+    return spec.training.steps or next((steps for steps in reversed(told) if steps), None)
+
+
 def steps_left(total: int | None, done: float) -> float | None:
     """Optimizer steps to go, None where nobody knows how many there are in all."""
     return None if total is None else max(0.0, total - done)

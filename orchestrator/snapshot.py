@@ -23,6 +23,7 @@ from orchestrator.pace import (
     running_of,
     steps_done,
     steps_left,
+    total_steps,
     usage_of,
 )
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
@@ -124,7 +125,7 @@ def _waiting_of(
         waiting_since=job.queued_at,
         attained_gpu_s=attained_gpu_s,
         steps_done=done,
-        steps_left=steps_left(spec.training.steps, done),
+        steps_left=steps_left(total_steps(history, spec), done),
         blocked=blocked_of(links),
         across=spec.resources.across_hosts,
         home=home_of(history),

@@ -36,6 +36,7 @@ class Figures:
 
     meter: Meter
     steps: int = 0
+    total_steps: int | None = None
     tokens: int = 0
     first_loss: float | None = None
     last_loss: float | None = None
@@ -51,6 +52,7 @@ class Figures:
         later = self.step_times[1:]
         return Ended(
             steps=self.steps,
+            total_steps=self.total_steps,
             last_checkpoint=self.last_checkpoint,
             checkpoint_bytes=size_of(Path(self.last_checkpoint)) if self.last_checkpoint else None,
             result=self.result,
@@ -129,7 +131,7 @@ class Reporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._began = self._step_ended = self._lined = self._saved = time.monotonic()
-        self._figures.steps = state.global_step
+        self._figures.steps, self._figures.total_steps = state.global_step, state.max_steps
         asked = self._assignment.spec.training.checkpoint_steps
         self._save_every = asked or max(1, state.max_steps // 10)
 

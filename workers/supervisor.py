@@ -267,6 +267,7 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
         rank=local.ranks[local.dead] if local.ranks else None,
         echo=local.stop is not None and local.stop.reason == "stale" and forced,
         steps=last.step if last else 0,
+        total_steps=last.total_steps if last else None,
         last_checkpoint=checkpoint,
         checkpoint_bytes=size_of(Path(checkpoint)) if checkpoint else None,
         tokens_per_s=last.tokens_per_s if last else None,

@@ -20,7 +20,7 @@ from orchestrator.tables import attempts, jobs, leases, progress
 
 _FIGURES = (
     *("allocated_bytes", "reserved_bytes", "device_bytes", "checkpoint_bytes"),
-    *("step_s", "train_s", "tokens_per_s"),
+    *("step_s", "train_s", "tokens_per_s", "total_steps"),
 )
 _LOSSES = ("first_loss", "last_loss")
 _ATTEMPT = sa.bindparam("attempt", type_=sa.BigInteger)

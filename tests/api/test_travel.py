@@ -149,13 +149,15 @@ def test_the_newest_is_asked_for_first_and_what_nobody_knows_before_that(yard):
     assert kept(yard) == [at(yard, "c", None, away=True), at(yard, "b", 60)]
 
 
-def test_it_moves_to_another_host_and_stays_there(yard):
+@pytest.mark.parametrize("counts", [{"steps": 100_000}, {"epochs": 3}], ids=["steps", "epochs"])
+def test_it_moves_to_another_host_and_stays_there(yard, counts):
+    """How many steps three epochs have its trainer tells."""
     yard.set_rules(Rules(move=True))
     a = FakeHost(yard, card(0, 2, kind="cuda", name="NVIDIA L4", memory_bytes=23034 * MiB), name="a")
     large = card(1, 2, kind="cuda", name="NVIDIA H100 80GB HBM3", memory_bytes=81559 * MiB)
     b = FakeHost(yard, large, name="b")
     drain(yard, True, b)
-    yard.submit(name="long", training={"steps": 100_000}, resources={"policy": "fastest"})
+    yard.submit(name="long", training=counts, resources={"policy": "fastest"})
     a.trace()
     assert job(yard)["host"] == "a"
     drain(yard, False, b)
@@ -168,7 +170,8 @@ def test_it_moves_to_another_host_and_stays_there(yard):
     reason = job(yard)["reason"]
     assert reason["text"].startswith("moves to NVIDIA H100 80GB HBM3 79.65 GiB on b, where it ends ")
     assert [stop["reason"] for stop in a.report()["stops"]] == ["preempted"]
-    leaves(yard, a, steps=2000, last_checkpoint="/x/step-00002000", checkpoint_bytes=100 * MiB)
+    told = {"total_steps": 100_000, "checkpoint_bytes": 100 * MiB}
+    leaves(yard, a, steps=2000, last_checkpoint="/x/step-00002000", **told)
     yard.tick()
     assert (job(yard)["host"], kept(yard)[0]["step"]) == ("b", 2000)
 
