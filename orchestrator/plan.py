@@ -214,7 +214,7 @@ class _Pass:
         self._fails(entry)
         most = self.rules.reservations(self.rules.promoted(job, self.now))
         if kind.gpus > 1 and most:
-            self.holds.ask(job.job_id, kind, self.now - since(job), most)
+            self.holds.ask(job.job_id, kind, self.now - since(job), most, entry.owed)
         return False
 
     def _keeps_off(self, entry: Ranked) -> bool:
@@ -247,7 +247,9 @@ class _Pass:
         held = self.holds.by_shelf
 
         def allows(place: int, choice: Choice) -> bool:
-            return place not in barred and self.holds.allows(place, kind.gpus, self._ends(entry, choice))
+            return place not in barred and self.holds.allows(
+                place, kind.gpus, self._ends(entry, choice), entry.owed
+            )
 
         if any(place in held or place in barred for place, _ in spot.parts):
             spot = self.stock.fit(kind, allows)
@@ -288,7 +290,9 @@ class _Pass:
             projects = self.fleet.projects
             roll = self.stock.ready(self.fleet, self.rules, self.now)
             self._bench = Bench(self.rules, self.now, self.stock, roll, projects, self.claims.hidden)
-        clearing = self._bench.clear(entry, kind, self.holds.by_shelf, self._mine)
+        # What is owed goes before what would borrow, though that has a reservation.
+        reserved = {place for place, held in self.holds.by_shelf.items() if held.owed or not entry.owed}
+        clearing = self._bench.clear(entry, kind, reserved, self._mine)
         if clearing is None:
             return None
         self._bench.keep(clearing)

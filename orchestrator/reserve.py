@@ -26,6 +26,7 @@ class Reservation:
     gpus: int
     firm: bool
     drains: bool
+    owed: bool
 
 
 @dataclass
@@ -45,12 +46,12 @@ class Holds:
     spare: dict[int, int] = field(default_factory=dict)
     reserved: dict[int, float] = field(default_factory=dict)
     _by_shelf: dict[int, Reservation] = field(default_factory=dict)
-    _asked: list[tuple[int, Kind, float, int]] = field(default_factory=list)
+    _asked: list[tuple[int, Kind, float, int, bool]] = field(default_factory=list)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def ask(self, job_id: int, kind: Kind, waited_s: float, most: int) -> None:
+    def ask(self, job_id: int, kind: Kind, waited_s: float, most: int, owed: bool) -> None:
         """A job that can't start would have cards kept for it, while no more than so many shelves are kept."""
-        self._asked.append((job_id, kind, waited_s, most))
+        self._asked.append((job_id, kind, waited_s, most, owed))
 
     @property
     def by_shelf(self) -> Mapping[int, Reservation]:
@@ -61,18 +62,18 @@ class Holds:
 
     def settle(self) -> None:
         """Work out what was asked for."""
-        for job_id, kind, waited_s, most in self._asked:
+        for job_id, kind, waited_s, most, owed in self._asked:
             if len(self._by_shelf) < most:
-                at = self._reserve(job_id, kind, waited_s)
+                at = self._reserve(job_id, kind, waited_s, owed)
                 if at is not None:
                     self.reserved[job_id] = at
         self._asked.clear()
 
-    def _reserve(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
+    def _reserve(self, job_id: int, kind: Kind, waited_s: float, owed: bool) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if kind.gang:
-            return self._whole(job_id, kind, waited_s)
+            return self._whole(job_id, kind, waited_s, owed)
         for tier in kind.tiers:
             for place in tier.shelves:
                 if place in self._by_shelf or self.stock.sizes[place] < kind.gpus:
@@ -84,10 +85,10 @@ class Holds:
                     best = key
         if best is None:
             return None
-        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s))
+        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s, owed))
         return best[0]
 
-    def _whole(self, job_id: int, kind: Kind, waited_s: float) -> float | None:
+    def _whole(self, job_id: int, kind: Kind, waited_s: float, owed: bool) -> float | None:
         """Several hosts: those that are free soonest."""
         for tier in kind.tiers:
             times = sorted(
@@ -105,14 +106,19 @@ class Holds:
                 left, at = left - size, max(at, when)
             if left <= 0 and not (kind.home and kind.home.isdisjoint(place for place, _ in chosen)):
                 for place, size in chosen:
-                    self._hold(place, self._made(job_id, at, size, waited_s))
+                    self._hold(place, self._made(job_id, at, size, waited_s, owed))
                 return at
         return None
 
-    def _made(self, job_id: int, at: float, gpus: int, waited_s: float) -> Reservation:
+    def _made(self, job_id: int, at: float, gpus: int, waited_s: float, owed: bool) -> Reservation:
         rules = self.rules
         return Reservation(
-            job_id, at, gpus, firm=waited_s >= rules.reserve_after_s, drains=waited_s >= rules.drain_after_s
+            job_id,
+            at,
+            gpus,
+            firm=waited_s >= rules.reserve_after_s,
+            drains=waited_s >= rules.drain_after_s,
+            owed=owed,
         )
 
     def _hold(self, place: int, reservation: Reservation) -> None:
@@ -158,10 +164,13 @@ class Holds:
                 entries.sort()
         return self._ends
 
-    def allows(self, place: int, gpus: int, ends: float) -> bool:
-        """Whether a job that ends then may use so many free cards of a shelf."""
+    def allows(self, place: int, gpus: int, ends: float, owed: bool = False) -> bool:
+        """Whether a job that ends then may use so many free cards of a shelf.
+
+        owed: its project is owed them, which goes before what would borrow.
+        """
         held = self.by_shelf.get(place)
-        if held is None or gpus <= self.spare[place]:
+        if held is None or gpus <= self.spare[place] or (owed and not held.owed):
             return True
         if held.at == math.inf:
             return not held.drains

@@ -321,6 +321,70 @@ def test_a_project_below_its_guarantee_gets_what_was_borrowed_back(seed: int):
     assert not (short and lending), (short, lending, held)
 
 
+def full_of_gangs(seed: int) -> Fleet:
+    """Full hosts of four cards; x is guaranteed some, y perhaps, z none. Jobs of one to four GPUs wait."""
+    rng = random.Random(seed)
+    hosts = [host(n, *(gpu(n * 10 + i, 24) for i in range(4))) for n in range(1, rng.randint(2, 4))]
+    half = 2 * len(hosts)
+    projects = {"x": Project(rng.randint(1, half)), "y": Project(rng.randint(0, half)), "z": Project(0)}
+    running: list[Running] = []
+    for one in hosts:
+        free = [card.id for card in one.gpus]
+        while free:
+            cards = tuple(free[: rng.choice((1, 1, 2))])
+            free = free[len(cards) :]
+            number = 100 + len(running)
+            times = (NOW - 9000, NOW - 1000 - number)
+            running.append(Running(number, number, one.id, cards, 50, *times, rng.choice("xyz"), "a"))
+    held = {gpu_id: job.job_id for job in running for gpu_id in job.gpu_ids}
+    hosts = [
+        replace(one, gpus=tuple(replace(card, held_by=held[card.id]) for card in one.gpus)) for one in hosts
+    ]
+    queue = []
+    for number in range(1, 9):
+        gpus = rng.choice((1, 1, 2, 2, 4))
+        wide = {"resources": {"gpus": gpus}, "training": {"global_batch": gpus}}
+        job = waiting(number, rng.choice((25, 50, 75)), **wide)
+        queue.append(replace(job, waiting_since=NOW - 400, project=rng.choice("xyz"), shape=(0, gpus)))
+    return Fleet(tuple(hosts), tuple(queue), {KEY: PROFILE}, tuple(running), projects)
+
+
+@given(SEEDS, st.sampled_from(DISCIPLINES))
+@settings(max_examples=150, deadline=None)
+def test_no_gang_keeps_a_project_below_its_guarantee(seed: int, policy):
+    """What a gang of higher priority has a reservation for is taken back, too, from whoever borrowed it."""
+    fleet, peaks = full_of_gangs(seed), Peaks(10, 5)
+    for _ in range(16):
+        fleet = after(
+            fleet,
+            plan(fleet, NOW, lambda job, profile, card, stack="": peaks(job, profile, card), Rules(policy)),
+        )
+    held = held_by_project(fleet)
+    for job in fleet.queue:
+        if held.get(job.project, 0) + job.spec.resources.gpus > (fleet.projects[job.project].guarantee or 0):
+            continue
+        lent = {
+            other.job_id
+            for other in fleet.running
+            if other.project != job.project and other.job_id in beyond(fleet, other.project)
+        }
+        for one in fleet.hosts:
+            to_be_had = sum(card.held_by is None or card.held_by in lent for card in one.gpus)
+            assert to_be_had < job.spec.resources.gpus, f"{job.job_id} could have cards of {one.name}"
+
+
+def beyond(fleet: Fleet, project: str) -> set[int]:
+    """The jobs of a project that hold more than it is guaranteed: those that it started last."""
+    over = held_by_project(fleet).get(project, 0) - (fleet.projects[project].guarantee or 0)
+    found = set()
+    mine = [job for job in fleet.running if job.project == project]
+    for job in sorted(mine, key=lambda job: (-job.started_at, -job.job_id)):
+        if over > 0:
+            found.add(job.job_id)
+            over -= len(job.gpu_ids)
+    return found
+
+
 def after(fleet: Fleet, decided: Plan, ended: bool = True) -> Fleet:
     """The snapshot with the starts under way and, with `ended`, what was stopped gone; that is not queued again."""
     leaving = {job.job_id for job in fleet.running if job.stopping_until is not None} if ended else set()
