@@ -39,7 +39,7 @@ class Claims:
         self.hidden: set[int] = set()
         running = fleet.running if stock.roll is None else stock.roll.stopping.values()
         for job in running:
-            if job.stopping_for is not None and not job.shares:
+            if job.stopping_for is not None and stock.to_itself(job):
                 self._promised.setdefault(job.stopping_for, []).extend(job.gpu_ids)
                 self._coming.update(job.gpu_ids)
         for gpu_id, job_id in fleet.cleared.items():

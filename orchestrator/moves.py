@@ -10,7 +10,8 @@ from orchestrator.fleet import Fleet, Running, Waiting
 from orchestrator.home import carry_s, pays
 from orchestrator.kinds import Kind, Tier
 from orchestrator.order import Rules
-from orchestrator.stock import Spot, Stock
+from orchestrator.shelf import Spot
+from orchestrator.stock import Stock
 
 
 def moves(fleet: Fleet, now: float, rules: Rules, stock: Stock) -> Mapping[int, Reason]:

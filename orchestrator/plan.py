@@ -22,7 +22,8 @@ from orchestrator.reasons import Kept, crowded, kept, quota, reserved, room
 from orchestrator.reserve import Holds
 from orchestrator.roll import lowest
 from orchestrator.scarce import Scarce
-from orchestrator.stock import Spot, Stock
+from orchestrator.shelf import Spot
+from orchestrator.stock import Stock
 from orchestrator.turns import Turns
 from orchestrator.victims import Bench, Clearing
 
@@ -269,6 +270,8 @@ class _Pass:
         first = self.stock.shelves[spot.parts[0][0]].host
         self.made.starts[job.job_id] = Placement(first, spot.gpus, spot.choice, spot.side)  # type: ignore[index]
         self.stock.draw(spot, kind.shares, job.job_id)
+        if spot.side and self._bench is not None:  # whoever was alone there is not any more
+            self._bench.look_again(spot.parts[0][0])
         self.scarce.served(entry, spot)
         if self.holds.by_shelf:
             ends = self._ends(entry, spot.choice)

@@ -229,7 +229,7 @@ class Roll:
                     until = rises
                 if limit > -math.inf:
                     limits.append((limit, count))
-            elif not job.shares:
+            else:
                 have += count
         limits.sort(reverse=True)
         limits.append((-math.inf, len(bars.by_count)))

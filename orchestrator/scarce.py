@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from orchestrator.kinds import Kind
 from orchestrator.line import Asked
 from orchestrator.order import Ranked, Rules, since
-from orchestrator.stock import Spot, Stock
+from orchestrator.shelf import Spot
+from orchestrator.stock import Stock
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
@@ -14,37 +14,7 @@ from orchestrator.line import Line
 from orchestrator.order import Rules
 from orchestrator.placement import Chooser
 from orchestrator.roll import Roll
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """The usable cards of one type on one host."""
-
-    host: Host
-    gpus: tuple[Gpu, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Cards for a job: pairs of shelf and cards, and the rung there. side: among the shared, beside others."""
-
-    parts: tuple[tuple[int, tuple[Gpu, ...]], ...]
-    choice: Choice
-    side: bool = False
-
-    @property
-    def gpus(self) -> tuple[Gpu, ...]:
-        return tuple(gpu for _, gpus in self.parts for gpu in gpus)
-
-
-@dataclass(frozen=True, slots=True)
-class _Alike:
-    """Hosts that a job fits in the same way or not at all, and their shelves by name and memory of the card."""
-
-    number: int
-    first: Host
-    names: tuple[str, ...]
-    shelves: Mapping[tuple[str, int], tuple[int, ...]]
+from orchestrator.shelf import Alike, Shelf, Spot, sameness
 
 
 @dataclass
@@ -70,7 +40,7 @@ class Stock:
     roll: Roll | None = None
     line: Line = field(default_factory=Line)
     base: Sequence[tuple[Gpu, ...]] = ()
-    _alike: list[_Alike] = field(default_factory=list)
+    _alike: list[Alike] = field(default_factory=list)
     _kept: Kept = field(default_factory=lambda: Kept(()))
     _kinds: dict[Hashable, Kind] = field(default_factory=dict)
     _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -85,12 +55,13 @@ class Stock:
         made = cls(hosts, fleet.profiles, chooser, fits or Fits(), line=line or Line())
         alike: dict[Hashable, list[Host]] = {}
         for host in made.hosts:
-            alike.setdefault(_alike(host), []).append(host)
+            alike.setdefault(sameness(host), []).append(host)
             made._shelve(host)
         made._alike = [made._group(made.fits.number(key), hosts) for key, hosts in alike.items()]
         layout = tuple((one.number, one.names, tuple(one.shelves.items())) for one in made._alike)
         made._kept = made.fits.kept(layout)
         shared: dict[int, int] = {}
+        cleared = {gpu_id for job in fleet.running if job.stopping_for is not None for gpu_id in job.gpu_ids}
         for job in fleet.running:
             for gpu_id in job.gpu_ids:
                 if job.shares:
@@ -100,7 +71,9 @@ class Stock:
         made.room = {
             gpu_id: made.gpu_of[gpu_id].memory_bytes - used
             for gpu_id, used in shared.items()
-            if gpu_id in made.gpu_of and made.shelves[made.shelf_of[gpu_id]].host.takes
+            if gpu_id in made.gpu_of
+            and gpu_id not in cleared
+            and made.shelves[made.shelf_of[gpu_id]].host.takes
         }
         return made
 
@@ -118,14 +91,14 @@ class Stock:
                 self.shelf_of[gpu.id] = place
                 self.gpu_of[gpu.id] = gpu
 
-    def _group(self, number: int, hosts: Sequence[Host]) -> _Alike:
+    def _group(self, number: int, hosts: Sequence[Host]) -> Alike:
         shelves: dict[tuple[str, int], list[int]] = {}
         for host in hosts:
             for place in dict.fromkeys(self.shelf_of[gpu.id] for gpu in host.gpus if gpu.usable):
                 first = self.shelves[place].gpus[0]
                 shelves.setdefault((first.name, first.memory_bytes), []).append(place)
         names = tuple(host.name for host in hosts)
-        return _Alike(number, hosts[0], names, {kind: tuple(places) for kind, places in shelves.items()})
+        return Alike(number, hosts[0], names, {kind: tuple(places) for kind, places in shelves.items()})
 
     def take(self, gpu_ids: Iterable[int]) -> None:
         """These cards are held now."""
@@ -153,6 +126,10 @@ class Stock:
                     counts[place] = counts.get(place, 0) + 1
             found = self._places[gpu_ids] = tuple(counts.items())
         return found
+
+    def to_itself(self, job: Running) -> bool:
+        """Whether nobody else lies on its cards, so that they are free once it has gone."""
+        return not job.shares or all(self.on.get(gpu_id) == {job.job_id} for gpu_id in job.gpu_ids)
 
     def copy(self) -> Stock:
         """One to plan with: taking from it leaves this one as it is. What kinds there are stays common."""
@@ -381,14 +358,6 @@ class Stock:
 
 
 _index = attrgetter("index")
-
-
-def _alike(host: Host) -> Hashable:
-    """What of a host an option depends on."""
-    return (
-        *(host.online, host.drained, host.ray_ready, host.stack_id, tuple(sorted(host.labels.items()))),
-        tuple((gpu.name, gpu.memory_bytes, gpu.kind, gpu.price, gpu.usable) for gpu in host.gpus),
-    )
 
 
 def _same(one: object, other: object) -> bool:

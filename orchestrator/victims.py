@@ -68,7 +68,7 @@ class Bench:
     def __post_init__(self) -> None:
         stock = self.stock
         for _, job in sorted(self.roll.stopping.items()):
-            if job.shares:
+            if not stock.to_itself(job):
                 continue
             for gpu_id in job.gpu_ids:
                 self._leaving[gpu_id] = job
@@ -97,7 +97,7 @@ class Bench:
     def limit(self, job: Running, rights: Rights) -> float:
         """The score below which a waiting job of these rights stops a running one: infinity, whatever its score."""
         rules = self.rules
-        if not job.movable or job.shares or job.started_at > self.now - rules.min_run_s:
+        if not job.movable or job.started_at > self.now - rules.min_run_s or not self.stock.to_itself(job):
             return -math.inf
         if self.projects and job.project != rights.project:
             borrows = job.job_id in self.roll.beyond[job.project]
@@ -341,13 +341,18 @@ class Bench:
         for job in clearing.stops:
             for gpu_id in job.gpu_ids:
                 place = stock.shelf_of[gpu_id]
+                stock.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
                 self._leaving[gpu_id] = job
                 if gpu_id not in kept:
                     self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
             self._gone.add(job.job_id)
             for place, _ in stock.places(job.gpu_ids):
                 self._touched.add(place)
-                self._known.pop(place, None)
-                self._costs.pop(place, None)
+                self.look_again(place)
         for place, _ in clearing.parts:
             self._costs.pop(place, None)
+
+    def look_again(self, place: int) -> None:
+        """Who gives way on a shelf is another matter now."""
+        self._known.pop(place, None)
+        self._costs.pop(place, None)

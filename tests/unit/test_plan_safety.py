@@ -178,7 +178,12 @@ def test_nobody_is_stopped_for_one_that_ranks_no_higher(seed: int):
     for victim_id, reason in decided.stops.items():
         victim, winner = running[victim_id], jobs[reason.figures["for_job"]]
         assert rules.preempt
-        assert victim.movable and not victim.shares and victim.stopping_until is None
+        assert victim.movable and victim.stopping_until is None
+        beside = {other.job_id for other in case.fleet.running if {*other.gpu_ids} & {*victim.gpu_ids}}
+        assert beside == {victim_id}
+        assert not any(
+            {gpu.id for gpu in where.gpus} & {*victim.gpu_ids} for where in decided.starts.values()
+        )
         assert NOW - victim.started_at >= rules.min_run_s
         terms = case.fleet.projects.get(winner.project)
         if terms is not None and terms.guarantee is not None and victim.project != winner.project:

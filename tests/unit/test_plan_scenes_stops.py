@@ -272,6 +272,28 @@ SCENES = (
         running=("7 on=a0 share=4",),
         waits="1 busy",
     ),
+    Scene(
+        "one that has a card to itself gives way like any other, though it would share it",
+        "a 24",
+        ("1 prio=75",),
+        running=("7 on=a0 share=12",),
+        stops="7>1",
+        waits="1 room",
+    ),
+    Scene(
+        "one that has another beside it does not: its going would free no card",
+        "a 24",
+        ("1 prio=75",),
+        running=("7 on=a0 share=8", "8 on=a0 share=8"),
+        waits="1 busy",
+    ),
+    Scene(
+        "nobody lies down beside one that leaves for another",
+        "a 24",
+        ("1 prio=75", "2 share needs=8"),
+        running=("7 on=a0 share=8 stopping=30 for=1",),
+        waits="1 room; 2 busy",
+    ),
     Scene("two that start together", "a 24", ("1 share waited=9", "2 share"), starts="1@a0 2@a0+"),
     Scene(
         "on an idle card, where nobody else needs it",
