@@ -202,7 +202,9 @@ def _make_fake(model: nn.Module) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says, in one line: of one that ends with a colon the next as well, which has the reason."""
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def _fault(path: str, given: str, problem: str, fix: str = "") -> SpecError:

@@ -182,10 +182,14 @@ _ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
+# Torch's registry lacks the products that add to what is there; TRL's chunked loss makes its gradients of them.
+_IN_PLACE = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm}
+
+
 def _flops(packet: Any, args: Any, kwargs: Any, out: Any) -> int:
     if packet is _ATTENTION:
         return int(sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape))
     if packet is _ATTENTION_BACKWARD:
         return int(sdpa_backward_flop_count(args[0].shape, args[1].shape, args[2].shape, args[3].shape))
-    formula = flop_registry.get(packet)
+    formula = flop_registry.get(_IN_PLACE.get(packet, packet))
     return int(formula(*args, **kwargs, out_val=out)) if formula is not None else 0

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jobs.cards import Card
 from jobs.memory import Rung, project
-from jobs.profile import SEGMENTS, MemoryProfile
+from jobs.profile import LOSS, SEGMENTS, MemoryProfile
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from workers.fake_model import build, load_config
@@ -121,6 +121,22 @@ def test_checkpointing_computes_every_layer_once_more(profiles: dict[str, Memory
     assert again == pytest.approx(off["layer"].flops.at(tokens, pairs) - down_projection, rel=1e-6)
 
 
+def test_the_loss_multiplies_by_the_head_forward_again_and_for_each_gradient(
+    profiles: dict[str, MemoryProfile],
+) -> None:
+    """TRL's chunked loss makes the logits twice, then the hidden states' gradient, and a trained head's."""
+    for method, products in (("full", 4), ("lora", 3)):
+        loss = profiles[method].loss("cuda", 4096)
+        worked = sum(loss[name].flops.at(4096, 4 * 1024**2) for name in LOSS)
+        assert worked == products * 2 * 4096 * 192 * SHAPES["llama"]["vocab_size"], method
+
+
+def test_a_paged_optimizer_is_traced_like_any_other() -> None:
+    found = answer(TraceRequest(key="k", spec=_spec("llama", training={"optimizer": "paged_adamw_8bit"})))
+    assert found.profile is not None, found.error
+    assert MemoryProfile.from_dict(found.profile).paged_optimizer
+
+
 def test_the_loss_keeps_no_logits(profiles: dict[str, MemoryProfile]) -> None:
     """On CUDA what the loss takes at once stays under half of what the float32 logits alone would."""
     vocabulary, tokens = 6007, 65536
@@ -192,10 +208,6 @@ def _answer(spec: JobSpec) -> tuple[bool, str]:
             "llama",
         ),
         (_spec("llama", model={"config": {"model_type": "gemma2", **_COMMON}}), "eager"),
-        (
-            _spec("llama", model={"config": {"model_type": "mistral", **_COMMON, "num_key_value_heads": 4}}),
-            "multiple",
-        ),
     ],
 )
 def test_the_job_files_faults_are_named(spec: JobSpec, words: str) -> None:
