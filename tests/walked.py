@@ -124,11 +124,13 @@ class Walk:
     def _moved(self, index: int) -> float:
         """Bytes of this layer's input that go to the host: those of a checkpoint that grow with the tokens.
 
-        With adapters the first layer's stays: a frozen embedding's output is a leaf, which autograd holds.
+        With adapters the first layer's stays: a frozen embedding's output is a leaf, which autograd holds. In a trace
+        the first layer has a name of its own.
         """
-        if index == 0 and self.profile.adapter_bytes:
+        name = self.profile.layer_names[index]
+        if name == "first" and self.profile.adapter_bytes:
             return 0.0
-        delta = self._every[self.profile.layer_names[index]].delta
+        delta = self._every[name].delta
         return max(0.0, delta.token) * self.tokens * (self.rung.offload and self.checkpointed(index))
 
     def _at(self, line: Line) -> float:
