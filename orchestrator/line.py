@@ -62,6 +62,7 @@ class Line:
     _standing: dict[int, _Standing] = field(default_factory=dict)
     _joined: list[Waiting] = field(default_factory=list)
     _until: list[tuple[float, int]] = field(default_factory=list)
+    _alarms: dict[int, float] = field(default_factory=dict)
     _shapes: dict[Hashable, tuple[Kind, dict[int, None]]] = field(default_factory=dict)
     _restless: dict[int, None] = field(default_factory=dict)
     _of_project: dict[str, dict[int, None]] = field(default_factory=dict)
@@ -128,7 +129,10 @@ class Line:
         """Jobs whose rank time may have changed."""
         due = []
         while self._until and self._until[0][0] <= now:
-            due.append(heapq.heappop(self._until)[1])
+            at, job_id = heapq.heappop(self._until)
+            if self._alarms.get(job_id) == at:
+                del self._alarms[job_id]
+                due.append(job_id)
         return due
 
     def _owing(self, projects: Iterable[str]) -> list[int]:
@@ -170,7 +174,10 @@ class Line:
             self.lanes.add(made.entry)
             if self._room:
                 self._of_project.setdefault(job.project, {})[job_id] = None
-        if until < math.inf:
+        if (
+            until < math.inf and self._alarms.get(job_id) != until
+        ):  # one that is ranked again and again has one
+            self._alarms[job_id] = until
             heapq.heappush(self._until, (until, job_id))
         if kind is None:
             return
@@ -213,5 +220,13 @@ class Line:
         self._terms = (now.rules, dict(now.projects))
         self.lanes = Lanes(now.rules.policy == "fair")
         self._until, self._room, self._awaited = [], {}, frozenset()
-        for one in (self.asked, self.aside, self._standing, self._shapes, self._restless, self._of_project):
+        for one in (
+            self.asked,
+            self.aside,
+            self._alarms,
+            self._standing,
+            self._shapes,
+            self._restless,
+            self._of_project,
+        ):
             one.clear()

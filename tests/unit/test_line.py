@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from orchestrator.fleet import Project, Waiting
 from orchestrator.kinds import Fits
-from orchestrator.line import Line
+from orchestrator.line import Line, Now
 from orchestrator.order import Ranked, Rules, rank
 from orchestrator.plan import plan
 from orchestrator.steady import Steady
@@ -144,3 +144,21 @@ def test_a_job_that_did_not_change_is_the_same_object():
     assert steady.replaced(job, length=513).length == 513
     steady.forget_all_but({2})
     assert steady.replaced(job, length=512) is not made
+
+
+def test_a_line_that_is_looked_at_for_long_does_not_grow():
+    """Who has a checkpoint is ranked anew in every plan; who leaves takes along all that was kept of it."""
+    rules, line = Rules("fifo"), Line()
+    jobs = [replace(_alike(number), home=1) for number in range(5)]
+
+    def look(at: float, queue: list[Waiting]) -> None:
+        line.look(queue, Now(at, rules, {}, {}, (), lambda job: KIND, lambda job, own: own))
+
+    for second in range(100):
+        look(NOW + second, jobs)
+    assert len(line._until) <= 2 * len(jobs)
+    assert len(list(line.lanes)) == len(jobs)
+    look(NOW + 100, [])
+    assert not list(line.lanes) and not line.asked and not line.aside
+    look(NOW + 86_400, [])
+    assert not line._until and not line._alarms
