@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -139,6 +139,7 @@ def choose(
     card: Card,
     *,
     length: int | None = None,
+    means: Sequence[tuple[int, int]] = (),
     margin: Margin | None = None,
     speed: float = 1.0,
     exclude: Collection[Rung] = (),
@@ -146,7 +147,9 @@ def choose(
 ) -> Choice | NoFit:
     """The fastest rung whose upper bound fits; among equals the larger micro-batch, then less checkpointing.
 
-    length: longest sequence that can occur, None: spec.training.sequence_length. margin: how far off projections of
+    length: longest sequence that can occur, None: spec.training.sequence_length. means: pairs of a micro-batch and the
+    mean length that its rows are padded to (Lengths.batch_lengths): memory goes by the longest batch, time by those; of
+    micro-batches that are not among them, by the longest. margin: how far off projections of
     this group were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
     out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
     """
@@ -154,7 +157,17 @@ def choose(
     # The yardstick of every slowdown: off, at whichever micro-batch is quickest, whether it fits or not.
     batch, sizes = spec.batch_per_gpu, dict.fromkeys(rung.micro_batch for rung in ladder)
     off = [] if ladder[0].every_n == 0 else [Rung(0, size, batch // size) for size in sizes]
-    projections = _projected(profile, spec, card, [*ladder, *off], length, margin)
+    longest = length or spec.training.sequence_length
+    asked = [*ladder, *off]
+    projections = _projected(profile, spec, card, asked, [longest] * len(asked), margin)
+    if means:
+        mean_of = dict(means)
+        lengths = [min(longest, mean_of.get(rung.micro_batch, longest)) for rung in asked]
+        timed = _projected(profile, spec, card, asked, lengths, margin)
+        projections = [
+            replace(projection, step_s=mean.step_s)
+            for projection, mean in zip(projections, timed, strict=True)
+        ]
     fastest_s = min(projection.step_s for projection in projections if projection.rung.every_n == 0)
     limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes - 1)
     times = [projection.step_s / fastest_s for projection in projections[: len(ladder)]]
@@ -179,13 +192,13 @@ def _projected(
     spec: JobSpec,
     card: Card,
     ladder: Sequence[Rung],
-    length: int | None,
+    lengths: Sequence[int],
     margin: Margin | None,
 ) -> list[Projection]:
     return project_many(
         profile,
         ladder,
-        sequence_length=length or spec.training.sequence_length,
+        sequence_length=lengths,
         world_size=spec.resources.gpus,
         card=card,
         confidence=spec.memory.confidence,

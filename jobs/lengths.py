@@ -118,6 +118,17 @@ class Lengths:
             below = within
         return mean
 
+    def batch_lengths(self, spec: JobSpec) -> tuple[tuple[int, int], ...]:
+        """Pairs of a micro-batch that divides the batch of one GPU, and the mean length that its rows are padded to.
+
+        None where rows are packed: then all are as long as the longest.
+        """
+        if spec.training.packing or not self.count:
+            return ()
+        batch, fixed = spec.batch_per_gpu, spec.memory.micro_batch
+        sizes = [fixed] if isinstance(fixed, int) else [k for k in range(1, batch + 1) if batch % k == 0]
+        return tuple((size, max(1, round(self.batch_length(size)))) for size in sizes)
+
     def padding_waste(self, micro_batch: int) -> float:
         """Share of what is computed that is padding, 0 to 1, in random batches of that many sequences.
 

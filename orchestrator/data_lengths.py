@@ -39,6 +39,7 @@ class DataLengths:
         self._looked_at = 0.0
         self._known: dict[str, Lengths] = {}
         self._notes: dict[str, str] = {}
+        self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
         self._steady = Steady()
 
     def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
@@ -52,6 +53,7 @@ class DataLengths:
         self._steady.forget_all_but(self._keys)
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
+        self._means = {shape: means for shape, means in self._means.items() if shape[0] in keys}
         rows = self._store.lengths(keys - self._known.keys())
         self._notes = {key: row.error for key, row in rows.items() if row.error is not None}
         for row in rows.values():
@@ -72,12 +74,21 @@ class DataLengths:
         said = spec.model_dump(mode="json", exclude_unset=True)
         self._store.want_lengths(key, said, host_id, now, RETRY_S)
 
+    def _means_of(self, key: str, known: Lengths, spec: JobSpec) -> tuple[tuple[int, int], ...]:
+        """Lengths.batch_lengths(), worked out once for all jobs of the same data and batch."""
+        shape = (key, spec.batch_per_gpu, spec.memory.micro_batch, spec.training.packing)
+        found = self._means.get(shape)
+        if found is None:
+            found = self._means[shape] = known.batch_lengths(spec)
+        return found
+
     def _filled(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> Waiting:
         made, known, training = self._steady.replaced, self._known.get(key), job.spec.training
         if known is not None:
             longest = known.longest_batch_tokens(training.sequence_length, training.packing)
             left = steps_left(known.steps(job.spec), job.steps_done)
-            return made(job, data_key=key, length=longest, counted="yes", steps_left=left)
+            means = self._means_of(key, known, job.spec)
+            return made(job, data_key=key, length=longest, means=means, counted="yes", steps_left=left)
         row = rows.get(key)
         if row is None or (row.pending and row.host_id is None):
             return made(job, data_key=key, counted="no")

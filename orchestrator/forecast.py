@@ -12,7 +12,7 @@ from jobs.binding import cannot_help, why_not
 from jobs.cards import Card, price_of
 from jobs.ladder import Choice, NoFit, choose, preference
 from jobs.lengths import Lengths
-from jobs.memory import Margin, Projection, Rung, project
+from jobs.memory import Margin, Projection, Rung
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from orchestrator import shapes
@@ -44,6 +44,11 @@ class Asked:
         """Optimizer steps of the whole job; None where only the data could tell and nobody counted."""
         return self.lengths.steps(self.spec) if self.lengths else self.spec.training.steps
 
+    def ladder(self, profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
+        """choose() for this data, with nothing measured in it. spec, length: the job's own, or changed a little."""
+        means = self.lengths.batch_lengths(spec) if self.lengths else ()
+        return choose(profile, spec, card, length=length, means=means)
+
     def priced(self, card: Card) -> Card:
         """The card with its price, if it has one."""
         price = price_of(self.prices or {}, card.name)
@@ -60,11 +65,6 @@ class Seen:
     pick: bool = False
 
 
-def plain_ladder(profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
-    """choose() with nothing measured in it."""
-    return choose(profile, spec, card, length=length)
-
-
 def card_shape(
     asked: Asked,
     profile: MemoryProfile,
@@ -76,7 +76,7 @@ def card_shape(
     best = found if isinstance(found, Choice) else None
     projection = found.projection if isinstance(found, Choice) else found.smallest
     gpus = asked.spec.resources.gpus
-    step_s = mean_step_s(asked, profile, card, best) if best else None
+    step_s = best.step_s if best else None
     steps = asked.steps
     hours = step_s * steps / 3600 if step_s is not None and steps else None
     price = asked.priced(card).price
@@ -169,26 +169,6 @@ def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladd
         told.append(why_not(found.smallest.phase, found.smallest.parts))
     more = suggestions(profile, asked.spec, card, length=asked.length, config=asked.config, chooser=ladder)
     return told + [one.text for one in more]
-
-
-def mean_step_s(asked: Asked, profile: MemoryProfile, card: Card, choice: Choice) -> float:
-    """Seconds of an optimizer step over the data as it is: batches are seldom as long as the longest.
-
-    Where step times were measured, their pace has that in it: it is over what was projected for the longest batch.
-    """
-    lengths = asked.lengths
-    if lengths is None or asked.spec.training.packing or choice.speed != 1.0:
-        return choice.step_s
-    length = max(1, round(lengths.batch_length(choice.rung.micro_batch)))
-    mean = project(
-        profile,
-        choice.rung,
-        sequence_length=length,
-        world_size=asked.spec.resources.gpus,
-        card=card,
-        confidence=asked.spec.memory.confidence,
-    )
-    return mean.step_s
 
 
 def _basis(margin: Margin | None) -> str:

@@ -20,7 +20,7 @@ from orchestrator import shapes
 from orchestrator.api.intake import FleetFacts, JobInput, read_job
 from orchestrator.config import load
 from orchestrator.data_lengths import key_of, not_counted
-from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plain_ladder, plan_shape
+from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.memo import model_config
 from orchestrator.snapshot import length_fault
 from workers.gpus import find_cards
@@ -70,12 +70,12 @@ def plan_here(
         raise SpecError([length_fault(spec.training.sequence_length, most)], body["source"])
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, found.lengths, {**settings.prices, **prices}, config)
-    entries = catalogue_cards(asked, found.profile, wanted, plain_ladder, pick=True)
+    entries = catalogue_cards(asked, found.profile, wanted, asked.ladder, pick=True)
     advice, reason = [found.note] if found.note else [], None
     if not any(entry["fits"] for entry in entries):
         largest = max(wanted, key=lambda card: card.memory_bytes)
         reason = f"fits none of these cards: {entries[-1]['reason']}"
-        advice += misfit_advice(asked, found.profile, largest, plain_ladder)
+        advice += misfit_advice(asked, found.profile, largest, asked.ladder)
     return plan_shape(spec.name or body["source"], asked, entries, reason, advice)
 
 

@@ -38,6 +38,7 @@ class Terms:
     exclude: frozenset[Rung]
     ceiling_bytes: int | None
     length: int | None
+    means: tuple[tuple[int, int], ...]
 
 
 def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> Terms:
@@ -46,7 +47,7 @@ def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> 
     group = Group(job.family, method, quantisation_of(method), card.name, stack)
     margin = calibration.margin(group, confidence)
     exclude, ceiling = spent(job.ran_out, card, (margin or prior(card.kind, confidence)).high)
-    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length)
+    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length, job.means)
 
 
 def chooser(calibration: Calibration) -> Chooser:
@@ -158,6 +159,7 @@ class Memo:
             job.ran_out,
             job.shaky,
             job.length,
+            job.means,
             job.counted,
             job.apart,
         )

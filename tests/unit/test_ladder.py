@@ -231,3 +231,20 @@ def test_more_memory_never_means_a_slower_rung(small: int, more: int) -> None:
         assert isinstance(there, Choice)
         assert there.projection.step_s <= here.projection.step_s * 1.001
         assert here.projection.upper_bytes <= small * MiB
+
+
+def test_memory_goes_by_the_longest_batch_and_time_by_the_mean_one():
+    """Short rows with one long one: what is quickest for the long one is not what is quickest for the job."""
+    spec, here = _spec(), card(80 * GiB)
+    longest = choose(profile(), spec, here)
+    batch = spec.batch_per_gpu
+    # Of one row the mean is short; of several the long one is nearly always among them.
+    means = [(size, 32 if size == 1 else spec.training.sequence_length) for size in range(1, batch + 1)]
+    typical = choose(profile(), spec, here, means=means)
+    assert isinstance(longest, Choice) and isinstance(typical, Choice)
+    assert longest.rung.micro_batch > 1
+    assert typical.rung.micro_batch == 1
+    same = {one.rung: one.projection for one in longest.tried}
+    for one in typical.tried:
+        assert one.projection.upper_bytes == same[one.rung].upper_bytes
+        assert one.projection.step_s <= same[one.rung].step_s

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs.errors import ProfileError
 from jobs.ladder import Choice, NoFit, choose
 from jobs.lengths import PER_OCTAVE, Lengths, data_key
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, parse_spec
 from tests.step_profiles import card, profile
 
 some_lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=300)
@@ -172,3 +172,22 @@ def test_short_data_is_projected_at_its_longest_row() -> None:
     found = choose(profile(), spec, small, length=longest)
     assert isinstance(found, Choice)
     assert found.projection == short.projection
+
+
+def test_each_micro_batch_has_the_mean_length_that_its_rows_are_padded_to():
+    """Of 100 and 300 tokens, half each: one row is 200 on average, two are 300 but where both are short."""
+    found = Lengths.counted({100: 50, 300: 50}, rows=100)
+    training = {"sequence_length": 512, "global_batch": 4}
+    spec = parse_spec({"model": "org/m", "data": "d", "training": training})
+    both_short = 50 / 100 * 49 / 99
+    means = dict(found.batch_lengths(spec))
+    assert list(means) == [1, 2, 4]
+    assert means[1] == 200
+    assert means[2] == round(300 - 200 * both_short)
+    assert means[4] > means[2]
+    assert (
+        found.batch_lengths(
+            parse_spec({"model": "org/m", "data": "d", "training": {**training, "packing": True}})
+        )
+        == ()
+    )
