@@ -62,8 +62,9 @@ class Bench:
     _soft: dict[tuple[int, bool], set[int]] = field(default_factory=dict)
     _leaving: dict[int, Running] = field(default_factory=dict)
     _bars: dict[Rights, tuple[Bars, Look]] = field(default_factory=dict)
-    _known: dict[int, dict[tuple[Rights, float], _Yielding]] = field(default_factory=dict)  # by shelf
-    _costs: dict[int, dict[tuple[Rights, float], tuple[int, _Cost | None]]] = field(default_factory=dict)
+    _numbers: dict[tuple[Rights, float], int] = field(default_factory=dict)  # of rights and score
+    _known: dict[int, dict[int, _Yielding]] = field(default_factory=dict)  # by shelf and that number
+    _costs: dict[int, dict[int, tuple[int, _Cost | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         stock = self.stock
@@ -139,6 +140,7 @@ class Bench:
         if kind.gang:
             return self._clear_hosts(entry, kind, reserved, mine) if kind.across else None
         rights, score = self.rights(entry), entry.score
+        at = self._number(rights, score)
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
             for tier in kind.tiers:
                 enough = [
@@ -156,7 +158,7 @@ class Bench:
             for place in self._near(rights, score, self._some(rights, tier.shelves), kind.gpus):
                 if place in reserved and place not in mine:
                     continue
-                if (found := self._cheapest(rights, score, place, kind.gpus)) is None:
+                if (found := self._cheapest(rights, score, at, place, kind.gpus)) is None:
                     continue
                 key = (*found[0], place)
                 if best is None or key < best:
@@ -194,9 +196,13 @@ class Bench:
             known = self._bars[rights] = (self.roll.bars_of(rights), look)
         return known[0].near(need, shelves, score, known[1], self._touched, least)
 
-    def _yielding(self, rights: Rights, score: float, place: int) -> _Yielding:
+    def _number(self, rights: Rights, score: float) -> int:
+        """Looked up once a job, for what is kept by shelf."""
+        return self._numbers.setdefault((rights, score), len(self._numbers))
+
+    def _yielding(self, rights: Rights, score: float, at: int, place: int) -> _Yielding:
         """The jobs of a shelf that give way to it, each with how many of its cards are there."""
-        here, at = self._known.setdefault(place, {}), (rights, score)
+        here = self._known.setdefault(place, {})
         found = here.get(at)
         if found is None:
             gone = self._gone
@@ -207,14 +213,14 @@ class Bench:
             ]
         return found
 
-    def _cheapest(self, rights: Rights, score: float, place: int, need: int) -> _Cost | None:
+    def _cheapest(self, rights: Rights, score: float, at: int, place: int, need: int) -> _Cost | None:
         """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
         lacking = self._lacking(place, need)
-        here, at = self._costs.setdefault(place, {}), (rights, score)
+        here = self._costs.setdefault(place, {})
         known = here.get(at)
         if known is not None and known[0] == lacking:
             return known[1]
-        yielding = self._yielding(rights, score, place)
+        yielding = self._yielding(rights, score, at, place)
         found = self._fewest(yielding, lacking) if yielding else None
         cost = None
         if found is not None:
@@ -322,8 +328,9 @@ class Bench:
     ) -> list[tuple[int, list[Running]]]:
         """Shelves that so many cards can be had of, and whom to stop there, the fewest GPUs first."""
         costs: list[tuple[int, int, list[Running]]] = []
+        at = self._number(rights, score)
         for place, need in wanted:
-            found = self._fewest(self._yielding(rights, score, place), self._lacking(place, need))
+            found = self._fewest(self._yielding(rights, score, at, place), self._lacking(place, need))
             if found is not None:
                 costs.append((sum(len(job.gpu_ids) for job in found), place, found))
         costs.sort(key=lambda item: item[:2])
