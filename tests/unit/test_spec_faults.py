@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Fault, SpecError
@@ -325,6 +325,7 @@ keys = st.sampled_from(
 
 
 @given(st.dictionaries(sections, anything | st.dictionaries(keys, anything, max_size=4), max_size=6))
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 def test_whatever_stands_there_is_a_spec_or_a_spec_error(value: dict[str, Any]) -> None:
     try:
         spec = parse_spec(value)
