@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,26 @@ def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[int,
     return widths
 
 
+def hidden(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
+    """Titles of the columns that have something in them and that a width has no room for."""
+    every, kept = fit(columns, rows, sys.maxsize), fit(columns, rows, width)
+    return [columns[i].title.strip() for i in every if i not in kept]
+
+
+def hidden_note(columns: Sequence[Column], rows: Sequence[Row], width: int, remedy: str = "") -> str:
+    """What a reader is told of the columns that a width hides, in lines no longer than it. Empty when there are none.
+
+    remedy: what shows them beside a wider terminal, such as --columns.
+    """
+    titles = hidden(columns, rows, width)
+    if not titles:
+        return ""
+    ways = "a wider terminal" + (f" or {remedy}" if remedy else "")
+    return textwrap.fill(
+        f"hidden: {', '.join(titles)}; {ways} shows {'it' if len(titles) == 1 else 'them'}", width
+    )
+
+
 def _total(widths: dict[int, int]) -> int:
     return sum(widths.values()) + GAP * (len(widths) - 1)
 
@@ -99,12 +120,19 @@ def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     return "".join(out)
 
 
-def show(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    """Print a table for whoever reads stdout."""
+def show(columns: Sequence[Column], rows: Sequence[Row], remedy: str = "") -> None:
+    """Print a table for whoever reads stdout; columns that a narrow terminal hides are named on stderr.
+
+    remedy: what shows those columns beside a wider terminal, such as --columns.
+    """
     if not is_terminal():
         sys.stdout.write(plain(columns, rows))
         return
-    _rich_print(rich_table(columns, rows, terminal_width()))
+    width = terminal_width()
+    _rich_print(rich_table(columns, rows, width))
+    if said := hidden_note(columns, rows, width, remedy):
+        sys.stdout.flush()  # the note comes after the table where both go to one terminal
+        sys.stderr.write(said + "\n")
 
 
 def show_fields(fields: Sequence[tuple[str, Cell | str]], indent: int = 2) -> None:

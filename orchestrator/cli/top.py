@@ -16,14 +16,16 @@ from jobs.errors import Unavailable
 from jobs.units import gib
 from orchestrator.cli import words
 from orchestrator.cli.http import Api
-from orchestrator.cli.output import client_verb, emit
-from orchestrator.cli.table import Cell, Column, is_terminal, rich_table, show, terminal_width
+from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.table import Cell, Column, hidden_note, is_terminal, rich_table, show, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.shapes import Gpu, Job
 
 BAR = 10
-JOBS_ASKED = 100
+PAGE = 500
+WAITING_ASKED = 100
+LEAST_ROWS = 3  # of the cards and of the jobs that wait, where there is no room for all
 
 CARD_COLUMNS = (
     Column("HOST"),
@@ -65,8 +67,17 @@ def top_verb(api: Api, as_json: bool, once: bool, interval: float) -> None:
 
 
 def _ask(api: Api) -> dict[str, Any]:
-    page = api.get("/jobs", state="running,queued", limit=JOBS_ASKED)
-    return {"gpus": api.get("/gpus")["gpus"], "jobs": page["jobs"], "total": page["total"]}
+    """Cards and jobs: every running one, for each is on a card, and the newest of those that wait."""
+    running = api.get("/jobs", state="running", limit=PAGE)
+    while running["more"]:
+        later = api.get("/jobs", state="running", limit=PAGE, before=running["jobs"][-1]["id"])
+        running = {**later, "jobs": running["jobs"] + later["jobs"]}
+    queued = api.get("/jobs", state="queued", limit=WAITING_ASKED)
+    return {
+        "gpus": api.get("/gpus")["gpus"],
+        "jobs": [*queued["jobs"], *running["jobs"]],
+        "total": queued["total"] + running["total"],
+    }
 
 
 def _print_once(view: dict[str, Any]) -> None:
@@ -78,18 +89,52 @@ def _print_once(view: dict[str, Any]) -> None:
     if waiting := waiting_rows(view, now):
         click.echo("")
         show(WAITING_COLUMNS, waiting)
+    if left := more(0, queued_count(view) - len(waiting)):
+        note(left)
+
+
+def queued_count(view: dict[str, Any]) -> int:
+    """How many jobs wait, those that are not in the view too."""
+    running: int = sum(job["state"] == "running" for job in view["jobs"])
+    total: int = view["total"]
+    return total - running
+
+
+def more(cards: int, waiting: int) -> str:
+    """What is not shown, and what shows it. Empty when all is."""
+    said = []
+    if cards > 0:
+        said.append(f"{cards} more {'card' if cards == 1 else 'cards'}: `tuneyard gpus`")
+    if waiting > 0:
+        said.append(
+            f"{waiting:,} more {'job waits' if waiting == 1 else 'jobs wait'}: `tuneyard list --state queued --all`"
+        )
+    return "; ".join(said)
+
+
+def shares(room: int, cards: int, waiting: int) -> tuple[int, int]:
+    """How many rows of the cards and of the jobs that wait are shown in so many lines, headers and gaps included.
+
+    Cards come first; where they leave no room, LEAST_ROWS of what waits are shown all the same.
+    """
+    overhead = 1 + (2 if waiting else 0)  # the header of the cards; a gap and the header of the jobs
+    if cards + waiting + overhead <= room:
+        return cards, waiting
+    rows = max(0, room - overhead - 1)  # the line that says what is left out
+    kept = min(waiting, LEAST_ROWS, rows // 2)
+    shown = min(cards, rows - kept)
+    return shown, min(waiting, rows - shown)
 
 
 def headline(view: dict[str, Any]) -> str:
     """One line: cards, how many are busy, their power, jobs."""
     gpus: list[Gpu] = view["gpus"]
-    jobs: list[Job] = view["jobs"]
+    queued = queued_count(view)
     busy = sum(gpu["job"] is not None for gpu in gpus)
     watts = [power for gpu in gpus if (power := (gpu["sample"] or {}).get("power_w")) is not None]
     power = f", {sum(watts):,.0f} W" if watts else ""
-    running = sum(job["state"] == "running" for job in jobs)
     cards = "card" if len(gpus) == 1 else "cards"
-    return f"{len(gpus)} {cards}, {busy} busy{power}; {running} running, {view['total'] - running} queued"
+    return f"{len(gpus)} {cards}, {busy} busy{power}; {view['total'] - queued} running, {queued} queued"
 
 
 def card_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
@@ -161,11 +206,20 @@ def _watch(api: Api, interval: float) -> None:
         parts: list[Any] = [head]
         if trouble:
             parts.append(Text(trouble, style="red"))
-        parts += [Text(""), rich_table(CARD_COLUMNS, card_rows(view, now), width)]
-        room = console.height - len(view["gpus"]) - 6
-        if (waiting := waiting_rows(view, now)) and room > 0:
-            parts += [Text(""), rich_table(WAITING_COLUMNS, waiting[:room], width)]
-        return Group(*parts)
+        parts.append(Text(""))
+        cards, waiting = card_rows(view, now), waiting_rows(view, now)
+        said = [hidden_note(CARD_COLUMNS, cards, width)]
+        if waiting:
+            said.append(hidden_note(WAITING_COLUMNS, waiting, width))
+        notes = [Text(text, style="dim") for text in said if text]
+        taken = sum(len(console.render_lines(part)) for part in (*parts, *notes))
+        shown, kept = shares(console.height - taken, len(cards), len(waiting))
+        parts.append(rich_table(CARD_COLUMNS, cards[:shown], width))
+        if kept:
+            parts += [Text(""), rich_table(WAITING_COLUMNS, waiting[:kept], width)]
+        if left := more(len(cards) - shown, queued_count(view) - kept):
+            parts.append(Text(left, style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts, *notes)
 
     console = Console(highlight=False)
     view = _ask(api)

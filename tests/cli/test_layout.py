@@ -15,8 +15,11 @@ import termios
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.cli.table import Cell, Column, clean, fit, plain
+from orchestrator.cli.top import shares
 from orchestrator.cli.words import JOB_COLUMNS, ago, cards, difference, duration, job_row
 from tests.cli import scenes
 from tests.cli.conftest import COMMAND, ROOT, heed_ctrl_c
@@ -176,6 +179,62 @@ def test_a_narrow_terminal_keeps_what_matters(known: dict[str, str]) -> None:
     assert "REASON" in header
     assert "PROJECTED" not in header
     assert "…" in terminal.text  # the reason is cut, and says so
+
+
+@pytest.mark.parametrize(("verb", "width"), [("list", 60), ("list", 90), ("gpus", 50), ("top", 60)])
+def test_columns_that_a_narrow_terminal_hides_are_named(known: dict[str, str], verb: str, width: int) -> None:
+    args = (verb, "--once") if verb == "top" else (verb,)
+    wide = Terminal(known, 250, *args)
+    assert wide.end() == 0
+    assert "hidden:" not in wide.text
+    narrow = Terminal(known, width, *args)
+    assert narrow.end() == 0
+    said = " ".join(narrow.text[narrow.text.index("hidden: ") :].split())
+    titles = said.removeprefix("hidden: ").partition(";")[0].split(", ")
+    shown = narrow.text.splitlines()[0 if verb != "top" else 2].split()
+    assert titles
+    assert "a wider terminal" in said
+    for title in titles:
+        assert title in wide.text
+        assert title not in shown, narrow.text
+
+
+@given(cards=st.integers(0, 80), waiting=st.integers(0, 80), room=st.integers(0, 100))
+def test_top_uses_the_room_that_there_is(cards: int, waiting: int, room: int) -> None:
+    shown, kept = shares(room, cards, waiting)
+    assert 0 <= shown <= cards
+    assert 0 <= kept <= waiting
+    left_out = (shown, kept) != (cards, waiting)
+    lines = 1 + shown + (2 + kept if kept else 0) + left_out
+    assert lines <= max(room, 2)
+    if left_out and room > 12:
+        assert lines >= room - 2  # but for a gap and a header that turned out not to be needed
+        assert shown >= min(cards, 3)
+        assert kept >= min(waiting, 3)
+
+
+def test_top_says_what_it_leaves_out(known: dict[str, str], server: FakeServer) -> None:
+    for number in range(150):
+        scenes.waiting(server, name=f"later-{number}")
+    server.gpus = [scenes.gpu(number) for number in range(1, 41)]
+    terminal = Terminal(known, 120, "top", "--interval", "0.2")
+    # The running job is older than all of these, and is counted all the same.
+    terminal.read_until("1 running, 151 queued")
+    terminal.read_until("more jobs wait: `tuneyard list --state queued --all`")
+    cards = int(re.findall(r"(\d+) more cards: `tuneyard gpus`", terminal.text)[-1])
+    jobs = int(re.findall(r"; (\d+) more jobs wait", terminal.text)[-1])
+    assert (40 - cards) + (151 - jobs) == 30 - 6  # lines: head, gap, header, gap, header, what is left out
+    terminal.press(b"q")
+    assert terminal.end() == 0
+
+
+def test_top_once_says_what_it_leaves_out(known: dict[str, str], server: FakeServer) -> None:
+    for number in range(150):
+        scenes.waiting(server, name=f"later-{number}")
+    terminal = Terminal(known, 200, "top", "--once")
+    assert terminal.end() == 0
+    assert "1 running, 151 queued" in terminal.text
+    assert "51 more jobs wait: `tuneyard list --state queued --all`" in terminal.text
 
 
 def test_sections_on_a_terminal(known: dict[str, str]) -> None:
