@@ -1,6 +1,6 @@
 """Lengths: how long the sequences of a job's data are, and what follows for memory, time and padding.
 
-Counted on a host by workers/lengths.py, as the trainer will make them: tokenized, cut at the sequence length.
+Counted on a host by workers/data/lengths.py, as the trainer will make them: tokenized, cut at the sequence length.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from orchestrator.pace import steps_left
 from orchestrator.steady import Steady
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
-from workers.inputs import is_hub_id
+from workers.data.checks import is_hub_id
 
 RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
 # A host that takes longer than a trace may (workers/tracer.py) has many before it, or is of a version that can't count.

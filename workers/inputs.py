@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,7 @@ from typing import Any
 from jobs.errors import Fault, SpecError
 from jobs.rules import architecture_faults
 from jobs.spec import JobSpec
-from workers.rows import SUFFIXES, check_file, check_saved
-
-_OR_HUB_ID = "or a hub id (org/name)"
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_REMEMBERED = 4096
-_seen: dict[tuple[Any, ...], tuple[Fault, ...]] = {}
+from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
 
 
 def check_inputs(
@@ -41,44 +34,13 @@ def check_inputs(
     return faults
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether a name that is no local path can be one on the hub: `org/name`, or an old one-word name."""
-    return bool(_HUB_ID.fullmatch(name)) and not name.endswith(SUFFIXES) and not os.path.exists(name)
-
-
-def check_data(path: str, split: str = "train", limit: int | None = None) -> list[Fault]:
-    """What is wrong with the training data. A file that has not changed since it was read costs one stat.
-
-    limit: rows to read at most; None reads all of them.
-    """
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and is_hub_id(path):
-            return []
-        problem = (
-            "does not exist" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
-        )
-        return [Fault("data.path", path, problem, f"give a file, a folder saved by datasets, {_OR_HUB_ID}")]
-    if os.path.isdir(path):
-        return check_saved(Path(path), split)
-    key = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, stat.st_ino, limit)
-    found = _seen.pop(key, None)
-    if found is None:
-        found = tuple(check_file(Path(path), limit))
-        while len(_seen) >= _REMEMBERED:
-            _seen.pop(next(iter(_seen)))
-    _seen[key] = found  # the last in the dict is the last used
-    return list(found)
-
-
 def check_model(path: str, known_model_types: Collection[str] = (), field: str = "model.path") -> list[Fault]:
     """What is wrong with a model folder; nothing is known of a hub id from here."""
     folder = Path(path)
     if not os.path.exists(path):
         if is_hub_id(path):
             return []
-        return [Fault(field, path, "does not exist", f"give a folder with a config.json, {_OR_HUB_ID}")]
+        return [Fault(field, path, "does not exist", f"give a folder with a config.json, {OR_HUB_ID}")]
     if not folder.is_dir():
         return [Fault(field, path, "is a file", "give the folder that holds config.json")]
     config_path = folder / "config.json"
@@ -139,7 +101,7 @@ def check_tokenizer(path: str) -> list[Fault]:
                 "model.tokenizer",
                 path,
                 "does not exist",
-                f"give a folder with a tokenizer, {_OR_HUB_ID}",
+                f"give a folder with a tokenizer, {OR_HUB_ID}",
             )
         ]
     folder = Path(path)

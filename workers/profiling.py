@@ -40,7 +40,7 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
     """done, with the lengths of the job's data, or why there are none."""
     # Here: the profile must not wait for what only the scan imports, nor fail with it.
     try:
-        from workers.lengths import scan
+        from workers.data.lengths import scan
 
         lengths = scan(request.spec, request.trusted_models).as_dict()
     except SpecError as error:

@@ -32,17 +32,16 @@ from workers import gang, span, unsloth_engine
 from workers.adapters import cast_adapters, lora_config
 from workers.building import (
     build_config,
-    build_dataset,
     build_model,
     build_tokenizer,
     check_fit,
     check_method,
-    split,
     trusts,
 )
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.carry import Reach
 from workers.checkpoints import clear_leftovers, staging_folder
+from workers.data.datasets import build_dataset, split
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads

@@ -16,7 +16,8 @@ from jobs.rung import Rung
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
-from workers.building import Refused, build_dataset, build_model, split
+from workers.building import Refused, build_model
+from workers.data.datasets import build_dataset, split
 from workers.fake_model import FakeModel, build, load_config
 from workers.step_trace import trace_step
 from workers.tracing import trace

@@ -1,7 +1,7 @@
 """scan(): the lengths of a job's sequences, as TRL's SFTTrainer will make them.
 
 The same text (end of text added, chat template), tokens, cut and drop as SFTTrainer._prepare_dataset of TRL 1.16,
-in batches and without its passes over the disk; tests/workers/test_lengths.py holds the two against each other.
+in batches and without its passes over the disk; tests/workers/data/test_lengths.py holds the two against each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.lengths import Lengths
 from jobs.spec import JobSpec
-from workers.building import build_dataset, build_tokenizer
+from workers.building import build_tokenizer
+from workers.data.datasets import build_dataset
 
 MOST_ROWS = 200_000
 MOST_SECONDS = 60.0

@@ -15,7 +15,7 @@ from jobs.lengths import Lengths
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, answer, make_assignment, question, write_rows
-from workers.lengths import BATCH_ROWS, scan
+from workers.data.lengths import BATCH_ROWS, scan
 from workers.profiling import scanned
 from workers.trace_child import trace_in_child
 from workers.training import build_trainer
