@@ -36,7 +36,7 @@ class Lengths:
     rows: of the whole data set; count, tokens: sequences that were counted, and what is in them; longest, p50, p90,
     p99: exact, by nearest rank; truncated: of the counted, those that were longer than the sequence length; dropped:
     rows that the trainer leaves out, as nothing to learn is left of them; bins: shortest first; sampled: not
-    every row was looked at, so a longer one may occur.
+    every row was looked at, so a longer one may occur; warnings: what a user should know of the data, a sentence each.
     """
 
     rows: int
@@ -50,6 +50,7 @@ class Lengths:
     p99: int
     bins: tuple[Bin, ...]
     sampled: bool = False
+    warnings: tuple[str, ...] = ()
     format: int = FORMAT
 
     @classmethod
@@ -61,6 +62,7 @@ class Lengths:
         truncated: int = 0,
         dropped: int = 0,
         sampled: bool = False,
+        warnings: Sequence[str] = (),
     ) -> Lengths:
         """From how often each length was found."""
         ordered = sorted((length, times) for length, times in found.items() if times)
@@ -75,6 +77,7 @@ class Lengths:
             dropped=dropped,
             bins=_binned(ordered),
             sampled=sampled,
+            warnings=tuple(warnings),
             **quantiles,
         )
 
@@ -173,7 +176,8 @@ class Lengths:
 
     def as_dict(self) -> dict[str, Any]:
         made = {field.name: getattr(self, field.name) for field in fields(self)}
-        return made | {"bins": [[one.longest, one.count, one.tokens] for one in self.bins]}
+        bins = [[one.longest, one.count, one.tokens] for one in self.bins]
+        return made | {"bins": bins, "warnings": list(self.warnings)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Lengths:
@@ -181,7 +185,8 @@ class Lengths:
         if value.get("format") != FORMAT:
             raise ProfileError(f"lengths of format {value.get('format')}, this version reads {FORMAT}")
         try:
-            return cls(**{**value, "bins": tuple(Bin(*map(int, one)) for one in value["bins"])})
+            bins = tuple(Bin(*map(int, one)) for one in value["bins"])
+            return cls(**{**value, "bins": bins, "warnings": tuple(map(str, value.get("warnings", ())))})
         except (KeyError, TypeError, ValueError) as error:
             raise ProfileError(f"damaged lengths: {error!r}") from None
 

@@ -83,8 +83,13 @@ def test_a_larger_batch_wastes_no_less(lengths: list[int], size: int) -> None:
 
 @given(some_lengths, st.booleans())
 def test_it_comes_back_from_json(lengths: list[int], sampled: bool) -> None:
-    found = of(lengths, sampled=sampled, truncated=1, dropped=2)
+    found = of(lengths, sampled=sampled, truncated=1, dropped=2, warnings=["Rows 1 and 2 are alike."])
     assert Lengths.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_what_was_stored_before_there_were_warnings_has_none() -> None:
+    stored = {name: value for name, value in of([3, 4]).as_dict().items() if name != "warnings"}
+    assert Lengths.from_dict(stored) == of([3, 4])
 
 
 @pytest.mark.parametrize(
