@@ -19,12 +19,15 @@ from jobs.state import Outcome
 from workers import gang
 from workers.carry import Reach
 from workers.folder import AttemptFolder
+from workers.trainer.late_imports import load, put_off
 
 # Nothing heavy is imported above: a process must set its environment before torch comes in, and the
 # dispatcher reads the module of the Ray actor without needing torch.
 TRAINING = "workers.training"
 # What workers.training brings in, in parts of a second or two, so that somebody who waits can have a word between them.
 PARTS = ("torch", "transformers", "datasets", "peft", "trl")
+# What these import, and what starts CUDA when it is imported: not before the job's card is known.
+LATE = ("bitsandbytes",)
 # Loaded by transformers and torch when first used: the first job should find them there.
 LAZY = ("transformers.models.llama.modeling_llama", "torch._dynamo", "torch.distributed")
 
@@ -50,13 +53,16 @@ def warm(before_each: Callable[[], None] = lambda: None) -> None:
     before_each: called before every part; it may wait.
     """
     before_imports()
+    for name in LATE:
+        put_off(name)
     for name in (*PARTS, TRAINING, *LAZY):
         before_each()
         importlib.import_module(name)
     torch = importlib.import_module("torch")
-    # PEFT will import it wherever it is installed. It starts CUDA, which needs the job's card to be known first.
-    if importlib.util.find_spec("bitsandbytes") and not torch.cuda.is_available():
-        importlib.import_module("bitsandbytes")
+    if not torch.cuda.is_available():  # nothing can start it
+        for name in LATE:
+            if importlib.util.find_spec(name):
+                load(name)
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     importlib.import_module("workers.measure").set_threads()
     if torch.cuda.is_initialized():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import importlib.util
 import logging
 import re
@@ -47,6 +46,7 @@ from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.results import check_free, publish_result
 from workers.resuming import checkpoint_of
+from workers.trainer.late_imports import load
 
 log = logging.getLogger(__name__)
 
@@ -298,10 +298,10 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
 def _load_bitsandbytes(spec: JobSpec) -> None:
     """Import it before the baseline is taken: PEFT will wherever it is installed, and its memory is not the job's.
 
-    Where the host has CUDA cards, workers/attempt.py could not do so with the other imports.
+    Where the host has CUDA cards, workers/attempt.py put it off.
     """
     if (spec.libraries or spec.method.kind != "full") and importlib.util.find_spec("bitsandbytes"):
-        importlib.import_module("bitsandbytes")
+        load("bitsandbytes")
 
 
 def _obey_stop(folder: AttemptFolder) -> None:
