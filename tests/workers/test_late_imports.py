@@ -84,6 +84,40 @@ def test_warming_up_leaves_cuda_alone(tmp_path: Path, use: str) -> None:
     assert done.returncode == 0 and "all is well" in done.stdout, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(
+    ("host_says", "expected"),
+    [
+        ({}, ["expandable_segments:True", "expandable_segments:True", ""]),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, ["backend:native", "backend:native", ""]),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, ["backend:native", "", "backend:native"]),
+        ({"PYTORCH_CUDA_ALLOC_CONF": ""}, ["", "", ""]),
+    ],
+)
+def test_the_allocator_expands_its_segments_unless_the_host_says_otherwise(
+    host_says: dict[str, str], expected: list[str]
+) -> None:
+    """What torch reads, in a process of its own."""
+    script = """
+        import os
+        from workers.attempt import before_imports
+        before_imports()
+        import torch
+        print(torch._C._accelerator_getAllocatorSettings())
+        print(os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""))
+        print(os.environ.get("PYTORCH_ALLOC_CONF", ""))
+        """
+    said = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **host_says},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=True,
+    ).stdout
+    assert said.split("\n")[:3] == expected
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A library of three modules, unlike any that is installed."""
