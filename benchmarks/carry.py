@@ -25,7 +25,7 @@ from jobs.report import Kept
 from jobs.units import GiB, MiB
 from orchestrator.order import Rules
 from workers.carry import Carrier
-from workers.checkpoints import publish_checkpoint, staging_folder
+from workers.checkpoints.folders import publish_checkpoint, staging_folder
 from workers.courier import reach
 from workers.folder import checkpoints_root
 

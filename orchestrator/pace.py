@@ -11,7 +11,7 @@ from jobs.state import Code, Reason
 from orchestrator.fleet import Project, Running
 from orchestrator.order import Rules
 from orchestrator.store.rows import AttemptRow, FleetRows, LinkRow, ProgressRow, ProjectRow, UsageRow
-from workers.checkpoints import step_of
+from workers.checkpoints.folders import step_of
 
 # How far an expected end may be off, as a share of the time until then. Projected step times were within 1.3x in the
 # median and twice in the worst of the runs in docs/accuracy.md; a measured pace is within a few per cent once a

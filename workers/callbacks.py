@@ -16,7 +16,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from jobs.report import Assignment, Ended, Progress
-from workers.checkpoints import prune, publish_checkpoint, size_of, staging_folder
+from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
+from workers.checkpoints.manifest import size_of
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason
 from workers.measure import Meter
 from workers.span import Others

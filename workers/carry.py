@@ -17,15 +17,8 @@ from typing import Protocol
 from jobs.errors import TuneyardError
 from jobs.report import Kept
 from jobs.units import gib, span
-from workers.checkpoints import (
-    MANIFEST,
-    Corrupt,
-    files_in,
-    listed,
-    name_of,
-    prune,
-    put_in_place,
-)
+from workers.checkpoints.folders import listed, name_of, prune, put_in_place
+from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in
 from workers.folder import checkpoints_root, sync_file, sync_folder
 
 log = logging.getLogger(__name__)

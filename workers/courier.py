@@ -13,7 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from jobs.report import Kept
 from workers.carry import Keeper, Offer, SourceLost
-from workers.checkpoints import Corrupt
+from workers.checkpoints.manifest import Corrupt
 
 # Pieces on the way at a time are held by the object store of both hosts, which has 80 MB (workers/raylet.py).
 PIECE_BYTES = 4 << 20

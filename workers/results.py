@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs.report import Assignment
 from workers.building import Refused
-from workers.checkpoints import MANIFEST, Corrupt, read_manifest, write_manifest
+from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
 from workers.folder import sync_folder
 
 log = logging.getLogger(__name__)

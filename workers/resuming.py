@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs.report import Assignment, Resumed
 from workers.carry import LOOK_S, Carrier, Reach
-from workers.checkpoints import latest_good, name_of
+from workers.checkpoints.folders import latest_good, name_of
 from workers.folder import AttemptFolder
 from workers.span import Others
 

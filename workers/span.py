@@ -22,7 +22,8 @@ import torch.distributed as dist
 from jobs.errors import TuneyardError
 from jobs.report import Assignment
 from jobs.state import Outcome
-from workers.checkpoints import MANIFEST, Corrupt, files_in, prune, put_in_place, step_of, verify
+from workers.checkpoints.folders import prune, put_in_place, step_of
+from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify
 from workers.folder import sync_file
 
 log = logging.getLogger(__name__)

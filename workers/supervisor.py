@@ -12,7 +12,8 @@ import psutil
 from jobs.report import AttemptOffsets, Ended, Progress, Started, StopOrder
 from jobs.state import Outcome
 from workers import processes
-from workers.checkpoints import MANIFEST, listed, size_of
+from workers.checkpoints.folders import listed
+from workers.checkpoints.manifest import MANIFEST, size_of
 from workers.folder import AttemptFolder, StopReason, attempt_folders, checkpoints_root
 
 log = logging.getLogger(__name__)

@@ -39,7 +39,7 @@ from workers.building import (
 )
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.carry import Reach
-from workers.checkpoints import clear_leftovers, staging_folder
+from workers.checkpoints.folders import clear_leftovers, staging_folder
 from workers.data.datasets import build_dataset, split
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output

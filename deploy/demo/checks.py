@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from jobs.units import gib
-from workers.checkpoints import Corrupt, verify
+from workers.checkpoints.manifest import Corrupt, verify
 
 LOSS_FALL = 0.02  # of the first loss, at least
 

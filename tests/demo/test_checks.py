@@ -15,7 +15,7 @@ from deploy.demo.data import VOCABULARY
 from deploy.demo.run import CHECKOUT, JOB_FILES, DemoFailed, alone
 from jobs.spec import parse_spec, parse_yaml
 from jobs.units import MiB
-from workers.checkpoints import write_manifest
+from workers.checkpoints.manifest import write_manifest
 
 
 @pytest.fixture

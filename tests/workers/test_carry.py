@@ -16,16 +16,8 @@ from jobs.report import Kept
 from jobs.units import MiB
 from tests.workers.test_checkpoints import BREAKAGES, stage
 from workers.carry import FETCH_S, PAUSES_S, Carrier, Keeper, Offer, SourceLost
-from workers.checkpoints import (
-    MANIFEST,
-    Corrupt,
-    files_in,
-    listed,
-    name_of,
-    publish_checkpoint,
-    staging_folder,
-    verify,
-)
+from workers.checkpoints.folders import listed, name_of, publish_checkpoint, staging_folder
+from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify
 from workers.folder import checkpoints_root
 
 PIECE = 100  # a checkpoint of these tests has 1,005 bytes

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from workers.checkpoints import (
-    MANIFEST,
-    Corrupt,
+from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
     listed,
@@ -23,9 +21,8 @@ from workers.checkpoints import (
     publish_checkpoint,
     put_in_place,
     staging_folder,
-    verify,
-    write_manifest,
 )
+from workers.checkpoints.manifest import MANIFEST, Corrupt, verify, write_manifest
 
 BREAKAGES: dict[str, Callable[[Path], Any]] = {
     "a byte changed": lambda p: (p / "weights").write_bytes(b"x" * 999 + b"y"),

@@ -18,7 +18,8 @@ from jobs.report import Kept, Resumed, StopOrder
 from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
 from tests.workers.fake_server import TOKEN, FakeServer
-from workers.checkpoints import MANIFEST, name_of
+from workers.checkpoints.folders import name_of
+from workers.checkpoints.manifest import MANIFEST
 from workers.folder import checkpoints_root
 from workers.supervisor import LOST_GRACE_S, Supervisor
 

@@ -25,7 +25,8 @@ from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from tests.workers.test_checkpoints import stage
 from workers.carry import Carrier, SourceLost
-from workers.checkpoints import Corrupt, name_of, publish_checkpoint, staging_folder, verify
+from workers.checkpoints.folders import name_of, publish_checkpoint, staging_folder
+from workers.checkpoints.manifest import Corrupt, verify
 from workers.courier import AT_A_TIME, PIECE_BYTES, Courier, Line, hosts_alive, reach
 from workers.folder import AttemptFolder, checkpoints_root
 from workers.rank import rank_actor

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from jobs.report import Assignment
 from tests.workers.builders import TINY, make_assignment
 from workers.building import Refused
-from workers.checkpoints import MANIFEST, verify
+from workers.checkpoints.manifest import MANIFEST, verify
 from workers.results import check_free, publish_result
 
 

@@ -18,7 +18,7 @@ from tests.workers.test_span import homes, span
 from tests.workers.test_training_processes import start
 from tests.workers.test_training_stops import StopsAfter, losses, run
 from workers.callbacks import Figures
-from workers.checkpoints import (
+from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
     listed,

@@ -19,7 +19,7 @@ from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import make_assignment
 from tests.workers.test_training_processes import WIDE, start
-from workers.checkpoints import latest_good, listed
+from workers.checkpoints.folders import latest_good, listed
 from workers.folder import AttemptFolder, checkpoints_root
 from workers.gang import environment
 from workers.span import NobodyCame, join

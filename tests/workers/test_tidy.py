@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.workers.agents import OBEYS, Host, wait_until
 from tests.workers.test_checkpoints import stage
-from workers.checkpoints import publish_checkpoint
+from workers.checkpoints.folders import publish_checkpoint
 from workers.folder import checkpoints_root, jobs_root, log_path
 from workers.tidy import SAY_EVERY_S, Tidier
 

@@ -22,7 +22,7 @@ from tests.workers.builders import (
     question,
     write_rows,
 )
-from workers.checkpoints import verify
+from workers.checkpoints.manifest import verify
 from workers.folder import AttemptFolder
 from workers.training import run_attempt, train
 

@@ -16,7 +16,8 @@ from jobs.report import Assignment
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import TINY, VOCABULARY, make_assignment
-from workers.checkpoints import latest_good, verify
+from workers.checkpoints.folders import latest_good
+from workers.checkpoints.manifest import verify
 from workers.folder import AttemptFolder, checkpoints_root
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ from jobs.report import Ended, Progress
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from workers.callbacks import Decision
-from workers.checkpoints import latest_good, listed, verify
+from workers.checkpoints.folders import latest_good, listed
+from workers.checkpoints.manifest import verify
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason, checkpoints_root
 from workers.training import run_attempt, train
 

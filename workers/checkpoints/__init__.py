@@ -1,0 +1,1 @@
+"""Checkpoints of a job: published whole, verified by checksum, pruned; the room that they take."""
