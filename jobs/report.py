@@ -243,7 +243,7 @@ class AttemptReport(Message):
 class HostReport(Message):
     """What a host sends once a second. Sending the same report twice changes nothing."""
 
-    boot: str  # changes when the agent restarts
+    boot: str  # changes when the agent restarts; empty from when it is told to end: it takes no more work
     sent: float
     gpus: list[GpuInfo]
     samples: list[GpuSample] = Field(default_factory=list)

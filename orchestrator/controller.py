@@ -28,7 +28,16 @@ from orchestrator.memo import Memo, basis_of
 from orchestrator.neighbours import Neighbours
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain, plan
-from orchestrator.snapshot import family_told, fault_of, fleet_of, hosts_of, ran_out_of, stacks_of, waiting_of
+from orchestrator.snapshot import (
+    family_told,
+    fault_of,
+    fleet_of,
+    hosts_of,
+    online,
+    ran_out_of,
+    stacks_of,
+    waiting_of,
+)
 from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing
@@ -145,7 +154,7 @@ class Controller:
         """Attempts whose host went away, or whose trainer never came up."""
         seen = {host.id: max(host.last_seen, self.started_at) for host in rows.hosts}
         for host in rows.hosts:
-            if now - seen[host.id] > self.settings.away_after_s:
+            if not online(host, now, self.started_at, self.settings.away_after_s):
                 self.store.release_profiles(host.id)
                 self.store.release_lengths(host.id)
         for attempt in rows.attempts:

@@ -51,7 +51,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine with cards. stack: library versions, which a profile depends on."""
+    """A machine with cards. stack: library versions, which a profile depends on; left: its agent was stopped."""
 
     id: int
     name: str
@@ -61,6 +61,7 @@ class Host:
     online: bool = True
     drained: bool = False
     ray_ready: bool = True
+    left: bool = False
 
     @property
     def takes(self) -> bool:

@@ -14,6 +14,7 @@ from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.dispatcher import Dispatch, Part
 from orchestrator.pace import checkpoint_step
+from orchestrator.snapshot import online
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
 from workers.folder import yard_root
@@ -42,13 +43,13 @@ class Handover:
             self._handed_to = self._dispatch.generation
         if self._dispatch.address is None:
             return
-        online = {
+        present = {
             host.id: host
             for host in hosts.values()
-            if now - max(host.last_seen, heard_since) < self._settings.away_after_s
+            if online(host, now, heard_since, self._settings.away_after_s)
         }
         self._dispatch.pool(
-            {host.name: int(host.info.get("warm", 0)) for host in online.values() if host.ray_ready}
+            {host.name: int(host.info.get("warm", 0)) for host in present.values() if host.ray_ready}
         )
         waiting = [
             attempt
@@ -64,7 +65,7 @@ class Handover:
         histories = self._store.histories({one.job_id for one in waiting if one.number > 1})
         handed = set()
         for attempt in waiting:
-            kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, online, yard)
+            kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, present, yard)
             parts = self._parts(attempt, jobs[attempt.job_id], kept, hosts, yard)
             if self._dispatch.start(attempt.id, parts):
                 handed.add(attempt.id)
@@ -124,7 +125,7 @@ def kept_elsewhere(
     history: Sequence[AttemptRow],
     lead: int,
     hosts: Mapping[int, HostRow],
-    online: Collection[int],
+    present: Collection[int],
     yard: str,
 ) -> list[Kept]:
     """The hosts other than this one (by id) that have checkpoints of a job, or may have, the newest first.
@@ -142,7 +143,7 @@ def kept_elsewhere(
             host=hosts[host_id].name,
             home=str(yard_root(hosts[host_id].info["home"], yard)),
             step=step,
-            away=host_id not in online,
+            away=host_id not in present,
         )
         for host_id, step in newest
         if host_id in hosts

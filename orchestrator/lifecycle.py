@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from jobs.errors import Unavailable
+from jobs.errors import Unavailable, UsageError
 from jobs.units import gib
 from orchestrator.config import Settings, load, write_client_config
 
@@ -30,13 +32,15 @@ def up(
     warm: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Start what does not run yet; returns once the host has joined.
+    """Start what does not run yet; returns once this machine's host has joined.
 
-    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host_pid", "gpus",
-    "started"}. Raises Unavailable with the end of the log when one of them does not come up.
+    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host", "host_pid",
+    "gpus", "started"}, host and gpus of this machine alone. Raises Unavailable with the end of the log when one of them
+    does not come up, UsageError for what can't be had while one runs as it does.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _refuse_what_would_be_ignored(home, cpu_cards, port, warm)
     started = []
     if running(home, "server") is None:
         settings = load(home, port=port)
@@ -48,7 +52,8 @@ def up(
     settings = load(home)
     if running(home, "host") is None:
         cards = None if cpu_cards is None else ",".join(f"{size}B" for size in cpu_cards)
-        _spawn(home, "host", ["host", "run", *_given("--cpu-cards", cards), *_given("--warm", warm)])
+        flags = [*_given("--cpu-cards", cards), *_given("--warm", warm)]
+        _spawn(home, "host", ["host", "run", *flags], {"cpu_cards": cpu_cards, "warm": warm})
         started.append("host")
     if "server" in started:
         try:
@@ -58,14 +63,16 @@ def up(
                 _end(agent)
             raise
         say(f"server: {settings.url} (process {_pid(home, 'server')})")
-    _await(home, "host", lambda: bool(_cards(settings)))
-    cards_up = _cards(settings)
-    names = ", ".join(f"{gpu['name']} {gib(gpu['memory_bytes'])}" for gpu in cards_up)
-    say(f"host: {cards_up[0]['host']} (process {_pid(home, 'host')}) with {names}")
+    name = socket.gethostname()  # as its agent calls itself
+    _await(home, "host", lambda: _joined(home, settings, name))
+    cards_up = [gpu for gpu in _hosts_and_cards(settings)[1] if gpu["host"] == name]
+    names = ", ".join(f"{gpu['name']} {gib(gpu['memory_bytes'])}" for gpu in cards_up) or "no cards"
+    say(f"host: {name} (process {_pid(home, 'host')}) with {names}")
     return {
         "url": settings.url,
         "home": str(home),
         "server_pid": _pid(home, "server"),
+        "host": name,
         "host_pid": _pid(home, "host"),
         "gpus": cards_up,
         "started": started,
@@ -84,6 +91,36 @@ def down(home: Path, say: Callable[[str], None] = lambda text: None) -> dict[str
             stopped.append(name)
     end_ray_head(home)
     return {"stopped": stopped}
+
+
+def _refuse_what_would_be_ignored(
+    home: Path, cpu_cards: Sequence[int] | None, port: int | None, warm: int | None
+) -> None:
+    """Raises UsageError for an option that differs from what runs already: nothing is restarted for it."""
+    faults = []
+    if port and running(home, "server") is not None and port != (now := load(home).port):
+        faults.append(f"--port {port}: the server runs already, on port {now}")
+    if running(home, "host") is not None:
+        given = _record(home / "run" / "host.json").get("given") or {}
+        has = given.get("cpu_cards")
+        if cpu_cards is not None and has != list(cpu_cards):
+            cards = f"the CPU cards {','.join(map(gib, has))}" if has else "this machine's GPUs"
+            faults.append(
+                f"--cpu-cards {','.join(map(gib, cpu_cards))}: the host agent runs already, with {cards}"
+            )
+        if warm is not None and warm != given.get("warm"):
+            kept = "its default" if given.get("warm") is None else given["warm"]
+            faults.append(f"--warm {warm}: the host agent runs already, with {kept}")
+    if faults:
+        raise UsageError(f"{'; '.join(faults)}. Stop what runs with `tuneyard down` first")
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _pid(home: Path, name: str) -> int | None:
@@ -134,8 +171,11 @@ def _given(flag: str, value: Any) -> list[str]:
     return [] if value is None else [flag, str(value)]
 
 
-def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
-    """A background process of its own session, so that the terminal's Ctrl-C does not reach it."""
+def _spawn(home: Path, name: str, arguments: Sequence[str], given: Mapping[str, Any] | None = None) -> None:
+    """A background process of its own session, so that the terminal's Ctrl-C does not reach it.
+
+    given: the options that it has, for the next `up` to compare with.
+    """
     (home / "run").mkdir(exist_ok=True, mode=0o700)
     # Both are to find this home's server in its config.json, not one that the user's shell points at.
     inherited = {
@@ -151,7 +191,7 @@ def _spawn(home: Path, name: str, arguments: Sequence[str]) -> None:
             cwd="/",
             env={**inherited, "TUNEYARD_HOME": str(home)},
         )
-    record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time()}
+    record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time(), "given": given or {}}
     (home / "run" / f"{name}.json").write_text(json.dumps(record))
 
 
@@ -205,8 +245,17 @@ def _healthy(home: Path, settings: Settings) -> bool:
     return found.get("status") == "ok" and found.get("pid") == _pid(home, "server")
 
 
-def _cards(settings: Settings) -> list[dict[str, Any]]:
-    """Cards of hosts that answer now."""
-    hosts = (_get(settings, "/hosts") or {"hosts": []})["hosts"]
-    online = {host["name"] for host in hosts if host["state"] == "online"}
-    return [gpu for gpu in (_get(settings, "/gpus") or {"gpus": []})["gpus"] if gpu["host"] in online]
+def _hosts_and_cards(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    hosts, gpus = _get(settings, "/hosts") or {}, _get(settings, "/gpus") or {}
+    return hosts.get("hosts", []), gpus.get("gpus", [])
+
+
+def _joined(home: Path, settings: Settings, name: str) -> bool:
+    """Whether the host of this name was heard of since its agent runs: not that of an agent that was killed before."""
+    agent = running(home, "host")
+    since = math.inf if agent is None else agent.create_time()
+    hosts, gpus = _hosts_and_cards(settings)
+    return any(
+        host["name"] == name and host["state"] not in ("away", "stopped") and host["last_seen"] >= since
+        for host in hosts
+    ) and any(gpu["host"] == name for gpu in gpus)

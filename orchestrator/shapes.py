@@ -361,12 +361,15 @@ class LogPage(TypedDict):
 
 
 class Host(TypedDict):
+    """state: online, away, stopped, draining or drained; drained: whether it is to take no work, in any state."""
+
     id: int
     name: str
     state: str
+    drained: bool
     labels: dict[str, str]
     gpus: int
-    free: int
+    free: int  # that a job could start on now
     last_seen: float | None
     stack: dict[str, str]
     version: str
@@ -374,9 +377,12 @@ class Host(TypedDict):
 
 
 class Gpu(TypedDict):
+    """host_state: of its host; of one that is away or stopped the sample is from before."""
+
     id: int
     uuid: str
     host: str
+    host_state: str
     index: int
     kind: str
     name: str
@@ -393,4 +399,5 @@ class Health(TypedDict):
     version: str
     pid: int
     ray: str
-    hosts: int
+    hosts: int  # that ever joined
+    hosts_online: int

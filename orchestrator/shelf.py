@@ -43,6 +43,13 @@ class Alike:
 def sameness(host: Host) -> Hashable:
     """What of a host an option depends on."""
     return (
-        *(host.online, host.drained, host.ray_ready, host.stack_id, tuple(sorted(host.labels.items()))),
+        *(
+            host.online,
+            host.left,
+            host.drained,
+            host.ray_ready,
+            host.stack_id,
+            tuple(sorted(host.labels.items())),
+        ),
         tuple((gpu.name, gpu.memory_bytes, gpu.kind, gpu.price, gpu.usable) for gpu in host.gpus),
     )

@@ -31,6 +31,14 @@ from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobR
 RETRY_TRACE_S = 300.0
 
 
+def online(host: HostRow, now: float, heard_since: float, away_after_s: float) -> bool:
+    """Whether a host's agent is there: it was heard of lately and did not say that it ends.
+
+    heard_since: before it nobody listened, so silence says nothing.
+    """
+    return not host.left and now - max(host.last_seen, heard_since) < away_after_s
+
+
 def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings, alive_since: float) -> Host:
     """A host of the snapshot. alive_since: before it, nobody listened, so silence says nothing."""
     info = row.info
@@ -47,7 +55,8 @@ def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings
         ),
         labels=info.get("labels", {}),
         stack=info.get("stack", {}),
-        online=now - max(row.last_seen, alive_since) < settings.away_after_s,
+        online=online(row, now, alive_since, settings.away_after_s),
+        left=row.left,
         drained=row.drained,
         ray_ready=row.ray_ready,
     )

@@ -163,7 +163,7 @@ hosts = sa.Table(
     sa.Column("id", Key, primary_key=True),
     sa.Column("name", Words, nullable=False, unique=True),
     sa.Column("info", Json, nullable=False),  # jobs.report.HostInfo
-    sa.Column("boot", Words),  # of the agent that reported last
+    sa.Column("boot", Words),  # of the agent that reported last; empty: it has left
     sa.Column("joined_at", sa.Double, nullable=False),
     sa.Column("last_seen", sa.Double, nullable=False),
     sa.Column("drained", sa.Boolean, nullable=False),

@@ -143,7 +143,15 @@ class Agent:
         self._raylet.follow(self._address, token, self._yard.supervisor.pids(), now)
 
     def leave(self, grace_s: float = LEAVE_GRACE_S) -> None:
-        """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray."""
+        """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray.
+
+        The server is told first that this host takes no more work: or a job that is stopped here starts here again.
+        """
+        self._boot = ""
+        if self._joined is not None:
+            if self._flight is not None:
+                self._take(self._flight, time.monotonic() + self._period_s)
+            self.tick()
         for attempt_id in self._yard.supervisor.running():
             order = StopOrder(attempt_id=attempt_id, reason="preempted", grace_s=grace_s)
             self._yard.supervisor.stop(order, self._clock())

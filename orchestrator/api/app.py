@@ -121,8 +121,15 @@ def create_app(services: Services) -> Gate:
         # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
         connected = services.dispatch.address and services.dispatch.generation
         ray = "ready" if connected else "starting" if services.settings.ray else "down"
-        hosts_known = len(services.store.hosts())
-        return {"status": "ok", "version": app.version, "pid": os.getpid(), "ray": ray, "hosts": hosts_known}
+        known = services.store.hosts()
+        return {
+            "status": "ok",
+            "version": app.version,
+            "pid": os.getpid(),
+            "ray": ray,
+            "hosts": len(known),
+            "hosts_online": sum(hosts.is_online(services, host) for host in known),
+        }
 
     for room in (projects, jobs, whatif, hosts, accuracy, history):
         app.include_router(room.router, prefix=PREFIX)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from fastapi import APIRouter, Body, Request
 
@@ -15,7 +15,8 @@ from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.config import Settings, ray_token
 from orchestrator.endings import stop_grace_s
-from orchestrator.store.rows import AttemptRow, GpuRow
+from orchestrator.snapshot import online
+from orchestrator.store.rows import AttemptRow, GpuRow, HostRow
 
 router = APIRouter()
 
@@ -42,7 +43,12 @@ def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
     now = known.controller.clock()
     came_up = news.ray_ready and not known.store.host(host_id).ray_ready
     known.store.record_report(host_id, news, now)
-    if came_up or news.traces or any(attempt.ended or attempt.started for attempt in news.attempts):
+    if (
+        came_up
+        or not news.boot
+        or news.traces
+        or any(attempt.ended or attempt.started for attempt in news.attempts)
+    ):
         known.controller.wake()
     return orders(known, host_id, news)
 
@@ -115,25 +121,38 @@ def _traces(known: Services, host_id: int) -> list[TraceRequest]:
 def list_hosts(request: Request) -> dict[str, list[shapes.Host]]:
     """Every host that ever joined."""
     known = services(request)
-    now = known.controller.clock()
-    by_host: dict[int, list[GpuRow]] = {}
-    for gpu in known.store.gpus():
-        by_host.setdefault(gpu.host_id, []).append(gpu)
-    limit = known.settings.away_after_s
+    by_host = _by_host(known.store.gpus())
     return {
         "hosts": [
-            views.host(row, by_host.get(row.id, []), now - row.last_seen < limit)
-            for row in known.store.hosts()
+            views.host(row, by_host.get(row.id, []), is_online(known, row)) for row in known.store.hosts()
         ]
     }
+
+
+def _by_host(gpus: Iterable[GpuRow]) -> dict[int, list[GpuRow]]:
+    found: dict[int, list[GpuRow]] = {}
+    for gpu in gpus:
+        found.setdefault(gpu.host_id, []).append(gpu)
+    return found
+
+
+def is_online(known: Services, row: HostRow) -> bool:
+    """Whether a host answers now, as the planner judges it."""
+    controller = known.controller
+    return online(row, controller.clock(), controller.started_at, known.settings.away_after_s)
 
 
 @router.get("/gpus")
 def list_gpus(request: Request) -> dict[str, list[shapes.Gpu]]:
     """Every card, with its latest reading and who holds it."""
-    store = services(request).store
-    latest = store.latest_samples()
-    return {"gpus": [views.gpu(row, latest.get(row.id)) for row in store.gpus() if row.present]}
+    known = services(request)
+    latest, gpus = known.store.latest_samples(), known.store.gpus()
+    by_host = _by_host(gpus)
+    states = {
+        row.id: views.host_state(row, by_host.get(row.id, []), is_online(known, row))
+        for row in known.store.hosts()
+    }
+    return {"gpus": [views.gpu(row, latest.get(row.id), states[row.host_id]) for row in gpus if row.present]}
 
 
 @router.post("/hosts/{host}/drain")

@@ -167,15 +167,28 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
     }
 
 
+def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
+    """stopped: its agent ended in good order; away: it fell silent; draining: no new work, and some is left on it."""
+    if row.left:
+        return "stopped"
+    if not online:
+        return "away"
+    if row.drained:
+        return "draining" if row.running or any(gpu.holders for gpu in gpus) else "drained"
+    return "online"
+
+
 def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
+    state = host_state(row, gpus, online)
     present = [gpu for gpu in gpus if gpu.present]
     return {
         "id": row.id,
         "name": row.name,
-        "state": "drained" if row.drained else "online" if online else "away",
+        "state": state,
+        "drained": row.drained,
         "labels": row.info.get("labels", {}),
         "gpus": len(present),
-        "free": sum(gpu.job_id is None and gpu.fault is None for gpu in present),
+        "free": sum(gpu.job_id is None and gpu.fault is None for gpu in present) if state == "online" else 0,
         "last_seen": row.last_seen,
         "stack": row.info.get("stack", {}),
         "version": row.info.get("version", ""),
@@ -183,11 +196,12 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
     }
 
 
-def gpu(row: GpuRow, sample: SampleRow | None) -> shapes.Gpu:
+def gpu(row: GpuRow, sample: SampleRow | None, host_state: str) -> shapes.Gpu:
     return {
         "id": row.id,
         "uuid": row.uuid,
         "host": row.host,
+        "host_state": host_state,
         "index": row.index,
         "kind": row.kind,
         "name": row.name,

@@ -7,10 +7,11 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,9 +21,14 @@ from orchestrator.cli.http import Api
 from orchestrator.cli.output import FAILED, OK, emit, json_option
 from orchestrator.cli.settings import find_server, home, read_config
 from orchestrator.cli.table import Cell, Column, show
+from orchestrator.cli.words import GONE
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Gpu, Host
 
 SPACE_BYTES = 10 * GiB
 WORKER_PARTS = ("torch", "transformers", "trl", "peft", "datasets", "ray")
+NAMED = 5  # hosts or cards at fault that are named
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -43,7 +49,8 @@ class Check:
 def doctor_verb(server: str | None, token: str | None, as_json: bool) -> int:
     """Check this machine and the server, with what to do about each fault.
 
-    warn is what this machine may do without; the exit code is 1 when something fails.
+    warn is what this machine may do without; the exit code is 1 when something fails. A host that is away or was
+    stopped fails, unless it is drained.
     """
     checks = [check() for check in LOCAL_CHECKS] + server_checks(server, token)
     if as_json:
@@ -209,7 +216,7 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         return [Check("server", "fail", *str(error).partition("; ")[::2])]
     checks = [Check("server", "ok", f"{found.url}, version {health.get('version', '?')}")]
     try:
-        hosts = api.get("/hosts")["hosts"]
+        hosts, gpus = api.get("/hosts")["hosts"], api.get("/gpus")["gpus"]
         checks.append(Check("token", "ok", "accepted"))
     except Unauthorized as error:
         return [*checks, Check("token", "fail", *str(error).partition("; ")[::2])]
@@ -225,11 +232,40 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
             "ray", "warn", str(ray), "wait a few seconds; then look into server.log in the server's home"
         )
     )
-    online = [host for host in hosts if host["state"] == "online"]
-    gpus = sum(host["gpus"] for host in online)
+    return [*checks, hosts_check(hosts), *cards_checks(gpus)]
+
+
+def hosts_check(hosts: Sequence[Host]) -> Check:
+    """A host that is not there is a fault, unless it was drained: then it is meant to be out."""
+    online = [host for host in hosts if host["state"] not in GONE]
+    cards = sum(host["gpus"] for host in online)
+    found = f"{len(online)} of {len(hosts)} online"
     if online:
-        return [*checks, Check("hosts", "ok", f"{len(online)} of {len(hosts)} online with {gpus} cards")]
-    return [
-        *checks,
-        Check("hosts", "warn", f"0 of {len(hosts)} online", "tuneyard host run on each GPU host"),
-    ]
+        found += f" with {cards} {'card' if cards == 1 else 'cards'}"
+    missing = [host for host in hosts if host["state"] in GONE and not host["drained"]]
+    if missing:
+        named = ", ".join(f"{host['name']} is {host['state']}" for host in missing[:NAMED])
+        named += f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        first = missing[0]["name"]
+        fix = (
+            "start its agent there (`tuneyard host run`; `tuneyard up` here), "
+            f"or `tuneyard host drain {first}` if it is to stay out"
+        )
+        return Check("hosts", "fail", f"{found}; {named}", fix)
+    coming = [host["name"] for host in online if not host["ray_ready"]]
+    if coming:
+        fix = "wait a minute; then look into ray/ in the host's home, and at `tuneyard hosts`"
+        return Check("hosts", "warn", f"{found}; Ray is not ready on {', '.join(coming[:NAMED])}", fix)
+    if not online:
+        return Check("hosts", "warn", found, "`tuneyard up` here, or `tuneyard host run` on each GPU host")
+    return Check("hosts", "ok", found)
+
+
+def cards_checks(gpus: Sequence[Gpu]) -> list[Check]:
+    """The cards of hosts that are there, where one has a fault."""
+    faulty = [gpu for gpu in gpus if gpu["fault"] and gpu["host_state"] not in GONE]
+    if not faulty:
+        return []
+    named = "; ".join(f"{gpu['host']} #{gpu['index']}: {gpu['fault']}" for gpu in faulty[:NAMED])
+    named += f"; and {len(faulty) - NAMED} more" if len(faulty) > NAMED else ""
+    return [Check("cards", "fail", named, "no job starts on them; `tuneyard gpus` shows them all")]

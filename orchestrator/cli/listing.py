@@ -42,7 +42,7 @@ GPU_COLUMNS = (
     Column("POWER", right=True, keep=4),
     Column("TEMP", right=True, keep=3),
     Column("JOB", right=True, keep=8),
-    Column("FAULT", keep=8, flexible=True),
+    Column("NOTE", keep=8, flexible=True),
 )
 
 
@@ -123,7 +123,7 @@ def hosts_verb(api: Api, as_json: bool) -> None:
 def _host_row(host: Host, now: float) -> Row:
     return [
         host["name"],
-        words.state(host["state"]),
+        words.host_state(host),
         Cell("ready", "green") if host["ray_ready"] else Cell("not yet", "yellow"),
         str(host["gpus"]),
         str(host["free"]),
@@ -148,9 +148,21 @@ def gpus_verb(api: Api, as_json: bool) -> None:
     show(GPU_COLUMNS, [gpu_row(gpu) for gpu in answer["gpus"]])
 
 
+def _card_note(gpu: Gpu) -> Cell:
+    """Why no job starts there now. A host that is away says no more of what is wrong with its cards."""
+    if gpu["host_state"] == "online":
+        return Cell(gpu["fault"] or "", "red")
+    text = f"host is {gpu['host_state']}"
+    return (
+        Cell(text, words.STATE_STYLES.get(gpu["host_state"], ""))
+        if words.gone(gpu) or not gpu["fault"]
+        else Cell(f"{gpu['fault']}; {text}", "red")
+    )
+
+
 def gpu_row(gpu: Gpu) -> list[Cell | str]:
     """One card as a row under GPU_COLUMNS."""
-    used = (gpu["sample"] or {}).get("memory_used_bytes")
+    used = words.latest(gpu).get("memory_used_bytes")
     return [
         gpu["host"],
         str(gpu["index"]),
@@ -161,5 +173,5 @@ def gpu_row(gpu: Gpu) -> list[Cell | str]:
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
         Cell(", ".join(map(str, gpu["jobs"])), "cyan"),
-        Cell(gpu["fault"] or "", "red"),
+        _card_note(gpu),
     ]

@@ -51,7 +51,8 @@ def up_verb(cpu_cards: list[int] | None, port: int | None, warm: int | None, as_
     """Start server, host agent and Ray on this machine.
 
     It listens on loopback only, with a token that it makes, and keeps everything in TUNEYARD_HOME
-    (~/.tuneyard). The cards are the GPUs that NVML shows, or CPU cards.
+    (~/.tuneyard). The cards are the GPUs that NVML shows, or CPU cards. What runs already is left as it is; an option
+    that differs from how it runs is refused.
     """
     from orchestrator import lifecycle  # here: no client verb needs it
 

@@ -130,11 +130,14 @@ def headline(view: dict[str, Any]) -> str:
     """One line: cards, how many are busy, their power, jobs."""
     gpus: list[Gpu] = view["gpus"]
     queued = queued_count(view)
-    busy = sum(gpu["job"] is not None for gpu in gpus)
-    watts = [power for gpu in gpus if (power := (gpu["sample"] or {}).get("power_w")) is not None]
+    there = [gpu for gpu in gpus if not words.gone(gpu)]
+    busy = sum(gpu["job"] is not None for gpu in there)
+    watts = [power for gpu in there if (power := words.latest(gpu).get("power_w")) is not None]
     power = f", {sum(watts):,.0f} W" if watts else ""
-    cards = "card" if len(gpus) == 1 else "cards"
-    return f"{len(gpus)} {cards}, {busy} busy{power}; {view['total'] - queued} running, {queued} queued"
+    cards = f"{len(gpus)} {'card' if len(gpus) == 1 else 'cards'}"
+    if gone := len(gpus) - len(there):
+        cards += f" ({gone} on hosts that are not there)"
+    return f"{cards}, {busy} busy{power}; {view['total'] - queued} running, {queued} queued"
 
 
 def card_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
@@ -147,7 +150,7 @@ def card_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
 
 
 def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:
-    sample = gpu["sample"] or {}
+    sample = words.latest(gpu)
     used, busy = sample.get("memory_used_bytes"), sample.get("utilization")
     share = None if used is None else used / gpu["memory_bytes"]
     on_it = ", ".join(map(str, gpu["jobs"]))
@@ -159,12 +162,21 @@ def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:
         Cell("-" if busy is None else f"{bar(busy)} {100 * busy:3.0f}%", _heat(None)),
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
-        Cell(f"FAULT: {gpu['fault']}", "red")
-        if gpu["fault"]
-        else Cell(f"{on_it} {job['name']}".strip() if job else on_it or "idle", "cyan" if on_it else "dim"),
+        _on_it(gpu, f"{on_it} {job['name']}".strip() if job else on_it),
         words.percent(job["progress"]) if job else "",
         words.eta(job, now) if job else "",
     ]
+
+
+def _on_it(gpu: Gpu, job: str) -> Cell:
+    """What a card does: a fault, its job, or why it is idle."""
+    if words.gone(gpu):
+        return Cell(f"host is {gpu['host_state']}" + (f", had {job}" if job else ""), "red")
+    if gpu["fault"]:
+        return Cell(f"FAULT: {gpu['fault']}", "red")
+    if job:
+        return Cell(job, "cyan")
+    return Cell("idle" if gpu["host_state"] == "online" else f"idle, host is {gpu['host_state']}", "dim")
 
 
 def waiting_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:

@@ -42,8 +42,13 @@ def server_state(url: str | None, token: str | None) -> str:
     finally:
         api.close()
     hosts = health.get("hosts", 0)
+    there = health.get("hosts_online", hosts)
+    joined = (
+        f"{there} of {hosts} {'host' if hosts == 1 else 'hosts'} online" if hosts else "no host has joined"
+    )
     return (
         f"server {found.url}: {health.get('status', '?')}, version {health.get('version', '?')}, "
-        f"Ray {health.get('ray', '?')}, {hosts} {'host' if hosts == 1 else 'hosts'}, {total} unfinished "
+        f"Ray {health.get('ray', '?')}, "
+        f"{joined}, {total} unfinished "
         f"{'job' if total == 1 else 'jobs'}"
     )

@@ -9,7 +9,7 @@ from jobs.units import gib, span
 from orchestrator.cli.table import Cell, Column
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Job, StartShape
+    from orchestrator.shapes import Gpu, Host, Job, StartShape
 
 STATE_STYLES = {
     "queued": "yellow",
@@ -19,9 +19,12 @@ STATE_STYLES = {
     "cancelled": "dim",
     "online": "green",
     "away": "red",
+    "stopped": "red",
+    "draining": "yellow",
     "drained": "yellow",
 }
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+GONE = frozenset({"away", "stopped"})  # states of hosts
 
 JOB_COLUMNS = (
     Column("ID", right=True),
@@ -57,6 +60,19 @@ def ago(ts: float | None, now: float) -> str:
 def state(value: str, stopping: bool = False) -> Cell:
     """A state in its colour; `running*` while a cancel waits to be carried out."""
     return Cell(value + ("*" if stopping else ""), STATE_STYLES.get(value, ""))
+
+
+def host_state(host: Host) -> Cell:
+    """A host's state; of one that is not there, whether it is to take no work when it is back."""
+    shown = state(host["state"])
+    if host["drained"] and host["state"] in GONE:
+        return Cell(f"{shown.text}, drained", shown.style)
+    return shown
+
+
+def gone(gpu: Gpu) -> bool:
+    """Whether nobody can tell what a card does now, for its host is not there."""
+    return gpu["host_state"] in GONE
 
 
 def percent(progress: Any) -> str:
@@ -180,8 +196,13 @@ def difference(projected: float | None, measured: float | None) -> str:
     return f"{100 * (projected - measured) / measured:+.1f}%"
 
 
+def latest(gpu: Gpu) -> dict[str, Any]:
+    """A card's last sample; empty where there is none, or where it is from before its host went away."""
+    return {} if gone(gpu) else gpu["sample"] or {}
+
+
 def reading(gpu: Gpu, name: str, form: str, scale: float = 1) -> str:
-    """One value of a card's last sample, formatted; - where the card can't tell."""
-    sample = gpu["sample"] or {}
+    """One value of a card's last sample, formatted; - where nobody can tell."""
+    sample = latest(gpu)
     value = sample.get(name)
     return "-" if value is None else form.format(value * scale)

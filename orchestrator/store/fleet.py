@@ -34,7 +34,7 @@ class FleetStore(Database):
         present. Raises Conflict where a host of that name on another machine, or with another home, was heard
         of less than NAME_HELD_S ago: the two would end each other's trainers.
         """
-        fresh = {"info": info.model_dump(mode="json"), "last_seen": now, "ray_ready": False}
+        fresh = {"info": info.model_dump(mode="json"), "last_seen": now, "ray_ready": False, "boot": None}
         new = {"name": info.name, "joined_at": now, "drained": False, "running": []}
         upsert = self.upsert(hosts).values(**new, **fresh)
         upsert = upsert.on_conflict_do_update(index_elements=[hosts.c.name], set_=fresh)

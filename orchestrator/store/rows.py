@@ -211,7 +211,7 @@ class AttemptRow:
 
 @dataclass(frozen=True)
 class HostRow:
-    """A host. Whether it is away is the caller's judgement of last_seen."""
+    """A host. Whether it is away is the caller's judgement of last_seen (orchestrator.snapshot.online)."""
 
     id: int
     name: str
@@ -222,6 +222,11 @@ class HostRow:
     drained: bool
     ray_ready: bool
     running: tuple[int, ...]  # attempt ids with a live process, as last reported
+
+    @property
+    def left(self) -> bool:
+        """Whether its agent said that it ends, and no other has joined since."""
+        return self.boot == ""
 
 
 @dataclass(frozen=True)

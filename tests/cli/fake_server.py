@@ -125,6 +125,7 @@ class FakeServer:
                     "pid": 1,
                     "ray": "ready",
                     "hosts": len(self.hosts),
+                    "hosts_online": sum(host["state"] not in ("away", "stopped") for host in self.hosts),
                 }
             case "GET", ["jobs"]:
                 return 200, self._page(query)

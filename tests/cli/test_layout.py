@@ -15,7 +15,7 @@ import termios
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli.table import Cell, Column, clean, fit, plain
@@ -199,6 +199,7 @@ def test_columns_that_a_narrow_terminal_hides_are_named(known: dict[str, str], v
         assert title not in shown, narrow.text
 
 
+@settings(deadline=None)
 @given(cards=st.integers(0, 80), waiting=st.integers(0, 80), room=st.integers(0, 100))
 def test_top_uses_the_room_that_there_is(cards: int, waiting: int, room: int) -> None:
     shown, kept = shares(room, cards, waiting)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 
 from jobs.spec import parse_spec, parse_yaml
 from orchestrator.cli.reference import TARGET, reference
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
-from tests.cli.fake_server import FakeServer
+from tests.cli.fake_server import TOKEN, FakeServer
 
 
 def test_init_writes_a_job_that_is_valid(bare: Tuneyard, tmp_path: Path) -> None:
@@ -115,6 +119,55 @@ def test_labels_that_are_none(bare: Tuneyard) -> None:
     )
 
 
+@pytest.fixture
+def up_already(environment: dict[str, str], server: FakeServer) -> Path:
+    """A home whose server (the fake one) and host agent run: this process plays both."""
+    home = Path(environment["TUNEYARD_HOME"])
+    (home / "run").mkdir(parents=True)
+    port = int(server.url.rpartition(":")[2])
+    config = home / "config.json"
+    config.write_text(json.dumps({"url": server.url, "port": port, "token": TOKEN}))
+    config.chmod(0o600)
+    process = {"pid": os.getpid(), "create_time": psutil.Process().create_time()}
+    (home / "run" / "server.json").write_text(json.dumps(process))
+    given = {"cpu_cards": [2**30], "warm": 1}
+    (home / "run" / "host.json").write_text(json.dumps({**process, "given": given}))
+    server.hosts = [scenes.host("another"), scenes.host(socket.gethostname())]
+    server.gpus = [
+        scenes.gpu(1, host="another"),
+        scenes.gpu(2, host=socket.gethostname(), name="cpu", memory_bytes=2**30),
+    ]
+    return home
+
+
+def test_up_names_its_own_host_and_cards(bare: Tuneyard, up_already: Path) -> None:
+    ran = bare("up", "--cpu-cards", "1GiB", "--warm", "1")  # as it runs
+    assert ran.code == 0, ran.err
+    assert f"host: {socket.gethostname()} (process {os.getpid()}) with cpu 1.00 GiB\n" in ran.err
+    assert ran.out.startswith("tuneyard was already up at http")
+    found = bare("up", "--json").json
+    assert (found["host"], [gpu["id"] for gpu in found["gpus"]]) == (socket.gethostname(), [2])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--cpu-cards", "1GiB,700MiB"), "the host agent runs already, with the CPU cards 1.00 GiB"),
+        (("--port", "1"), "the server runs already, on port "),
+        (("--warm", "4"), "the host agent runs already, with 1"),
+    ],
+    ids=str,
+)
+def test_up_refuses_what_it_would_ignore(
+    bare: Tuneyard, up_already: Path, flags: tuple[str, str], said: str
+) -> None:
+    ran = bare("up", *flags)
+    assert ran.code == 2
+    assert ran.err.startswith(f"error: {flags[0]} ")
+    assert said in ran.err
+    assert "`tuneyard down` first" in ran.err
+
+
 def test_doctor_without_a_server(bare: Tuneyard) -> None:
     ran = bare("doctor", "--json")
     checks = {check["name"]: check for check in ran.json["checks"]}
@@ -131,16 +184,46 @@ def test_doctor_with_a_server(tuneyard: Tuneyard, server: FakeServer) -> None:
         return {check["name"]: (check["status"], check["found"]) for check in found}
 
     assert checks()["hosts"] == ("warn", "0 of 0 online")
-    server.hosts = [scenes.host("a"), scenes.host("b", state="away")]
+    server.hosts = [scenes.host("a"), scenes.host("b")]
     found = checks()
     assert (found["token"][0], found["ray"], found["hosts"]) == (
         "ok",
         ("ok", "ready"),
-        ("ok", "1 of 2 online with 2 cards"),
+        ("ok", "2 of 2 online with 4 cards"),
     )
     assert checks(TUNEYARD_TOKEN="wrong")["token"][0] == "fail"
     assert tuneyard("doctor", TUNEYARD_TOKEN="wrong").code == 1
     assert checks(TUNEYARD_URL="http://127.0.0.1:9")["server"][0] == "fail"
+
+
+def test_doctor_names_every_host_and_card_at_fault(tuneyard: Tuneyard, server: FakeServer) -> None:
+    def fleet() -> tuple[int, dict[str, tuple[str, str, str]]]:
+        ran = tuneyard("doctor", "--json")
+        checks = {each["name"]: (each["status"], each["found"], each["fix"]) for each in ran.json["checks"]}
+        return ran.code, {name: check for name, check in checks.items() if name in ("hosts", "cards")}
+
+    def well() -> bool:
+        return all(check[0] == "ok" for check in fleet()[1].values())
+
+    server.hosts = [scenes.host("a"), scenes.host("b", state="draining", drained=True)]
+    server.gpus = [scenes.gpu(1, host="a"), scenes.gpu(2, host="b")]
+    assert well()
+    for state in ("away", "stopped"):
+        server.hosts[1] = scenes.host("b", state=state)
+        code, found = fleet()
+        assert code == 1
+        assert found["hosts"][:2] == ("fail", f"1 of 2 online with 2 cards; b is {state}")
+        assert "`tuneyard host drain b`" in found["hosts"][2]
+        server.hosts[1]["drained"] = True  # it is meant to be out
+        assert well()
+    server.hosts[1] = scenes.host("b")
+    server.gpus[1]["fault"] = "NVML: GPU is lost"
+    code, found = fleet()
+    assert (code, found["cards"][:2]) == (1, ("fail", "b #1: NVML: GPU is lost"))
+    server.gpus[1]["fault"] = None
+    assert well()
+    server.hosts[0]["ray_ready"] = False
+    assert fleet()[1]["hosts"][:2] == ("warn", "2 of 2 online with 4 cards; Ray is not ready on a")
 
 
 def test_doctor_sees_a_token_that_others_can_read(bare: Tuneyard, environment: dict[str, str]) -> None:

@@ -101,7 +101,7 @@ def test_alone_it_tells_where_to_start(bare: Tuneyard, tuneyard: Tuneyard, serve
     assert ran.out.endswith("\nno server is configured on this machine\n")
     scenes.waiting(server)
     assert tuneyard().out.endswith(
-        f"\nserver {server.url}: ok, version 0.1.0, Ray ready, 0 hosts, 1 unfinished job\n"
+        f"\nserver {server.url}: ok, version 0.1.0, Ray ready, no host has joined, 1 unfinished job\n"
     )
     assert "no tuneyard server at http://127.0.0.1:9" in bare(TUNEYARD_URL="http://127.0.0.1:9").out
 

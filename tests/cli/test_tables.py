@@ -76,11 +76,15 @@ def test_what_others_named_can_not_drive_the_terminal(tuneyard: Tuneyard, server
 def test_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert "no host has joined" in tuneyard("hosts").err
     away = scenes.host("b", state="away", ray_ready=False, last_seen=time.time() - 500, labels={}, free=2)
-    server.hosts = [scenes.host("box-1", last_seen=time.time() - 150), away]
+    stopped = scenes.host("c", state="stopped", drained=True, free=0)
+    draining = scenes.host("d", state="draining", drained=True, free=0)
+    server.hosts = [scenes.host("box-1", last_seen=time.time() - 150), away, stopped, draining]
     assert tuneyard("hosts").out.splitlines() == [
-        "NAME   STATE   RAY      CARDS  FREE  LAST SEEN  LABELS   TORCH   VERSION",
-        "box-1  online  ready        2     1     2m ago  rack=b4  2.13.0  0.1.0",
-        "b      away    not yet      2     2     8m ago           2.13.0  0.1.0",
+        "NAME   STATE             RAY      CARDS  FREE  LAST SEEN  LABELS   TORCH   VERSION",
+        "box-1  online            ready        2     1     2m ago  rack=b4  2.13.0  0.1.0",
+        "b      away              not yet      2     2     8m ago           2.13.0  0.1.0",
+        "c      stopped, drained  ready        2     0        now  rack=b4  2.13.0  0.1.0",
+        "d      draining          ready        2     0        now  rack=b4  2.13.0  0.1.0",
     ]
     assert tuneyard("hosts", "--json").json == {"hosts": server.hosts}
 
@@ -93,12 +97,16 @@ def test_gpus(tuneyard: Tuneyard, server: FakeServer) -> None:
             2, name="cpu", memory_bytes=700 * 2**20, sample={"memory_used_bytes": 0, "utilization": 0.0}
         ),
         scenes.gpu(3, fault="NVML: GPU is lost", sample=None),
+        scenes.gpu(4, host_state="away", job=13),
+        scenes.gpu(5, host_state="draining"),
     ]
     assert tuneyard("gpus").out.splitlines() == [
-        "HOST   #  CARD          MEMORY     IN USE  BUSY  POWER   TEMP  JOB  FAULT",
+        "HOST   #  CARD          MEMORY     IN USE  BUSY  POWER   TEMP  JOB  NOTE",
         "box-1  0  A100-40GB  40.00 GiB  30.00 GiB   98%  310 W  61 °C   12",
         "box-1  1  cpu          700 MiB      0 MiB    0%      -      -",
         "box-1  2  A100-40GB  40.00 GiB          -     -      -      -       NVML: GPU is lost",
+        "box-1  3  A100-40GB  40.00 GiB          -     -      -      -   13  host is away",
+        "box-1  4  A100-40GB  40.00 GiB  30.00 GiB   98%  310 W  61 °C       host is draining",
     ]
 
 
@@ -121,6 +129,22 @@ def test_top_in_a_pipe_prints_once(tuneyard: Tuneyard, server: FakeServer) -> No
         " 2  too-big     1     1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
     ]  # fmt: skip
     assert set(tuneyard("top", "--json").json) == {"gpus", "jobs", "total"}
+
+
+def test_top_counts_no_card_of_a_host_that_is_not_there(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.running(server)
+    server.gpus = [
+        scenes.gpu(1, job=1, host_state="away"),
+        scenes.gpu(2, host="b"),
+        scenes.gpu(3, host="c", host_state="drained"),
+    ]
+    out = tuneyard("top").out
+    assert out.startswith("3 cards (1 on hosts that are not there), 0 busy, 621 W; 1 running, 0 queued\n")
+    away, online, drained = out.splitlines()[3:6]
+    assert "30.00 GiB / 40.00 GiB" not in away  # what it was before
+    assert "host is away, had 1 docs-lora" in away
+    assert online.endswith("idle")
+    assert drained.endswith("idle, host is drained")
 
 
 def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:

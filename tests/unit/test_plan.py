@@ -6,7 +6,7 @@ import dataclasses
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.state import Code
@@ -131,6 +131,7 @@ def test_without_a_profile_a_job_is_never_placed_but_traced():
     assert "no such layer" in failed.waits[1].text
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_no_card_is_given_twice_and_order_of_input_does_not_matter(rng: random.Random):
     hosts = [

@@ -73,6 +73,24 @@ def test_a_stop_before_the_trainer_started_keeps_it_from_starting(server: FakeSe
     assert "before a trainer started" in server.ended[7].message
 
 
+def test_an_agent_that_is_told_to_end_says_so_before_and_after_its_trainers(
+    server: FakeServer, host: Host
+) -> None:
+    server.open_attempt(7)
+    host.train(7, OBEYS)
+    host.agent.tick()
+    before = len(server.reports)
+    assert all(report.boot for report in server.reports)
+    host.leave(grace_s=10.0)
+    said = server.reports[before:]
+    assert said
+    assert all(report.boot == "" for report in said[1:])  # the first may have been on its way
+    at_work = [report.running for report in said if report.boot == ""]
+    assert at_work[0] == [7]  # before its trainer is stopped, or the server would start the job here again
+    assert at_work[-1] == []
+    assert server.ended[7].message == "stopped when asked"
+
+
 def test_what_the_server_does_not_hold_open_is_ended(server: FakeServer, host: Host) -> None:
     server.open_attempt(8)
     stale, fresh = host.train(7, IGNORES), host.train(8, IGNORES)
