@@ -18,12 +18,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
+# Problems of faults that another machine may not have: what is named is not there, or this machine can't read it.
+MISSING = "does not exist"
+UNREADABLE = "can't be read: "
+
+
 class TuneyardError(Exception):
     """Root of every error that tuneyard raises on purpose."""
 
 
 class InputError(TuneyardError):
     """What was given can't be used."""
+
+    missing = False  # what was named is not there, or can't be read; it may be so on this machine alone
+
+    @property
+    def line(self) -> str:
+        """What is wrong, on one line."""
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,31 @@ class SpecError(InputError):
         many = "fault" if len(faults) == 1 else "faults"
         super().__init__(f"{source}: {len(faults)} {many}\n{lines}")
 
+    @property
+    def missing(self) -> bool:  # type: ignore[override]
+        return bool(self.faults) and all(
+            fault.problem == MISSING or fault.problem.startswith(UNREADABLE) for fault in self.faults
+        )
+
+    @property
+    def line(self) -> str:
+        return "; ".join(map(str, self.faults))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (SpecError, (self.faults, self.source))
+
+
+def words_of(error: Exception, most: int = 600) -> str:
+    """What a library's exception says, on one line: its type and its first line, with what a colon there announces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[:1]
+    while lines and said[-1].endswith(":") and len(said) < len(lines):
+        said = lines[: len(said) + 1]
+    if len(said) > 1:  # a list: all of it
+        said = lines
+    text = " ".join(said)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class UsageError(InputError):

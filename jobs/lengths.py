@@ -191,11 +191,11 @@ class Lengths:
             raise ProfileError(f"damaged lengths: {error!r}") from None
 
 
-def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None) -> str:
-    """SHA-256 of everything that lengths depend on, in hex.
+def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None, weights: Any = None) -> str:
+    """SHA-256 of everything that lengths, and the checks beside them, depend on, in hex.
 
-    data, tokenizer: fingerprints of what the paths lead to where the caller sees it, as it may change under the
-    same path; else what tells uses of it apart.
+    data, tokenizer, weights: fingerprints of what the paths lead to where the caller sees it, as it may change under
+    the same path; else what tells uses of it apart.
     """
     model = spec.model
     parts = {
@@ -207,11 +207,21 @@ def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None) -> str:
             tokenizer,
             model.trust_remote_code,
         ],
+        "model": [model.path, model.revision, weights, _vocabulary(model.config or {})],
+        # Which rows are held out decides whether any of them is left.
+        "seed": spec.training.seed if spec.data.holdout else None,
         "trainer": spec.trainer,
         "sequence_length": spec.training.sequence_length,
         "packing": spec.training.packing,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _vocabulary(config: Mapping[str, Any]) -> list[Any]:
+    """What says how many tokens a model with random weights has room for."""
+    text = config.get("text_config")
+    within = text.get("vocab_size") if isinstance(text, Mapping) else None
+    return [config.get("model_type"), config.get("vocab_size"), within]
 
 
 def _length(spec: JobSpec) -> int:

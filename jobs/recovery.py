@@ -105,6 +105,8 @@ def decide(
         )
     if outcome is Outcome.OOM:
         return _out_of_memory(history, ended, ran_out, oom_requeues)
+    if outcome is Outcome.FAILED and ended.bad_input:
+        return Finish(Event.FAILED, Reason(Code.BAD_INPUT, ended.message))
     if outcome is Outcome.FAILED:
         return _own_failure(history, ended, spec)
     return _taken_away(history, ended)

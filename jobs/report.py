@@ -117,6 +117,9 @@ class Ended(Message):
     device_bytes: int | None = None
     rank: int | None = None  # of an attempt over several hosts: the rank that this is about
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
+    bad_input: bool = (
+        False  # the job file, data, tokenizer or model are at fault: another try would end the same
+    )
 
 
 class Kept(Message):
@@ -220,7 +223,11 @@ class TraceResult(Message):
     bad_input: bool = False  # the job file is at fault, not the host: the job fails rather than waits
     data_key: str = ""
     lengths: dict[str, Any] | None = None
-    data_error: str | None = None  # the job is then planned by its training.sequence_length
+    data_error: str | None = (
+        None  # the job is then planned by its training.sequence_length, unless it can't train
+    )
+    data_bad_input: bool = False  # data, tokenizer or model are at fault, not the host: the job fails
+    data_missing: bool = False  # what is at fault is not there; another host may have it
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -255,7 +255,11 @@ class Controller:
         for waiting in queue:
             if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        counted = self.neighbours.filled(self.data.filled([*queue, *movable], now), rows)
+        filled = self.data.filled([*queue, *movable], now)
+        for waiting in filled[: len(queue)]:
+            if (fault := self.data.fault(waiting, sum(host.open for host in hosts))) is not None:
+                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
+        counted = self.neighbours.filled(filled, rows)
         fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
         return dataclasses.replace(
             fleet,

@@ -25,9 +25,12 @@ from workers.data.checks import is_hub_id
 RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
 # A host that takes longer than a trace may (workers/tracer.py) has many before it, or is of a version that can't count.
 PATIENCE_S = 900.0
+# A fault that was found so long before a job came is still its own; an older one may have been corrected.
+FRESH_S = 60.0
 LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
 # Files of a folder that change what is counted: not a model's weights.
 _SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
+_WEIGHTS = (".safetensors", ".bin")
 
 
 class DataLengths:
@@ -39,6 +42,7 @@ class DataLengths:
         self._looked_at = 0.0
         self._known: dict[str, Lengths] = {}
         self._notes: dict[str, str] = {}
+        self._at_fault: dict[str, LengthsRow] = {}
         self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
         self._steady = Steady()
 
@@ -56,6 +60,7 @@ class DataLengths:
         self._means = {shape: means for shape, means in self._means.items() if shape[0] in keys}
         rows = self._store.lengths(keys - self._known.keys())
         self._notes = {key: row.error for key, row in rows.items() if row.error is not None}
+        self._at_fault = {key: row for key, row in rows.items() if row.bad_input}
         for row in rows.values():
             if (found := _lengths(row)) is not None:
                 self._known[row.key] = found
@@ -64,6 +69,16 @@ class DataLengths:
     def note(self, job: Waiting) -> str:
         """Why nobody counted the data of a job that was filled in last; empty where somebody did, or may yet."""
         return not_counted(self._notes[job.data_key]) if job.data_key in self._notes else ""
+
+    def fault(self, job: Waiting, hosts: int) -> str | None:
+        """What is wrong with data, tokenizer or model of a job that was filled in last, so that it can't train.
+
+        hosts: that are open: what is missing on one of several may be there on another.
+        """
+        row = self._at_fault.get(job.data_key)
+        if row is None or not _of(job, row) or (row.missing and hosts > 1):
+            return None
+        return row.error
 
     def lengths(self, job: Waiting) -> Lengths | None:
         """Of a job that was filled in last; None where nobody counted."""
@@ -96,7 +111,14 @@ class DataLengths:
             waits = now - row.requested_at < PATIENCE_S
             return made(job, data_key=key, counted="under way" if waits else "yes")
         stale = row.error is not None and now - (row.ended_at or now) >= RETRY_S
+        stale = stale or (row.bad_input and not _of(job, row))
         return made(job, data_key=key, counted="no" if stale else "yes")
+
+
+def _of(job: Waiting, row: LengthsRow) -> bool:
+    """Whether what was found tells of this job too: no one can have corrected it before the job came."""
+    came = job.submitted_at if job.waiting_since is None else job.waiting_since
+    return (row.ended_at or 0.0) >= came - FRESH_S
 
 
 def not_counted(why: str) -> str:
@@ -119,7 +141,7 @@ def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> shapes
     )
 
 
-def key_of(spec: JobSpec, job_id: int, look: Callable[[str], Any] | None = None) -> str:
+def key_of(spec: JobSpec, job_id: int, look: Callable[..., Any] | None = None) -> str:
     """The key of a job's lengths. Files that this machine can't see may change unseen: then each job has its own.
 
     look: fingerprint(), or what remembers it for a while.
@@ -128,10 +150,12 @@ def key_of(spec: JobSpec, job_id: int, look: Callable[[str], Any] | None = None)
     data = look(spec.data.path)
     if data is None and not is_hub_id(spec.data.path):
         data = job_id
-    return data_key(spec, data, look(spec.model.tokenizer or spec.model.path or ""))
+    model = spec.model
+    weights = look(model.path, _WEIGHTS) if model.path else None
+    return data_key(spec, data, look(model.tokenizer or model.path or ""), weights)
 
 
-def fingerprint(path: str) -> Any:
+def fingerprint(path: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Any:
     """Size and time of change of a file, or of the files of a folder; None where it is not to be seen from here."""
     try:
         if not os.path.isdir(path):
@@ -140,7 +164,7 @@ def fingerprint(path: str) -> Any:
         return [
             [str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns]
             for file in sorted(Path(path).rglob("*"))
-            if file.suffix in _SUFFIXES and file.is_file()
+            if file.suffix in suffixes and file.is_file()
         ]
     except (OSError, ValueError):
         return None

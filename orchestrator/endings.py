@@ -43,7 +43,10 @@ def verdict(attempt: AttemptRow) -> Ended | None:
     if host_id == attempt.host_id:
         return cause
     rank = cause.rank if cause.rank is not None else _first_rank(attempt, host_id)
-    of_cause = {name: getattr(cause, name) for name in ("allocated_bytes", "reserved_bytes", "device_bytes")}
+    of_cause = {
+        name: getattr(cause, name)
+        for name in ("allocated_bytes", "reserved_bytes", "device_bytes", "bad_input")
+    }
     message = f"rank {rank} on {attempt.hosts[host_id]}: {cause.message}"
     return lead.model_copy(
         update={**of_cause, "ts": cause.ts, "outcome": cause.outcome, "message": message, "result": None}

@@ -122,6 +122,8 @@ def _traced(
     if profile is None:
         profile = _profile(result, source)
         _keep(folder / f"{key}.json", result.profile)
+    if result.data_bad_input:
+        raise UsageError(f"{source}: {result.data_error}")
     if lengths is None and result.lengths is not None:
         lengths = Lengths.from_dict(result.lengths)
         _keep(folder / f"{data}.json", result.lengths)

@@ -276,6 +276,12 @@ data_lengths = sa.Table(
     sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who counts, or counted
     sa.Column("requested_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
+    sa.Column(
+        "bad_input", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # the job's fault, not the host's
+    sa.Column(
+        "missing", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # on that host; others may have it
 )
 
 # No foreign keys here: cards and attempts are never deleted, and PostgreSQL would look up both for each row.

@@ -17,7 +17,7 @@ from transformers import (
     set_seed,
 )
 
-from jobs.errors import InputError
+from jobs.errors import InputError, Unavailable
 from jobs.memory import Rung
 from jobs.requirements import lacking
 from jobs.spec import JobSpec, ModelSpec
@@ -100,11 +100,11 @@ def build_model(
 
 
 def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
-    """Raises Refused for a method or a rung that this card can't train."""
+    """Raises Refused for a method or a rung that this card can't train, Unavailable where the host lacks a library."""
     if rung.offload and use_cpu:
         raise Refused("memory.offload: a CPU card has no other memory to offload to; set it to false")
     if reason := lacking(spec, machine.stack(), "cpu" if use_cpu else "cuda"):
-        raise Refused(f"this host {reason.text}")
+        raise Unavailable(f"this host {reason.text}")
     if spec.model.engine == "unsloth" and rung.every_n > 1:
         raise Refused("memory.checkpointing: Unsloth checkpoints every layer or none; use every_layer or off")
 

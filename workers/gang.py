@@ -74,9 +74,10 @@ def failed_peer(folder: AttemptFolder, assignment: Assignment) -> tuple[int, End
 
 def as_mine(assignment: Assignment, rank: int, ended: Ended) -> dict[str, Any]:
     """How a rank ends that only follows another of its host: outcome, message and the rest of who failed."""
+    how = {"outcome": ended.outcome, "bad_input": ended.bad_input}
     if assignment.spans:
-        return {"outcome": ended.outcome, "message": ended.message, "rank": rank, "echo": ended.echo}
-    return {"outcome": ended.outcome, "message": f"rank {rank}: {ended.message}"}
+        return {**how, "message": ended.message, "rank": rank, "echo": ended.echo}
+    return {**how, "message": f"rank {rank}: {ended.message}"}
 
 
 def wait_for_failed_peer(

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import Fault, SpecError
+from jobs.errors import MISSING, Fault, SpecError
 from jobs.rules import architecture_faults
 from jobs.spec import JobSpec
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
@@ -40,7 +40,7 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
     if not os.path.exists(path):
         if is_hub_id(path):
             return []
-        return [Fault(field, path, "does not exist", f"give a folder with a config.json, {OR_HUB_ID}")]
+        return [Fault(field, path, MISSING, f"give a folder with a config.json, {OR_HUB_ID}")]
     if not folder.is_dir():
         return [Fault(field, path, "is a file", "give the folder that holds config.json")]
     config_path = folder / "config.json"
@@ -100,7 +100,7 @@ def check_tokenizer(path: str) -> list[Fault]:
             Fault(
                 "model.tokenizer",
                 path,
-                "does not exist",
+                MISSING,
                 f"give a folder with a tokenizer, {OR_HUB_ID}",
             )
         ]

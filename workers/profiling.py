@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from jobs.errors import SpecError, TuneyardError
+from jobs.errors import InputError, TuneyardError, words_of
 from jobs.report import TraceRequest, TraceResult
 from workers.lean import lean_imports
 
@@ -43,15 +43,15 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
         from workers.data.lengths import scan
 
         lengths = scan(request.spec, request.trusted_models).as_dict()
-    except SpecError as error:
-        why = "; ".join(map(str, error.faults))
+    except InputError as error:
+        at_fault = {"data_bad_input": True, "data_missing": error.missing}
+        return done.model_copy(update={"data_key": request.data_key, "data_error": error.line, **at_fault})
     except TuneyardError as error:
         why = str(error)
     except MemoryError:
         why = "the scan ran out of the memory it was given"
     except Exception as error:  # a library's fault, at the edge of this process: the job goes on without
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        why = f"{type(error).__name__}: {first[:400]}"
+        why = words_of(error)
     else:
         return done.model_copy(update={"data_key": request.data_key, "lengths": lengths})
     return done.model_copy(update={"data_key": request.data_key, "data_error": why})

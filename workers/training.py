@@ -20,7 +20,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from jobs.errors import TuneyardError
+from jobs.errors import InputError, TuneyardError, words_of
 from jobs.fields import OPTIMIZERS
 from jobs.memory import Rung
 from jobs.report import Assignment, Ended, Started
@@ -274,14 +274,14 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def _failure(error: Exception, figures: Figures, assignment: Assignment, folder: AttemptFolder) -> Ended:
     if not isinstance(error, TuneyardError):
         traceback.print_exception(error)
-    first_line = next((line for line in str(error).splitlines() if line.strip()), "")
+    words = words_of(error)
     if ran_out_of_memory(error):
         card = assignment.card
         where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
         has = gib(card.memory_bytes)
         if assignment.shared:
             has = f"a share of {gib(assignment.upper_bytes)} of {has}"
-        text = f"memory ran out {where} on {card.name} with {has}: {first_line}"
+        text = f"memory ran out {where} on {card.name} with {has}: {words.partition(': ')[2]}"
         return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
     ours = isinstance(error, TuneyardError)
     if assignment.local_rank == 0 and len(assignment.ranks_here) > 1 and not ours:
@@ -289,10 +289,11 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
         peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
         if peer is not None:
             return figures.ended(ts=time.time(), **gang.as_mine(assignment, *peer))
-    text = str(error) if ours else f"{type(error).__name__}: {first_line}"
+    bad_input = isinstance(error, InputError) and not error.missing
+    text = error.line if isinstance(error, InputError) else str(error) if ours else words
     echo = assignment.spans and not ours and span.lost_touch(error)
     outcome = Outcome.NOT_STARTED if isinstance(error, span.NobodyCame) else Outcome.FAILED
-    return figures.ended(ts=time.time(), outcome=outcome, message=text, echo=echo)
+    return figures.ended(ts=time.time(), outcome=outcome, message=text, echo=echo, bad_input=bad_input)
 
 
 def _load_bitsandbytes(spec: JobSpec) -> None:

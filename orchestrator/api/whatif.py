@@ -11,16 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.calibration import Calibration
 from jobs.cards import Card, check_prices, read_card
+from jobs.errors import InputError
 from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from jobs.state import Code, JobState, Reason
+from jobs.units import span
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
-from orchestrator.data_lengths import DataLengths
+from orchestrator.data_lengths import PATIENCE_S, DataLengths
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Project, Waiting
 from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.memo import Memo, chooser, model_config
@@ -52,7 +54,7 @@ class PlanRequest(BaseModel):
 class _Question:
     """A job as if it were the only one that waits, the fleet as it is, and what was measured so far.
 
-    note: why its data was not counted.
+    note: why its data was not counted; fault: what is wrong with data, tokenizer or model, as a host found.
     """
 
     job: Waiting
@@ -60,6 +62,7 @@ class _Question:
     asked: Asked
     calibration: Calibration
     note: str
+    fault: str | None = None
 
     def pick(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         """As the planner chooses."""
@@ -81,6 +84,8 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
         facts = replace(facts, most_gpus=None)
     spec = read_job(wanted.job, known.settings, facts)
     question = _question(known, spec, prices)
+    if question.fault is not None:
+        raise InputError(f"{wanted.job.source}: {question.fault}")
     found = explain(question.job, question.fleet, question.pick)
     wants = _wants(question, found, bool(named))
     now = known.controller.clock()
@@ -157,7 +162,8 @@ def _question(
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, data.lengths(job), priced.prices, config)
     calibration = known.controller.memo.calibration
-    return _Question(job, replace(fleet, queue=(job,)), asked, calibration, data.note(job))
+    fault = data.fault(job, sum(host.open for host in hosts))
+    return _Question(job, replace(fleet, queue=(job,)), asked, calibration, data.note(job), fault)
 
 
 def _profile(question: _Question) -> MemoryProfile | None:
@@ -250,7 +256,8 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
     if code is Code.QUOTA:
         return [*helps, *_more_quota(row, question.job, asked)]
     if isinstance(found, Misfit) and not fits:
-        return helps + _general(question, found.reason)
+        noted = [question.note] if question.note and found.reason.code is Code.MEMORY else []
+        return helps + noted + _general(question, found.reason)
     return [*helps, *_just_wait(row)]
 
 
@@ -325,6 +332,8 @@ def _general(question: _Question, reason: Reason) -> list[str]:
         Code.NO_CARD: f"loosen {' and '.join(narrow)}; `tuneyard gpus` shows what there is"
         if narrow
         else "`tuneyard gpus` shows what there is, and what is wrong with it",
+        Code.PROFILE_PENDING: "wait: a host traces its memory, checks its model and reads its data; where nobody has "
+        f"read the data within {span(PATIENCE_S)}, it is planned for the whole training.sequence_length",
         Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
     }
     return [texts[reason.code]] if reason.code in texts else []
@@ -351,7 +360,7 @@ def _advice_after(row: JobRow) -> list[str]:
         Code.OOM: f"`tuneyard show {row.id}` has projected against measured; memory.confidence: 0.99 keeps more room",
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
         Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
-        Code.BAD_INPUT: "mend the job file and submit it again",
+        Code.BAD_INPUT: "correct what the reason names, then submit the job again: `tuneyard submit`",
         Code.AFTER: f"`tuneyard requeue {row.id}` runs it without waiting for what can't come to pass any more",
     }
     return [texts[row.reason.code]] if row.reason.code in texts else []

@@ -20,15 +20,21 @@ class LengthStore(Database):
     """Lengths of data. The first answer to a request stands; an error does until it is asked again."""
 
     def want_lengths(self, key: str, spec: dict[str, Any], host_id: int, now: float, retry_s: float) -> None:
-        """Asks a host to count, once; again where the host went away, or the error is over retry_s seconds old."""
+        """Asks a host to count, once; again where the host went away, or the error is over retry_s seconds old.
+
+        A fault of the input is looked for again whenever it is asked for: it may have been corrected.
+        """
         asked = {"host_id": host_id, "requested_at": now, "spec": spec}
         insert = self.upsert(data_lengths).values(key=key, **asked)
-        old = sa.and_(data_lengths.c.error.is_not(None), data_lengths.c.ended_at <= now - retry_s)
+        over = sa.or_(data_lengths.c.ended_at <= now - retry_s, data_lengths.c.bad_input)
+        old = sa.and_(data_lengths.c.error.is_not(None), over)
         free = sa.and_(_PENDING, data_lengths.c.host_id.is_(None))
         again = data_lengths.update().where(data_lengths.c.key == key, sa.or_(old, free))
         with self.write() as connection:
             connection.execute(insert.on_conflict_do_nothing())
-            connection.execute(again.values(error=None, ended_at=None, **asked))
+            connection.execute(
+                again.values(error=None, bad_input=False, missing=False, ended_at=None, **asked)
+            )
 
     def lengths(self, keys: Collection[str]) -> dict[str, LengthsRow]:
         """Those of the lengths that were ever asked for."""
@@ -60,7 +66,10 @@ def answer_lengths(connection: sa.Connection, result: TraceResult, now: float) -
     if result.lengths is None and not error:
         error = "the host gave neither lengths nor a reason"
     update = data_lengths.update().where(data_lengths.c.key == result.data_key, _PENDING)
-    values = {"lengths": result.lengths, "error": error, "ended_at": now}
+    at_fault = {"bad_input": False, "missing": False}
+    if error is not None:
+        at_fault = {"bad_input": result.data_bad_input, "missing": result.data_missing}
+    values = {"lengths": result.lengths, "error": error, "ended_at": now, **at_fault}
     return bool(connection.execute(update.values(values)).rowcount)
 
 

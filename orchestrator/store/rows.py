@@ -301,6 +301,8 @@ class LengthsRow:
     host_id: int | None
     requested_at: float
     ended_at: float | None
+    bad_input: bool = False
+    missing: bool = False
 
     @property
     def pending(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from jobs.lengths import Lengths
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.data_lengths import LOOK_EVERY_S, PATIENCE_S, RETRY_S
+from orchestrator.data_lengths import FRESH_S, LOOK_EVERY_S, PATIENCE_S, RETRY_S
 from tests.api.conftest import Yard
 from tests.api.test_scheduling import FakeHost, card, end, job
 from tests.profiles import small_profile
@@ -207,3 +207,118 @@ def test_plan_waits_for_the_lengths_where_the_profile_is_known(yard: Yard, tmp_p
     assert plan(yard, data=str(other))["text"] == "the lengths of its data are being counted"
     answers(host)
     assert plan(yard, data=str(other))["data"]["longest"] == 300
+
+
+FAULT = "data.path: line 7: text is missing (given: /data/rows.jsonl)"
+
+
+def refuses(host: FakeHost, missing: bool = False) -> list[dict[str, Any]]:
+    """Answer that data, tokenizer or model won't do. Returns what was asked."""
+    wanted = host.report()["traces"]
+    for one in wanted:
+        told: dict[str, Any] = {"data_key": one["data_key"], "data_error": FAULT, "data_bad_input": True}
+        if one["key"]:
+            told |= {"key": one["key"], "profile": small_profile().as_dict()}
+        host.report(traces=[{**told, "data_missing": missing}])
+    return wanted
+
+
+def test_bad_data_ends_its_jobs_before_they_are_placed_and_names_the_row(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2), card(1, 2))
+    yard.submit()
+    yard.submit()
+    yard.tick()
+    assert asked(refuses(host)) == [(True, True)]
+    yard.tick()
+    for number in (1, 2):
+        shown = job(yard, number)
+        assert (shown["state"], shown["attempts"]) == ("failed", 0)
+        assert (shown["reason"]["code"], shown["reason"]["text"]) == ("bad_input", FAULT)
+        told = yard.http.get(f"{PREFIX}/jobs/{number}/why").json()
+        assert "requeue" not in str(told["advice"]) and "`tuneyard submit`" in told["advice"][0]
+    assert yard.dispatch.started == []
+
+
+def test_bad_data_is_refused_by_plan(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    plan(yard)
+    refuses(host)
+    answer = yard.http.post(f"{PREFIX}/plan", json={"job": yard.job()})
+    assert answer.status_code == 422 and FAULT in answer.text
+
+
+def test_a_fault_is_looked_for_again_for_a_job_that_comes_later_or_when_the_file_changed(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    refuses(host)
+    yard.tick()
+    yard.data.write_text('{"text": "corrected"}\n')
+    yard.submit()
+    yard.now += 1
+    yard.tick()
+    assert asked(refuses(host)) == [(False, True)]
+    yard.tick()
+    assert job(yard, 2)["state"] == "failed"
+    yard.now += FRESH_S + 1  # the same file; something else may have been put right
+    host.report()
+    yard.submit()
+    yard.tick()
+    assert job(yard, 3)["state"] == "queued"
+    assert asked(answers(host)) == [(False, True)]
+    yard.tick()
+    assert job(yard, 3)["state"] == "running"
+
+
+def test_what_is_missing_on_one_of_several_hosts_is_that_hosts_fault(yard: Yard) -> None:
+    first, second = FakeHost(yard, card(0, 2)), FakeHost(yard, card(5, 2), name="h2")
+    yard.submit()
+    yard.tick()
+    asked_first = refuses(first, missing=True)
+    assert asked_first or refuses(second, missing=True)
+    yard.tick()
+    assert job(yard)["state"] == "running"
+
+
+def test_what_is_missing_on_the_only_host_ends_the_job(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    refuses(host, missing=True)
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("failed", "bad_input")
+
+
+def test_jobs_of_one_file_that_differ_in_model_or_held_out_rows_are_checked_apart(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    config = yard.job()["spec"]["model"]["config"]
+    tokenizer = {"tokenizer": "org/tokenizer"}
+    held = {"path": str(yard.data), "holdout": 0.5}
+    for sections in (
+        {"training": {"seed": 1}},
+        {"training": {"seed": 2}},
+        {"data": held, "training": {"seed": 1}},
+        {"data": held, "training": {"seed": 2}},
+        {"model": {"config": {**config, "vocab_size": 128}, **tokenizer}},
+    ):
+        yard.submit(**sections)
+    yard.tick()
+    keys = {one["data_key"] for one in host.report()["traces"] if one["data_key"]}
+    assert len(keys) == 4
+
+
+def test_a_trainer_that_is_refused_its_input_is_not_tried_again(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(retries=3)
+    yard.tick()
+    answers(host)
+    yard.tick()
+    host.report(attempts=end(1, 1, Outcome.FAILED, message=FAULT, bad_input=True))
+    yard.tick()
+    shown = job(yard)
+    assert (shown["state"], shown["reason"]["code"], shown["reason"]["text"]) == (
+        "failed",
+        "bad_input",
+        FAULT,
+    )
+    assert "requeue" not in yard.http.get(f"{PREFIX}/jobs/1/why").text

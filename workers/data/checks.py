@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import Fault
+from jobs.errors import MISSING, UNREADABLE, Fault
 from workers.data.rows import SUFFIXES, check_file, check_saved
 
 OR_HUB_ID = "or a hub id (org/name)"
@@ -32,9 +32,7 @@ def check_data(path: str, split: str = "train", limit: int | None = None) -> lis
     except OSError as error:
         if isinstance(error, FileNotFoundError) and is_hub_id(path):
             return []
-        problem = (
-            "does not exist" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
-        )
+        problem = MISSING if isinstance(error, FileNotFoundError) else f"{UNREADABLE}{error.strerror}"
         return [Fault("data.path", path, problem, f"give a file, a folder saved by datasets, {OR_HUB_ID}")]
     if os.path.isdir(path):
         return check_saved(Path(path), split)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import Fault
+from jobs.errors import UNREADABLE, Fault
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 KINDS = (("prompt", "completion"), ("messages",), ("text",))
@@ -50,7 +50,7 @@ def check_file(path: Path, limit: int | None) -> list[Fault]:
     except UnicodeDecodeError as error:
         return [_fault(path, f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}")]
     except OSError as error:
-        return [_fault(path, f"can't be read: {error.strerror}")]
+        return [_fault(path, f"{UNREADABLE}{error.strerror}")]
 
 
 def check_saved(folder: Path, split: str) -> list[Fault]:
