@@ -17,8 +17,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
-# Problems of faults that another machine may not have: what is named is not there, or this machine can't read it.
+# Problems of faults that another machine may not have.
 MISSING = "does not exist"
 UNREADABLE = "can't be read: "
 
@@ -85,14 +84,9 @@ class SpecError(InputError):
 
 
 def words_of(error: Exception, most: int = 600) -> str:
-    """What a library's exception says, on one line: its type and its first line, with what a colon there announces."""
+    """What a library's exception says, on one line: its type and first line; all lines where that announces them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[:1]
-    while lines and said[-1].endswith(":") and len(said) < len(lines):
-        said = lines[: len(said) + 1]
-    if len(said) > 1:  # a list: all of it
-        said = lines
-    text = " ".join(said)
+    text = " ".join(lines if lines and lines[0].endswith(":") else lines[:1])
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

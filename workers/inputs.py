@@ -9,10 +9,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import MISSING, Fault, SpecError
+from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
 from jobs.rules import architecture_faults
 from jobs.spec import JobSpec
+from workers.checks.pointers import is_pointer, pointer_fault
+from workers.checks.weights import weight_faults
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
+
+_VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
+_VOCABULARY_ENDS = (".model", ".tiktoken", ".spm")
+_BESIDE = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.json", "chat_template.jinja"),
+)
 
 
 def check_inputs(
@@ -29,9 +38,22 @@ def check_inputs(
     else:
         given = (spec.model.config or {}).get("model_type")
         faults += check_model_type(given, known_model_types, "model.config.model_type")
-    if spec.model.tokenizer is not None:
-        faults += check_tokenizer(spec.model.tokenizer)
+    faults += check_tokenizer_of(spec)
     return faults
+
+
+def check_tokenizer_of(spec: JobSpec) -> list[Fault]:
+    """What is wrong with a job's tokenizer: its own, or the one in its model's folder."""
+    if spec.model.tokenizer is not None:
+        return check_tokenizer(spec.model.tokenizer)
+    folder = Path(spec.model.path or "")
+    if spec.model.path is None or not (folder / "config.json").is_file():
+        return []  # a hub id, or a folder that has been found wanting
+    found = _tokenizer_files(folder, "model.path")
+    if found and found[0].problem == "holds no tokenizer":
+        fix = "set model.tokenizer, or save the tokenizer into the folder"
+        return [Fault("model.path", str(folder), found[0].problem, fix)]
+    return found
 
 
 def check_model(path: str, known_model_types: Collection[str] = (), field: str = "model.path") -> list[Fault]:
@@ -44,6 +66,8 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
     if not folder.is_dir():
         return [Fault(field, path, "is a file", "give the folder that holds config.json")]
     config_path = folder / "config.json"
+    if is_pointer(config_path):
+        return [pointer_fault(field, config_path)]
     if not config_path.is_file():
         adapter = (folder / "adapter_config.json").is_file()
         fix = (
@@ -72,10 +96,8 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
         )
         for wrong in architecture_faults(config)
     ]
-    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
-        fix = "give a complete folder, or model.config for random weights"
-        faults.append(Fault(field, path, "has no weights (*.safetensors)", fix))
-    return faults
+    faults += _small_files(folder, ("generation_config.json",), field)
+    return faults + weight_faults(folder, config, field)
 
 
 def check_model_type(given: Any, known: Collection[str], field: str) -> list[Fault]:
@@ -89,6 +111,46 @@ def check_model_type(given: Any, known: Collection[str], field: str) -> list[Fau
         else "use a model_type of the installed transformers, such as llama"
     )
     return [Fault(field, str(given), "is no model type that the installed transformers knows", fix)]
+
+
+def _small_files(folder: Path, names: Collection[str], field: str) -> list[Fault]:
+    """The first of these JSON files, as far as they are there, that is a pointer or is not readable."""
+    for path in (folder / name for name in names if (folder / name).is_file()):
+        if is_pointer(path):
+            return [pointer_fault(field, path)]
+        if path.suffix != ".json":
+            continue
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            return [Fault(field, str(path), f"is not readable as JSON: {error}", "download the file again")]
+        except OSError as error:
+            return [Fault(field, str(path), f"{UNREADABLE}{error.strerror}", "make it readable")]
+    return []
+
+
+def _tokenizer_files(folder: Path, field: str) -> list[Fault]:
+    """What is wrong with the files of a tokenizer, as far as it shows without loading it."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    vocabulary = [name for name in names if name in _VOCABULARIES or name.endswith(_VOCABULARY_ENDS)]
+    if "tokenizer.json" in names:
+        vocabulary = ["tokenizer.json"]  # it is enough; the others are not read
+    if not vocabulary and "tokenizer_config.json" not in names:
+        known = ", ".join(("tokenizer.json", "tokenizer_config.json", *_VOCABULARIES))
+        return [Fault(field, str(folder), "holds no tokenizer", f"it needs one of {known}")]
+    for path in (folder / name for name in vocabulary):
+        if is_pointer(path):
+            return [pointer_fault(field, path)]
+        if path.suffix == ".json" and not _ends_whole(path):
+            return [Fault(field, str(path), "is cut off: it does not end as JSON does", "download it again")]
+    return _small_files(folder, _BESIDE, field)
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a JSON file ends in a closing bracket: tens of megabytes are not parsed at each submission."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return file.read().rstrip().endswith((b"}", b"]"))
 
 
 def check_tokenizer(path: str) -> list[Fault]:
@@ -107,10 +169,7 @@ def check_tokenizer(path: str) -> list[Fault]:
     folder = Path(path)
     if not folder.is_dir():
         return [Fault("model.tokenizer", path, "is a file", "give the folder that holds it")]
-    known = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
-    if not any((folder / name).is_file() for name in known):
-        return [Fault("model.tokenizer", path, "holds no tokenizer", f"it needs one of {', '.join(known)}")]
-    return []
+    return _tokenizer_files(folder, "model.tokenizer")
 
 
 def resolve_output(output_root: Path | str, spec: JobSpec, job_id: int) -> Path:

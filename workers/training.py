@@ -20,7 +20,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from jobs.errors import InputError, TuneyardError, words_of
+from jobs.errors import InputError, TuneyardError, Unavailable, words_of
 from jobs.fields import OPTIMIZERS
 from jobs.memory import Rung
 from jobs.report import Assignment, Ended, Started
@@ -292,7 +292,8 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
     bad_input = isinstance(error, InputError) and not error.missing
     text = error.line if isinstance(error, InputError) else str(error) if ours else words
     echo = assignment.spans and not ours and span.lost_touch(error)
-    outcome = Outcome.NOT_STARTED if isinstance(error, span.NobodyCame) else Outcome.FAILED
+    hosts = isinstance(error, (span.NobodyCame, Unavailable))  # fault: none of the job's retries
+    outcome = Outcome.NOT_STARTED if hosts else Outcome.FAILED
     return figures.ended(ts=time.time(), outcome=outcome, message=text, echo=echo, bad_input=bad_input)
 
 

@@ -157,8 +157,9 @@ def test_what_cant_be_trained_is_said(
 ) -> None:
     assignment = make_assignment(rows, tokenizer, **sections)
     ended = run_attempt(assignment, AttemptFolder(tmp_path, 1), tmp_path, tmp_path / "out")
-    assert ended.outcome is Outcome.FAILED
-    assert says in ended.message
+    hosts = says.startswith("this host")
+    assert ended.outcome is (Outcome.NOT_STARTED if hosts else Outcome.FAILED)
+    assert says in ended.message and ended.bad_input is not hosts
     assert not (tmp_path / "out").exists()
 
 
@@ -175,7 +176,14 @@ def test_bad_data_names_the_line(tmp_path: Path, tokenizer: Path) -> None:
     ended = run_attempt(
         make_assignment(data, tokenizer), AttemptFolder(tmp_path, 1), tmp_path, tmp_path / "out"
     )
-    assert ended.outcome is Outcome.FAILED and "line 4" in ended.message
+    assert ended.outcome is Outcome.FAILED and "line 4" in ended.message and ended.bad_input
+    assert "\n" not in ended.message
+
+
+def test_data_that_is_not_there_may_be_so_on_this_host_alone(tmp_path: Path, tokenizer: Path) -> None:
+    assignment = make_assignment(tmp_path / "gone.jsonl", tokenizer)
+    ended = run_attempt(assignment, AttemptFolder(tmp_path, 1), tmp_path, tmp_path / "out")
+    assert ended.outcome is Outcome.FAILED and "does not exist" in ended.message and not ended.bad_input
 
 
 class TakenMeanwhile(AttemptFolder):

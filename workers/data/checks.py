@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import MISSING, UNREADABLE, Fault
+from workers.checks.pointers import is_pointer, pointer_fault
 from workers.data.rows import SUFFIXES, check_file, check_saved
 
 OR_HUB_ID = "or a hub id (org/name)"
@@ -38,6 +39,8 @@ def check_data(path: str, split: str = "train", limit: int | None = None) -> lis
         return check_saved(Path(path), split)
     key = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, stat.st_ino, limit)
     found = _seen.pop(key, None)
+    if found is None and is_pointer(Path(path)):
+        found = (pointer_fault("data.path", Path(path)),)
     if found is None:
         found = tuple(check_file(Path(path), limit))
         while len(_seen) >= _REMEMBERED:

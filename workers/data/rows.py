@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import UNREADABLE, Fault
+from workers.checks.pointers import is_pointer, pointer_fault
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 KINDS = (("prompt", "completion"), ("messages",), ("text",))
@@ -68,6 +69,8 @@ def check_saved(folder: Path, split: str) -> list[Fault]:
         for part in json.loads((folder / "state.json").read_bytes())["_data_files"]:
             if not (folder / part["filename"]).is_file():
                 return [_fault(folder / part["filename"], "is missing", "save the data set again")]
+            if is_pointer(folder / part["filename"]):
+                return [pointer_fault("data.path", folder / part["filename"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [_fault(folder, f"can't be read as a saved data set: {error}", "save the data set again")]
     return [] if kind_of(features) else [_no_columns(folder, features)]

@@ -1,0 +1,207 @@
+"""The weights in a model folder, by their headers alone: all there, whole, and as config.json says. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import UNREADABLE, Fault
+from workers.checks.pointers import is_pointer, pointer_fault
+
+# What from_pretrained looks for in a folder, in its order (transformers 5.23, _get_resolved_checkpoint_files).
+_USED = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_INDEX = ".index.json"
+# What transformers does not train from, by the end of its name.
+_OTHER = {
+    ".gguf": "GGUF",
+    ".h5": "TensorFlow",
+    ".msgpack": "Flax",
+    ".pth": "PyTorch's own (.pth)",
+    ".pt": "PyTorch's own (.pt)",
+    ".onnx": "ONNX",
+    ".npz": "NumPy",
+}
+_MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
+_AGAIN = "download or save it again"
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight")
+_LAYER = re.compile(r"(?:(?:model|transformer|gpt_neox|language_model)\.)*(?:layers|h)\.(\d+)\.")
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class _Bad(Exception):
+    """A file that won't do; carries the fault."""
+
+    def __init__(self, path: Path, problem: str, fix: str = _AGAIN) -> None:
+        self.path, self.problem, self.fix = path, problem, fix
+
+
+def weight_faults(folder: Path, config: Mapping[str, Any], field: str = "model.path") -> list[Fault]:
+    """The first thing wrong with the weights of a folder that from_pretrained would load."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        # from_pretrained follows the file to its base model, whatever weights lie beside it.
+        problem = "holds an adapter (adapter_config.json), so another model would be loaded in its place"
+        return [Fault(field, str(folder), problem, f"give {_base(adapter)}, or a folder with merged weights")]
+    if "transformers_weights" in config:  # names another file: left to transformers
+        return []
+    used = next((folder / name for name in _USED if (folder / name).is_file()), None)
+    if used is None:
+        return [_none(folder, field)]
+    try:
+        if is_pointer(used):
+            return [pointer_fault(field, used)]
+        shapes = _indexed(folder, used) if used.name.endswith(_INDEX) else _checked(used)
+    except _Pointer as error:
+        return [pointer_fault(field, error.path)]
+    except _Bad as error:
+        return [Fault(field, str(error.path), error.problem, error.fix)]
+    except OSError as error:
+        return [
+            Fault(field, str(error.filename or used), f"{UNREADABLE}{error.strerror}", "make it readable")
+        ]
+    return _unlike(folder, shapes, config, field)
+
+
+class _Pointer(Exception):
+    """A shard that is a pointer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def _base(adapter: Path) -> str:
+    """Its base model, in words."""
+    try:
+        named = json.loads(adapter.read_bytes()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        named = None
+    return f"its base model ({named})" if named else "its base model"
+
+
+def _none(folder: Path, field: str) -> Fault:
+    """What is said where there is nothing to load."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    stray = [name for name in names if name.endswith((".safetensors", ".bin")) and "adapter" not in name]
+    if stray:
+        kind = "model.safetensors" if stray[0].endswith(".safetensors") else "pytorch_model.bin"
+        problem = f"has {stray[0]}, but neither {kind} nor {kind}{_INDEX}, so nothing would be loaded"
+        fix = f"download {kind}{_INDEX} too, or rename the file to {kind} if it is the only one"
+        return Fault(field, str(folder), problem, fix)
+    other = next((kind for name in names for end, kind in _OTHER.items() if name.endswith(end)), None)
+    problem = "has no weights (*.safetensors)" + (
+        f", only {other} ones, which can't be trained" if other else ""
+    )
+    fix = "give a complete folder, or model.config for random weights"
+    return Fault(
+        field, str(folder), problem, fix if other is None else "give a folder with model.safetensors"
+    )
+
+
+def _indexed(folder: Path, index: Path) -> Shapes:
+    """Shapes of what an index names. Raises _Bad, _Pointer."""
+    try:
+        value = json.loads(index.read_bytes())
+        placed = {str(name): str(file) for name, file in value["weight_map"].items()}
+        dict(value["metadata"])  # transformers needs it
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Bad(
+            index, f"is not readable as an index of weights: {type(error).__name__}: {error}"
+        ) from None
+    if not placed:
+        raise _Bad(index, "names no tensors (weight_map is empty)")
+    shapes: Shapes = {}
+    shards = sorted(set(placed.values()))
+    if missing := [name for name in shards if not (folder / name).is_file()]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        problem = f"is missing{more}, which {index.name} names"
+        raise _Bad(folder / missing[0], problem, "download the missing files again")
+    for name in shards:
+        if is_pointer(folder / name):
+            raise _Pointer(folder / name)
+        shapes |= _checked(folder / name)
+    return shapes
+
+
+def _checked(path: Path) -> Shapes:
+    """Shapes of the tensors in a file of weights; none of a pickle, which is not opened. Raises _Bad."""
+    if path.stat().st_size == 0:
+        raise _Bad(path, "is empty")
+    if path.suffix == ".safetensors":
+        return safetensors_shapes(path)
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    if zipped and not zipfile.is_zipfile(path):
+        raise _Bad(path, "is cut off: its end is missing")
+    return {}
+
+
+def safetensors_shapes(path: Path) -> Shapes:
+    """Shapes by name, after the header was held against the file (safetensors' format). Raises _Bad."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > _MOST_HEADER:
+            raise _Bad(path, "is no safetensors file: its header is broken")
+        if size < 8 + length:
+            raise _Bad(path, f"is cut off within its header: it has {size:,} bytes")
+        header = file.read(length)
+    try:
+        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in entries.items()}
+        ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise _Bad(path, "is no safetensors file: its header is broken") from None
+    if not shapes:
+        raise _Bad(path, "holds no tensors")
+    wanted = 8 + length + max(ends)
+    if size != wanted:
+        how = "is cut off" if size < wanted else "does not match its header"
+        raise _Bad(path, f"{how}: it has {size:,} bytes, its header says {wanted:,}")
+    return shapes
+
+
+def _unlike(folder: Path, shapes: Shapes, config: Mapping[str, Any], field: str) -> list[Fault]:
+    """Where weights are not of the sizes that config.json says; only what is plain for every architecture."""
+    said = _text(config)
+    fix = "give the config.json that belongs to these weights"
+    here = str(folder / "config.json")
+    found = [(name, shape) for name, shape in shapes.items() if _EMBEDDING.search(name) and len(shape) == 2]
+    if len(found) == 1:
+        name, (rows, width) = found[0]
+        vocabulary = said.get("vocab_size")
+        if isinstance(vocabulary, int) and vocabulary != rows:
+            problem = f"says vocab_size {vocabulary:,}, but {name} has {rows:,} rows"
+            return [Fault(field, here, problem, fix)]
+        hidden = said.get("hidden_size", said.get("n_embd"))
+        own = {"embedding_size", "word_embed_proj_dim"} & said.keys()  # a width of its own
+        if isinstance(hidden, int) and not own and hidden != width:
+            problem = f"says hidden_size {hidden:,}, but {name} is {width:,} wide"
+            return [Fault(field, here, problem, fix)]
+    layers = said.get("num_hidden_layers", said.get("n_layer"))
+    there = _layers(shapes)
+    if isinstance(layers, int) and there and there < layers:
+        problem = f"says {layers} layers, but the weights have {there}"
+        return [Fault(field, here, problem, f"{fix}, or download the missing files")]
+    return []
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that is about the text model."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else config
+
+
+def _layers(names: Iterable[str]) -> int:
+    """Layers by their numbers; 0 where none has one."""
+    numbers = [int(match[1]) for name in names if (match := _LAYER.match(name))]
+    return max(numbers) + 1 if numbers else 0
