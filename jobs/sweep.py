@@ -101,6 +101,51 @@ def kept(count: int, keep: float) -> int:
     return math.ceil(round(keep * count, 9))
 
 
+def first_name(name: str) -> str:
+    """The name of the first job of the group of that name; see read_members."""
+    return f"{name[: MAX_NAME - 2]}-1"
+
+
+def differences(specs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Values]]:
+    """What tells the jobs of a group apart: the dotted keys whose values differ, and these values of each job.
+
+    specs: as they are stored. Names and output folders differ always, and are left out.
+    """
+    flat = [{key: value for key, value in _flat(spec) if key not in ("name", "output")} for spec in specs]
+    keys = list(dict.fromkeys(key for values in flat for key in values))
+    differ = [key for key in keys if len({repr(values.get(key)) for values in flat}) > 1]
+    return differ, [{key: values.get(key) for key in differ} for values in flat]
+
+
+def best_first(scores: Sequence[Score]) -> list[int]:
+    """Positions of the jobs of a sweep by what they came to: least evaluation loss, then least loss, then none;
+    those that failed, and those whose loss is no number, last.
+    """
+
+    def rank(position: int) -> tuple[bool, bool, float, bool, float, int]:
+        score = scores[position]
+        evaluated, trained = _number(score.evaluation), _number(score.loss)
+        bad = score.failed or any(
+            loss is not None and math.isnan(loss) for loss in (score.evaluation, score.loss)
+        )
+        return (bad, evaluated is None, evaluated or 0.0, trained is None, trained or 0.0, position)
+
+    return sorted(range(len(scores)), key=rank)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a job of a sweep came to. NaN: the loss is no number any more; None: there is none yet."""
+
+    loss: float | None
+    evaluation: float | None
+    failed: bool
+
+
+def _number(loss: float | None) -> float | None:
+    return None if loss is None or math.isnan(loss) else loss
+
+
 def label(values: Values) -> str:
     """A member's values for people: training.learning_rate=0.0001, method.rank=8."""
     return ", ".join(f"{path}={given}" for path, given in values.items())

@@ -27,6 +27,7 @@ from orchestrator.cli.settings import find_server
 from orchestrator.shapes import (
     Accuracy,
     Gpu,
+    GroupTable,
     Health,
     Host,
     Job,
@@ -111,30 +112,52 @@ class Client:
         limit: int = 50,
         before: int | None = None,
         *,
-        group: int | None = None,
+        group: int | str | None = None,
         project: str | None = None,
+        user: str | None = None,
+        name: str | None = None,
+        since: float | None = None,
+        sort: str | None = None,
+        offset: int | None = None,
     ) -> JobPage:
-        """A page of jobs, of a group and of a project, newest first; before is an id, for the next page."""
+        """A page of jobs, newest first; before is an id, for the next page.
+
+        group: its id or name; name: a pattern such as docs-*; since: submitted then or later, Unix seconds; sort: a
+        column such as loss, or -loss for the greatest first, whose next page begins at an offset. Raises UsageError.
+        """
         query = {
             "state": ",".join(states),
             "limit": limit,
             "before": before,
             "group": group,
             "project": project,
+            "user": user,
+            "name": name,
+            "since": since,
+            "sort": sort,
+            "offset": offset,
         }
         return self._get("/jobs", **{name: value for name, value in query.items() if value is not None})
 
-    def all_jobs(
-        self, states: Sequence[str] = (), *, group: int | None = None, project: str | None = None
-    ) -> Iterator[Job]:
-        """Every job, of a group and of a project, newest first, fetched page by page."""
-        before: int | None = None
+    def all_jobs(self, states: Sequence[str] = (), **wanted: Any) -> Iterator[Job]:
+        """Every job, newest first or as sorted, fetched page by page, each once. wanted: as jobs() has it."""
+        told: set[int] = set()
+        read = 0
+        later: dict[str, Any] = {}
         while True:
-            page = self.jobs(states, limit=500, before=before, group=group, project=project)
-            yield from page["jobs"]
+            page = self.jobs(states, limit=500, **wanted, **later)
+            for job in page["jobs"]:
+                if job["id"] not in told:  # rows may move between pages
+                    told.add(job["id"])
+                    yield job
             if not page["more"] or not page["jobs"]:
                 return
-            before = page["jobs"][-1]["id"]
+            read += len(page["jobs"])
+            later = {"offset": read} if wanted.get("sort") else {"before": page["jobs"][-1]["id"]}
+
+    def group(self, group: int | str) -> GroupTable:
+        """The jobs of a sweep, by its id or name, with what differs between them: the best first. Raises NotFound."""
+        return self._get(f"/groups/{quote(str(group), safe='')}")
 
     def job(self, job: int | str) -> JobFull:
         """One job by id or name, with its attempts and events. Raises NotFound."""
@@ -148,9 +171,9 @@ class Client:
         """Ask a job to end. Raises NotFound; Conflict when it has ended."""
         return self._post(_path(job, "/cancel"))
 
-    def cancel_group(self, group: int) -> list[Job]:
+    def cancel_group(self, group: int | str) -> list[Job]:
         """Ask all jobs of a sweep to end that have not; those. Raises NotFound."""
-        return self._post(f"/groups/{group}/cancel")["jobs"]
+        return self._post(f"/groups/{quote(str(group), safe='')}/cancel")["jobs"]
 
     def requeue(self, job: int | str) -> Job:
         """Submit an ended job again; the new job. Raises NotFound; Conflict when it has not ended."""

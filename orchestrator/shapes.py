@@ -157,6 +157,22 @@ class GroupShape(TypedDict):
     values: list[dict[str, Any]]
 
 
+class GroupMember(TypedDict):
+    """A job of a sweep. values: of the keys that differ, by dotted key of the job file."""
+
+    job: Job
+    values: dict[str, Any]
+
+
+class GroupTable(TypedDict):
+    """`GET /groups/{id}`: the jobs of a sweep, best first. keys: of the job file, whose values differ between them."""
+
+    id: int
+    name: str  # empty where the jobs have names of their own
+    keys: list[str]
+    members: list[GroupMember]
+
+
 class ProjectShape(TypedDict):
     """A project with terms of its own, or with jobs. guarantee: GPUs, None: only its share; gpus: it holds now."""
 

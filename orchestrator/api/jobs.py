@@ -1,8 +1,9 @@
-"""Routes of jobs: submit, list, show, logs, cancel (groups, too), requeue."""
+"""Routes of jobs: submit, list, show, logs, cancel, requeue."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -13,12 +14,12 @@ from pydantic_core import to_json
 from jobs.errors import NotFound, UsageError
 from jobs.spec import schema
 from jobs.state import JobState
-from jobs.sweep import MAX_MEMBERS
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.intake import Submission, read_jobs
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of
+from orchestrator.store.listing import Wanted
 from orchestrator.store.rows import AttemptRow
 
 router = APIRouter()
@@ -71,34 +72,52 @@ def list_jobs(
     state: str = "",
     limit: int = 50,
     before: int | None = None,
-    group: int | None = None,
+    group: str | None = None,
     project: str | None = None,
+    user: str | None = None,
+    name: str | None = None,
+    since: float | None = None,
+    sort: str = "-id",
+    offset: int = 0,
 ) -> shapes.JobPage:
-    """Newest first. state: names with commas between; before: an id, for the next page; group: an id, too."""
+    """Newest first. state: names with commas between; group: its id or name; name: a pattern with * ? [abc];
+    since: submitted then or later, Unix seconds; sort: a column, with a minus in front for the greatest first;
+    before: an id, for the next page of the newest first; offset: rows to pass over, for the next page of others.
+    """
     if not 1 <= limit <= MAX_PAGE:
         raise UsageError(f"limit: {limit} is not usable; write a number from 1 to {MAX_PAGE}")
     if before is not None and not 0 <= before < 2**31:
         raise UsageError(f"before: {before} is no id of a job")
-    if group is not None and not 0 <= group < 2**31:
-        raise UsageError(f"group: {group} is no id of a group")
-    states = _states(state)
+    if before is not None and sort != "-id":
+        raise UsageError(f"before: goes by id, and these are sorted by {sort}; use offset")
+    if not 0 <= offset < 2**31:
+        raise UsageError(f"offset: {offset} is not usable; write how many rows to pass over")
+    if since is not None and not math.isfinite(since):
+        raise UsageError(f"since: {since} is no time; write Unix seconds")
     known = services(request)
-    store = known.store
-    found = store.job_views(states, limit + 1, before, group=group, project=project)
-    page = [views.job(view, known.controller.likely.starts) for view in found[:limit]]
+    wanted = Wanted(
+        states=_states(state),
+        group=None if group is None else known.store.find_group(group),
+        project=project,
+        user=user,
+        name=name,
+        since=since,
+        sort=sort,
+    )
+    found = known.store.listing(wanted, limit, before, offset)
     return {
-        "jobs": page,
-        "more": len(found) > limit,
-        "total": store.count_jobs(states, group=group, project=project),
+        "jobs": [views.job(view, known.controller.likely.starts) for view in found.views],
+        "more": found.more,
+        "total": found.total,
     }
 
 
-def _states(text: str) -> set[JobState] | None:
+def _states(text: str) -> frozenset[JobState] | None:
     names = [name for name in text.split(",") if name]
     for name in names:
         if name not in set(JobState):
             raise UsageError(f"state: {name!r} is no state; write {', '.join(JobState)}")
-    return {JobState(name) for name in names} or None
+    return frozenset(map(JobState, names)) or None
 
 
 @router.get("/jobs/{job}")
@@ -129,18 +148,6 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
         if attempt.job_id in job_ids:
             known.store.request_stop(attempt.id, "cancelled", known.controller.clock())
     known.controller.wake()
-
-
-@router.post("/groups/{group}/cancel")
-def cancel_group(request: Request, group: int) -> dict[str, list[shapes.Job]]:
-    """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
-    known = services(request)
-    if not 0 <= group < 2**31:
-        raise UsageError(f"group: {group} is no id of a group")
-    asked = set(known.store.cancel_group(group, known.controller.clock()))
-    stop(known, asked)
-    views_of = known.store.job_views(limit=MAX_MEMBERS, group=group)
-    return {"jobs": [views.job(view) for view in reversed(views_of) if view.job.id in asked]}
 
 
 @router.post("/jobs/{job}/requeue", status_code=201)

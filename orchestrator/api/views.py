@@ -86,6 +86,12 @@ def groups(rows: Sequence[JobRow], values: Sequence[Mapping[str, Any]]) -> list[
     return list(made.values())
 
 
+def group_name(names: Sequence[str]) -> str:
+    """The name of the group whose jobs are NAME-1, NAME-2 and so on; empty where they have names of their own."""
+    stem = names[0].rpartition("-")[0] if names else ""
+    return stem if stem and all(name.rpartition("-")[0] == stem for name in names) else ""
+
+
 def job_full(
     shown: shapes.Job,
     spec: dict[str, Any],

@@ -9,6 +9,7 @@ import click
 from jobs.errors import TuneyardError, UsageError
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.jobs.sweep import group_path
 from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, note, report
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("cancel")
 @click.argument("jobs", nargs=-1, metavar="JOB...")
-@click.option(
-    "--group", type=click.IntRange(0), metavar="G", help="All jobs of this sweep that have not ended."
-)
+@click.option("--group", metavar="G", help="All jobs of this sweep, by its id or name, that have not ended.")
 @client_verb
-def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: int | None) -> int:
+def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | None) -> int:
     """Cancel jobs.
 
     JOB is an id or a name. A running job is stopped by its host within seconds; `tuneyard show` tells when.
@@ -63,8 +62,8 @@ def _each(api: Api, as_json: bool, names: tuple[str, ...], action: str) -> int:
     return code
 
 
-def _group(api: Api, as_json: bool, group: int) -> int:
-    _, answer = api.post(f"/groups/{group}/cancel")
+def _group(api: Api, as_json: bool, group: str) -> int:
+    _, answer = api.post(group_path(group, "/cancel"))
     if as_json:
         emit(answer)
         return OK

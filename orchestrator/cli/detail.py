@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.errors import NotFound
 from jobs.units import span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.jobs.sweep import group_path, show_sweep
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import AfterShape, Attempt, Job, JobFull, Why
+    from orchestrator.shapes import AfterShape, Attempt, GroupTable, Job, JobFull, Why
 
 EVENTS_SHOWN = 30
 
@@ -44,13 +46,20 @@ WHY_COLUMNS = (
 def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
     """Show one job: attempts, projected against measured, events.
 
-    JOB is an id or a name. ERROR is how far the projection was off, in percent of what was measured.
+    JOB is an id or a name; the name of a sweep shows its jobs side by side.
+
+    ERROR is how far the projection was off, in percent of what was measured.
     """
-    found: JobFull = api.get(job_path(job))
+    now = time.time()
+    try:
+        found: JobFull = api.get(job_path(job))
+    except NotFound as error:
+        table = _sweep(api, job, error)
+        emit(table) if as_json else show_sweep(table, now)
+        return
     if as_json:
         emit(found)
         return
-    now = time.time()
     show_line(words.label(found))
     show_fields(_summary(found, now))
     for attempt in found["attempts_detail"]:
@@ -61,6 +70,15 @@ def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
         show(EVENT_COLUMNS, [_event_row(event, now) for event in events])
     if hidden := len(found["events"]) - len(events):
         click.echo(f"  {hidden} earlier events; --events shows them")
+
+
+def _sweep(api: Api, name: str, error: NotFound) -> GroupTable:
+    """The group of that name. Raises the error where it is no group either."""
+    try:
+        table: GroupTable = api.get(group_path(name))
+    except NotFound:
+        raise error from None
+    return table
 
 
 def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:

@@ -1,13 +1,12 @@
-"""tuneyard list, hosts, gpus: the tables."""
+"""tuneyard hosts and gpus: the tables."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import UsageError
 from jobs.units import gib
 from orchestrator.cli import words
 from orchestrator.cli.http import Api
@@ -15,10 +14,7 @@ from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Host, Job
-
-STATES = ("queued", "running", "succeeded", "failed", "cancelled")
-PAGE = 500
+    from orchestrator.shapes import Gpu, Host
 
 HOST_COLUMNS = (
     Column("NAME"),
@@ -44,63 +40,6 @@ GPU_COLUMNS = (
     Column("JOB", right=True, keep=8),
     Column("NOTE", keep=8, flexible=True),
 )
-
-
-def _states(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
-    asked = [state for text in given for state in text.split(",") if state]
-    for state in asked:
-        if state not in STATES:
-            raise UsageError(f"--state {state!r} is no state; use {', '.join(STATES)}")
-    return asked
-
-
-@click.command("list")
-@click.option(
-    "--state", "states", multiple=True, callback=_states, metavar="STATE", help="Only these, comma-separated."
-)
-@click.option(
-    "--limit", type=click.IntRange(1, PAGE), default=50, show_default=True, help="How many at most."
-)
-@click.option("--all", "everything", is_flag=True, help="All of them, page by page.")
-@click.option("--group", type=click.IntRange(0), metavar="G", help="Only the jobs of this sweep.")
-@click.option("--project", metavar="NAME", help="Only the jobs of this project.")
-@client_verb
-def list_verb(
-    api: Api,
-    as_json: bool,
-    states: list[str],
-    limit: int,
-    everything: bool,
-    group: int | None,
-    project: str | None,
-) -> None:
-    """List jobs, newest first.
-
-    States: queued, running, succeeded, failed, cancelled; running* has a cancel on its way.
-    """
-    asked = {"state": ",".join(states) or None, "group": group, "project": project}
-    page = _page(api, asked, PAGE if everything else limit)
-    while everything and page["more"]:
-        later = _page(api, asked, PAGE, before=page["jobs"][-1]["id"])
-        page = {"jobs": page["jobs"] + later["jobs"], "more": later["more"], "total": later["total"]}
-    if as_json:
-        emit(page)
-        return
-    jobs: list[Job] = page["jobs"]
-    if not jobs:
-        wanted = f" of group {group}" if group is not None else ""
-        wanted += f" of project {project}" if project else ""
-        wanted += f" that are {' or '.join(states)}" if states else ""
-        note(f"no jobs{wanted or '; `tuneyard submit` makes the first'}")
-        return
-    now = time.time()
-    show(words.JOB_COLUMNS, [words.job_row(job, now) for job in jobs])
-    if page["more"]:
-        note(f"{len(jobs)} of {page['total']:,} jobs; --limit N or --all shows more")
-
-
-def _page(api: Api, asked: dict[str, Any], limit: int, before: int | None = None) -> Any:
-    return api.get("/jobs", **asked, limit=limit, before=before)
 
 
 @click.command("hosts")

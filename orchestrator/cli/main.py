@@ -26,7 +26,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Jobs": {
         "submit": ("submit", "Submit jobs from files or flags."),
         "plan": ("plan", "Show where a job would fit, and at what memory, without submitting it."),
-        "list": ("listing", "List jobs, newest first."),
+        "list": (
+            "jobs.listing",
+            "List jobs, newest first; of a SWEEP what differs between its jobs, best first.",
+        ),
         "show": ("detail", "Show one job: attempts, projected against measured, events."),
         "why": ("detail", "Explain why a job waits, or why it ended."),
         "logs": ("logs", "Print the log of a job's attempt."),

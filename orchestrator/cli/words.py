@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.units import gib, span
-from orchestrator.cli.table import Cell, Column
+from orchestrator.cli.table import Cell
 
 if TYPE_CHECKING:
     from orchestrator.shapes import Gpu, Host, Job, StartShape
@@ -25,23 +25,6 @@ STATE_STYLES = {
 }
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 GONE = frozenset({"away", "stopped"})  # states of hosts
-
-JOB_COLUMNS = (
-    Column("ID", right=True),
-    Column("NAME", keep=8, flexible=True),
-    Column("GROUP", right=True, keep=3),
-    Column("PROJECT", keep=3, flexible=True),
-    Column("STATE"),
-    Column("PROGRESS", right=True, keep=7),
-    Column("ETA", right=True, keep=6),
-    Column("HOST", keep=5),
-    Column("CARD", keep=4, flexible=True),
-    Column("CHECKPOINTING", keep=3, flexible=True),
-    Column("PROJECTED", right=True, keep=2),
-    Column("MEASURED", right=True, keep=2),
-    Column("SUBMITTED", right=True, keep=4),
-    Column("REASON", keep=8, flexible=True),
-)
 
 
 def ago(ts: float | None, now: float) -> str:
@@ -128,26 +111,6 @@ def cards(names: list[str]) -> str:
     if len(names) > 1 and len(set(names)) == 1:
         return f"{len(names)} × {names[0]}"
     return ", ".join(names)
-
-
-def job_row(job: Job, now: float) -> list[Cell | str]:
-    """One job as a row under JOB_COLUMNS."""
-    return [
-        str(job["id"]),
-        job["name"] or "-",
-        "" if job["group"] is None else str(job["group"]),
-        "" if job["project"] == "default" else job["project"],
-        state(job["state"], job["cancel_requested"] and job["state"] not in ENDED),
-        percent(job["progress"]),
-        eta(job, now),
-        ", ".join(job["hosts"]),
-        cards(job["cards"]),
-        job["rung"] or "",
-        size(job["projected_bytes"]),
-        size(job["measured_bytes"]),
-        Cell(ago(job["submitted_at"], now), "dim"),
-        Cell(reason(job, now), "red" if job["state"] == "failed" else "dim"),
-    ]
 
 
 def reason(job: Job, now: float) -> str:

@@ -9,6 +9,7 @@ from orchestrator.store.history import HistoryStore
 from orchestrator.store.jobs import JobStore
 from orchestrator.store.lengths import LengthStore
 from orchestrator.store.links import LinkStore
+from orchestrator.store.listing import ListingStore
 from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
@@ -22,6 +23,7 @@ __all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
 
 class Store(
     JobStore,
+    ListingStore,
     AttemptStore,
     ObservationStore,
     ReportStore,

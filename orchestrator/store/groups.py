@@ -1,10 +1,12 @@
-"""Sweeps: the losses of a group's jobs, side by side."""
+"""Groups of jobs: found by name, and the losses of their jobs side by side."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
+from jobs.errors import NotFound, UsageError
 from jobs.state import JobState
+from jobs.sweep import first_name
 from orchestrator.store.database import Database
 from orchestrator.store.rows import MemberLoss
 from orchestrator.tables import attempts, jobs, progress
@@ -36,6 +38,22 @@ _LOSSES = (
 class GroupStore(Database):
     """Groups of jobs."""
 
+    def find_group(self, text: str) -> int:
+        """The id of the group with that id or name. Raises NotFound, and UsageError where several have the name."""
+        with self.read() as connection:
+            if text.isascii() and text.isdigit() and len(text) < 19:
+                known = sa.select(jobs.c.id).where(jobs.c.group_id == int(text)).limit(1)
+                if connection.execute(known).scalar() is not None:
+                    return int(text)
+            found = groups_named(connection, text)
+        if not found:
+            raise NotFound(f"there is no group {text}; `tuneyard list` shows the groups of jobs")
+        if len(found) > 1:
+            raise UsageError(
+                f"{text!r} is the name of {len(found)} groups: {', '.join(map(str, found))}; give the id of one"
+            )
+        return found[0]
+
     def group_losses(self, group_id: int, after_steps: int) -> list[MemberLoss]:
         """Each job of a group, by id, with its loss when it first came to that step."""
         found: dict[int, MemberLoss] = {}
@@ -48,3 +66,17 @@ class GroupStore(Database):
                 first = loss if known is None or known.loss is None else known.loss
                 found[job_id] = MemberLoss(job_id, JobState(state), reached, first)
         return list(found.values())
+
+
+def groups_named(connection: sa.Connection, name: str) -> list[int]:
+    """Ids of the groups whose jobs are NAME-1, NAME-2 and so on."""
+    first = first_name(name)
+    stem = first[:-1]
+    others = jobs.alias()
+    named_otherwise = sa.select(others.c.id).where(
+        others.c.group_id == jobs.c.id, sa.func.substr(others.c.name, 1, len(stem)) != stem
+    )
+    query = sa.select(jobs.c.id).where(
+        jobs.c.name == first, jobs.c.group_id == jobs.c.id, ~named_otherwise.exists()
+    )
+    return list(connection.execute(query.order_by(jobs.c.id)).scalars())

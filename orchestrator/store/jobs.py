@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.errors import Conflict, NotFound
+from jobs.errors import Conflict, NotFound, UsageError
 from jobs.state import TERMINAL, Code, Event, JobState, Reason
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
+from orchestrator.store.groups import groups_named
 from orchestrator.store.links import insert_links, links_of, repeat_links
 from orchestrator.store.move import move
 from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
@@ -75,13 +76,28 @@ class JobStore(Database):
         return found
 
     def find_job(self, text: str) -> JobRow:
-        """The job of that id, or the newest of that name. Raises NotFound."""
+        """The job of that id, or the newest of that name.
+
+        Raises NotFound, and UsageError for a name that a group of jobs has as well.
+        """
         if text.isascii() and text.isdigit() and len(text) < 19:
             try:
                 return self.job(int(text))
             except NotFound:
                 pass  # a name may be all digits
-        return self.job_by_name(text)
+        with self.read() as connection:
+            groups = ", ".join(map(str, groups_named(connection, text)))
+        try:
+            found = self.job_by_name(text)
+        except NotFound:
+            if not groups:
+                raise
+            one = f"{text!r} is a group of jobs ({groups}), and this takes one job"
+            raise NotFound(f"{one}; `tuneyard list {text}` shows them") from None
+        if groups:
+            both = f"{text!r} is the name of job {found.id} and of group {groups}"
+            raise UsageError(f"{both}; give the id")
+        return found
 
     def jobs(
         self,
@@ -136,12 +152,12 @@ class JobStore(Database):
         """jobs(), each with its latest attempt, progress and links. Five statements, whatever the number."""
         with self.read() as connection:
             page = _page(states, limit, before, group, project)
-            return _views(connection, reads.job_rows(connection, page))
+            return views_of(connection, reads.job_rows(connection, page))
 
     def job_view(self, job_id: int) -> JobView:
         """One job with its latest attempt, progress and links. Raises NotFound."""
         with self.read() as connection:
-            return _views(connection, [_one(connection, job_id)])[0]
+            return views_of(connection, [_one(connection, job_id)])[0]
 
     def queued(self, limit: int = 10_000) -> list[JobRow]:
         """Queued jobs in starting order: highest priority, then first come first served."""
@@ -343,7 +359,7 @@ def _page(
     return query if before is None else query.where(jobs.c.id < before)
 
 
-def _views(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
+def views_of(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
     tries = reads.latest_attempts(connection, [row.id for row in rows])
     lines = reads.latest_progress(connection, [attempt.id for attempt in tries.values()])
     waits = links_of(connection, [row.id for row in rows])

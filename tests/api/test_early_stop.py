@@ -9,7 +9,7 @@ from tests.builders import a_line
 RATES = [1e-4, 2e-4, 3e-4, 4e-4]
 
 
-def lines(attempt_id: int, step: int, loss: float) -> dict:
+def lines(attempt_id: int, step: int, loss: float | None) -> dict:
     line = a_line(step, loss=loss, total_steps=100)
     started = {"ts": 0.5, "pid": 1, "create_time": 1.0}
     progress = [line.model_dump(mode="json")]

@@ -153,10 +153,13 @@ class FakeServer:
                 return 200, {"hosts": [host for host in self.hosts if host["name"] == name]}
             case "GET", ["gpus"]:
                 return 200, {"gpus": self.gpus}
-            case "POST", ["groups", number, "cancel"]:
-                mine = [job for job in self.jobs.values() if job["group"] == int(number)]
-                if not mine:
-                    raise NotFound(f"there is no group {number}")
+            case "GET", ["groups", name]:
+                mine = self._group(name)
+                members = [{"job": _brief(job), "values": job["spec"]} for job in mine]
+                keys = list(mine[0]["spec"])
+                return 200, {"id": mine[0]["group"], "name": name, "keys": keys, "members": members}
+            case "POST", ["groups", name, "cancel"]:
+                mine = self._group(name)
                 return 200, {"jobs": [self._cancel(job) for job in mine if job["state"] not in ENDED]}
             case "GET", ["projects"]:
                 return 200, self.projects
@@ -168,16 +171,29 @@ class FakeServer:
                 return 200, {"jobs": self.history}
         raise NotFound(f"no route {method} {path}")
 
+    def _group(self, text: str) -> list[dict[str, Any]]:
+        mine = [
+            job
+            for job in self.jobs.values()
+            if job["group"] is not None and text in (str(job["group"]), job["name"].rpartition("-")[0])
+        ]
+        if not mine:
+            raise NotFound(f"there is no group {text}")
+        return mine
+
     def _page(self, query: dict[str, str]) -> dict[str, Any]:
         states = [state for state in query.get("state", "").split(",") if state]
+        if "group" in query:
+            query["group"] = str(self._group(query["group"])[0]["group"])
         matching = [
             job
             for job in reversed(self.jobs.values())
             if (not states or job["state"] in states)
-            and query.get("group", str(job["group"])) == str(job["group"])
-            and query.get("project", job["project"]) == job["project"]
+            and all(query.get(key, str(job[key])) == str(job[key]) for key in ("group", "project", "user"))
         ]
         before = int(query.get("before", 10**12))
+        if "sort" in query:  # that of the real one is tested with it; here only that pages are asked for
+            matching = matching[int(query.get("offset", 0)) :]
         later = [job for job in matching if job["id"] < before]
         limit = int(query.get("limit", 50))
         return {

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.cli.jobs.columns import JOB_COLUMNS, job_row
 from orchestrator.cli.table import Cell, Column, clean, fit, plain
 from orchestrator.cli.top import shares
-from orchestrator.cli.words import JOB_COLUMNS, ago, cards, difference, duration, job_row
+from orchestrator.cli.words import ago, cards, difference, duration
 from tests.cli import scenes
 from tests.cli.conftest import COMMAND, ROOT, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer

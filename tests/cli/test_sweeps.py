@@ -61,9 +61,59 @@ def test_lists_of_a_group_and_of_a_project(tuneyard: Tuneyard, server: FakeServe
     assert "ours" in table[2] and "default" not in table[1]
     for flags in (("--group", "1"), ("--project", "ours")):
         assert [job["name"] for job in tuneyard("list", "--json", *flags).json["jobs"]] == ["one"]
-    none = tuneyard("list", "--group", "7", "--project", "ours")
-    assert (none.code, none.err) == (0, "no jobs of group 7 of project ours\n")
-    assert tuneyard("list", "--group", "x").code == 2
+    none = tuneyard("list", "--group", "1", "--project", "theirs", "--user", "eve")
+    assert (none.code, none.err) == (0, "no jobs of group 1 of project theirs of user eve\n")
+    ran = tuneyard("list", "--group", "x")
+    assert (ran.code, ran.out) == (1, "") and "there is no group x" in ran.err
+
+
+def a_sweep(server: FakeServer) -> None:
+    """A finished job, one whose loss is no number, and one that waits, as the server orders them."""
+    for number, (state, loss) in enumerate((("succeeded", 1.25), ("running", None), ("queued", 0.0)), 1):
+        progress = {"step": 4 * number, "total_steps": 10, "loss": loss, "tokens_per_s": 9.0, "eta_s": 3.0}
+        server.add(
+            name=f"lr-{number}",
+            group=1,
+            state=state,
+            progress=None if state == "queued" else progress,
+            spec={"training.learning_rate": number / 1000, "method.kind": "lora"},
+        )
+
+
+def test_a_sweep_is_a_table_of_what_differs(tuneyard: Tuneyard, server: FakeServer) -> None:
+    a_sweep(server)
+    ran = tuneyard("list", "lr")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "group 1 (lr): 3 jobs, 1 succeeded, 1 running, 1 queued",
+        "ID  NAME  learning_rate  kind  STATE      PROGRESS   LOSS  ETA  REASON",
+        " 1  lr-1          0.001  lora  succeeded       40%  1.250",
+        " 2  lr-2          0.002  lora  running         80%    nan   3s  not yet looked at",
+        " 3  lr-3          0.003  lora  queued                           not yet looked at",
+    ]
+    assert tuneyard("show", "lr").out == ran.out, "show knows it by its name, for its number is a job's"
+    assert tuneyard("list", "1").out.splitlines()[1:] == ran.out.splitlines()[1:]
+    shown = tuneyard("list", "lr", "--json").json
+    assert (shown["keys"], len(shown["members"])) == (["training.learning_rate", "method.kind"], 3)
+    with Client(server.url, TOKEN) as client:
+        assert client.group("lr") == shown
+
+
+def test_a_name_that_is_no_sweep_either(tuneyard: Tuneyard, server: FakeServer) -> None:
+    a_sweep(server)
+    ran = tuneyard("show", "nothing")
+    assert ran.code == 1 and "there is no job nothing" in ran.err
+    ran = tuneyard("list", "nothing")
+    assert ran.code == 1 and "there is no group nothing" in ran.err
+    ran = tuneyard("list", "lr", "--state", "failed")
+    assert ran.code == 2 and "give --group lr" in ran.err
+
+
+def test_a_sweep_is_cancelled_by_its_name(tuneyard: Tuneyard, server: FakeServer) -> None:
+    a_sweep(server)
+    ran = tuneyard("cancel", "--group", "lr")
+    assert (ran.code, ran.out) == (0, "job 2 (lr-2) is asked to stop\njob 3 (lr-3) is cancelled\n")
+    assert tuneyard("cancel", "lr").code == 1, "a bare name is a job's: nobody cancels a sweep by mistake"
 
 
 def test_plain_lists_have_no_columns_for_what_nobody_uses(tuneyard: Tuneyard, server: FakeServer) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import time
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from orchestrator.client import Client
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
-from tests.cli.fake_server import FakeServer
+from tests.cli.fake_server import TOKEN, FakeServer
 
 
 def test_list(tuneyard: Tuneyard, server: FakeServer) -> None:
@@ -19,15 +22,64 @@ def test_list(tuneyard: Tuneyard, server: FakeServer) -> None:
     ran = tuneyard("list")
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "ID  NAME       STATE    PROGRESS    ETA  HOST   CARD       CHECKPOINTING     PROJECTED"
-        "  MEASURED  SUBMITTED  REASON",
-        " 3  -          failed                                                                 "
-        "               1m ago  out of memory at step 3",
-        " 2  too-big    queued                                                                 "
-        "               1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
-        " 1  docs-lora  running       41%  7m01s  box-1  A100-40GB  every layer, 2×4   7.00 GiB"
-        "  6.90 GiB     2h ago",
+        "ID  NAME       USER  STATE    PRIORITY  GPUS  PROGRESS   LOSS    ETA  HOST   CARD       CHECKPOINTING   "
+        "  PROJECTED  MEASURED  SUBMITTED  REASON",
+        " 3  -          ada   failed         50     1                                                            "
+        "                          1m ago  out of memory at step 3",
+        " 2  too-big    ada   queued         50     1                                                            "
+        "                          1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
+        " 1  docs-lora  ada   running        50     1       41%  1.234  7m01s  box-1  A100-40GB  every layer, 2×4"
+        "   7.00 GiB  6.90 GiB     2h ago",
     ]
+
+
+def test_list_has_the_columns_that_are_asked_for(tuneyard: Tuneyard, server: FakeServer) -> None:
+    scenes.running(server)
+    server.add(name="waits", user="eve")
+    ran = tuneyard("list", "--columns", "loss,Name,eval-loss,name,user", COLUMNS="40")
+    assert ran.out.splitlines() == [
+        " LOSS  NAME       EVAL_LOSS  USER",
+        "    -  waits              -  eve",
+        "1.234  docs-lora          -  ada",
+    ]
+    for given in ("loss,lost", ",", ""):
+        ran = tuneyard("list", "--columns", given)
+        assert ran.code == 2 and "; use id, name, group, user" in ran.err, given
+    assert len(server.requests) == 1, "a fault of the flags is told before the server is asked"
+
+
+def test_a_loss_that_is_no_number_is_not_hidden(tuneyard: Tuneyard, server: FakeServer) -> None:
+    job = scenes.running(server)
+    job["progress"]["loss"] = None
+    assert tuneyard("list", "--columns", "loss").out.split() == ["LOSS", "nan"]
+
+
+def test_list_asks_the_server_for_what_is_wanted(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.add(name="one", user="eve")
+    server.add(name="other", user=getpass.getuser())
+    asked = tuneyard("list", "--user", "eve", "--name", "o*", "--sort", "-Loss", "--since", "2h", "--json")
+    assert [job["name"] for job in asked.json["jobs"]] == ["one"]
+    query = parse_qs(urlsplit(server.requests[-1][1]).query)
+    since = float(query.pop("since")[0])
+    assert query == {"user": ["eve"], "name": ["o*"], "sort": ["-loss"], "limit": ["50"]}
+    assert abs(time.time() - 7200 - since) < 60
+    assert [job["name"] for job in tuneyard("list", "--mine", "--json").json["jobs"]] == ["other"]
+    tuneyard("list", "--since", "2026-11-01", TZ="Asia/Tokyo")
+    query = parse_qs(urlsplit(server.requests[-1][1]).query)
+    assert float(query["since"][0]) == 1793458800.0, "a day begins by this machine's clock"
+    told = tuneyard("list", "--mine", "--since", "1h", "--name", "x").err
+    assert told == "" or told.startswith("no jobs of user ")
+
+
+def test_sorted_pages_are_one_list(tuneyard: Tuneyard, server: FakeServer) -> None:
+    for _ in range(1203):
+        server.add()
+    found = tuneyard("list", "--all", "--sort", "name", "--json").json["jobs"]
+    assert [job["id"] for job in found] == list(range(1203, 0, -1))
+    asked = [parse_qs(urlsplit(path).query).get("offset") for _, path, _ in server.requests]
+    assert asked == [None, ["500"], ["1000"]]
+    with Client(server.url, TOKEN) as client:
+        assert [job["id"] for job in client.all_jobs(sort="name")] == [job["id"] for job in found]
 
 
 def test_list_narrows_and_pages(tuneyard: Tuneyard, server: FakeServer) -> None:
@@ -50,7 +102,21 @@ def test_list_of_nothing(tuneyard: Tuneyard) -> None:
     assert tuneyard("list", "--json").json == {"jobs": [], "more": False, "total": 0}
 
 
-@pytest.mark.parametrize("args", [("--state", "zzz"), ("--limit", "0"), ("--limit", "x")], ids=str)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--state", "zzz"),
+        ("--limit", "0"),
+        ("--limit", "x"),
+        ("--sort", "colour"),
+        ("--sort", "--id"),
+        ("--since", "yesterday"),
+        ("--since", "2999-01-01"),
+        ("--since", "0000-00-00"),
+        ("--columns", "colour"),
+    ],
+    ids=str,
+)
 def test_list_usage(tuneyard: Tuneyard, args: tuple[str, str]) -> None:
     assert tuneyard("list", *args).code == 2
     ran = tuneyard("list", *args, "--json")

@@ -1,0 +1,51 @@
+"""Routes of groups: the jobs of a sweep side by side, and cancel for all of them."""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import APIRouter, Request
+
+from jobs.state import JobState
+from jobs.sweep import MAX_MEMBERS, Score, best_first, differences
+from orchestrator import shapes
+from orchestrator.api import views
+from orchestrator.api.jobs import services, stop
+from orchestrator.store.listing import Wanted
+
+router = APIRouter()
+
+
+@router.get("/groups/{group}")
+def show_group(request: Request, group: str) -> shapes.GroupTable:
+    """The jobs of a group, by id or name, with what differs between them: the best first."""
+    known = services(request)
+    group_id = known.store.find_group(group)
+    found = known.store.listing(Wanted(group=group_id, sort="id"), MAX_MEMBERS).views
+    keys, values = differences([view.job.spec for view in found])
+    order = best_first([_score(views.job(view)) for view in found])
+    starts = known.controller.likely.starts
+    return {
+        "id": group_id,
+        "name": views.group_name([view.job.name for view in found]),
+        "keys": keys,
+        "members": [{"job": views.job(found[at], starts), "values": values[at]} for at in order],
+    }
+
+
+def _score(job: shapes.Job) -> Score:
+    """progress without a loss: it is no number."""
+    progress = job["progress"]
+    loss = None if progress is None else math.nan if progress["loss"] is None else progress["loss"]
+    return Score(loss, None, job["state"] == JobState.FAILED)
+
+
+@router.post("/groups/{group}/cancel")
+def cancel_group(request: Request, group: str) -> dict[str, list[shapes.Job]]:
+    """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
+    known = services(request)
+    group_id = known.store.find_group(group)
+    asked = set(known.store.cancel_group(group_id, known.controller.clock()))
+    stop(known, asked)
+    views_of = known.store.job_views(limit=MAX_MEMBERS, group=group_id)
+    return {"jobs": [views.job(view) for view in reversed(views_of) if view.job.id in asked]}

@@ -1,0 +1,1 @@
+"""Verbs about jobs and what came of them: list, sweeps, metrics, pull."""
