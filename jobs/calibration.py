@@ -20,7 +20,7 @@ from typing import Any
 
 from jobs.cards import roomy
 from jobs.profile import CardKind
-from jobs.projection import Margin, prior
+from jobs.projection import Margin, error, prior
 from jobs.spec import JobSpec
 
 RAN_OUT = "oom"
@@ -28,6 +28,8 @@ FIGURES = ("allocated", "reserved", "device")
 LEAST_RUNS = (
     19  # attempts before a group sets the interval: what 95 % takes, the job file's default confidence
 )
+# Why an attempt's memory is no measure of its projection: it did not get to its peak, or nobody can tell it there.
+NO_PEAK, ROOMY = INCOMPARABLE = ("no_peak", "roomy_card")
 LEAST_TIMES = 3  # attempts whose step time a group needs before wider groups are not asked
 
 
@@ -122,14 +124,16 @@ class Observation:
 
     @property
     def counts(self) -> bool:
-        """Whether its memory reached its peak: it made a whole step after the first, or ran out on the way.
+        """Whether its memory says something of its projection."""
+        return self.incomparable is None
 
-        Not on a CPU card with room to spare, where nobody can tell the peak from what malloc keeps.
-        """
-        if self.ran_out:
-            return True
-        spare = self.group.kind == "cpu" and roomy(self.card_bytes or 0, self.projected_upper_bytes or 0)
-        return self.measured_step_s is not None and not spare
+    @property
+    def incomparable(self) -> str | None:
+        """Why it does not, one of INCOMPARABLE; None where it does."""
+        made_two = self.measured_step_s is not None
+        return incomparable(
+            self.group.kind, self.ran_out, made_two, self.card_bytes or 0, self.projected_upper_bytes or 0
+        )
 
     def residual(self, figure: str = "device") -> float | None:
         """measured / projected - 1 of one of FIGURES; None where it was not measured.
@@ -139,10 +143,8 @@ class Observation:
         projected = getattr(self, f"projected_{figure}_bytes")
         measured = getattr(self, f"measured_{figure}_bytes")
         if self.ran_out and figure == "device":
-            measured = max(measured or 0, self.card_bytes or self.projected_upper_bytes or 0)
-        if not self.counts or not projected or not measured:
-            return None
-        return float(measured / projected - 1)
+            measured = wanted(measured, self.card_bytes or self.projected_upper_bytes or 0)
+        return error(projected, measured) if self.counts else None
 
     @property
     def covered(self) -> bool | None:
@@ -159,6 +161,27 @@ class Observation:
         if not self.measured_step_s or not self.projected_step_s:
             return None
         return self.measured_step_s / self.projected_step_s
+
+
+def incomparable(
+    kind: CardKind, ran_out: bool, made_two: bool, card_bytes: int, upper_bytes: int
+) -> str | None:
+    """Why measured memory is not comparable with what was projected, one of INCOMPARABLE; None where it is.
+
+    made_two: whether the attempt made two steps, which it takes to reach the peak, or ran out of memory on the way.
+    card_bytes: what it had of its card; upper_bytes: what it was to stay under. On a CPU card that is roomy for it
+    nobody can tell the peak from what malloc keeps.
+    """
+    if ran_out:
+        return None
+    if kind == "cpu" and roomy(card_bytes, upper_bytes):
+        return ROOMY
+    return None if made_two else NO_PEAK
+
+
+def wanted(measured: float | None, card_bytes: int) -> float:
+    """Device bytes that an attempt wanted at least that ran out of memory: more than there was."""
+    return max(measured or 0, card_bytes)
 
 
 @dataclass(frozen=True)

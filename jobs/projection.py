@@ -55,6 +55,14 @@ class Margin:
     group: str
 
 
+def error(projected: float | None, measured: float | None) -> float | None:
+    """The error of a projection: measured / projected - 1, so that +0.03 took 3% more than projected.
+
+    The one that `show`, `accuracy` and calibration speak of. None where either is missing.
+    """
+    return None if not projected or not measured else measured / projected - 1
+
+
 def prior(kind: CardKind, confidence: float) -> Margin:
     """The margin before there is a calibration. Raises ProfileError unless confidence is between 0 and 1."""
     if not 0 < confidence < 1:

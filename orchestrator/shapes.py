@@ -110,9 +110,14 @@ class Attempt(TypedDict):
     host: str  # of rank 0
     hosts: list[str]
     gpus: list[GpuName]
+    card_bytes: int | None  # that it may have of each card
     rung: RungShape | None
     projection: ProjectionShape | None
     measured: MeasuredShape | None
+    errors: (
+        dict[str, float | None] | None
+    )  # by name in measured: measured / projected - 1, None: not comparable
+    not_comparable: str | None  # why its memory is not: no_peak, roomy_card
     outcome: str | None
     message: str | None
     steps: int | None
@@ -314,6 +319,7 @@ class AccuracyRow(TypedDict):
     projected: AccuracyProjected
     measured: AccuracyMeasured
     error: float | None
+    not_comparable: str | None  # why there is no error: no_peak, roomy_card
     covered: bool | None
 
 
@@ -357,10 +363,15 @@ class Coverage(TypedDict):
 
 
 class Accuracy(TypedDict):
-    """`GET /accuracy`. attempts: oldest first; worst: the same, the worst miss first."""
+    """`GET /accuracy`. attempts: oldest first; worst: the same, the worst miss first.
+
+    left_out: how many attempts no figure is of, by why: no_peak and roomy_card of those measured, unmeasured: ended
+    before anything was, older: beyond the limit.
+    """
 
     attempts: list[AccuracyRow]
     counted: int
+    left_out: dict[str, int]
     ran_out: int
     coverage: Coverage
     figures: list[AccuracyFigure]

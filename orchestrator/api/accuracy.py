@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
@@ -30,6 +31,7 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
     return {
         "attempts": rows,
         "counted": sum(one.counts for one in seen),
+        "left_out": _left_out(seen, *store.observation_counts()),
         "ran_out": sum(one.ran_out for one in seen),
         "coverage": {
             "covered": sum(judged),
@@ -41,6 +43,13 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
         "groups": _groups(seen),
         "worst": sorted((row for row in rows if row["error"] is not None), key=_badness),
     }
+
+
+def _left_out(seen: Sequence[Observation], all_seen: int, unmeasured: int) -> dict[str, int]:
+    """What no figure is of. all_seen: observations that there are; unmeasured: attempts that left none."""
+    why = Counter(one.incomparable for one in seen if one.incomparable is not None)
+    found = {**why, "unmeasured": unmeasured, "older": all_seen - len(seen)}
+    return {name: count for name, count in found.items() if count}
 
 
 def _badness(row: shapes.AccuracyRow) -> tuple[bool, bool, float]:
@@ -71,6 +80,7 @@ def _row(seen: Observation, job: int, name: str, number: int) -> shapes.Accuracy
         "projected": projected,
         "measured": measured,
         "error": seen.residual(),
+        "not_comparable": seen.incomparable,
         "covered": seen.covered,
     }
 

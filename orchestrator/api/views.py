@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.calibration import incomparable, wanted
 from jobs.memory import Rung
-from jobs.state import JobState
+from jobs.profile import CardKind
+from jobs.projection import error
+from jobs.state import JobState, Outcome
 from orchestrator import shapes
 from orchestrator.estimate import Start
 from orchestrator.store.readings import SampleRow
@@ -20,6 +23,8 @@ from orchestrator.store.rows import (
     LinkRow,
     ProgressRow,
 )
+
+_MEMORY = ("allocated_bytes", "reserved_bytes", "device_bytes")
 
 
 def _start(found: Start | None) -> shapes.StartShape | None:
@@ -150,18 +155,24 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
             "last_loss": latest.loss,
         }
     names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "tokens_per_s")
+    steps = row.steps if row.steps is not None else (latest.step if latest else None)
+    why_not = _incomparable(row, measured, steps) if measured else None
+    errors = _errors(row, measured, why_not) if measured else None
     return {
         "id": row.id,
         "number": row.number,
         "host": row.host,
         "hosts": [*row.hosts.values()],
         "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name, "host": gpu.host} for gpu in row.gpus],
+        "card_bytes": _card_bytes(row) or None,
         "rung": rung(row.rung),
         "projection": projection(row.projection),
         "measured": {name: measured.get(name) for name in names} if measured else None,  # type: ignore[typeddict-item]
+        "errors": errors,
+        "not_comparable": why_not,
         "outcome": str(row.outcome) if row.outcome else None,
         "message": row.message or None,
-        "steps": row.steps if row.steps is not None else (latest.step if latest else None),
+        "steps": steps,
         "total_steps": latest.total_steps if latest else None,
         "first_loss": measured.get("first_loss"),
         "last_loss": measured.get("last_loss"),
@@ -171,6 +182,31 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
         "last_checkpoint": row.last_checkpoint,
         "result": row.result,
     }
+
+
+def _incomparable(row: AttemptRow, measured: Mapping[str, Any], steps: int | None) -> str | None:
+    """As jobs.calibration has it of an observation; while the attempt runs, its steps so far tell of its peak."""
+    upper = int(row.projection.get("upper_bytes") or 0)
+    made_two = (steps or 0) >= 2 if row.outcome is None else measured.get("step_s") is not None
+    kind: CardKind = "cpu" if row.gpus[0].kind == "cpu" else "cuda"
+    return incomparable(kind, row.outcome is Outcome.OOM, made_two, _card_bytes(row), upper)
+
+
+def _errors(row: AttemptRow, measured: Mapping[str, Any], why_not: str | None) -> dict[str, float | None]:
+    """By figure; of memory only where that can be compared, of time not beside others on the card."""
+    seen = {name: measured.get(name) for name in (*_MEMORY, "step_s")}
+    if row.outcome is Outcome.OOM:
+        seen["device_bytes"] = wanted(seen["device_bytes"], _card_bytes(row))
+    unsaid = {*(_MEMORY if why_not else ()), *(("step_s",) if row.shared else ())}
+    return {
+        name: None if name in unsaid else error(row.projection.get(name), value)
+        for name, value in seen.items()
+    }
+
+
+def _card_bytes(row: AttemptRow) -> int:
+    """What an attempt had of its card."""
+    return int(row.projection.get("upper_bytes") or 0) if row.shared else row.gpus[0].memory_bytes
 
 
 def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:

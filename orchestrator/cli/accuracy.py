@@ -40,7 +40,7 @@ MISS_COLUMNS = (
     Column("PROJECTED", right=True),
     Column("UPPER", right=True, keep=8),
     Column("MEASURED", right=True),
-    Column("MISS", right=True),
+    Column("ERROR", right=True),
     Column("OUTCOME", keep=7),
 )
 
@@ -66,9 +66,9 @@ MISS_COLUMNS = (
 def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | None) -> None:
     """Show projected against measured memory, coverage and the worst misses.
 
-    Shares are measured over projected: a MISS of +3% took 3% more than projected. COVERED are the attempts that stayed
-    under the upper bound they were placed by. NEXT INTERVAL is what the next such job gets at 95% confidence; PACE is
-    measured over projected step time.
+    An ERROR is measured / projected - 1, as in `tuneyard show`: +3% took 3% more than projected. COVERED are the
+    attempts that stayed under the upper bound they were placed by. NEXT INTERVAL is what the next such job gets at 95%
+    confidence; PACE is measured over projected step time.
     """
     from orchestrator.cli.plots import check_plot, draw_accuracy  # here: no other verb pays for it
 
@@ -90,7 +90,12 @@ def _tell(found: Accuracy, worst: int) -> None:
     if not found["attempts"]:
         note("nothing was measured yet: each attempt that ends adds a line")
         return
-    show_line(f"{len(found['attempts'])} attempts were measured, {found['counted']} of them to their peak")
+    count = len(found["attempts"])
+    show_line(
+        f"{count} {'attempt was' if count == 1 else 'attempts were'} measured; {found['counted']} can be compared"
+    )
+    for text in _left_out(found["left_out"]):
+        show_line(f"  left out: {text}")
     coverage = found["coverage"]
     covered = ""
     if coverage["share"] is not None:
@@ -102,8 +107,9 @@ def _tell(found: Accuracy, worst: int) -> None:
     fields += [("out of memory", str(found["ran_out"]) if found["ran_out"] else "")]
     for figure in found["figures"]:
         if figure["count"]:
-            text = f"off by {_share(figure['median_error'], sign=False)} in the median, {_share(figure['bias'])} biased"
-            text += f", {_share(figure['worst'])} at worst ({figure['count']} attempts)"
+            median, bias = words.share(figure["median_error"], sign=False), words.share(figure["bias"])
+            text = f"median error {median}, bias {bias}, worst {words.share(figure['worst'])}"
+            text += f" ({_attempts(figure['count'])})"
             fields.append((figure["figure"], text))
     show_fields(fields)
     show_heading("by model, method and card")
@@ -112,6 +118,20 @@ def _tell(found: Accuracy, worst: int) -> None:
     if misses:
         show_heading("worst misses")
         show(MISS_COLUMNS, [_miss_row(row) for row in misses])
+
+
+def _attempts(count: int) -> str:
+    return f"{count:,} {'attempt' if count == 1 else 'attempts'}"
+
+
+def _left_out(counts: dict[str, int]) -> list[str]:
+    """What no figure is of, and why."""
+    known = {
+        **words.INCOMPARABLE,
+        "unmeasured": "ended before anything was measured",
+        "older": "older than --limit reaches",
+    }
+    return [f"{_attempts(count)} {known.get(why, why)}" for why, count in counts.items()]
 
 
 def _group_row(group: AccuracyGroup) -> Row:
@@ -124,9 +144,9 @@ def _group_row(group: AccuracyGroup) -> Row:
         str(group["count"]),
         Cell(str(group["ran_out"]), "red") if group["ran_out"] else "",
         f"{group['covered']} of {group['judged']}",
-        _share(group["median_error"], sign=False),
-        _share(group["worst"]),
-        "" if low is None or high is None else f"{_share(low)} to {_share(high)}",
+        words.share(group["median_error"], sign=False),
+        words.share(group["worst"]),
+        "" if low is None or high is None else f"{words.share(low)} to {words.share(high)}",
         group["margin_group"],
         f"{group['speed']:.2f}×",
     ]
@@ -145,12 +165,6 @@ def _miss_row(row: AccuracyRow) -> Row:
         words.size(row["projected"]["device_bytes"]),
         words.size(row["projected"]["upper_bytes"]),
         f"over {gib(row['card_bytes'])}" if ran_out and row["card_bytes"] else words.size(measured),
-        Cell(("≥ " if ran_out else "") + _share(row["error"]), "red" if row["covered"] is False else ""),
+        Cell(("≥ " if ran_out else "") + words.share(row["error"]), "red" if row["covered"] is False else ""),
         Cell(row["outcome"], "red" if ran_out else ""),
     ]
-
-
-def _share(value: float | None, sign: bool = True) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:+.1f}%" if sign else f"{100 * value:.1f}%"

@@ -46,9 +46,8 @@ WHY_COLUMNS = (
 def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
     """Show one job: attempts, projected against measured, events.
 
-    JOB is an id or a name; the name of a sweep shows its jobs side by side.
-
-    ERROR is how far the projection was off, in percent of what was measured.
+    JOB is an id or a name; the name of a sweep shows its jobs side by side. ERROR is measured / projected - 1, as in
+    `tuneyard accuracy`: +3% took 3% more than projected.
     """
     now = time.time()
     try:
@@ -141,12 +140,15 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
     )
     if rows := compared(attempt):
         show(COMPARED_COLUMNS, rows)
+    if why_not := attempt["not_comparable"]:
+        show_line(f"  not comparable: it {words.INCOMPARABLE.get(why_not, why_not)}")
 
 
 def compared(attempt: Attempt) -> list[Row]:
     """Rows under COMPARED_COLUMNS: what was projected beside what was measured."""
     projection: dict[str, Any] = dict(attempt["projection"] or {})
     measured: dict[str, Any] = dict(attempt["measured"] or {})
+    errors, ran_out = attempt["errors"] or {}, attempt["outcome"] == "oom"
     rows: list[Row] = []
     for name, key, form in (
         ("peak allocated", "allocated_bytes", words.size),
@@ -156,7 +158,12 @@ def compared(attempt: Attempt) -> list[Row]:
     ):
         left, right = projection.get(key), measured.get(key)
         if left is not None or right is not None:
-            rows.append([f"  {name}", form(left), form(right), words.difference(left, right)])
+            said, off = form(right), words.share(errors.get(key))
+            if ran_out and key == "device_bytes" and off:  # how much more it wanted, nobody saw
+                said, off = f"over {words.size(attempt['card_bytes'])}", f"≥ {off}"
+            elif attempt["not_comparable"] and key != "step_s" and right is not None:
+                off = "not comparable"
+            rows.append([f"  {name}", form(left), said, off])
     if projection.get("upper_bytes"):
         rows.append(["  upper bound", words.size(projection["upper_bytes"]), "", ""])
     if measured.get("tokens_per_s"):

@@ -24,6 +24,11 @@ STATE_STYLES = {
     "drained": "yellow",
 }
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+# Why measured memory says nothing of what was projected (not_comparable in JSON).
+INCOMPARABLE = {
+    "no_peak": "made fewer than two steps, and memory is at its peak from the second on",
+    "roomy_card": "had a CPU card with room to spare, where malloc keeps what is freed",
+}
 GONE = frozenset({"away", "stopped"})  # states of hosts
 
 
@@ -152,11 +157,11 @@ def label(job: Job) -> str:
     return f"job {job['id']} ({job['name']})" if job["name"] else f"job {job['id']}"
 
 
-def difference(projected: float | None, measured: float | None) -> str:
-    """By how much the projection was off, of what was measured: +1.8%. Empty when one is missing."""
-    if not projected or not measured:
+def share(value: float | None, sign: bool = True) -> str:
+    """An error or another share in percent: +1.8%. Empty for None."""
+    if value is None:
         return ""
-    return f"{100 * (projected - measured) / measured:+.1f}%"
+    return f"{100 * value:+.1f}%" if sign else f"{100 * value:.1f}%"
 
 
 def latest(gpu: Gpu) -> dict[str, Any]:

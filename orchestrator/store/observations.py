@@ -29,6 +29,14 @@ class ObservationStore(Database):
             rows = connection.execute(newest.limit(limit)).all()
         return [_observation(dict(row._mapping)) for row in reversed(rows)]
 
+    def observation_counts(self) -> tuple[int, int]:
+        """How many observations there are, and how many ended attempts left none."""
+        ended = sa.select(sa.func.count()).select_from(attempts).where(attempts.c.outcome.is_not(None))
+        seen = sa.select(sa.func.count()).select_from(observations)
+        with self.read() as connection:
+            count: int = connection.execute(seen).scalar_one()
+            return count, connection.execute(ended).scalar_one() - count
+
     def jobs_of_attempts(self, attempt_ids: Collection[int]) -> dict[int, tuple[int, str, int]]:
         """Id and name of each attempt's job, and the attempt's number within it."""
         found: dict[int, tuple[int, str, int]] = {}

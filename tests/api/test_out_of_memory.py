@@ -169,5 +169,52 @@ def test_accuracy_shows_coverage_and_the_worst_misses(yard):
     assert (group["family"], group["method"], group["card"]) == ("llama", "lora", "cpu")
     assert group["high"] >= found["worst"][0]["error"]
     assert group["speed"] == pytest.approx(7.0 / second["projection"]["step_s"])
-    assert len(yard.http.get(f"{PREFIX}/accuracy?limit=1").json()["attempts"]) == 1
+    assert found["left_out"] == {}
+    short = yard.http.get(f"{PREFIX}/accuracy?limit=1").json()
+    assert len(short["attempts"]) == 1 and short["left_out"] == {"older": 1}
     assert yard.http.get(f"{PREFIX}/accuracy?limit=0").status_code == 422
+
+
+def both(yard) -> list[tuple[float | None, str | None]]:
+    """The error of each measured attempt and why it has none, as accuracy says, and as show does."""
+    rows = yard.http.get(f"{PREFIX}/accuracy").json()["attempts"]
+    for row in rows:
+        shown = job(yard, row["job"])["attempts_detail"][row["attempt"] - 1]
+        assert shown["errors"]["device_bytes"] == row["error"]
+        assert shown["not_comparable"] == row["not_comparable"]
+    return [(row["error"], row["not_comparable"]) for row in rows]
+
+
+def test_show_and_accuracy_speak_of_one_error(yard):
+    host = FakeHost(yard, card(0, snug(yard)))
+    yard.submit(**SIZES)
+    traced(yard, host)
+    run_out(yard, host)
+    projected = job(yard)["attempts_detail"][-1]["projection"]["device_bytes"]
+    host.report(attempts=end(2, 2, Outcome.SUCCEEDED, device_bytes=round(projected * 1.25), step_s=7.0))
+    yard.tick()
+    (ran_out, _), (over, why_not) = both(yard)
+    assert over == pytest.approx(0.25, abs=1e-4) and why_not is None  # took more than projected: above zero
+    assert ran_out > 0
+
+
+def test_what_says_nothing_of_a_projection_is_no_error_and_is_counted(yard):
+    size = snug(yard)
+    host = FakeHost(yard, card(0, 50 * size), card(1, size))
+    told = {
+        "roomy": {"device_bytes": 5 * 2**30, "step_s": 1.0},
+        "short": {"device_bytes": 1000},
+        "gone": {},
+    }
+    for name, news in told.items():
+        needs = {"resources": {"min_memory": f"{10 * size:.3f}GiB"}} if name == "roomy" else {}
+        number = yard.submit(name=name, **SIZES, **needs)["id"]
+        traced(yard, host)
+        (attempt,) = job(yard, number)["attempts_detail"]
+        outcome = Outcome.CANCELLED if name == "gone" else Outcome.SUCCEEDED
+        host.report(attempts=end(attempt["id"], 1, outcome, **news))
+        yard.tick()
+    assert both(yard) == [(None, "roomy_card"), (None, "no_peak")]
+    found = yard.http.get(f"{PREFIX}/accuracy").json()
+    assert found["left_out"] == {"roomy_card": 1, "no_peak": 1, "unmeasured": 1}
+    assert found["worst"] == [] and found["counted"] == 0

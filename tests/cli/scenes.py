@@ -41,6 +41,12 @@ MEASURED = {
 }
 
 
+ERRORS = {
+    name: MEASURED[name] / PROJECTION[name] - 1
+    for name in ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s")
+}
+
+
 def attempt(number: int = 1, **fields: Any) -> dict[str, Any]:
     return {
         "id": 6 + number,
@@ -51,6 +57,9 @@ def attempt(number: int = 1, **fields: Any) -> dict[str, Any]:
         "rung": rung(1, 2, 4, "every layer, 2×4"),
         "projection": PROJECTION,
         "measured": MEASURED,
+        "errors": ERRORS,
+        "not_comparable": None,
+        "card_bytes": 40 * GiB,
         "outcome": None,
         "message": None,
         "steps": 41,

@@ -15,6 +15,7 @@ from tests.cli.fake_server import TOKEN, FakeServer
 NOTHING: dict[str, Any] = {
     "attempts": [],
     "counted": 0,
+    "left_out": {},
     "ran_out": 0,
     "coverage": {"covered": 0, "of": 0, "share": None, "asked": None},
     "figures": [
@@ -58,6 +59,7 @@ def row(job: int, error: float, outcome: str = "succeeded") -> dict[str, Any]:
             "step_s": 1.2,
         },
         "error": error,
+        "not_comparable": None,
         "covered": not ran_out and error <= 0.05,
     }
 
@@ -68,6 +70,7 @@ def measured(server: FakeServer) -> FakeServer:
     server.accuracy = {
         "attempts": rows,
         "counted": 3,
+        "left_out": {"roomy_card": 2, "unmeasured": 1, "older": 1200},
         "ran_out": 1,
         "coverage": {"covered": 2, "of": 3, "share": 2 / 3, "asked": 0.95},
         "figures": [
@@ -102,9 +105,14 @@ def test_accuracy(tuneyard: Tuneyard, measured: FakeServer) -> None:
     ran = tuneyard("accuracy", "--worst", "2", COLUMNS="300")
     assert ran.code == 0, ran.err
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
-    assert lines[0] == "3 attempts were measured, 3 of them to their peak"
+    assert lines[:4] == [
+        "3 attempts were measured; 3 can be compared",
+        "left out: 2 attempts had a CPU card with room to spare, where malloc keeps what is freed",
+        "left out: 1 attempt ended before anything was measured",
+        "left out: 1,200 attempts older than --limit reaches",
+    ]
     assert "coverage 2 of 3 under their upper bound, 67% (95% was asked for)" in lines
-    assert "device off by 1.5% in the median, +0.5% biased, +2.0% at worst (2 attempts)" in lines
+    assert "device median error 1.5%, bias +0.5%, worst +2.0% (2 attempts)" in lines
     assert "llama lora NVIDIA A10G 3 1 2 of 3 1.5% +2.0% -4.1% to +19.7%" in next(
         line for line in lines if line.startswith("llama")
     )

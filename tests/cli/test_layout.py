@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from orchestrator.cli.jobs.columns import JOB_COLUMNS, job_row
 from orchestrator.cli.table import Cell, Column, clean, fit, plain
 from orchestrator.cli.top import shares
-from orchestrator.cli.words import ago, cards, difference, duration
+from orchestrator.cli.words import ago, cards, duration, share
 from tests.cli import scenes
 from tests.cli.conftest import COMMAND, ROOT, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer
@@ -84,9 +84,7 @@ def test_ago(past: float, said: str) -> None:
 def test_small_words() -> None:
     assert cards(["A100", "A100"]) == "2 × A100"
     assert cards(["A100", "T4"]) == "A100, T4"
-    assert (difference(110, 100), difference(98, 100), difference(None, 100), difference(1, 0)) == (
-        "+10.0%", "-2.0%", "", "",
-    )  # fmt: skip
+    assert (share(0.1), share(-0.02), share(0.02, sign=False), share(None)) == ("+10.0%", "-2.0%", "2.0%", "")
     assert (duration(0.0123), duration(2.5), duration(75), duration(None)) == ("12 ms", "2.50 s", "1m15s", "")
     assert clean("a\x1b[31m\nb\tc\x9b") == "a [31m b c "
 

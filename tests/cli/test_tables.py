@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from jobs.calibration import INCOMPARABLE
+from orchestrator.cli import words
 from orchestrator.client import Client
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
@@ -215,7 +217,7 @@ def test_top_counts_no_card_of_a_host_that_is_not_there(tuneyard: Tuneyard, serv
 
 def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:
     ended = scenes.attempt(
-        outcome="oom", message="out of memory", ended_at=time.time() - 100, steps=3, last_checkpoint=None
+        outcome="failed", message="no such row", ended_at=time.time() - 100, steps=3, last_checkpoint=None
     )
     scenes.running(server, attempts=2, attempts_detail=[ended, scenes.attempt(2)], user="ada")
     out = tuneyard("show", "docs-lora").out
@@ -226,19 +228,42 @@ def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:
         "  where      box-1: A100-40GB",
         "  submitted  1m ago by ada",
         "attempt 1 on box-1: A100-40GB",
-        "  outcome        oom 1m ago",
+        "  outcome        failed 1m ago",
         "  steps          3 of 100",
-        "  peak on card     7.00 GiB  6.90 GiB  +1.4%",
-        "  step time          500 ms    520 ms  -3.8%",
+        "  peak on card     7.00 GiB  6.90 GiB  -1.4%",
+        "  step time          500 ms    520 ms  +4.0%",
         "  tokens/s                      5,123",
         "  50s ago        1  started  on box-1",
     ):
         assert line in out.splitlines(), line
-    assert tuneyard("show", "1", "--json").json["attempts_detail"][0]["outcome"] == "oom"
+    assert tuneyard("show", "1", "--json").json["attempts_detail"][0]["outcome"] == "failed"
+
+
+def test_show_says_what_is_not_comparable_and_what_ran_out(tuneyard: Tuneyard, server: FakeServer) -> None:
+    unsaid = {**scenes.ERRORS, **dict.fromkeys(("allocated_bytes", "reserved_bytes", "device_bytes"))}
+    tried = [
+        scenes.attempt(1, not_comparable="roomy_card", errors=unsaid),
+        scenes.attempt(2, outcome="oom", errors={**scenes.ERRORS, "device_bytes": 4.714}),
+    ]
+    scenes.running(server, attempts_detail=tried)
+    first, _, second = tuneyard("show", "1").out.partition("attempt 2")
+    assert "  peak on card     7.00 GiB  6.90 GiB  not comparable\n" in first
+    assert "  step time          500 ms    520 ms           +4.0%\n" in first
+    assert (
+        "  not comparable: it had a CPU card with room to spare, where malloc keeps what is freed\n" in first
+    )
+    assert "  peak on card     7.00 GiB  over 40.00 GiB  ≥ +471.4%\n" in second
+    assert "not comparable" not in second
+
+
+def test_every_reason_not_to_compare_has_words() -> None:
+    assert tuple(words.INCOMPARABLE) == INCOMPARABLE
 
 
 def test_show_of_what_is_not_measured(tuneyard: Tuneyard, server: FakeServer) -> None:
-    bare_attempt = scenes.attempt(measured=None, projection=None, rung=None, first_loss=None, last_loss=None)
+    bare_attempt = scenes.attempt(
+        measured=None, errors=None, projection=None, rung=None, first_loss=None, last_loss=None
+    )
     scenes.running(server, progress=None, attempts_detail=[bare_attempt], events=[])
     out = tuneyard("show", "1").out
     assert "PROJECTED" not in out
