@@ -28,8 +28,8 @@ def test_a_sweep_is_told_best_first_by_what_differs(yard):
         (1, "running"),
         (5, "running"),
         (6, "running"),  # on the card of the one that failed; no loss yet
-        (3, "running"),  # its loss is no number any more
         (4, "failed"),  # though of the least loss
+        (3, "running"),  # its loss is no number any more
     ]
     assert [member["values"] for member in table["members"][:2]] == [
         {"training.learning_rate": rates[1]},
