@@ -93,6 +93,7 @@ class Code(StrEnum):
     BEHIND = "behind"  # a job before it in the order waits for the same cards
     RESERVED = "reserved"  # cards that it fits lie free, and are kept for another job
     BACKOFF = "backoff"  # after a failure, until a time
+    HELD = "held"  # somebody holds it: it does not start until it is released
     AFTER = "after"  # another job must end first; or that one has ended so that this can never start
     QUOTA = "quota"  # its project has what it may have
     PREEMPTED = "preempted"  # it was stopped to make room
@@ -123,3 +124,9 @@ class Reason:
 
     def as_dict(self) -> dict[str, Any]:
         return {"code": str(self.code), "text": self.text, "figures": self.figures}
+
+
+def held(job_id: int, by: str, since: float) -> Reason:
+    """Why a job waits that somebody holds. The time is in the figures: a text has no clock."""
+    text = f"held{f' by {by}' if by else ''}: `tuneyard release {job_id}` lets it start"
+    return Reason(Code.HELD, text, {"by": by, "since": since})

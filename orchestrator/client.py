@@ -10,7 +10,6 @@ config.json in TUNEYARD_HOME. Every failure is one of jobs.errors.
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,11 @@ import httpx
 
 from jobs.errors import TuneyardError, Unavailable
 from jobs.state import TERMINAL, JobState
-from orchestrator.cli.answers import PREFIX, decode, gone
-from orchestrator.cli.settings import find_server
+from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone
+from orchestrator.cli.settings import find_server, user_name
 from orchestrator.shapes import (
     Accuracy,
+    ActionPage,
     Gpu,
     GroupTable,
     Health,
@@ -51,6 +51,7 @@ class Client:
         server = find_server(url, token)
         self.url = server.url
         headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        headers[USER_HEADER] = quote(user_name())
         self._http = httpx.Client(
             base_url=server.url.rstrip("/") + PREFIX, headers=headers, timeout=timeout_s
         )
@@ -71,17 +72,20 @@ class Client:
         """How the server is. The one call that needs no token."""
         return self._get("/health")
 
-    def submit(self, job: JobFile, overrides: Mapping[str, Any] | None = None) -> Job:
+    def submit(self, job: JobFile, overrides: Mapping[str, Any] | None = None, *, hold: bool = False) -> Job:
         """Submit one job; overrides are laid over it by dotted path. Raises SpecError with every fault.
 
-        A job file with a matrix makes several: this gives the first, submit_all() all of them.
+        A job file with a matrix makes several: this gives the first, submit_all() all of them. hold: none starts
+        before it is released.
         """
-        return self.submit_all([job], overrides)[0]
+        return self.submit_all([job], overrides, hold=hold)[0]
 
-    def submit_all(self, jobs: Sequence[JobFile], overrides: Mapping[str, Any] | None = None) -> list[Job]:
+    def submit_all(
+        self, jobs: Sequence[JobFile], overrides: Mapping[str, Any] | None = None, *, hold: bool = False
+    ) -> list[Job]:
         """Submit jobs together: all or, when one has a fault, none. Raises SpecError with every fault."""
         bodies = [_body(job, overrides or {}) for job in jobs]
-        answer = self._post("/jobs", {"jobs": bodies, "user": getpass.getuser()})
+        answer = self._post("/jobs", {"jobs": bodies, "user": user_name(), "hold": hold})
         return answer["jobs"]
 
     def plan(
@@ -175,6 +179,20 @@ class Client:
         """Ask all jobs of a sweep to end that have not; those. Raises NotFound."""
         return self._post(f"/groups/{quote(str(group), safe='')}/cancel")["jobs"]
 
+    def change(self, job: int | str, overrides: Mapping[str, Any]) -> Job:
+        """Lay values by dotted path over the job file of a job that waits. Raises SpecError, NotFound, Conflict."""
+        return self._ask(
+            "PATCH", _path(job), json={"overrides": dict(overrides), "base_dir": str(Path.cwd())}
+        )
+
+    def hold(self, job: int | str) -> Job:
+        """Keep a queued job from starting. Raises NotFound; Conflict when it is not queued."""
+        return self._post(_path(job, "/hold"))
+
+    def release(self, job: int | str) -> Job:
+        """Let a held job start. Raises NotFound; Conflict when it is not held."""
+        return self._post(_path(job, "/release"))
+
     def requeue(self, job: int | str) -> Job:
         """Submit an ended job again; the new job. Raises NotFound; Conflict when it has not ended."""
         return self._post(_path(job, "/requeue"))
@@ -232,6 +250,10 @@ class Client:
     def accuracy(self, limit: int = 2000) -> Accuracy:
         """Projected against measured of the newest attempts: coverage, errors by group, the worst misses."""
         return self._get("/accuracy", limit=limit)
+
+    def audit(self, limit: int = 50, before: int | None = None) -> ActionPage:
+        """Who asked for what, newest first; before is the id of an action, for older ones."""
+        return self._get("/audit", limit=limit, **({} if before is None else {"before": before}))
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the job file."""

@@ -10,7 +10,7 @@ import secrets
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from jobs.recovery import OOM_REQUEUES
 from orchestrator.order import Rules
 
 DEFAULT_PORT = 7420
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Of orchestrator.order.Rules, what `tuneyard serve` has flags for.
 RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move", "carry_bytes_s")
 
@@ -35,12 +36,13 @@ def home_folder(given: str | Path | None = None) -> Path:
 class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
-    trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the hosts'
-    files, so that data and model folders are checked at submit; None: it does while it listens on loopback only;
-    prices: of an hour of one GPU by card name, in any one unit; oom_requeues: how often a job that ran out of memory is
-    put on a smaller rung or a larger card; stop_grace_s, preempt_grace_s: what a trainer gets to stop when cancelled,
-    and to save a checkpoint first when another job takes its place; keep_checkpoints_s: how long the checkpoints of a
-    job that ended stay on its hosts, None: not at all where it succeeded, else a week; rules: the scheduler's.
+    trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the
+    hosts' files, so that data and model folders are checked at submit; None: it does while it listens on loopback
+    only; proxies: whose X-Forwarded-For is believed; prices: of an hour of one GPU by card name, in any one unit;
+    oom_requeues: how often a job that ran out of memory is put on a smaller rung or a larger card; stop_grace_s,
+    preempt_grace_s: what a trainer gets to stop when cancelled, and to save a checkpoint first when another job
+    takes its place; keep_checkpoints_s: how long the checkpoints of a job that ended stay on its hosts, None: not
+    at all where it succeeded, else a week; rules: the scheduler's.
     """
 
     home: Path
@@ -52,6 +54,7 @@ class Settings:
     ray_ip: str = ""
     ray_port: int = 0
     trusted_models: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = ()
     shared_files: bool | None = None
     away_after_s: float = 20.0
     lost_after_s: float = 90.0
@@ -143,6 +146,9 @@ def load(home: Path, **flags: Any) -> Settings:
         database=database,
         token=token,
         trusted_models=tuple(name for name in trusted if name),
+        proxies=read_proxies(
+            flags.get("proxies") or os.environ.get("TUNEYARD_TRUSTED_PROXIES", "").split(",")
+        ),
         rules=Rules(**{name: flags[name] for name in RULE_FLAGS if flags.get(name) is not None}),
         prices={
             **check_prices(known.get("prices") or {}, f"{home / 'config.json'}: prices"),
@@ -157,6 +163,21 @@ def load(home: Path, **flags: Any) -> Settings:
             "host: Ray needs one private address that hosts can reach; name it with --ray-ip (for example 10.0.0.5)"
         )
     return settings
+
+
+def read_proxies(given: Sequence[str]) -> tuple[Network, ...]:
+    """Addresses and networks of proxies. Raises UsageError."""
+    found = []
+    for text in given:
+        if not text.strip():
+            continue
+        try:
+            found.append(ipaddress.ip_network(text.strip()))
+        except ValueError:
+            raise UsageError(
+                f"trusted proxy: {text!r} is no address; write one such as 10.0.0.2, or a network such as 10.0.0.0/24"
+            ) from None
+    return tuple(found)
 
 
 def free_port(host: str) -> int:

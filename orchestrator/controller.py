@@ -240,7 +240,7 @@ class Controller:
         queued = [job for job in rows.queued if job.id not in open_jobs]
         hosts = hosts_of(rows, now, self.settings, self.started_at)
         stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
-        self.memo.forget_all_but({job.id for job in queued} | {job.id for job in rows.running})
+        self.memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
         queue = []
         for job in queued:
             try:
@@ -312,6 +312,7 @@ class Controller:
                     basis_of(jobs[job_id], placement, self.memo.calibration),
                     shared=jobs[job_id].shares,
                     host_ids=tuple(host_of[gpu.id] for gpu in gpus),
+                    revision=jobs[job_id].revision,
                 )
             )
         for job_id in self.store.start_attempts(planned, now):

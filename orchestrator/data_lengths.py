@@ -39,6 +39,7 @@ class DataLengths:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys: dict[int, str] = {}
+        self._revisions: dict[int, int] = {}
         self._looked_at = 0.0
         self._known: dict[str, Lengths] = {}
         self._notes: dict[str, str] = {}
@@ -51,9 +52,10 @@ class DataLengths:
         if now - self._looked_at >= LOOK_EVERY_S:
             self._keys, self._looked_at = {}, now
         look = cache(fingerprint)  # jobs of a sweep share their files
-        self._keys = {
-            job.job_id: self._keys.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue
-        }
+        same = {job.job_id for job in queue if self._revisions.get(job.job_id) == job.revision}
+        kept = {job_id: key for job_id, key in self._keys.items() if job_id in same}
+        self._revisions = {job.job_id: job.revision for job in queue}
+        self._keys = {job.job_id: kept.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue}
         self._steady.forget_all_but(self._keys)
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}

@@ -101,7 +101,7 @@ class Waiting:
     apart: jobs beside which it was too slow on a shared card, or they beside it;
     across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
     none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
-    same rungs, None: like no other.
+    same rungs, None: like no other; revision: of its job file.
     """
 
     job_id: int
@@ -129,6 +129,7 @@ class Waiting:
     home: int | None = None
     checkpoint_bytes: int = 0
     shape: Hashable = None
+    revision: int = 0
 
     @property
     def shares(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Memo:
         self.line = Line()
         self._waiting, self._shaped = Steady(), Steady()
         self._observed: tuple[Observation, ...] = ()
+        self._revisions: dict[int, int] = {}
         self._specs: dict[int, JobSpec] = {}
         self._families: dict[int, str] = {}
         self._shapes: dict[int, str] = {}
@@ -178,8 +179,10 @@ class Memo:
             self._shapes[job.job_id] = job.spec.model_dump_json(exclude=beside)
         return self._shapes[job.job_id]
 
-    def forget_all_but(self, job_ids: set[int]) -> None:
-        """Drop what belongs to jobs that left the queue."""
+    def forget_all_but(self, revisions: Mapping[int, int]) -> None:
+        """Drop what belongs to jobs that left the queue, or whose job file was changed. revisions: by job."""
+        job_ids = {job for job, found in revisions.items() if self._revisions.get(job, found) == found}
+        self._revisions = dict(revisions)
         self._specs = {job: spec for job, spec in self._specs.items() if job in job_ids}
         self._families = {job: family for job, family in self._families.items() if job in job_ids}
         self._shapes = {job: shape for job, shape in self._shapes.items() if job in job_ids}

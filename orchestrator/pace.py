@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jobs.cards import price_of
 from jobs.spec import JobSpec
-from jobs.state import Code, Reason
+from jobs.state import Code, Reason, held
 from orchestrator.fleet import Project, Running
 from orchestrator.order import Rules
-from orchestrator.store.rows import AttemptRow, FleetRows, LinkRow, ProgressRow, ProjectRow, UsageRow
+from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, LinkRow, ProgressRow, ProjectRow, UsageRow
 from workers.checkpoints.folders import step_of
 
 # How far an expected end may be off, as a share of the time until then. Projected step times were within 1.3x in the
@@ -141,6 +141,11 @@ def usage_of(rows: Sequence[UsageRow], prices: Mapping[str, float]) -> dict[tupl
         weight = (price_of(prices, row.gpu) or least) / least
         found[row.project, row.user] = found.get((row.project, row.user), 0.0) + row.gpu_s * weight
     return found
+
+
+def held_of(job: JobRow) -> Reason | None:
+    """Why a job may not start whatever is free: somebody holds it."""
+    return None if job.held_at is None else held(job.id, job.held_by or "", job.held_at)
 
 
 def blocked_of(links: Sequence[LinkRow]) -> Reason | None:

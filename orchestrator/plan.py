@@ -140,11 +140,11 @@ class _Pass:
 
     def _aside(self, job: Waiting) -> None:
         """Why one waits that may not start, whatever is free."""
-        if job.not_before > self.now:
+        if job.blocked is not None:
+            self._waits(job, job.blocked)
+        elif job.not_before > self.now:
             # No clock in the text: a reason is written again whenever it changes.
             self._waits(job, Reason(Code.BACKOFF, "rests after a failure", {"until": job.not_before}))
-        elif job.blocked is not None:
-            self._waits(job, job.blocked)
         else:
             self._nowhere(job, self.stock.kind(job))
 

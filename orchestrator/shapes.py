@@ -136,6 +136,28 @@ class EventShape(TypedDict):
     kind: str
     text: str
     attempt: int | None
+    by: str | None  # who asked for it, as the client states it
+    address: str | None  # where that came from
+
+
+class ActionShape(TypedDict):
+    """Something that somebody asked for. subject: the job, host or project that it is about."""
+
+    id: int
+    ts: float
+    kind: str
+    text: str
+    subject: str
+    job: int | None
+    by: str
+    address: str
+
+
+class ActionPage(TypedDict):
+    """`GET /audit`, newest first."""
+
+    actions: list[ActionShape]
+    more: bool
 
 
 class JobFull(Job):

@@ -18,6 +18,7 @@ from orchestrator.memo import Memo
 from orchestrator.pace import (
     blocked_of,
     checkpoint_bytes,
+    held_of,
     home_of,
     projects_of,
     running_of,
@@ -96,6 +97,7 @@ def waiting_of(
     """
     made_from = (
         *(job.priority, job.submitted_at, job.not_before, job.project, job.user, job.queued_at),
+        *(job.held_at, job.held_by, job.revision),
         *(tuple(history), tuple(links), attained_gpu_s, [host.stack_id for host in hosts]),
     )
 
@@ -135,10 +137,11 @@ def _waiting_of(
         attained_gpu_s=attained_gpu_s,
         steps_done=done,
         steps_left=steps_left(total_steps(history, spec), done),
-        blocked=blocked_of(links),
+        blocked=held_of(job) or blocked_of(links),
         across=spec.resources.across_hosts,
         home=home_of(history),
         checkpoint_bytes=checkpoint_bytes(history, spec),
+        revision=job.revision,
     )
 
 

@@ -124,6 +124,9 @@ jobs = sa.Table(
     sa.Column("project", Words, nullable=False, server_default="default"),
     sa.Column("group_id", Key),  # the first job of the sweep that it is of
     sa.Column("queued_at", sa.Double, nullable=False, server_default="0"),  # when it was queued last
+    sa.Column("held_at", sa.Double),  # not to start until it is released
+    sa.Column("held_by", Words),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # how often its spec was changed
     _one_of("state", JobState),
     sa.Index("ix_jobs_state_id", "state", "id"),
     sa.Index("ix_jobs_name_id", "name", "id"),
@@ -249,8 +252,14 @@ events = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("text", Words, nullable=False),
     sa.Column("data", Json, nullable=False),
+    sa.Column(
+        "actor", Words
+    ),  # who asked for it, as the client says; NULL: nobody did, or a submission's user
+    sa.Column("address", Words),  # from where
     sa.Index("ix_events_job_id_id", "job_id", "id"),
 )
+_ASKED_FOR = sa.text("actor IS NOT NULL")
+sa.Index("ix_events_asked", events.c.id, sqlite_where=_ASKED_FOR, postgresql_where=_ASKED_FOR)
 
 profiles = sa.Table(
     "profiles",

@@ -10,6 +10,7 @@ from jobs.state import JobState
 from jobs.sweep import MAX_MEMBERS, Score, best_first, differences
 from orchestrator import shapes
 from orchestrator.api import views
+from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services, stop
 from orchestrator.store.listing import Wanted
 
@@ -45,7 +46,7 @@ def cancel_group(request: Request, group: str) -> dict[str, list[shapes.Job]]:
     """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
     known = services(request)
     group_id = known.store.find_group(group)
-    asked = set(known.store.cancel_group(group_id, known.controller.clock()))
+    asked = set(known.store.cancel_group(group_id, known.controller.clock(), actor(request)))
     stop(known, asked)
     views_of = known.store.job_views(limit=MAX_MEMBERS, group=group_id)
     return {"jobs": [views.job(view) for view in reversed(views_of) if view.job.id in asked]}

@@ -11,6 +11,7 @@ from jobs.spec import JobSpec
 from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.api import views
+from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.config import Settings, ray_token
@@ -160,6 +161,6 @@ def drain(request: Request, host: str, drained: bool = Body(embed=True)) -> dict
     """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
     known = services(request)
     row = known.store.find_host(host)
-    known.store.set_drained(row.id, drained, known.controller.clock())
+    known.store.set_drained(row.id, drained, known.controller.clock(), actor(request))
     known.controller.wake()
     return {"hosts": [shown for shown in list_hosts(request)["hosts"] if shown["id"] == row.id]}

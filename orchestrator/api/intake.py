@@ -18,7 +18,7 @@ from orchestrator.api.waits import File, Newest, States, links_of
 from orchestrator.config import Settings
 from orchestrator.memo import model_config
 from orchestrator.snapshot import length_fault
-from orchestrator.store.rows import NewJob, NewLink
+from orchestrator.store.rows import Actor, NewJob, NewLink
 from workers.inputs import check_inputs, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.
@@ -45,6 +45,7 @@ class Submission(BaseModel):
 
     jobs: list[JobInput] = Field(min_length=1, max_length=MAX_JOBS)
     user: str = Field("", max_length=100)
+    hold: bool = False
 
 
 # Faults by what was looked at: a sweep of a thousand jobs names the same files a thousand times.
@@ -72,9 +73,16 @@ class ReadJob:
 
 
 def read_jobs(
-    submission: Submission, settings: Settings, facts: FleetFacts, states: States, newest: Newest
+    submission: Submission,
+    settings: Settings,
+    facts: FleetFacts,
+    states: States,
+    newest: Newest,
+    asks: Actor | None = None,
 ) -> list[ReadJob]:
-    """All of the jobs, or SpecError with all of the faults. states, newest: see links_of."""
+    """All of the jobs, or SpecError with all of the faults. states, newest: see links_of; asks: who submits them."""
+    asks = asks or Actor(submission.user)
+    held_by = asks.user if submission.hold else None
     files: list[File] = []
     faults: list[tuple[str, Fault]] = []
     checked: Checked = {}
@@ -106,7 +114,7 @@ def read_jobs(
     if faults:
         raise _all(faults, len(submission.jobs))
     return [
-        ReadJob(member.spec, _new(member, submission.user, number, its_links), member.values)
+        ReadJob(member.spec, _new(member, asks, held_by, number, its_links), member.values)
         for number, (file, its_links) in enumerate(zip(files, links, strict=True))
         for member in file.members
     ]
@@ -119,12 +127,19 @@ def _all(faults: Sequence[tuple[str, Fault]], items: int) -> SpecError:
     return SpecError(named, f"{len({source for source, _ in faults})} of {items} jobs")
 
 
-def _new(member: Member, user: str, number: int, links: tuple[NewLink, ...]) -> NewJob:
+def _new(member: Member, asks: Actor, held_by: str | None, number: int, links: tuple[NewLink, ...]) -> NewJob:
     spec = member.spec
     # What it waits for is kept as links: a name means a job of this submission, and nothing later.
     stored = spec.model_dump(mode="json", exclude_unset=True, exclude={"after", "matrix"})
     group = number if member.values else None
-    return NewJob(spec.name, user, stored, spec.priority, project=spec.project, group=group, links=links)
+    return NewJob(
+        *(spec.name, asks.user, stored, spec.priority),
+        project=spec.project,
+        group=group,
+        links=links,
+        address=asks.address or None,
+        held_by=held_by,
+    )
 
 
 def read_job(
@@ -149,12 +164,12 @@ def _members(
     return read_members(
         value,
         item.source,
-        prepare=None if base is None else lambda made: _absolute(made, base),
+        prepare=None if base is None else lambda made: absolute(made, base),
         check=lambda spec: _faults(spec, settings, facts, checked),
     )
 
 
-def _absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
+def absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
     """Relative paths are meant from the job file's folder; a name that is no file there may be a hub id."""
     made = dict(value)
     for section, keys in (("model", ("path", "tokenizer")), ("data", ("path",))):

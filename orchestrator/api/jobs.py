@@ -16,6 +16,7 @@ from jobs.spec import schema
 from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.api import views
+from orchestrator.api.actors import actor
 from orchestrator.api.intake import Submission, read_jobs
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of
@@ -50,7 +51,8 @@ async def submit(request: Request) -> Response:
     dry_run = request.query_params.get("dry_run", "").lower() in ("1", "true")
     store = known.store
     wanted = parse_body(await request.body())
-    read = read_jobs(wanted, known.settings, known.facts(), store.job_states, store.newest_of)
+    asks = actor(request, wanted.user)
+    read = read_jobs(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks)
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
         return Response(json.dumps(answer), 200, media_type="application/json")
@@ -137,7 +139,9 @@ def show(request: Request, job: str) -> shapes.JobFull:
 def cancel(request: Request, job: str) -> shapes.Job:
     """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
     known = services(request)
-    row = known.store.request_cancel(known.store.find_job(job).id, known.controller.clock())
+    row = known.store.request_cancel(
+        known.store.find_job(job).id, known.controller.clock(), actor=actor(request)
+    )
     stop(known, {row.id})
     return views.job(known.store.job_view(row.id))
 
@@ -154,7 +158,7 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
 def requeue(request: Request, job: str) -> shapes.Job:
     """Submit an ended job again, as a new one."""
     known = services(request)
-    row = known.store.requeue(known.store.find_job(job).id, known.controller.clock())
+    row = known.store.requeue(known.store.find_job(job).id, known.controller.clock(), actor(request))
     known.controller.wake()
     return views.job(known.store.job_view(row.id))
 

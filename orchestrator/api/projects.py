@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.errors import UsageError
 from jobs.fields import NAME
 from orchestrator import shapes
+from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services
 from orchestrator.store import Store
 from orchestrator.store.rows import ProjectRow
@@ -46,7 +47,7 @@ def set_project(request: Request, name: str, terms: Terms) -> shapes.ProjectPage
         )
     known = services(request)
     given: dict[str, Any] = terms.model_dump(include=terms.model_fields_set)
-    known.store.set_project(name, given, known.controller.clock())
+    known.store.set_project(name, given, known.controller.clock(), actor(request))
     known.controller.wake()
     return page(known.store)
 
@@ -55,7 +56,7 @@ def set_project(request: Request, name: str, terms: Terms) -> shapes.ProjectPage
 def remove_project(request: Request, name: str) -> shapes.ProjectPage:
     """Take a project's terms away; its jobs go on as those of any other name."""
     known = services(request)
-    known.store.remove_project(name, known.controller.clock())
+    known.store.remove_project(name, known.controller.clock(), actor(request))
     known.controller.wake()
     return page(known.store)
 

@@ -14,6 +14,7 @@ from orchestrator import shapes
 from orchestrator.estimate import Start
 from orchestrator.store.readings import SampleRow
 from orchestrator.store.rows import (
+    ActionRow,
     AttemptRow,
     EventRow,
     GpuRow,
@@ -111,7 +112,33 @@ def job_full(
         "spec": spec,
         "data": data,
         "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
-        "events": [{"ts": e.ts, "kind": e.kind, "text": e.text, "attempt": e.attempt} for e in events],
+        "events": [event(one) for one in events],
+    }
+
+
+def event(row: EventRow) -> shapes.EventShape:
+    return {
+        "ts": row.ts,
+        "kind": row.kind,
+        "text": row.text,
+        "attempt": row.attempt,
+        "by": row.actor,
+        "address": row.address,
+    }
+
+
+def action(row: ActionRow) -> shapes.ActionShape:
+    """One line of the audit listing."""
+    found = row.event
+    return {
+        "id": found.id,
+        "ts": found.ts,
+        "kind": found.kind,
+        "text": found.text,
+        "subject": row.subject,
+        "job": found.job_id,
+        "by": found.actor or "",
+        "address": found.address or "",
     }
 
 

@@ -36,7 +36,7 @@ router = APIRouter()
 
 
 # Reasons that no change to the job file takes away, and those with which nobody can tell yet whether it would.
-_ONLY_TIME = frozenset({Code.AFTER, Code.BACKOFF, Code.ROOM})
+_ONLY_TIME = frozenset({Code.AFTER, Code.BACKOFF, Code.HELD, Code.ROOM})
 _UNTOLD = frozenset({Code.NEW, Code.PROFILE_PENDING, Code.PROFILE_FAILED, Code.NO_HOST})
 
 
@@ -290,6 +290,8 @@ def _just_wait(row: JobRow) -> list[str]:
             return [
                 f"wait: `tuneyard why {other}` says how far job {other} is, which these cards are kept for"
             ]
+        case Code.HELD:
+            return [f"`tuneyard release {row.id}` lets it start"]
         case Code.BACKOFF:
             return ["wait: it is tried again then"]
         case Code.ROOM:

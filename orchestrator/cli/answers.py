@@ -17,6 +17,7 @@ from jobs.errors import (
 )
 
 PREFIX = "/api/v1"
+USER_HEADER = "X-Tuneyard-User"  # who asks, percent-encoded
 START_HINT = "start one with `tuneyard up`, or name one with --server or TUNEYARD_URL"
 _CHECK_HINT = "check --server or TUNEYARD_URL"
 _KINDS: dict[str, type[TuneyardError]] = {

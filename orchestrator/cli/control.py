@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,7 @@ def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | Non
     """
     if (group is None) == (not jobs):
         raise UsageError("give jobs to cancel or --group G for all of a sweep, one of the two")
-    return _each(api, as_json, jobs, "cancel") if group is None else _group(api, as_json, group)
+    return each(api, as_json, jobs, "cancel", _cancelled) if group is None else _group(api, as_json, group)
 
 
 @click.command("requeue")
@@ -38,11 +39,22 @@ def requeue_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
 
     JOB is an id or a name. The new job has the same job file and an id of its own.
     """
-    return _each(api, as_json, jobs, "requeue")
+    return each(
+        api, as_json, jobs, "requeue", lambda job, asked: f"{asked} is queued again as {words.label(job)}"
+    )
 
 
-def _each(api: Api, as_json: bool, names: tuple[str, ...], action: str) -> int:
-    """Do it to each; a failure on one does not keep the others from it. The highest exit code."""
+def each(
+    api: Api,
+    as_json: bool,
+    names: tuple[str, ...],
+    action: str,
+    sentence: Callable[[Job, str], str],
+) -> int:
+    """Do it to each; a failure on one does not keep the others from it. The highest exit code.
+
+    sentence: what is said of a job to which it was done, and of the name that it was asked by.
+    """
     done: list[Job] = []
     failed: list[TuneyardError] = []
     code = OK
@@ -55,7 +67,7 @@ def _each(api: Api, as_json: bool, names: tuple[str, ...], action: str) -> int:
             continue
         done.append(job)
         if not as_json:
-            click.echo(_sentence(job, action, name))
+            click.echo(sentence(job, name))
     if as_json:
         first = error_value(failed[0]) if failed else {}
         emit({"jobs": done, **first} if len(names) > 1 or not failed else first)
@@ -68,15 +80,13 @@ def _group(api: Api, as_json: bool, group: str) -> int:
         emit(answer)
         return OK
     for job in answer["jobs"]:
-        click.echo(_sentence(job, "cancel", ""))
+        click.echo(_cancelled(job))
     if not answer["jobs"]:
         note(f"every job of group {group} has ended already")
     return OK
 
 
-def _sentence(job: Job, action: str, asked: str) -> str:
-    if action == "requeue":
-        return f"{asked} is queued again as {words.label(job)}"
+def _cancelled(job: Job, asked: str = "") -> str:
     if job["state"] == "cancelled":
         return f"{words.label(job)} is cancelled"
     return f"{words.label(job)} is asked to stop"

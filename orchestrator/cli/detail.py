@@ -173,7 +173,13 @@ def compared(attempt: Attempt) -> list[Row]:
 
 def _event_row(event: Any, now: float) -> Row:
     attempt = "" if event["attempt"] is None else str(event["attempt"])
-    return [Cell("  " + words.ago(event["ts"], now), "dim"), attempt, event["kind"], event["text"]]
+    return [Cell("  " + words.ago(event["ts"], now), "dim"), attempt, event["kind"], _asked(event)]
+
+
+def _asked(event: Any) -> str:
+    """What happened, and who asked for it."""
+    by = f", by {event['by']}" if event.get("by") else ""
+    return event["text"] + by + (f" from {event['address']}" if event.get("address") else "")
 
 
 @click.command("why")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from collections.abc import Callable
@@ -89,7 +88,7 @@ def job_bodies(
         if isinstance(overrides.get(path), str) and overrides[path].isdecimal():
             overrides[path] = int(overrides[path])
     for setting in settings:
-        path, value = _setting(setting)
+        path, value = read_setting(setting)
         overrides[path] = value
     if files:
         return [_from_file(path, overrides) for path in files]
@@ -102,32 +101,26 @@ def job_bodies(
     ]
 
 
-def user_name() -> str:
-    """Who submits, for the list; the server takes no decision by it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in this container
-        return "unknown"
-
-
-def _setting(text: str) -> tuple[str, Any]:
+def read_setting(text: str, flag: str = "--set ") -> tuple[str, Any]:
+    """Key and value of `training.steps=20`. flag: that it was given by. Raises UsageError."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise UsageError(f"--set {text!r} has no value; write PATH=VALUE, such as --set training.steps=20")
+        form = "PATH=VALUE" if flag else "KEY=VALUE"
+        raise UsageError(f"{flag}{text!r} has no value; write {form}, such as {flag}training.steps=20")
     try:
         return path.strip(), json.loads(value)
     except ValueError:
-        return path.strip(), _flow(text, value) if value.lstrip()[:1] in ("[", "{") else value
+        return path.strip(), _flow(f"{flag}{text!r}", value) if value.lstrip()[:1] in ("[", "{") else value
 
 
-def _flow(text: str, value: str) -> Any:
+def _flow(given: str, value: str) -> Any:
     """A list or mapping as a job file writes it, such as [q_proj, v_proj]. Raises UsageError."""
     from jobs.jobfile import parse_yaml  # here: YAML is slow to import, and hardly any call needs it
 
     try:
         return parse_yaml(f"value: {value}")["value"]
     except SpecError as error:
-        raise UsageError(f"--set {text!r}: {error.faults[0].problem}") from None
+        raise UsageError(f"{given}: {error.faults[0].problem}") from None
 
 
 def _from_file(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from jobs.errors import Unavailable, UsageError
-from orchestrator.cli.answers import PREFIX, decode, gone, not_http
-from orchestrator.cli.settings import Server
+from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone, not_http
+from orchestrator.cli.settings import Server, user_name
 
 PATIENCE_S = 120.0
 
@@ -44,6 +44,10 @@ class Api:
         """The JSON answer to PUT. Raises what jobs.errors has for it."""
         return self._ask("PUT", path, body)[1]
 
+    def patch(self, path: str, body: Any) -> Any:
+        """The JSON answer to PATCH. Raises what jobs.errors has for it."""
+        return self._ask("PATCH", path, body)[1]
+
     def delete(self, path: str) -> Any:
         """The JSON answer to DELETE. Raises what jobs.errors has for it."""
         return self._ask("DELETE", path)[1]
@@ -52,7 +56,7 @@ class Api:
         self._connection.close()
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", USER_HEADER: quote(user_name())}
         if self.server.token:
             headers["Authorization"] = f"Bearer {self.server.token}"
         data = None

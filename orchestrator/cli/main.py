@@ -35,6 +35,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("logs", "Print the log of a job's attempt."),
         "cancel": ("control", "Cancel jobs."),
         "requeue": ("control", "Submit ended jobs again."),
+        "set": ("changes", "Change the job file of a job that waits."),
+        "hold": ("changes", "Keep queued jobs from starting until they are released."),
+        "release": ("changes", "Let held jobs start."),
     },
     "Fleet": {
         "top": ("top", "Watch cards and jobs live."),
@@ -48,6 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("services", "Run the server in the foreground."),
         "host": ("hosts", "Run a host agent; drain hosts."),
         "db": ("database", "Upgrade, check and back up the job database."),
+        "audit": ("audit", "List who asked for what, and from where."),
         "schema": ("jobfile", "Print the JSON schema of the job file."),
         "completion": ("completion", "Print the shell completion script."),
     },

@@ -104,6 +104,11 @@ def down_verb(as_json: bool) -> None:
 @click.option("--shared-files/--no-shared-files", default=None, help="Whether it sees the hosts' files.")
 @click.option("--trust-model", "trusted", multiple=True, metavar="ID", help="A model whose own code may run.")
 @click.option(
+    "--trusted-proxy", "proxies", multiple=True, metavar="ADDRESS",
+    help="Proxy, or network of proxies, whose X-Forwarded-For is believed; none by default. May be given again. "
+    "TUNEYARD_TRUSTED_PROXIES.",
+)  # fmt: skip
+@click.option(
     "--price", "prices", multiple=True, metavar="CARD=PRICE",
     help="Price of an hour of one GPU, such as L40S=0.9; kept in config.json. May be given again.",
 )  # fmt: skip

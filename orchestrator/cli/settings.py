@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ class Server:
 
     url: str
     token: str
+
+
+def user_name() -> str:
+    """Who asks, for lists and records; the server takes no decision by it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in this container
+        return "unknown"
 
 
 def home() -> Path:

@@ -11,9 +11,10 @@ import click
 from jobs.errors import UsageError
 from orchestrator.cli import follow as watch
 from orchestrator.cli import words
-from orchestrator.cli.flags import job_bodies, job_flags, user_name
+from orchestrator.cli.flags import job_bodies, job_flags
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import OK, client_verb, emit, note
+from orchestrator.cli.settings import user_name
 from orchestrator.cli.table import show_fields
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", "-w", "waiting", is_flag=True, help="Wait for the end; the exit code tells how it ended."
 )
+@click.option("--hold", is_flag=True, help="Hold them: none starts before `tuneyard release`.")
 @click.option("--dry-run", is_flag=True, help="Validate only: nothing is stored.")
 @client_verb
 def submit_verb(
@@ -37,6 +39,7 @@ def submit_verb(
     settings: tuple[str, ...],
     following: bool,
     waiting: bool,
+    hold: bool,
     dry_run: bool,
     **flags: Any,
 ) -> int:
@@ -57,10 +60,12 @@ def submit_verb(
     """
     if dry_run and (waiting or following):
         raise UsageError("--dry-run stores nothing, so there is nothing to --wait for or --follow")
+    if hold and (waiting or following):
+        raise UsageError("a held job does not start, so --hold does not go with --wait and --follow")
     bodies = job_bodies(files, settings, flags)
     if following and len(bodies) > 1:
         raise UsageError("--follow prints one log; use --wait with several files")
-    request = {"jobs": bodies, "user": user_name()}
+    request = {"jobs": bodies, "user": user_name(), **({"hold": True} if hold else {})}
     _, answer = api.post("/jobs", request, **({"dry_run": "true"} if dry_run else {}))
     jobs: list[Job] = answer["jobs"]
     if not as_json:

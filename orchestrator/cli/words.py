@@ -130,6 +130,9 @@ def why(reason: Any, now: float) -> str:
     if not reason:
         return ""
     text, figures = str(reason.get("text", "")), reason.get("figures") or {}
+    if reason.get("code") == "held" and (since := figures.get("since")) is not None:
+        lead = f"held by {figures['by']}" if figures.get("by") else "held"
+        text = f"{lead} since {clock(since, now)}{text.removeprefix(lead)}"
     if (until := figures.get("until")) is not None and reason.get("code") in ("reserved", "backoff"):
         text += f" until {clock(until, now)}"
     if (begins := figures.get("reserved_for")) is not None:
@@ -140,13 +143,13 @@ def why(reason: Any, now: float) -> str:
 
 
 def clock(ts: float, now: float) -> str:
-    """A time to come by this machine's clock: 14:05, tomorrow or later Wed 14:05, after a week 3 Dec 14:05."""
+    """A time by this machine's clock: 14:05, tomorrow or later Wed 14:05, after a week 3 Dec 14:05."""
     there, here = time.localtime(ts), time.localtime(now)
     if there[:3] == here[:3]:
         return time.strftime("%H:%M", there)
     day = (
         time.strftime("%a", there)
-        if ts - now < 6 * 86400
+        if abs(ts - now) < 6 * 86400
         else f"{there.tm_mday} {time.strftime('%b', there)}"
     )
     return f"{day} {time.strftime('%H:%M', there)}"

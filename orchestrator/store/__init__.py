@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from jobs.errors import TuneyardError
+from orchestrator.store.actions import ActionStore
 from orchestrator.store.attempts import AttemptStore
+from orchestrator.store.changes import ChangeStore
 from orchestrator.store.groups import GroupStore
 from orchestrator.store.history import HistoryStore
+from orchestrator.store.holds import HoldStore
 from orchestrator.store.jobs import JobStore
 from orchestrator.store.lengths import LengthStore
 from orchestrator.store.links import LinkStore
@@ -35,6 +38,9 @@ class Store(
     StartStore,
     ProjectStore,
     SharingStore,
+    HoldStore,
+    ChangeStore,
+    ActionStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

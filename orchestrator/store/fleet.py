@@ -17,7 +17,7 @@ from orchestrator.store.cleared import cleared
 from orchestrator.store.database import Database
 from orchestrator.store.links import unmet_links
 from orchestrator.store.projects import project_rows
-from orchestrator.store.rows import FleetRows, GpuRow, HostRow, Note
+from orchestrator.store.rows import Actor, FleetRows, GpuRow, HostRow, Note
 from orchestrator.store.usage import Usage
 from orchestrator.tables import attempts, gpus, hosts, jobs, yard
 
@@ -51,7 +51,7 @@ class FleetStore(Database):
             found: str = connection.execute(sa.select(yard.c.uuid)).scalar_one()
         return found
 
-    def set_drained(self, host_id: int, drained: bool, now: float) -> None:
+    def set_drained(self, host_id: int, drained: bool, now: float, actor: Actor | None = None) -> None:
         """Takes a host out of planning, or back in; what runs there goes on. Raises NotFound."""
         with self.write() as connection:
             update = hosts.update().where(hosts.c.id == host_id, hosts.c.drained != drained)
@@ -59,7 +59,7 @@ class FleetStore(Database):
                 kind, text = (
                     (Note.HOST_DRAINED, "drained") if drained else (Note.HOST_RESUMED, "takes work again")
                 )
-                reads.note(connection, now, kind, text, host_id=host_id)
+                reads.note(connection, now, kind, text, host_id=host_id, actor=actor)
             else:
                 _one_host(connection, hosts.c.id == host_id, str(host_id))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +15,10 @@ from jobs.state import TERMINAL, Code, Event, JobState, Reason
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.groups import groups_named
+from orchestrator.store.holds import hold_jobs
 from orchestrator.store.links import insert_links, links_of, repeat_links
 from orchestrator.store.move import move
-from orchestrator.store.rows import EventRow, JobRow, JobView, NewJob, Note
+from orchestrator.store.rows import Actor, EventRow, JobRow, JobView, NewJob, Note
 from orchestrator.tables import attempts, clean_text, events, jobs, quick_json, to_json
 
 _insert_jobs = BulkInsert(
@@ -26,7 +28,7 @@ _insert_jobs = BulkInsert(
         *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at"),
     ],
 )
-_insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data"])
+_insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data", "address"])
 _NEW = Reason(Code.NEW, "waits for the scheduler's next look")
 _CANCELLED = Reason(Code.CANCELLED, "cancelled while it waited")
 
@@ -47,7 +49,7 @@ class JobStore(Database):
     def job(self, job_id: int) -> JobRow:
         """The job of that id. Raises NotFound."""
         with self.read() as connection:
-            return _one(connection, job_id)
+            return reads.one_job(connection, job_id)
 
     def jobs_by_id(self, job_ids: Collection[int]) -> dict[int, JobRow]:
         """Those of the jobs that there are."""
@@ -157,7 +159,7 @@ class JobStore(Database):
     def job_view(self, job_id: int) -> JobView:
         """One job with its latest attempt, progress and links. Raises NotFound."""
         with self.read() as connection:
-            return views_of(connection, [_one(connection, job_id)])[0]
+            return views_of(connection, [reads.one_job(connection, job_id)])[0]
 
     def queued(self, limit: int = 10_000) -> list[JobRow]:
         """Queued jobs in starting order: highest priority, then first come first served."""
@@ -175,42 +177,47 @@ class JobStore(Database):
         with self.read() as connection:
             return [EventRow(**row._mapping) for row in connection.execute(query)]
 
-    def request_cancel(self, job_id: int, now: float, because: Reason = _CANCELLED) -> JobRow:
+    def request_cancel(
+        self, job_id: int, now: float, because: Reason = _CANCELLED, actor: Actor | None = None
+    ) -> JobRow:
         """Cancels a queued job at once, asks a running one to stop. Raises Conflict where it has ended.
 
-        because: what a queued one is told.
+        because: what a queued one is told; actor: who asked, None: the scheduler did.
         """
         with self.write() as connection:
-            asked = _cancel(connection, job_id, now, because)
-            row = _one(connection, job_id)
+            asked = _cancel(connection, job_id, now, because, actor)
+            row = reads.one_job(connection, job_id)
         if row.ended and not asked:
             raise Conflict(f"job {job_id} has ended already: it {_ended_as(row)}")
         return row
 
-    def cancel_group(self, group: int, now: float) -> list[int]:
+    def cancel_group(self, group: int, now: float, actor: Actor | None = None) -> list[int]:
         """request_cancel() for all jobs of a group that have not ended, at once. Their ids. Raises NotFound."""
         members = sa.select(jobs.c.id).where(jobs.c.group_id == group).order_by(jobs.c.id)
         with self.write() as connection:
             ids = connection.execute(members).scalars().all()
-            asked = [job_id for job_id in ids if _cancel(connection, job_id, now)]
+            asked = [job_id for job_id in ids if _cancel(connection, job_id, now, actor=actor)]
         if not ids:
             raise NotFound(f"there is no group {group}; `tuneyard list` shows the groups of jobs")
         return asked
 
-    def requeue(self, job_id: int, now: float) -> JobRow:
+    def requeue(self, job_id: int, now: float, actor: Actor | None = None) -> JobRow:
         """Submits an ended job again, as a new job in no group. Raises Conflict while it is queued or running.
 
         It waits for what the old one waits for still; what can't come to pass any more is not waited for.
         """
         with self.write() as connection:
-            row = _one(connection, job_id)
+            row = reads.one_job(connection, job_id)
             if not row.ended:
                 raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
             again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
+            again = replace(again, address=actor.address if actor else None)
             copy = _insert(connection, [[again]], now, {"copy_of": job_id})[0]
             repeat_links(connection, job_id, copy.id)
             text = f"submitted again as job {copy.id}"
-            reads.note(connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id})
+            reads.note(
+                connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id}, actor=actor
+            )
         return copy
 
     def fail_queued(self, job_id: int, reason: Reason, now: float) -> bool:
@@ -303,9 +310,20 @@ def _insert(
     kind, more = str(Note.SUBMITTED), to_json(data or {})
     _insert_events(
         connection,
-        [(now, row.id, kind, f"submitted by {row.user}", more) for row in made],
+        [
+            (now, row.id, kind, f"submitted by {row.user}", more, job.address)
+            for row, job in zip(made, new, strict=True)
+        ],
     )
-    return made
+    held = {
+        row.id: Actor(job.held_by, job.address or "")
+        for row, job in zip(made, new, strict=True)
+        if job.held_by is not None
+    }
+    if not held:
+        return made
+    hold_jobs(connection, held, now)
+    return [reads.one_job(connection, row.id) if row.id in held else row for row in made]
 
 
 def _group_ids(submissions: Sequence[Sequence[NewJob]], ids: Sequence[int]) -> list[int | None]:
@@ -319,14 +337,13 @@ def _group_ids(submissions: Sequence[Sequence[NewJob]], ids: Sequence[int]) -> l
     return found
 
 
-def _one(connection: sa.Connection, job_id: int) -> JobRow:
-    found = reads.job_rows(connection, sa.select(jobs).where(jobs.c.id == job_id))
-    if not found:
-        raise NotFound(f"there is no job {job_id}; `tuneyard list` shows the jobs there are")
-    return found[0]
-
-
-def _cancel(connection: sa.Connection, job_id: int, now: float, because: Reason = _CANCELLED) -> bool:
+def _cancel(
+    connection: sa.Connection,
+    job_id: int,
+    now: float,
+    because: Reason = _CANCELLED,
+    actor: Actor | None = None,
+) -> bool:
     """Whether the job had not ended, nor been asked before."""
     # Both states in one statement: between two, a job could go from one to the other, missed by both.
     ask = jobs.update().where(
@@ -335,9 +352,9 @@ def _cancel(connection: sa.Connection, job_id: int, now: float, because: Reason 
     was = connection.execute(ask.values(cancel_requested_at=now).returning(jobs.c.state)).scalar()
     if was == JobState.QUEUED:
         move(connection, job_id, JobState.QUEUED, Event.CANCELLED, because, now)
-        reads.note(connection, now, Event.CANCELLED, because.text, job_id=job_id)
+        reads.note(connection, now, Event.CANCELLED, because.text, job_id=job_id, actor=actor)
     elif was == JobState.RUNNING:
-        reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id)
+        reads.note(connection, now, Note.CANCEL_REQUESTED, "asked to stop", job_id=job_id, actor=actor)
     return was is not None
 
 

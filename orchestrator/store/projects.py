@@ -11,7 +11,7 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.state import JobState
 from orchestrator.store.database import Database
-from orchestrator.store.rows import Note, ProjectRow
+from orchestrator.store.rows import Actor, Note, ProjectRow
 from orchestrator.tables import attempts, jobs, leases, projects
 
 
@@ -23,7 +23,9 @@ class ProjectStore(Database):
         with self.read() as connection:
             return project_rows(connection)
 
-    def set_project(self, name: str, terms: Mapping[str, Any], now: float) -> ProjectRow:
+    def set_project(
+        self, name: str, terms: Mapping[str, Any], now: float, actor: Actor | None = None
+    ) -> ProjectRow:
         """Changes the terms of a project (fields of ProjectRow) and leaves the others as they are, or makes it."""
         with self.write() as connection:
             made = self.upsert(projects).values(**vars(ProjectRow(name, **terms)))
@@ -32,17 +34,18 @@ class ProjectStore(Database):
             connection.execute(known)
             row = project_rows(connection, projects.c.name == name)[0]
             text = f"project {name}: {_terms(row)}"
-            reads.note(connection, now, Note.PROJECT_SET, text, data=vars(row))
+            reads.note(connection, now, Note.PROJECT_SET, text, data=vars(row), actor=actor)
         return row
 
-    def remove_project(self, name: str, now: float) -> None:
+    def remove_project(self, name: str, now: float, actor: Actor | None = None) -> None:
         """Takes a project's terms away; its jobs go on without. Raises NotFound."""
         with self.write() as connection:
             if not connection.execute(projects.delete().where(projects.c.name == name)).rowcount:
                 raise NotFound(
                     f"no project {name!r} has terms of its own; `tuneyard project list` shows those that do"
                 )
-            reads.note(connection, now, Note.PROJECT_REMOVED, f"project {name} has no terms any more")
+            text = f"project {name} has no terms any more"
+            reads.note(connection, now, Note.PROJECT_REMOVED, text, data={"name": name}, actor=actor)
 
     def project_loads(self) -> dict[str, tuple[int, int]]:
         """Queued jobs, and GPUs held, of each project that has any."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobs.errors import NotFound
 from jobs.state import Code, JobState, Outcome, Reason
 from orchestrator.store.rows import (
+    Actor,
     AttemptRow,
     GpuRow,
     Holder,
@@ -38,6 +40,14 @@ def job_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[JobRow]:
         JobRow(id_, name, user, _STATES[state], Reason(_CODES[code], text, figures), *rest)
         for id_, name, user, state, code, text, figures, *rest in connection.execute(query)
     ]
+
+
+def one_job(connection: sa.Connection, job_id: int) -> JobRow:
+    """The job of that id. Raises NotFound."""
+    found = job_rows(connection, sa.select(jobs).where(jobs.c.id == job_id))
+    if not found:
+        raise NotFound(f"there is no job {job_id}; `tuneyard list` shows the jobs there are")
+    return found[0]
 
 
 def queue_rows(connection: sa.Connection, limit: int) -> list[JobRow]:
@@ -232,7 +242,19 @@ def note(
     attempt_id: int | None = None,
     host_id: int | None = None,
     data: dict[str, Any] | None = None,
+    actor: Actor | None = None,
 ) -> None:
-    """Writes an event, in the transaction that makes it true."""
-    values = {"job_id": job_id, "attempt_id": attempt_id, "host_id": host_id, "data": data or {}}
+    """Writes an event, in the transaction that makes it true. actor: who asked for it, None: nobody did."""
+    values: dict[str, Any] = {
+        "job_id": job_id,
+        "attempt_id": attempt_id,
+        "host_id": host_id,
+        "data": data or {},
+    }
+    values |= asked_by(actor)
     connection.execute(events.insert().values(ts=now, kind=str(kind), text=text, **values))
+
+
+def asked_by(actor: Actor | None) -> dict[str, str]:
+    """The columns of events that say who asked."""
+    return {} if actor is None else {"actor": actor.user, "address": actor.address}

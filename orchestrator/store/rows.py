@@ -19,6 +19,9 @@ class Note(StrEnum):
     SUBMITTED = "submitted"  # the first event of every job
     COPIED = "copied"  # an ended job was submitted again as another
     CANCEL_REQUESTED = "cancel_requested"
+    HELD = "held"  # a queued job is not to start
+    RELEASED = "released"
+    CHANGED = "changed"  # its job file was changed while it waited
     DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
     TRAINING = "training"  # its process is up
     STOP_REQUESTED = "stop_requested"
@@ -27,6 +30,14 @@ class Note(StrEnum):
     HOST_RESUMED = "host_resumed"
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks for something. user: as the client states it, "" where it does not; address: where it comes from."""
+
+    user: str
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,8 @@ class NewLink:
 class NewJob:
     """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
 
-    group: those of one submission that have the same number here make one group.
+    group: those of one submission that have the same number here make one group; address: where it comes from;
+    held_by: who wants it held, None: nobody.
     """
 
     name: str
@@ -53,13 +65,16 @@ class NewJob:
     project: str = "default"
     group: int | None = None
     links: tuple[NewLink, ...] = ()
+    address: str | None = None
+    held_by: str | None = None
 
 
 @dataclass(frozen=True)
 class Start:
     """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
     (orchestrator.snapshot.basis_of), for its observation; shared: others may lie on the cards, as long as the
-    projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts.
+    projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
+    job that was planned.
     """
 
     job_id: int
@@ -70,6 +85,7 @@ class Start:
     basis: Mapping[str, Any] | None = None
     shared: bool = False
     host_ids: tuple[int, ...] = ()
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,12 @@ class JobRow:
     not_before: float | None = None  # back-off: not to start before
     project: str = "default"
     group_id: int | None = None  # the first job of the sweep that it is of
-    queued_at: float = 0.0  # when it was queued last: at its submission, or at its last requeue
+    queued_at: float = (
+        0.0  # when it was queued last: at its submission, or at its last requeue; less what it was held
+    )
+    held_at: float | None = None  # it does not start until it is released
+    held_by: str | None = None
+    revision: int = 0  # how often its spec was changed
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -322,6 +343,16 @@ class EventRow:
     kind: str
     text: str
     data: dict[str, Any]
+    actor: str | None = None  # who asked for it, as the client says; None: nobody did
+    address: str | None = None  # from where
+
+
+@dataclass(frozen=True)
+class ActionRow:
+    """An event that somebody asked for. subject: the job, host or project that it is about, in words."""
+
+    event: EventRow
+    subject: str
 
 
 @dataclass(frozen=True)

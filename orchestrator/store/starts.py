@@ -27,9 +27,9 @@ _HELD = sa.select(leases.c.gpu_id, leases.c.exclusive, leases.c.memory_bytes).wh
 )
 # Whoever else wants to move one of these jobs waits, in the order of their ids, until we have.
 _READY = (
-    sa.select(jobs.c.id)
+    sa.select(jobs.c.id, jobs.c.revision)
     .where(jobs.c.id.in_(_IDS), jobs.c.state == JobState.QUEUED, jobs.c.cancel_requested_at.is_(None))
-    .where(NOT_WAITING)
+    .where(NOT_WAITING, jobs.c.held_at.is_(None))
     .order_by(jobs.c.id)
     .with_for_update(key_share=True)
 )
@@ -100,9 +100,10 @@ class StartStore(Database):
     def start_attempts(self, starts: Sequence[Start], now: float) -> dict[int, int]:
         """Moves queued jobs to running, opens their next attempts and leases the cards. Attempt ids by job id.
 
-        Under one commit, and each by itself: left out, with nothing changed, is a start of which anything moved since
-        it was planned. The job is not queued, was cancelled or waits for another; a card is taken, gone or faulty, has
-        too little left to share; a host is drained. A dozen statements, whatever the number.
+        Under one commit, and each by itself: left out, with nothing changed, is a start of which anything moved
+        since it was planned. The job is not queued, was cancelled, changed or held, or waits for another; a card is
+        taken, gone or faulty, has too little left to share; a host is drained. A dozen statements, whatever the
+        number.
         """
         if not starts:
             return {}
@@ -110,15 +111,13 @@ class StartStore(Database):
             gpu_ids = {gpu_id for start in starts for gpu_id in start.gpu_ids}
             _lock(connection, gpu_ids)
             cards = _cards(connection, gpu_ids)
-            ready = {
-                job_id
-                for ids in reads.chunks({start.job_id for start in starts})
-                for job_id in connection.execute(_READY, {"ids": ids}).scalars()
-            }
+            ready: dict[int, int] = {}
+            for ids in reads.chunks({start.job_id for start in starts}):
+                ready |= dict(connection.execute(_READY, {"ids": ids}).tuples().all())
             good = []
             for start in sorted(starts, key=lambda start: start.job_id):
-                if start.job_id in ready and _fits(start, cards):
-                    ready.discard(start.job_id)
+                if ready.get(start.job_id) == start.revision and _fits(start, cards):
+                    del ready[start.job_id]
                     good.append(start)
             return _open(connection, good, cards, now)
 

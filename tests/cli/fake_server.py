@@ -39,9 +39,11 @@ class FakeServer:
         self.accuracy: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.projects: dict[str, Any] = {"projects": [], "gpus": 0, "warnings": []}
+        self.audit: dict[str, Any] = {"actions": [], "more": False}
         self.why: dict[str, Any] = {"hosts": [], "advice": []}
         self.logs: dict[tuple[int, int], str] = {}
         self.requests: list[tuple[str, str, Any]] = []
+        self.users: list[str] = []  # who asked, of each request
         self.raw: tuple[int, str, bytes] | None = None  # answer every request with this
         self.hang_s = 0.0
         self.on_show: Callable[[dict[str, Any]], None] = lambda job: None  # called before each GET /jobs/ID
@@ -144,6 +146,14 @@ class FakeServer:
             case "POST", ["jobs", name, "requeue"]:
                 old = self.find(name)
                 return 201, _brief(self.add(name=old["name"]))
+            case "POST", ["jobs", name, ("hold" | "release") as action]:
+                return 200, self._hold(self.find(name), action == "hold")
+            case "PATCH", ["jobs", name]:
+                job = self.find(name)
+                job.update({key: body["overrides"][key] for key in ("priority",) if key in body["overrides"]})
+                return 200, _brief(job)
+            case "GET", ["audit"]:
+                return 200, self.audit
             case "POST", ["plan"]:
                 parse(body["job"])
                 return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
@@ -231,6 +241,17 @@ class FakeServer:
         job["cancel_requested"] = True
         return _brief(job)
 
+    def _hold(self, job: dict[str, Any], held: bool) -> dict[str, Any]:
+        if job["state"] != "queued":
+            raise Conflict(f"job {job['id']} is {job['state']}; a hold keeps a queued job from starting")
+        text = f"held by ada: `tuneyard release {job['id']}` lets it start"
+        job["reason"] = (
+            {"code": "held", "text": text, "figures": {"by": "ada", "since": time.time()}}
+            if held
+            else {"code": "new", "text": "released", "figures": {}}
+        )
+        return _brief(job)
+
     def _log(self, job: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
         attempt = int(query.get("attempt") or job["attempts"])
         raw = self.logs.get((job["id"], attempt), "").encode()
@@ -271,6 +292,9 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
         def do_PUT(self) -> None:
             self._serve("PUT")
 
+        def do_PATCH(self) -> None:
+            self._serve("PATCH")
+
         def do_DELETE(self) -> None:
             self._serve("DELETE")
 
@@ -283,6 +307,7 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             fake.requests.append((method, self.path, body))
+            fake.users.append(self.headers.get("X-Tuneyard-User", ""))
             time.sleep(fake.hang_s)
             if fake.raw is not None:
                 self._send(*fake.raw)

@@ -1,0 +1,64 @@
+"""tuneyard set, hold and release: what may be done to a job that waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.errors import UsageError
+from orchestrator.cli import words
+from orchestrator.cli.control import each
+from orchestrator.cli.flags import read_setting
+from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.output import client_verb, emit
+
+if TYPE_CHECKING:
+    from orchestrator.shapes import Job
+
+
+@click.command("set")
+@click.argument("job", metavar="JOB")
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+@client_verb
+def set_verb(api: Api, as_json: bool, job: str, settings: tuple[str, ...]) -> None:
+    """Change the job file of a job that waits.
+
+    JOB is an id or a name; KEY is a dotted key of the job file, such as priority=high or training.steps=200. The whole
+    job file is validated again. Of a running job only priority and retries can change; once a job has trained, only
+    what changes nothing about what it trains.
+    """
+    overrides = {}
+    for text in settings:
+        path, value = read_setting(text, "")
+        if path in overrides:
+            raise UsageError(f"{path} is set twice; give it once")
+        overrides[path] = value
+    changed: Job = api.patch(job_path(job), {"overrides": overrides, "base_dir": str(Path.cwd())})
+    if as_json:
+        emit(changed)
+    else:
+        click.echo(f"{words.label(changed)} has {', '.join(settings)} now")
+
+
+@click.command("hold")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@client_verb
+def hold_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+    """Keep queued jobs from starting until they are released.
+
+    JOB is an id or a name. Jobs that come after a held one wait with it.
+    """
+    return each(api, as_json, jobs, "hold", lambda job, _: f"{words.label(job)} is held")
+
+
+@click.command("release")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@client_verb
+def release_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+    """Let held jobs start.
+
+    JOB is an id or a name. The time for which a job was held does not count as waiting.
+    """
+    return each(api, as_json, jobs, "release", lambda job, _: f"{words.label(job)} is released")

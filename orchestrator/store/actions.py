@@ -1,0 +1,47 @@
+"""What people asked for: cancels, drains, changes, with who asked and from where."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from orchestrator.store.database import Database
+from orchestrator.store.rows import ActionRow, EventRow
+from orchestrator.tables import attempts, events, hosts, jobs
+
+
+class ActionStore(Database):
+    """Events that somebody asked for."""
+
+    def actions(self, limit: int = 50, before: int | None = None) -> list[ActionRow]:
+        """The newest first, with ids below before."""
+        query = (
+            sa.select(
+                events,
+                attempts.c.number.label("attempt"),
+                jobs.c.name.label("job"),
+                hosts.c.name.label("host"),
+            )
+            .select_from(
+                events.outerjoin(attempts, attempts.c.id == events.c.attempt_id)
+                .outerjoin(jobs, jobs.c.id == events.c.job_id)
+                .outerjoin(hosts, hosts.c.id == events.c.host_id)
+            )
+            .where(events.c.actor.is_not(None))
+            .order_by(events.c.id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(events.c.id < before)
+        with self.read() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        return [_action(row.pop("job"), row.pop("host"), EventRow(**row)) for row in rows]
+
+
+def _action(job: str | None, host: str | None, event: EventRow) -> ActionRow:
+    if event.job_id is not None:
+        subject = f"job {event.job_id}" + (f" ({job})" if job else "")
+    elif event.host_id is not None:
+        subject = f"host {host}"
+    else:
+        subject = f"project {event.data.get('name', '')}"
+    return ActionRow(event, subject)

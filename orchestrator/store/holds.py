@@ -1,0 +1,91 @@
+"""Held jobs: queued, and not to start until they are released."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+import orchestrator.store.reads as reads
+from jobs.errors import Conflict
+from jobs.state import Code, JobState, Reason, held
+from orchestrator.store.database import Database
+from orchestrator.store.rows import Actor, JobRow, Note
+from orchestrator.tables import events, jobs
+
+_FREE = (
+    sa.select(jobs.c.id)
+    .where(jobs.c.state == JobState.QUEUED, jobs.c.held_at.is_(None), jobs.c.cancel_requested_at.is_(None))
+    .order_by(jobs.c.id)
+    .with_for_update(key_share=True)
+)
+_HOLD = (
+    jobs.update()
+    .where(jobs.c.id == sa.bindparam("job"), jobs.c.state == JobState.QUEUED)
+    .values(held_at=sa.bindparam("now", type_=sa.Double), held_by=sa.bindparam("by"))
+)
+_RELEASED = Reason(Code.NEW, "released; waits for the scheduler's next look")
+
+
+class HoldStore(Database):
+    """Hold and release."""
+
+    def hold(self, job_id: int, now: float, actor: Actor) -> JobRow:
+        """Keeps a queued job from starting; one that is held already stays as it is. Raises Conflict, NotFound."""
+        with self.write() as connection:
+            hold_jobs(connection, {job_id: actor}, now)
+            row = reads.one_job(connection, job_id)
+        if row.held_at is not None and row.state is JobState.QUEUED:
+            return row
+        if row.ended:
+            raise Conflict(f"job {job_id} has ended ({row.state}); only a queued job can be held")
+        raise Conflict(
+            f"job {job_id} is running; a hold keeps a queued job from starting. `tuneyard cancel {job_id}` stops it"
+        )
+
+    def release(self, job_id: int, now: float, actor: Actor) -> JobRow:
+        """Lets a held job start; what it was held does not count as waiting. Raises Conflict, NotFound."""
+        free = jobs.update().where(
+            jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.held_at.is_not(None)
+        )
+        waited_until = jobs.c.queued_at + sa.literal(now, sa.Double) - jobs.c.held_at
+        values = {"held_at": None, "held_by": None, "queued_at": waited_until}
+        with self.write() as connection:
+            done = connection.execute(free.values(**values, **reads.reason_values(_RELEASED))).rowcount
+            if done:
+                reads.note(connection, now, Note.RELEASED, "released", job_id=job_id, actor=actor)
+            row = reads.one_job(connection, job_id)
+        if not done:
+            raise Conflict(f"job {job_id} is not held: it is {row.state}")
+        return row
+
+
+def hold_jobs(connection: sa.Connection, actors: Mapping[int, Actor], now: float) -> None:
+    """Holds those of the jobs that are queued and not held."""
+    free = [
+        job_id
+        for ids in reads.chunks(actors)
+        for job_id in connection.execute(_FREE.where(jobs.c.id.in_(ids))).scalars()
+    ]
+    if not free:
+        return
+    rows = [
+        {"job": job_id, "now": now, "by": by, **reads.reason_values(held(job_id, by, now))}
+        for job_id in free
+        for by in (actors[job_id].user,)
+    ]
+    connection.execute(_HOLD, rows)
+    connection.execute(
+        events.insert(),
+        [
+            {
+                "ts": now,
+                "job_id": job_id,
+                "kind": str(Note.HELD),
+                "text": "held",
+                "data": {},
+                **reads.asked_by(actors[job_id]),
+            }
+            for job_id in free
+        ],
+    )
