@@ -10,6 +10,7 @@ from jobs.state import Code, Reason
 
 # bitsandbytes' CPU kernels pack 4-bit weights and run 8-bit optimizers from here on (0.49 lacks the optimizers).
 BITSANDBYTES_ON_CPU = (0, 50)
+FLASH_ATTENTION = (2, 3, 3)
 _WHY = {
     "bitsandbytes": "pip install 'tuneyard[qlora]'",
     "unsloth": "pip install unsloth on a host with a CUDA card, or set model.engine: transformers",
@@ -18,6 +19,8 @@ _WHY = {
 
 def lacking(spec: JobSpec, stack: Mapping[str, str], kind: Literal["cuda", "cpu"]) -> Reason | None:
     """Why a host with these library versions can't run the job on a card of this kind; None where it can."""
+    if spec.model.attention == "flash_attention_2" and (reason := _no_flash(stack, kind)) is not None:
+        return reason
     for name in spec.libraries:
         found = stack.get(name)
         if found is None:
@@ -43,6 +46,22 @@ def lacking(spec: JobSpec, stack: Mapping[str, str], kind: Literal["cuda", "cpu"
     return None
 
 
+def _no_flash(stack: Mapping[str, str], kind: Literal["cuda", "cpu"]) -> Reason | None:
+    """transformers 5.23, is_flash_attn_2_available: the package, or the same kernels from the hub (`kernels`)."""
+    wish, instead = "model.attention: flash_attention_2", "or set model.attention: sdpa"
+    figures = {"library": "flash-attn"}
+    if kind == "cpu":
+        return Reason(Code.LIBRARY, f"{wish} needs a CUDA card; use one, {instead}", figures)
+    found = stack.get("flash-attn")
+    if found is not None and _release(found) >= FLASH_ATTENTION:
+        return None
+    if found is None and "kernels" in stack:
+        return None
+    least = ".".join(map(str, FLASH_ATTENTION))
+    has = "has no flash-attn" if found is None else f"has flash-attn {found}, older than {least}"
+    return Reason(Code.LIBRARY, f"{has}, which {wish} needs: pip install flash-attn, {instead}", figures)
+
+
 def _asked(spec: JobSpec, name: str) -> str:
     if name == "unsloth":
         return "engine unsloth"
@@ -50,4 +69,4 @@ def _asked(spec: JobSpec, name: str) -> str:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

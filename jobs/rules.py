@@ -83,6 +83,7 @@ def faults(sections: Mapping[str, Given]) -> list[Fault]:
     training, memory = sections.get("training", {}), sections.get("memory", {})
     found += evaluation_faults(sections.get("data", {}), training)
     found += dtype_faults(model, method)
+    found += attention_faults(model, training)
     found += autocast_faults(model, method, training)
     found += engine_faults(model, method, memory)
     found += sweep_faults(sections.get("sweep", {}), training)
@@ -186,6 +187,17 @@ def autocast_faults(model: Given, method: Given, training: Given) -> list[Fault]
         fix = "set model.dtype: bfloat16, or method.adapter_dtype: float32"
         return [Fault("model.dtype", "float16", problem, fix)]
     return []
+
+
+def attention_faults(model: Given, training: Given) -> list[Fault]:
+    """flash-attn has no kernels for float32."""
+    if model.get("attention") != "flash_attention_2" or model.get("dtype") != "float32":
+        return []
+    if training.get("autocast") == "bfloat16":
+        return []
+    problem = "has no kernels for float32"
+    fix = "set model.dtype or training.autocast to bfloat16, or attention to sdpa"
+    return [Fault("model.attention", "flash_attention_2", problem, fix)]
 
 
 def sweep_faults(sweep: Given, training: Given) -> list[Fault]:

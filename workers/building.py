@@ -17,11 +17,12 @@ from transformers import (
     set_seed,
 )
 
-from jobs.errors import InputError, Unavailable
+from jobs.errors import InputError, SpecError, Unavailable
 from jobs.memory import Rung
 from jobs.requirements import lacking
 from jobs.spec import JobSpec, ModelSpec
 from workers import machine
+from workers.checks.weights import weight_report
 from workers.expert_count import with_expert_count
 from workers.quantising import four_bit, quantise
 
@@ -82,7 +83,10 @@ def build_config(model: ModelSpec, trust: bool) -> PreTrainedConfig:
 def build_model(
     spec: JobSpec, config: PreTrainedConfig, trust: bool, use_cpu: bool = True
 ) -> PreTrainedModel:
-    """The model on the CPU (qlora: in 4 bits on the card), in its dtype; the seed makes random weights."""
+    """The model on the CPU (qlora: in 4 bits on the card), in its dtype; the seed makes random weights.
+
+    Raises SpecError for weights that lack tensors of the model or have others of their names.
+    """
     model = spec.model
     options: dict[str, Any] = {
         "dtype": getattr(torch, model.dtype),
@@ -96,7 +100,18 @@ def build_model(
         return quantise(made, device) if packed else made
     if packed:
         options |= {"quantization_config": four_bit(), "device_map": {"": device}}
-    return AutoModelForCausalLM.from_pretrained(model.path, config=config, revision=model.revision, **options)
+    made, found = AutoModelForCausalLM.from_pretrained(
+        model.path,
+        config=config,
+        revision=model.revision,
+        ignore_mismatched_sizes=True,  # they are told below, with their sizes
+        output_loading_info=True,
+        **options,
+    )
+    # A model's own code may begin what it does not save by itself.
+    if not trust and (faults := weight_report(str(model.path), found)):
+        raise SpecError(faults)
+    return made
 
 
 def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:

@@ -16,6 +16,8 @@ from jobs.units import GiB
 
 # What a memory profile depends on, and what some jobs need (jobs/requirements.py).
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth")
+# What some jobs need and no profile depends on, where it is installed.
+_BESIDE = ("flash-attn", "kernels")
 _WARM_FROM_BYTES = 8 * GiB  # of the host's memory: a rank actor with its imports done holds about 0.6 GiB
 
 
@@ -34,7 +36,7 @@ def machine_id(home: Path, system: Path = Path("/etc/machine-id")) -> str:
 def stack() -> dict[str, str]:
     """Versions of Python and the training libraries, from their metadata: none of them is imported."""
     found = {"python": platform.python_version()}
-    for name in _STACK:
+    for name in (*_STACK, *_BESIDE):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

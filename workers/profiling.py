@@ -40,8 +40,10 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
     """done, with the lengths of the job's data, or why there are none."""
     # Here: the profile must not wait for what only the scan imports, nor fail with it.
     try:
+        from workers.checks.on_host import check_on_host
         from workers.data.lengths import scan
 
+        check_on_host(request.spec, request.trusted_models)
         lengths = scan(request.spec, request.trusted_models).as_dict()
     except InputError as error:
         at_fault = {"data_bad_input": True, "data_missing": error.missing}

@@ -40,6 +40,7 @@ from workers.building import (
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.carry import Reach
 from workers.checkpoints.folders import clear_leftovers, staging_folder
+from workers.checks.generation import SavesGeneration
 from workers.data.datasets import build_dataset, split
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
@@ -169,7 +170,7 @@ def train(
         if resume:
             figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
             log.info("resuming after step %d from %s", resume[1], resume[0])
-        trainer = build_trainer(assignment, staging, trust, [reporter])
+        trainer = build_trainer(assignment, staging, trust, [reporter, SavesGeneration()])
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     if assignment.local_rank == 0:

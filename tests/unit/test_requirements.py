@@ -15,6 +15,7 @@ def spec(**sections: Any) -> JobSpec:
     return parse_spec({"model": "org/model", "data": "rows.jsonl", **sections})
 
 
+FLASH = {"model": {"path": "org/model", "attention": "flash_attention_2"}}
 UNSLOTH = {"model": {"path": "org/model", "engine": "unsloth"}}
 
 
@@ -37,6 +38,12 @@ UNSLOTH = {"model": {"path": "org/model", "engine": "unsloth"}}
         (UNSLOTH, {"torch": "2.13.0"}, "cuda", "has no unsloth, which engine unsloth needs"),
         (UNSLOTH, {"unsloth": "2026.10.9"}, "cuda", None),
         (UNSLOTH, {"unsloth": "2026.10.9"}, "cpu", "Unsloth needs a CUDA card"),
+        (FLASH, {}, "cuda", "has no flash-attn, which model.attention: flash_attention_2 needs: pip install"),
+        (FLASH, {"flash-attn": "2.8.3"}, "cuda", None),
+        (FLASH, {"flash-attn": "2.3.3.post1"}, "cuda", None),
+        (FLASH, {"flash-attn": "2.3.2"}, "cuda", "has flash-attn 2.3.2, older than 2.3.3"),
+        (FLASH, {"kernels": "0.9.0"}, "cuda", None),
+        (FLASH, {"flash-attn": "2.8.3"}, "cpu", "needs a CUDA card; use one, or set model.attention: sdpa"),
         ({**UNSLOTH, "method": "qlora"}, {"unsloth": "2026.10.9"}, "cuda", "has no bitsandbytes"),
     ],
 )

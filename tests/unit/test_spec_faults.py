@@ -142,6 +142,11 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
             "set model.dtype: bfloat16, or method.adapter_dtype: float32",
         ),
         (
+            {"model": {"path": "org/name", "dtype": "float32", "attention": "flash_attention_2"}},
+            "model.attention: has no kernels for float32 (given: flash_attention_2); "
+            "set model.dtype or training.autocast to bfloat16, or attention to sdpa",
+        ),
+        (
             {
                 "model": {"path": "org/name", "dtype": "float16"},
                 "training": {"autocast": "bfloat16"},

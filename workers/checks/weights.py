@@ -31,6 +31,7 @@ _OTHER = {
     ".npz": "NumPy",
 }
 _MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
+_NAMED = 3  # tensors in a fault
 _AGAIN = "download or save it again"
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight")
 _LAYER = re.compile(r"(?:(?:model|transformer|gpt_neox|language_model)\.)*(?:layers|h)\.(\d+)\.")
@@ -77,6 +78,22 @@ class _Pointer(Exception):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+
+def weight_report(path: str, found: dict[str, Any]) -> list[Fault]:
+    """The fault in what from_pretrained says of a load (output_loading_info)."""
+    fix = "give the config.json that belongs to these weights, or download the missing files"
+    if unlike := sorted(found["mismatched_keys"]):
+        name, there, wanted = unlike[0]
+        more = f" (and {len(unlike) - 1} more tensors)" if len(unlike) > 1 else ""
+        problem = f"does not fit config.json: {name} is {_shape(there)}, not {_shape(wanted)}{more}"
+        return [Fault("model.path", path, problem, fix)]
+    if missing := sorted(found["missing_keys"]):
+        named = ", ".join(missing[:_NAMED]) + (
+            f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        )
+        return [Fault("model.path", path, f"its weights lack {named}, which would be random", fix)]
+    return []
 
 
 def _base(adapter: Path) -> str:
@@ -205,3 +222,7 @@ def _layers(names: Iterable[str]) -> int:
     """Layers by their numbers; 0 where none has one."""
     numbers = [int(match[1]) for name in names if (match := _LAYER.match(name))]
     return max(numbers) + 1 if numbers else 0
+
+
+def _shape(sizes: Any) -> str:
+    return " x ".join(f"{size:,}" for size in sizes)

@@ -1,0 +1,115 @@
+"""Models that a host looks into: what would begin at random, or can't be loaded, is refused; odd settings are saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from jobs.errors import InputError
+from jobs.report import TraceRequest, TraceResult
+from jobs.state import Outcome
+from tests.workers.builders import TINY, claimed, make_assignment
+from workers.checks.on_host import check_generation, check_on_host
+from workers.profiling import scanned
+from workers.training import run_attempt
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = AutoConfig.for_model(**{**TINY, "num_hidden_layers": 2})
+    folder = tmp_path_factory.mktemp("models") / "shards"
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder, max_shard_size="50KB")
+    return folder
+
+
+@pytest.fixture
+def model(saved: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def change(path: Path, **values: Any) -> None:
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**known, **values}))
+
+
+def spec_of(model: Path | str, tokenizer: Path | str, rows: Path) -> Any:
+    return make_assignment(rows, Path(tokenizer), model={"config": None, "path": str(model)}).spec
+
+
+def refusal(model: Path, tokenizer: Path, rows: Path) -> str:
+    with pytest.raises(InputError) as error:
+        check_on_host(spec_of(model, tokenizer, rows), [])
+    return error.value.line
+
+
+def test_a_whole_model_passes(model: Path, tokenizer: Path, rows: Path) -> None:
+    check_on_host(spec_of(model, tokenizer, rows), [])
+
+
+def test_what_the_weights_lack_would_be_random(model: Path, tokenizer: Path, rows: Path) -> None:
+    index = model / "model.safetensors.index.json"
+    value = json.loads(index.read_text())
+    gone = {name: file for name, file in value["weight_map"].items() if ".mlp.up_proj." not in name}
+    index.write_text(json.dumps({**value, "weight_map": gone}))
+    kept = set(gone.values())
+    assert kept == set(value["weight_map"].values()), "the shards are the same"
+    # transformers reads every tensor of a shard, whatever the index says: so take the shard's header, too.
+    for name in kept:
+        tensors = load_file(model / name)
+        save_file({n: t for n, t in tensors.items() if n in gone}, model / name, metadata={"format": "pt"})
+    said = refusal(model, tokenizer, rows)
+    assert "its weights lack model.layers.0.mlp.up_proj.weight" in said and "would be random" in said
+
+
+@pytest.mark.parametrize("values", [{"intermediate_size": 80}, {"num_key_value_heads": 4}])
+def test_shapes_that_config_json_does_not_say(
+    values: dict[str, int], model: Path, tokenizer: Path, rows: Path
+) -> None:
+    change(model / "config.json", **values)
+    said = refusal(model, tokenizer, rows)
+    assert "does not fit config.json" in said and " x " in said
+
+
+def test_settings_that_stop_a_load_are_named(model: Path, tokenizer: Path, rows: Path) -> None:
+    change(model / "generation_config.json", max_new_tokens=0)
+    said = refusal(model, tokenizer, rows)
+    assert "generation_config.json" in said and "`max_new_tokens` must be greater than 0" in said
+    assert check_generation("org/not-there") == []
+
+
+def test_the_scan_says_whose_fault_it_is(model: Path, tokenizer: Path, rows: Path, tmp_path: Path) -> None:
+    def found(folder: Path) -> TraceResult:
+        request = TraceRequest(data_key="d", spec=spec_of(folder, tokenizer, rows))
+        return scanned(request, TraceResult())
+
+    assert found(model).data_error is None
+    shard = sorted(model.glob("*.safetensors"))[0]
+    shard.unlink()
+    broken = found(model)
+    assert broken.data_bad_input and not broken.data_missing and str(shard) in (broken.data_error or "")
+    gone = found(tmp_path / "nowhere" / "else")
+    assert gone.data_missing and "does not exist" in (gone.data_error or "")
+
+
+def test_odd_generation_settings_are_saved_as_they_were(
+    model: Path, tokenizer: Path, rows: Path, tmp_path: Path
+) -> None:
+    """save_pretrained refuses them once TRL has set a padding token in them."""
+    change(model / "generation_config.json", do_sample=False, temperature=0.6, top_p=0.9)
+    assignment = make_assignment(
+        rows,
+        tokenizer,
+        model={"config": None, "path": str(model)},
+        training={"steps": 2, "checkpoint_steps": 1},
+    )
+    ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
+    assert ended.outcome is Outcome.SUCCEEDED, ended.message
+    assert ended.last_checkpoint is not None and ended.result is not None
+    kept = json.loads((Path(ended.result) / "generation_config.json").read_text())
+    assert (kept["do_sample"], kept["temperature"], kept["top_p"]) == (False, 0.6, 0.9)
