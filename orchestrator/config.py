@@ -78,6 +78,11 @@ class Settings:
         return self.host == "localhost" or (_is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
 
     @property
+    def exposed(self) -> bool:
+        """Whether plain HTTP, which is all that it speaks, listens beyond this machine."""
+        return not self.loopback
+
+    @property
     def sees_files(self) -> bool:
         return self.loopback if self.shared_files is None else self.shared_files
 

@@ -20,6 +20,7 @@ import psutil
 from jobs.errors import Unavailable, UsageError
 from jobs.units import gib
 from orchestrator.config import Settings, load, write_client_config
+from orchestrator.tokens import check_token
 
 READY_S = 60.0
 STOP_S = 40.0
@@ -44,6 +45,7 @@ def up(
     started = []
     if running(home, "server") is None:
         settings = load(home, port=port)
+        check_token(settings.token, home)
         write_client_config(settings)  # so that the server takes this very port and token
         _spawn(home, "server", ["serve", "--port", str(settings.port)])
         # The agent sends the token: not before the port is our server's. It then waits there while both come up.

@@ -19,6 +19,7 @@ import psutil
 from jobs.errors import Conflict, Unavailable
 from orchestrator.config import Settings, private_folder, ray_token, write_client_config
 from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
+from orchestrator.tokens import check_token
 
 log = logging.getLogger("tuneyard")
 
@@ -30,8 +31,15 @@ COLLECT_AFTER = 50_000
 SWITCH_S = 0.0005
 
 
+EXPOSED = (
+    "plain HTTP on %s:%s, beyond this machine: whoever listens on the way reads the token, and with it can run code "
+    "on every GPU host. Keep it in a private network, or behind a proxy with TLS (docs/operating.md, Security)"
+)
+
+
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises TuneyardError when it can't start."""
+    check_token(settings.token, settings.home)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -79,6 +87,8 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     gc.set_threshold(COLLECT_AFTER)
     sys.setswitchinterval(SWITCH_S)
     log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
+    if settings.exposed:
+        log.warning(EXPOSED, settings.host, settings.port)
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:

@@ -448,5 +448,6 @@ class Health(TypedDict):
     version: str
     pid: int
     ray: str
+    exposed: bool  # whether plain HTTP listens beyond the server's machine
     hosts: int  # that ever joined
     hosts_online: int

@@ -127,6 +127,7 @@ def create_app(services: Services) -> Gate:
             "version": app.version,
             "pid": os.getpid(),
             "ray": ray,
+            "exposed": services.settings.exposed,
             "hosts": len(known),
             "hosts_online": sum(hosts.is_online(services, host) for host in known),
         }

@@ -42,6 +42,14 @@ class Check:
     fix: str = ""
 
 
+EXPOSED = Check(
+    "transport",
+    "warn",
+    "the server listens beyond its machine with plain HTTP: the token can be read on the way",
+    "keep it in a private network, or put a proxy with TLS before it (docs/operating.md, Security)",
+)
+
+
 @click.command("doctor")
 @click.option("--server", metavar="URL", help="Server to check; TUNEYARD_URL, or this machine's own.")
 @click.option("--token", metavar="TOKEN", help="Its token; TUNEYARD_TOKEN.")
@@ -232,6 +240,8 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
             "ray", "warn", str(ray), "wait a few seconds; then look into server.log in the server's home"
         )
     )
+    if health.get("exposed"):
+        checks.append(EXPOSED)
     return [*checks, hosts_check(hosts), *cards_checks(gpus)]
 
 

@@ -46,6 +46,7 @@ class FakeServer:
         self.users: list[str] = []  # who asked, of each request
         self.raw: tuple[int, str, bytes] | None = None  # answer every request with this
         self.hang_s = 0.0
+        self.exposed = False  # plain HTTP beyond loopback
         self.on_show: Callable[[dict[str, Any]], None] = lambda job: None  # called before each GET /jobs/ID
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
@@ -126,6 +127,7 @@ class FakeServer:
                     "version": "0.1.0",
                     "pid": 1,
                     "ray": "ready",
+                    "exposed": self.exposed,
                     "hosts": len(self.hosts),
                     "hosts_online": sum(host["state"] not in ("away", "stopped") for host in self.hosts),
                 }

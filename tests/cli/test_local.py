@@ -196,6 +196,17 @@ def test_doctor_with_a_server(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert checks(TUNEYARD_URL="http://127.0.0.1:9")["server"][0] == "fail"
 
 
+def test_doctor_warns_of_plain_http_beyond_the_machine(tuneyard: Tuneyard, server: FakeServer) -> None:
+    def transport() -> list[dict[str, str]]:
+        found = tuneyard("doctor", "--json").json["checks"]
+        return [check for check in found if check["name"] == "transport"]
+
+    assert transport() == []
+    server.exposed = True
+    (check,) = transport()
+    assert (check["status"], "TLS" in check["fix"]) == ("warn", True)
+
+
 def test_doctor_names_every_host_and_card_at_fault(tuneyard: Tuneyard, server: FakeServer) -> None:
     def fleet() -> tuple[int, dict[str, tuple[str, str, str]]]:
         ran = tuneyard("doctor", "--json")

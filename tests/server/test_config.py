@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
 
 import pytest
 
 from jobs.errors import UsageError
 from orchestrator.config import load, private_folder, ray_token, read_client_config, write_client_config
+from orchestrator.tokens import check_token
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
-    for name in ("TUNEYARD_DATABASE", "TUNEYARD_TOKEN", "TUNEYARD_TRUSTED_MODELS"):
+    for name in (
+        "TUNEYARD_DATABASE",
+        "TUNEYARD_TOKEN",
+        "TUNEYARD_TRUSTED_MODELS",
+        "TUNEYARD_TRUSTED_PROXIES",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -29,6 +36,52 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeyp
     monkeypatch.setenv("TUNEYARD_TOKEN", "from-environment")
     assert load(tmp_path).token == "from-environment"
     assert load(tmp_path, token="from-flag").token == "from-flag"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(
+            "change-me",
+            "t",
+            "0123456789abcde",
+            "a" * 40,
+            "12" * 20,
+            "Change_Me-" * 4,
+            "your-token-goes-in-here-1",
+        ),
+        *(
+            "PLEASE-REPLACE-ME-BEFORE-USE",
+            "xxxxxxxxxxxxxxxx-yyyy-zz",
+            "a b c d e f g h i j k l",
+            "пароль-" * 4,
+        ),
+    ],
+)
+def test_a_token_that_can_be_guessed_is_refused_without_saying_it(tmp_path, token):
+    with pytest.raises(UsageError, match="openssl rand -hex 32") as refused:
+        check_token(token, tmp_path)
+    assert token not in str(refused.value)
+
+
+def test_tokens_that_are_made_are_taken(tmp_path):
+    for _ in range(300):
+        check_token(load(tmp_path).token, tmp_path)
+        check_token(secrets.token_hex(32), tmp_path)
+        check_token(secrets.token_hex(10), tmp_path)
+
+
+def test_an_address_beyond_loopback_is_exposed(tmp_path):
+    assert not load(tmp_path).exposed and not load(tmp_path, host="::1").exposed
+    assert load(tmp_path, host="10.0.0.5").exposed
+
+
+def test_proxies_are_addresses(tmp_path, monkeypatch):
+    assert load(tmp_path).proxies == ()
+    monkeypatch.setenv("TUNEYARD_TRUSTED_PROXIES", "10.0.0.2, 10.1.0.0/16")
+    assert [str(one) for one in load(tmp_path).proxies] == ["10.0.0.2/32", "10.1.0.0/16"]
+    with pytest.raises(UsageError, match=r"trusted proxy: 'proxy\.local' is no address"):
+        load(tmp_path, proxies=("proxy.local",))
 
 
 def test_secrets_are_for_the_owner_alone(tmp_path):

@@ -159,10 +159,37 @@ def test_every_policy_is_served(home, policy):
         assert http.post("/jobs", json=job(home)).status_code == 201
 
 
+def test_a_token_that_can_be_guessed_is_refused_at_the_start(home):
+    code, errors = home.refused("--port", "0", "--token", "change-me")
+    assert code == 2 and "well-known placeholder" in errors and "openssl rand -hex 32" in errors
+    assert "Traceback" not in errors and not (home.path / "config.json").exists()
+
+
+def test_plain_http_beyond_loopback_is_warned_of_at_every_start(home):
+    address = next((a for a in addresses() if not a.startswith("127.")), None)
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    for _ in range(2):
+        child = home.serve("--port", "0", "--host", address)
+        with home.client() as http:
+            assert http.get("/health").json()["exposed"] is True
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=20)
+        (line,) = [line for line in said.splitlines() if "plain HTTP" in line]
+        assert " WARNING " in line and f"{address}:" in line and "TLS" in line
+
+
+def addresses() -> list[str]:
+    """This machine's own, of IPv4."""
+    found = psutil.net_if_addrs().values()
+    return [one.address for group in found for one in group if one.family is socket.AF_INET]
+
+
 def test_it_listens_on_loopback_only(home):
     child = home.serve("--port", "0")
     with home.client() as http:
         port = http.base_url.port
+        assert http.get("/health").json()["exposed"] is False
     listening = [
         c.laddr for c in psutil.Process(child.pid).net_connections() if c.status == psutil.CONN_LISTEN
     ]
