@@ -43,7 +43,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, monkeyp
     [
         *(
             "change-me",
-            "t",
+            "t#",
             "0123456789abcde",
             "a" * 40,
             "12" * 20,
