@@ -103,6 +103,11 @@ class DataSpec(Section):
     holdout: Number = Field(
         0.0, ge=0, le=0.5, description="Share of the rows that is kept out of training, to evaluate on."
     )
+    loss_on: Literal["assistant", "all"] | None = Field(
+        None,
+        description="With messages: turns that are learned from. When left out, the assistant's where the chat "
+        "template can mark them, else all.",
+    )
 
 
 class MethodSpec(Section):

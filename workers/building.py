@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -124,15 +123,8 @@ def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
         raise Refused("memory.checkpointing: Unsloth checkpoints every layer or none; use every_layer or off")
 
 
-def check_fit(rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Raises Refused where data, tokenizer and model don't go together."""
-    first = rows[0]
-    chat = "messages" in first or isinstance(first.get("prompt"), list)
-    if chat and tokenizer.chat_template is None:
-        raise Refused(
-            "data.path: the rows are conversations, but the tokenizer has no chat_template; "
-            "add one to it, or give prompt and completion, or text"
-        )
+def check_fit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Raises Refused where tokenizer and model don't go together."""
     vocabulary = config.get_text_config().vocab_size
     if len(tokenizer) > vocabulary:
         raise Refused(

@@ -3,7 +3,7 @@
 The host home here is that of one database of the server, see yard_root.
 
 <host home>/attempts/<attempt id>/
-    assignment.json  started.json  resume.json  log.txt  progress.jsonl  outcome.json  stop
+    assignment.json  started.json  resume.json  log.txt  progress.jsonl  outcome.json  stop  data/
     assignment-1.json  started-1.json  outcome-1.json     the same of rank 1 of a gang, and so on
 <host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
 <host home>/jobs/<job id>/logs/attempt-<id>.txt           of ranks on a host without rank 0, once the attempt is over
@@ -76,6 +76,7 @@ class AttemptFolder:
         self.log_path = self.path / "log.txt"
         self.progress_path = self.path / "progress.jsonl"
         self.stop_path = self.path / "stop"
+        self.data_path = self.path / "data"  # the rows as tokens, while the attempt trains
         self._stop = str(self.stop_path)
         self._resumed = self.path / "resume.json"
 

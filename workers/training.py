@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import os
 import re
 import shutil
 import time
@@ -100,6 +101,8 @@ def sft_config(
         gradient_accumulation_steps=rung.accumulation,
         max_length=training.sequence_length,
         packing=training.packing,
+        # The rows come as tokens and labels, cut (workers/data): all that is left to prepare is packing.
+        dataset_kwargs=None if training.packing else {"skip_prepare_dataset": True},
         max_steps=training.steps or -1,
         num_train_epochs=training.epochs or 1,
         learning_rate=training.learning_rate,
@@ -170,7 +173,7 @@ def train(
         if resume:
             figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
             log.info("resuming after step %d from %s", resume[1], resume[0])
-        trainer = build_trainer(assignment, staging, trust, [reporter, SavesGeneration()])
+        trainer = build_trainer(assignment, staging, trust, [reporter, SavesGeneration()], folder.data_path)
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     if assignment.local_rank == 0:
@@ -196,15 +199,22 @@ def build_trainer(
     output_dir: Path | str,
     trust: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
+    data_folder: Path | None = None,
 ) -> SFTTrainer:
-    """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train."""
+    """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train.
+
+    data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out.
+    """
     spec = assignment.spec
-    tokenizer = build_tokenizer(spec.model, assignment.trusted_models)
-    rows = build_dataset(spec.data)
-    config = build_config(spec.model, trust)
-    check_fit(rows, tokenizer, config)
-    rows, held_out = split(rows, spec)
     use_cpu = assignment.card.kind == "cpu"
+    tokenizer = build_tokenizer(spec.model, assignment.trusted_models)
+    config = build_config(spec.model, trust)
+    check_fit(tokenizer, config)
+    if use_cpu:
+        # A thread for each core would count as the job's memory there.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    folder = data_folder or Path(output_dir) / "data"
+    rows, held_out = split(build_dataset(spec, tokenizer, folder, assignment.local_rank == 0), spec)
     unsloth = spec.model.engine == "unsloth"
     model = (
         unsloth_engine.build_model(spec, assignment.rung, trust)
@@ -253,6 +263,8 @@ def run_attempt(
         # Its frames hold the model; what they hold must go before the outcome is written.
         traceback.clear_frames(error.__traceback__)
     gc.collect()
+    if assignment.local_rank == 0:
+        shutil.rmtree(folder.data_path, ignore_errors=True)
     if assignment.spans and ended.rank is None:
         ended = ended.model_copy(update={"rank": assignment.rank})
     folder.write_ended(ended, assignment.local_rank)

@@ -29,6 +29,47 @@ its JSON schema for editors.
 This page is made from the schema by `python -m orchestrator.cli.reference`.
 """
 
+DATA = """\
+### What the rows hold
+
+Only the columns that are trained on are read. The first row decides which: `prompt` and `completion`, else `messages`,
+else `text`; every row then needs them, in the same shape. With conversations, `tools` (a list of JSON schemas) and
+`chat_template_kwargs` (an object) are read too, and a row may go without them. Other columns don't matter, whatever
+they hold. The check at submit, the scan on the host and the trainer read with one reader, so what passes the scan is
+what is trained on. The check at submit reads the first 20,000 rows, the scan all of them while its minute lasts, and
+the trainer all.
+
+- `.csv`: every value is text exactly as it stands: `NA`, `null`, `007`, `True`, dates, nothing at all. The first line
+  names the columns.
+- `.jsonl` and `.json`: strings as they are; a number is the text that stands there (`1.0`, `1e5`, all digits). true,
+  false, null, lists and objects are refused, and so is a column that stands twice in a row. A `.json` file is one list
+  of rows, or one row a line.
+- `.parquet`, saved data sets, hub ids: columns of strings. Numbers, dates, true and false are refused: how they were
+  written is lost, so save them as strings. Null is refused with its row.
+
+Files are UTF-8. Arrow gives each object of a column the keys of all, with null where a row had none: in Parquet, saved
+data sets and data sets of the hub keys that are null are left out. JSON is read as it is.
+
+A turn of a conversation needs a `role` that the chat template knows and a `content` that is text; only beside
+`tool_calls` may it be null. Content that is a list of `{type: text}` parts goes to a template that takes such lists,
+and is joined for one that doesn't; parts of other types are refused. Every conversation is rendered with the chat
+template before a card is assigned; what the template refuses is told with file and line.
+
+What the loss covers:
+
+| rows | learned from |
+|---|---|
+| `text` | the whole text, and the end-of-text token that is put after it |
+| `prompt` and `completion` | the completion, with its end-of-text token; of conversations, the completion's turns |
+| `messages` | the assistant's turns (`loss_on: assistant`), or every turn, the user's too (`loss_on: all`) |
+
+The assistant's turns are marked by `{% generation %}` in the chat template, by the training template that TRL has for
+the model's own (Llama 3, Qwen 2.5 and 3, Gemma, Phi-3 and others), or, where an earlier part of a conversation renders
+as the beginning of the whole, by rendering it turn by turn. Where none of these tells them apart, the loss covers every
+turn, and `plan`, `submit`, `show` and the log say so; `loss_on: assistant` is then refused. A row of which nothing to
+learn is left after the cut at `training.sequence_length` is left out, and counted.
+"""
+
 
 def reference() -> str:
     """The whole page."""
@@ -37,6 +78,8 @@ def reference() -> str:
     parts = [INTRO, "## Keys\n", _table(top, made.get("required", []))]
     for name, value in top.items():
         parts += _section(name, value, made["$defs"])
+        if name == "data":
+            parts.append(DATA)
     parts += ["## Examples\n", "`tuneyard init --example NAME` writes one of these.\n"]
     for file in sorted(EXAMPLES.glob("*.yaml")):
         parts.append(f"### {file.stem}\n\n```yaml\n{file.read_text(encoding='utf-8').rstrip()}\n```\n")

@@ -16,7 +16,7 @@ from jobs.rung import Rung
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
-from workers.building import Refused, build_model
+from workers.building import Refused, build_model, build_tokenizer
 from workers.data.datasets import build_dataset, split
 from workers.fake_model import FakeModel, build, load_config
 from workers.step_trace import trace_step
@@ -50,12 +50,12 @@ def test_rows_are_held_out_and_evaluated_on(
 
 def test_the_split_is_whole_and_the_same_each_time(tokenizer: Path, rows: Path, tmp_path: Path) -> None:
     spec = make_assignment(rows, tokenizer, holdout=0.25).spec
-    whole = build_dataset(spec.data)
+    whole = build_dataset(spec, build_tokenizer(spec.model, []), tmp_path)
     kept, held = split(whole, spec)
     assert held is not None and (len(kept), len(held)) == (48, 16)
-    assert not {row["prompt"] for row in kept} & {row["prompt"] for row in held}
+    assert not {tuple(row["input_ids"]) for row in kept} & {tuple(row["input_ids"]) for row in held}
     again = split(whole, spec)[1]
-    assert again is not None and again["prompt"] == held["prompt"]
+    assert again is not None and again["input_ids"] == held["input_ids"]
     with pytest.raises(Refused, match=r"data\.holdout"):
         split(whole.select([0]), spec)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
-from jobs.errors import MISSING, UNREADABLE, Fault
-from workers.checks.pointers import is_pointer, pointer_fault
-from workers.data.rows import SUFFIXES, check_file, check_saved
+from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
+from workers.data.rows import SUFFIXES, open_rows
 
 OR_HUB_ID = "or a hub id (org/name)"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _REMEMBERED = 4096
-_seen: dict[tuple[Any, ...], tuple[Fault, ...]] = {}
+# Columns and faults by what was read.
+_seen: dict[tuple[Any, ...], tuple[tuple[str, ...], tuple[Fault, ...]]] = {}
 
 
 def is_hub_id(name: str) -> bool:
@@ -23,10 +23,12 @@ def is_hub_id(name: str) -> bool:
     return bool(_HUB_ID.fullmatch(name)) and not name.endswith(SUFFIXES) and not os.path.exists(name)
 
 
-def check_data(path: str, split: str = "train", limit: int | None = None) -> list[Fault]:
-    """What is wrong with the training data. A file that has not changed since it was read costs one stat.
+def check_data(
+    path: str, split: str = "train", limit: int | None = None, loss_on: str | None = None
+) -> list[Fault]:
+    """The first thing wrong with the training data. A file that has not changed since it was read costs one stat.
 
-    limit: rows to read at most; None reads all of them.
+    limit: rows to read at most; None reads all of them. loss_on: what the job file says, if anything.
     """
     try:
         stat = os.stat(path)
@@ -35,15 +37,36 @@ def check_data(path: str, split: str = "train", limit: int | None = None) -> lis
             return []
         problem = MISSING if isinstance(error, FileNotFoundError) else f"{UNREADABLE}{error.strerror}"
         return [Fault("data.path", path, problem, f"give a file, a folder saved by datasets, {OR_HUB_ID}")]
-    if os.path.isdir(path):
-        return check_saved(Path(path), split)
-    key = (os.path.realpath(path), stat.st_mtime_ns, stat.st_size, stat.st_ino, limit)
-    found = _seen.pop(key, None)
-    if found is None and is_pointer(Path(path)):
-        found = (pointer_fault("data.path", Path(path)),)
+    key = (os.path.realpath(path), split, stat.st_mtime_ns, stat.st_size, stat.st_ino, limit)
+    # What changes within a folder does not show on it.
+    found = None if os.path.isdir(path) else _seen.pop(key, None)
     if found is None:
-        found = tuple(check_file(Path(path), limit))
+        found = _looked_at(path, split, limit)
         while len(_seen) >= _REMEMBERED:
             _seen.pop(next(iter(_seen)))
     _seen[key] = found  # the last in the dict is the last used
-    return list(found)
+    kind, faults = found
+    return [*faults, *loss_faults(loss_on, kind)]
+
+
+def loss_faults(loss_on: str | None, kind: tuple[str, ...]) -> list[Fault]:
+    """loss_on beside rows whose loss it does not decide. kind: their columns; none where nobody knows them."""
+    if loss_on is None or not kind or kind == ("messages",):
+        return []
+    covers = "the text" if kind == ("text",) else "the completion"
+    problem = f"only applies to rows with messages, and these have {' and '.join(kind)}"
+    return [Fault("data.loss_on", loss_on, problem, f"leave it out: the loss covers {covers}")]
+
+
+def _looked_at(path: str, split: str, limit: int | None) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
+    rows = None
+    try:
+        rows = open_rows(path, split)
+        for _ in islice(rows, limit):
+            pass
+    except SpecError as error:
+        return (), tuple(error.faults)
+    except ImportError:
+        # The base install lacks pyarrow: the host that trains reads these.
+        return (), ()
+    return (rows.shape.kind if rows.shape else ()), ()

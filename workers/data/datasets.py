@@ -1,38 +1,61 @@
-"""The rows of a job as a data set, and the part of them that is kept out of training."""
+"""The rows of a job as the data set that is trained on, and the part of it that is kept out of training."""
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError
+import pyarrow
+from datasets import Dataset, load_dataset
+from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
 from jobs.spec import DataSpec, JobSpec
 from workers.building import Refused
-from workers.data.checks import check_data
-from workers.data.rows import WANTED, kind_of
+from workers.data.arrow_rows import BATCH_ROWS, table_rows
+from workers.data.checks import check_data, is_hub_id
+from workers.data.faults import Bad
+from workers.data.rows import Rows, open_rows
+from workers.data.tokens import Tokens, batches
 
-_LOADERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-_CHAT_EXTRAS = ("tools", "chat_template_kwargs")
+log = logging.getLogger(__name__)
+
+_SCHEMA = pyarrow.schema(
+    [("input_ids", pyarrow.list_(pyarrow.int32())), ("labels", pyarrow.list_(pyarrow.int32()))]
+)
+_LOOK_EVERY_S = 0.2
 
 
-def build_dataset(data: DataSpec) -> Dataset:
-    """The training rows, with just the columns that will be trained on. Raises SpecError or Refused."""
-    try:
-        rows = _load(data)
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        # datasets says what went wrong inside it; our own reading names the line.
-        if faults := check_data(data.path, data.split):
-            raise SpecError(faults) from error
-        raise
-    kind = kind_of(rows.column_names)
-    if kind is None:
-        there = ", ".join(rows.column_names)
-        raise Refused(f"data.path: {data.path} has none of the expected columns; it has: {there}; {WANTED}")
-    if len(rows) == 0:
-        raise Refused(f"data.path: {data.path} has no rows; {WANTED}")
-    return rows.select_columns([c for c in rows.column_names if c in (*kind, *_CHAT_EXTRAS)])
+def open_data(data: DataSpec) -> Rows:
+    """The rows that a job file names. Raises SpecError, and for a hub id whatever datasets raises."""
+    if not os.path.exists(data.path) and is_hub_id(data.path):
+        made = load_dataset(data.path, split=data.split)
+        tables = made.with_format("arrow")
+        return Rows(data.path, "row", lambda: table_rows(tables.iter(BATCH_ROWS)), len(made))
+    if not os.path.exists(data.path):
+        raise SpecError(check_data(data.path, data.split), "data")
+    return open_rows(data.path, data.split)
+
+
+def build_dataset(
+    spec: JobSpec, tokenizer: PreTrainedTokenizerBase, folder: Path, writes: bool = True
+) -> Dataset:
+    """The job's rows as input_ids and labels, cut, without those of which nothing to learn is left; in their order.
+
+    folder: of this attempt, for a file that is read from as long as it trains. writes: whether this process makes
+    that file, or waits for the one on this host that does. Raises SpecError.
+    """
+    path = folder / "rows.arrow"
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".tmp")
+        _write(spec, tokenizer, draft)
+        os.replace(draft, path)
+    while not path.exists():
+        time.sleep(_LOOK_EVERY_S)
+    return Dataset.from_file(str(path))
 
 
 def split(rows: Dataset, spec: JobSpec) -> tuple[Dataset, Dataset | None]:
@@ -48,18 +71,33 @@ def split(rows: Dataset, spec: JobSpec) -> tuple[Dataset, Dataset | None]:
     return parts["train"], parts["test"]
 
 
-def _load(data: DataSpec) -> Dataset:
-    path = Path(data.path)
-    if path.is_file():
-        loader = _LOADERS.get(path.suffix.lower())
-        if loader is None:
-            raise SpecError(check_data(data.path, data.split))
-        return load_dataset(loader, data_files=str(path), split="train")
-    if not path.is_dir():
-        return load_dataset(data.path, split=data.split)
-    saved = load_from_disk(str(path))
-    if not isinstance(saved, DatasetDict):
-        return saved
-    if data.split not in saved:
-        raise SpecError(check_data(data.path, data.split))
-    return saved[data.split]
+def _write(spec: JobSpec, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    rows, limit = open_data(spec.data), spec.training.sequence_length
+    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on)
+    seen = truncated = 0
+    left_out: list[int] = []
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as stream:
+        for batch in batches(iter(rows)):
+            seen += len(batch)
+            made = list(tokens.of(batch))
+            left_out += [one.number for one in made if not one.learned]
+            kept = [one for one in made if one.learned]
+            truncated += sum(one.whole > limit for one in kept)
+            columns = [[one.ids for one in kept], [one.labels for one in kept]]
+            stream.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
+    for warning in tokens.warnings():
+        log.warning("%s", warning)
+    if truncated:
+        log.warning("%s of %s rows are cut at %s tokens", f"{truncated:,}", f"{seen:,}", f"{limit:,}")
+    if left_out:
+        first = rows.where(left_out[0])
+        log.warning(
+            "%s of %s rows are left out, as nothing to learn is left of them in %s tokens (first: %s)",
+            f"{len(left_out):,}",
+            f"{seen:,}",
+            f"{limit:,}",
+            first,
+        )
+    if len(left_out) == seen:
+        problem = f"no row has anything left to learn in {limit:,} tokens"
+        raise Bad(problem, "raise training.sequence_length, or shorten the prompts").error(rows.path)

@@ -1,4 +1,4 @@
-"""Lengths against what a real SFTTrainer makes of the same data, and against its limits."""
+"""Lengths against what a real trainer is given of the same data, and against the limits of a scan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from jobs.lengths import Lengths
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, answer, make_assignment, question, write_rows
-from workers.data.lengths import BATCH_ROWS, scan
+from workers.data.lengths import scan
+from workers.data.tokens import BATCH_ROWS
 from workers.profiling import scanned
 from workers.trace_child import trace_in_child
 from workers.training import build_trainer
@@ -26,11 +27,11 @@ def chat(*turns: tuple[str, str]) -> list[dict[str, str]]:
 
 
 TEXTS = [{"text": (question(i) + answer(i)) * (i % 7) + ("<eos>" if i % 3 else "")} for i in range(40)]
-CHATS = [{"messages": chat(("user", question(i) * (1 + i % 5)), ("assistant", answer(i)))} for i in range(40)]
+CHATS = [{"messages": chat(("user", question(i) * (i % 5)), ("assistant", answer(i)))} for i in range(40)]
 PAIRS = [{"prompt": question(i) * (1 + i % 4), "completion": answer(i) * (i % 3)} for i in range(40)]
 CHAT_PAIRS = [
     {
-        "prompt": chat(("system", "Count."), ("user", question(i) * (1 + i % 4))),
+        "prompt": chat(("user", question(i) * (i % 4))),
         "completion": chat(("assistant", answer(i))),
     }
     for i in range(40)
@@ -61,7 +62,7 @@ def a_spec(data: Path, tokenizer: Path, length: int, **training: Any) -> JobSpec
 
 
 def prepared(spec: JobSpec, tmp_path: Path) -> Dataset:
-    """The training data as TRL's own preparation leaves it."""
+    """The training data as it reaches the trainer."""
     sections = spec.model_dump(mode="json", exclude_unset=True, include={"training"})
     assert spec.model.tokenizer is not None
     assignment = make_assignment(Path(spec.data.path), Path(spec.model.tokenizer), **sections)
@@ -69,8 +70,8 @@ def prepared(spec: JobSpec, tmp_path: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("length", "starting"), [(16, False), (48, True), (256, False)])
-def test_lengths_are_those_of_trls_own_preparation(
+@pytest.mark.parametrize(("length", "starting"), [(28, False), (48, True), (256, False)])
+def test_lengths_are_those_that_the_trainer_gets(
     kind: str,
     length: int,
     starting: bool,
@@ -80,19 +81,20 @@ def test_lengths_are_those_of_trls_own_preparation(
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", KINDS[kind])
     spec = a_spec(data, starting_tokenizer if starting else tokenizer, length)
-    trls = Counter(len(ids) for ids in prepared(spec, tmp_path)["input_ids"])
+    given = Counter(len(ids) for ids in prepared(spec, tmp_path)["input_ids"])
     found = scan(spec, [])
     assert found == Lengths.counted(
-        trls, rows=40, truncated=found.truncated, dropped=40 - trls.total(), sampled=False
+        given, rows=40, truncated=found.truncated, dropped=40 - given.total(), sampled=False
     )
-    assert found.truncated <= trls[length]
+    assert found.truncated <= given[length]
 
 
 def test_prompts_that_leave_nothing_to_learn_are_left_out(tokenizer: Path, tmp_path: Path) -> None:
     """So that the comparison above has met the case."""
     data = write_rows(tmp_path / "rows.jsonl", PAIRS)
-    assert 0 < scan(a_spec(data, tokenizer, 16), []).dropped < 40
-    assert scan(a_spec(data, tokenizer, 16, packing=True), []).dropped == 0
+    dropped = scan(a_spec(data, tokenizer, 16), []).dropped
+    assert 0 < dropped < 40
+    assert scan(a_spec(data, tokenizer, 16, packing=True), []).dropped == dropped
 
 
 def test_packed_rows_are_no_longer_than_said(tokenizer: Path, tmp_path: Path) -> None:
@@ -109,17 +111,42 @@ def test_packed_rows_are_no_longer_than_said(tokenizer: Path, tmp_path: Path) ->
 def test_a_bound_on_rows_or_time_makes_a_sample(tokenizer: Path, tmp_path: Path) -> None:
     """The sample is spread over a file that is sorted by length."""
     count = 20 * BATCH_ROWS
-    data = write_rows(tmp_path / "rows.jsonl", [{"text": "a" * (i // 100)} for i in range(count)])
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": "a" * (1 + i // 100)} for i in range(count)])
     spec = a_spec(data, tokenizer, 512)
     whole = scan(spec, [])
     assert (whole.sampled, whole.count) == (False, count)
     few = scan(spec, [], most_rows=5 * BATCH_ROWS)
     assert (few.sampled, few.count, few.rows) == (True, 5 * BATCH_ROWS, count)
     assert few.mean_tokens == pytest.approx(whole.mean_tokens, rel=0.25)
-    ticks = iter([0.0, 1.0, 2.0, 3.0])
-    late = scan(spec, [], most_seconds=2.5, clock=lambda: next(ticks))
-    assert (late.sampled, late.count) == (True, 3 * BATCH_ROWS)
+    assert few.warnings == ()  # every row was read and checked
+
+
+def test_a_scan_that_runs_out_of_time_says_how_many_rows_it_checked(tokenizer: Path, tmp_path: Path) -> None:
+    count = 40 * BATCH_ROWS
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": "word " * 20} for _ in range(count)])
+    spec = a_spec(data, tokenizer, 512)
+    ticks = (float(k) for k in range(10_000))
+    late = scan(spec, [], most_seconds=30.0, clock=lambda: next(ticks))
+    assert late.sampled and late.count < count
+    assert late.rows == pytest.approx(count, rel=0.15)  # by the share of the file that was read
+    assert len(late.warnings) == 1 and "rows were checked" in late.warnings[0]
     assert late.longest_batch_tokens(512, packing=False) == 512
+
+
+def test_conversations_past_the_time_are_looked_at_and_not_rendered(tokenizer: Path, tmp_path: Path) -> None:
+    """On a clock of one tick a look: each row is read, only some are rendered."""
+    count = 40 * BATCH_ROWS
+    data = write_rows(tmp_path / "rows.jsonl", [{"messages": CHATS[0]["messages"]} for _ in range(count)])
+    ticks = (float(k) for k in range(10_000))
+    late = scan(
+        a_spec(data, tokenizer, 64),
+        [],
+        most_rows=4 * BATCH_ROWS,
+        most_seconds=60.0,
+        clock=lambda: next(ticks),
+    )
+    assert late.rows == count and late.sampled
+    assert [w for w in late.warnings if "were rendered with the chat template" in w]
 
 
 def test_data_out_of_reach_is_a_note(tokenizer: Path, rows: Path, tmp_path: Path) -> None:

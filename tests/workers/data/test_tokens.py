@@ -1,0 +1,243 @@
+"""Tokens and labels against TRL's own preparation of the same rows; whose turns are learned from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, Features, Json, List, Value
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+from trl.chat_template_utils import llama3_chat_template, qwen2_5_chat_template, qwen3_chat_template
+
+from jobs.errors import SpecError
+from jobs.spec import JobSpec
+from tests.workers.builders import CHAT_TEMPLATE, TINY, answer, make_assignment, question, write_rows
+from workers.building import build_tokenizer
+from workers.data.datasets import build_dataset
+from workers.data.lengths import scan
+from workers.data.rendering import marking_of
+from workers.data.tokens import IGNORED
+from workers.inputs import check_inputs
+from workers.training import build_trainer
+
+MARKED = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    "{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Writes an earlier answer without its thoughts, as reasoning models' templates do.
+FORGETFUL = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}"
+    "{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def chat(*turns: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
+
+
+TEXTS = [{"text": (question(i) + answer(i)) * (1 + i % 4) + ("<eos>" if i % 3 else "")} for i in range(24)]
+PAIRS = [{"prompt": question(i) * (1 + i % 4), "completion": answer(i) * (i % 3)} for i in range(24)]
+CHATS = [
+    {"messages": chat(question(i), answer(i), *((question(i + 1), answer(i + 1)) if i % 2 else ()))}
+    for i in range(24)
+]
+CHAT_PAIRS = [
+    {
+        "prompt": [{"role": "system", "content": "Count."}, *chat(question(i) * (1 + i % 4))],
+        "completion": [{"role": "assistant", "content": answer(i)}],
+    }
+    for i in range(24)
+]
+
+
+def with_template(tokenizer: Path, folder: Path, template: str | None, **tokens: Any) -> Path:
+    made = AutoTokenizer.from_pretrained(str(tokenizer), **tokens)
+    made.chat_template = template
+    made.save_pretrained(folder)
+    return folder
+
+
+def a_spec(data: Path, tokenizer: Path, loss_on: str | None = None, **training: Any) -> JobSpec:
+    spec = make_assignment(data, tokenizer, training={"sequence_length": 64, **training}).spec
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"loss_on": loss_on})})
+
+
+def ours(spec: JobSpec, folder: Path) -> list[tuple[list[int], list[int]]]:
+    made = build_dataset(spec, build_tokenizer(spec.model, []), folder)
+    return [(row["input_ids"], row["labels"]) for row in made]
+
+
+def trls(
+    rows: list[dict[str, Any]], tokenizer: Path, folder: Path, **config: Any
+) -> list[tuple[list[int], list[int]]]:
+    """What a plain SFTTrainer makes of the rows, in which Arrow can't fill in keys."""
+    text = Value("string")
+    features = Features(
+        {name: List(Json()) if isinstance(value, list) else text for name, value in rows[0].items()}
+    )
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**TINY))
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(folder), report_to="none", use_cpu=True, bf16=False, max_length=64, **config
+        ),
+        train_dataset=Dataset.from_list(rows, features=features),
+        processing_class=AutoTokenizer.from_pretrained(str(tokenizer)),
+    )
+    return [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
+
+
+def said(spec: JobSpec, ids: list[int], labels: list[int]) -> str:
+    """What is learned from, as text."""
+    tokenizer = build_tokenizer(spec.model, [])
+    return str(tokenizer.decode([one for one, label in zip(ids, labels, strict=True) if label != IGNORED]))
+
+
+@pytest.mark.parametrize(
+    "rows", [TEXTS, PAIRS, CHATS, CHAT_PAIRS], ids=["text", "pairs", "chats", "chat pairs"]
+)
+@pytest.mark.parametrize("starts", [False, True])
+def test_tokens_and_labels_are_those_of_trls_own_preparation(
+    rows: list[dict[str, Any]], starts: bool, tokenizer: Path, tmp_path: Path
+) -> None:
+    """starts: the tokenizer puts a token before every text, as Llama's does: a chat template must not get it twice."""
+    made = AutoTokenizer.from_pretrained(str(tokenizer))
+    made.chat_template = MARKED
+    if starts:
+        number = made.convert_tokens_to_ids("<pad>")
+        made.backend_tokenizer.post_processor = TemplateProcessing("<pad> $A", None, [("<pad>", number)])
+    made.save_pretrained(tmp_path / "tokenizer")
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    assistant = "messages" in rows[0]
+    found = ours(a_spec(data, tmp_path / "tokenizer"), tmp_path / "data")
+    assert found == trls(rows, tmp_path / "tokenizer", tmp_path / "trl", assistant_only_loss=assistant)
+    if assistant:
+        every = ours(a_spec(data, tmp_path / "tokenizer", loss_on="all"), tmp_path / "all")
+        assert every == trls(rows, tmp_path / "tokenizer", tmp_path / "trl")
+        assert every != found
+
+
+TOOLS = [
+    {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+]
+
+
+@pytest.mark.parametrize("template", [llama3_chat_template, qwen2_5_chat_template, qwen3_chat_template])
+def test_templates_that_trl_has_a_training_version_of(template: str, tokenizer: Path, tmp_path: Path) -> None:
+    folder = with_template(tokenizer, tmp_path / "tokenizer", template)
+    data = write_rows(tmp_path / "rows.jsonl", CHATS)
+    spec = a_spec(data, folder, sequence_length=512)
+    found = ours(spec, tmp_path / "data")
+    assert [said(spec, *row).count("The number after") for row in found] == [1 + i % 2 for i in range(24)]
+    assert not any("What comes" in said(spec, *row) for row in found)
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML])
+def test_a_template_without_markers_is_marked_by_prefixes(
+    template: str, tokenizer: Path, tmp_path: Path
+) -> None:
+    made = AutoTokenizer.from_pretrained(str(tokenizer))
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    made.chat_template = template
+    made.save_pretrained(tmp_path / "tokenizer")
+    data = write_rows(tmp_path / "rows.jsonl", CHATS)
+    spec = a_spec(data, tmp_path / "tokenizer", sequence_length=256)
+    ends = "<|im_end|>" if template == CHATML else "<eos>"
+    assert marking_of(made).by == "prefixes"
+    for i, row in enumerate(ours(spec, tmp_path / "data")):
+        assert said(spec, *row) == "".join(answer(k) + ends for k in (i, i + 1)[: 1 + i % 2])
+    assert scan(spec, []).warnings == ()
+
+
+def test_a_template_that_can_mark_nothing_learns_from_all_and_says_so(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = with_template(tokenizer, tmp_path / "tokenizer", FORGETFUL)
+    data = write_rows(tmp_path / "rows.jsonl", CHATS)
+    found = ours(a_spec(data, folder), tmp_path / "data")
+    assert found == ours(a_spec(data, folder, loss_on="all"), tmp_path / "all")
+    (warning,) = scan(a_spec(data, folder), []).warnings
+    assert (
+        warning.startswith("The loss covers every turn, the user's too: ") and "data.loss_on: all" in warning
+    )
+    assert warning in [record.getMessage() for record in caplog.records]
+    assert scan(a_spec(data, folder, loss_on="all"), []).warnings == ()
+    for asks in (
+        lambda: scan(a_spec(data, folder, loss_on="assistant"), []),
+        lambda: ours(a_spec(data, folder, loss_on="assistant"), tmp_path / "no"),
+    ):
+        with pytest.raises(SpecError, match=r"data\.loss_on is assistant, but .*{% generation %}"):
+            asks()
+
+
+def test_rows_without_a_word_to_learn_are_left_out_and_counted(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A conversation without the assistant, one whose answer is cut off, a text of one token."""
+    folder = with_template(tokenizer, tmp_path / "tokenizer", MARKED)
+    rows = [*CHATS[:3], {"messages": chat("alone")}, {"messages": chat("long " * 200, "cut off")}]
+    for packing in (False, True):
+        spec = a_spec(write_rows(tmp_path / "chats.jsonl", rows), folder, sequence_length=96, packing=packing)
+        found = scan(spec, [])
+        assert (found.count, found.dropped) == (3, 2)
+        assert len(ours(spec, tmp_path / f"chats-{packing}")) == 3
+    assert any(
+        "2 of 5 rows are left out" in r.getMessage() and "line 4" in r.getMessage() for r in caplog.records
+    )
+    spec = a_spec(write_rows(tmp_path / "texts.jsonl", [{"text": ""}, *TEXTS[:3]]), folder)
+    assert scan(spec, []).dropped == 1 and len(ours(spec, tmp_path / "texts")) == 3
+    spec = a_spec(write_rows(tmp_path / "none.jsonl", rows[3:]), folder, sequence_length=96)
+    with pytest.raises(SpecError, match="no row has anything left to learn in 96 tokens"):
+        ours(spec, tmp_path / "none")
+
+
+def test_a_trainer_steps_on_the_assistants_words_alone(tokenizer: Path, tmp_path: Path) -> None:
+    folder = with_template(tokenizer, tmp_path / "tokenizer", MARKED)
+    data = write_rows(tmp_path / "rows.jsonl", CHATS)
+    assignment = make_assignment(data, folder, training={"sequence_length": 128})
+    trainer = build_trainer(assignment, tmp_path / "out")
+    batch = next(iter(trainer.get_train_dataloader()))
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        text = said(assignment.spec, ids, labels)
+        assert "The number after" in text and "What comes" not in text and "<pad>" not in text
+    done = trainer.train()
+    assert done.metrics["train_loss"] > 0
+
+
+def test_loss_on_is_for_messages_alone(tokenizer: Path, tmp_path: Path) -> None:
+    for rows in (TEXTS, PAIRS, CHAT_PAIRS):
+        spec = a_spec(write_rows(tmp_path / "rows.jsonl", rows), tokenizer, loss_on="all")
+        with pytest.raises(SpecError, match=r"data\.loss_on: only applies to rows with messages"):
+            scan(spec, [])
+        with pytest.raises(SpecError, match=r"data\.loss_on: only applies to rows with messages"):
+            ours(spec, tmp_path / "data")
+        (fault,) = check_inputs(spec)
+        assert (fault.path, fault.given) == ("data.loss_on", "all") and "leave it out" in fault.fix
+
+
+@pytest.mark.parametrize("column", ["text", "prompt"])
+def test_a_doubled_bos_is_told(column: str, tokenizer: Path, tmp_path: Path) -> None:
+    made = AutoTokenizer.from_pretrained(str(tokenizer), bos_token="<pad>")
+    number = made.convert_tokens_to_ids("<pad>")
+    made.backend_tokenizer.post_processor = TemplateProcessing("<pad> $A", None, [("<pad>", number)])
+    made.save_pretrained(tmp_path / "tokenizer")
+    rows = [{column: f"{'<pad>' if i % 4 == 2 else ''}word {i}", "completion": "a"} for i in range(12)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    (warning,) = scan(a_spec(data, tmp_path / "tokenizer"), []).warnings
+    assert warning.startswith(
+        "3 of 12 rows begin with <pad> (first: line 3), and another <pad> is put before them"
+    )
+    assert scan(a_spec(data, tokenizer), []).warnings == ()
+    chats = write_rows(tmp_path / "chats.jsonl", CHATS)
+    assert scan(a_spec(chats, tmp_path / "tokenizer"), []).warnings == ()

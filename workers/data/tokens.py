@@ -1,0 +1,211 @@
+"""Tokens of rows, and which of them are learned from: the scan counts them, the trainer trains on them.
+
+The same text, tokens, labels and cut as SFTTrainer._prepare_dataset of TRL 1.16, in batches and in one pass over the
+data; tests/workers/data/test_tokens.py holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from jobs.errors import SpecError
+from workers.data.checks import loss_faults
+from workers.data.faults import Bad
+from workers.data.rendering import Rendered, Renderer
+from workers.data.rows import Row, Rows
+from workers.data.shape import Shape
+
+IGNORED = -100  # what transformers takes a label for that counts for no loss
+BATCH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """One row as it is trained on. whole: its length before it was cut; learned: whether anything is left to learn."""
+
+    number: int
+    ids: list[int]
+    labels: list[int]
+    whole: int
+
+    @property
+    def learned(self) -> bool:
+        """The first token is predicted by none before it."""
+        return any(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass
+class Noted:
+    """What is worth a warning: how often, and the first place."""
+
+    count: int = 0
+    first: str = ""
+
+    def note(self, where: str) -> None:
+        self.count += 1
+        self.first = self.first or where
+
+
+@dataclass
+class Notes:
+    """What was seen while rows were turned into tokens."""
+
+    seen: int = 0
+    doubled_bos: Noted = field(default_factory=Noted)
+    tools_ignored: Noted = field(default_factory=Noted)
+
+
+class Tokens:
+    """Turns batches of a source's rows into sequences of at most `limit` tokens.
+
+    loss_on: of the job file. Raises SpecError for rows and a tokenizer that don't go together.
+    """
+
+    def __init__(
+        self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int, loss_on: str | None = None
+    ) -> None:
+        self._rows, self._tokenizer, self._limit, self._loss_on = rows, tokenizer, limit, loss_on
+        self._shape: Shape | None = None
+        self.renderer: Renderer | None = None
+        self.notes = Notes()
+
+    def of(self, batch: Sequence[tuple[int, Row]]) -> Iterator[Tokenized]:
+        """Raises SpecError with the line of a row that the chat template won't take."""
+        shape = self._begun()
+        self.notes.seen += len(batch)
+        if self.renderer is None:
+            yield from self._texts(batch, shape.kind == ("text",))
+            return
+        for number, row in batch:
+            if self.renderer.ignores_tools(row):
+                self.notes.tools_ignored.note(self._rows.where(number))
+        yield from self._conversations(batch, self.renderer)
+
+    def check(self, batch: Sequence[tuple[int, Row]]) -> None:
+        """Render the rows and throw the text away. Raises as of() does."""
+        self._begun()
+        if self.renderer is not None:
+            for number, row in batch:
+                self._rendered(self.renderer, number, row)
+
+    def _begun(self) -> Shape:
+        """The shape of the rows, which is known from the first one on."""
+        if self._shape is None:
+            shape = self._rows.shape
+            assert shape is not None, "a row has been read"
+            if faults := loss_faults(self._loss_on, shape.kind):
+                raise SpecError(faults, "data")
+            try:
+                self.renderer = Renderer(self._tokenizer, shape.kind, self._loss_on) if shape.chat else None
+            except Bad as bad:
+                raise bad.error(self._rows.path) from None
+            self._shape = shape
+        return self._shape
+
+    def warnings(self) -> list[str]:
+        """What a user should know of the rows that were seen, a sentence or two each."""
+        made = []
+        bos, seen = self._tokenizer.bos_token, self.notes.seen
+        if doubled := self.notes.doubled_bos.count:
+            made.append(
+                f"{doubled:,} of {seen:,} rows begin with {bos} (first: {self.notes.doubled_bos.first}), and "
+                f"another {bos} is put before them: remove it from the data, or from the tokenizer's post-processor."
+            )
+        if ignored := self.notes.tools_ignored.count:
+            made.append(
+                f"{ignored:,} of {seen:,} rows have tools (first: {self.notes.tools_ignored.first}), which the chat "
+                "template leaves out."
+            )
+        return made + self.loss_warnings()
+
+    def loss_warnings(self) -> list[str]:
+        """That every turn is learned from, where nobody asked for that."""
+        if self.renderer is None or not self.renderer.marking.why:
+            return []
+        return [
+            f"The loss covers every turn, the user's too: {self.renderer.marking.why}. "
+            "Write data.loss_on: all if that is meant, or put {% generation %} around the assistant's turn in the "
+            "chat template."
+        ]
+
+    def _texts(self, batch: Sequence[tuple[int, Row]], text: bool) -> Iterator[Tokenized]:
+        eos = self._tokenizer.eos_token
+        learned = [row["text" if text else "completion"] for _, row in batch]
+        learned = [one if one.endswith(eos) else one + eos for one in learned]
+        if text:
+            for (number, _), ids in zip(batch, self._ids(learned), strict=True):
+                yield self._cut(number, ids, 0)
+            return
+        prompts = [row["prompt"] for _, row in batch]
+        wholes = self._ids([prompt + one for prompt, one in zip(prompts, learned, strict=True)])
+        for (number, _), ids, start in zip(batch, wholes, self._ids(prompts), strict=True):
+            yield self._cut(number, ids, _common(start, ids))
+
+    def _conversations(self, batch: Sequence[tuple[int, Row]], renderer: Renderer) -> Iterator[Tokenized]:
+        made = [self._rendered(renderer, number, row) for number, row in batch]
+        encoded = self._tokenizer([one.text for one, _ in made], add_special_tokens=False)
+        for index, ((number, _), (one, prompt)) in enumerate(zip(batch, made, strict=True)):
+            ids = encoded["input_ids"][index]
+            if one.learned is not None:
+                yield self._cut(number, ids, 0, _labels(encoded, index, ids, one.learned))
+            elif prompt is not None:
+                alone = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
+                yield self._cut(number, ids, _common(alone, ids))
+            else:
+                yield self._cut(number, ids, 0)
+
+    def _rendered(self, renderer: Renderer, number: int, row: Row) -> tuple[Rendered, str | None]:
+        try:
+            return renderer.render(row), renderer.prompt(row) if "prompt" in row else None
+        except Bad as bad:
+            raise bad.at(self._rows.where(number)).error(self._rows.path) from None
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        made: list[list[int]] = self._tokenizer(texts)["input_ids"]
+        return made
+
+    def _cut(self, number: int, ids: list[int], prompt: int, labels: list[int] | None = None) -> Tokenized:
+        bos = self._tokenizer.bos_token_id
+        if bos is not None and ids[:2] == [bos, bos]:
+            self.notes.doubled_bos.note(self._rows.where(number))
+        cut = ids[: self._limit]
+        if labels is None:
+            labels = [IGNORED] * min(prompt, len(cut)) + cut[prompt:]
+        return Tokenized(number, cut, labels[: self._limit], len(ids))
+
+
+def batches(rows: Iterator[tuple[int, Row]], size: int = BATCH_ROWS) -> Iterator[list[tuple[int, Row]]]:
+    """Rows in lists of at most `size`."""
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+def _labels(
+    encoded: BatchEncoding, index: int, ids: list[int], spans: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Tokens that have a character in one of the spans, which are in order."""
+    labels, at = [IGNORED] * len(ids), 0
+    for place, (start, end) in enumerate(encoded.encodings[index].offsets):
+        if start == end:
+            continue
+        while at < len(spans) and spans[at][1] <= start:
+            at += 1
+        if at == len(spans):
+            break
+        if end > spans[at][0]:
+            labels[place] = ids[place]
+    return labels
+
+
+def _common(some: list[int], others: list[int]) -> int:
+    """Leading tokens in common."""
+    length = 0
+    for one, other in zip(some, others, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
