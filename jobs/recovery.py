@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.cards import Card
 from jobs.profile import CardKind
+from jobs.remedies import against_divergence, against_memory
 from jobs.report import Ended
 from jobs.rung import Rung
 from jobs.spec import JobSpec
@@ -107,8 +108,13 @@ def decide(
         return _out_of_memory(history, ended, ran_out, oom_requeues)
     if outcome is Outcome.FAILED and ended.bad_input:
         return Finish(Event.FAILED, Reason(Code.BAD_INPUT, ended.message))
+    if outcome is Outcome.DIVERGED:
+        return _diverged(ended, spec)
     if outcome is Outcome.FAILED:
         return _own_failure(history, ended, spec)
+    if outcome is Outcome.HOST_FAULT:
+        text = f"{ended.message}; that is the host's fault, and the job starts elsewhere or when the host is well"
+        return Requeue(Reason(Code.BACKOFF, text))
     return _taken_away(history, ended)
 
 
@@ -180,18 +186,8 @@ def nothing_smaller(ran_out: Sequence[RanOut], spec: JobSpec, misfit: Reason) ->
 
 
 def suggestions(spec: JobSpec) -> list[str]:
-    """What the job file could say to need less memory. For people to decide: each changes what is trained, or how."""
-    memory, method = spec.memory, spec.method.kind
-    found = []
-    if memory.checkpointing != "auto" or memory.micro_batch != "auto":
-        found.append("memory: {checkpointing: auto, micro_batch: auto}")
-    if method == "full":
-        found.append("method: lora")
-    if method != "qlora":
-        found.append("method: qlora")
-    if method == "full" and spec.training.optimizer in ("adamw", "paged_adamw"):
-        found.append("training: {optimizer: adamw_8bit}")
-    return [*found, "a shorter training.sequence_length", "a larger card"]
+    """What would need less memory, in words."""
+    return [*map(str, against_memory(spec)), "a larger card"]
 
 
 def _own_failure(history: Sequence[Past], ended: Ended, spec: JobSpec) -> Requeue | Finish:
@@ -206,10 +202,20 @@ def _own_failure(history: Sequence[Past], ended: Ended, spec: JobSpec) -> Requeu
     return Requeue(Reason(Code.BACKOFF, text, {"failures": failures, "delay_s": delay}), delay)
 
 
+def _diverged(ended: Ended, spec: JobSpec) -> Finish:
+    """The same data, seed and settings would end the same way: none of its retries is tried."""
+    helps = against_divergence(spec)
+    text = f"{ended.message}. What would help: {'; '.join(map(str, helps))}"
+    figures = {"steps": ended.steps, "suggestions": [str(one) for one in helps]}
+    return Finish(Event.FAILED, Reason(Code.DIVERGED, text, figures))
+
+
 def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
     """Lost, preempted or never started: not the job's fault, so none of its retries is spent."""
     in_a_row, steps = 1, ended.steps
     for past in reversed(history):
+        if past.outcome is Outcome.HOST_FAULT:
+            continue
         if past.outcome not in (Outcome.LOST, Outcome.NOT_STARTED) or past.steps < steps:
             break
         in_a_row, steps = in_a_row + 1, past.steps

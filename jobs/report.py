@@ -78,6 +78,10 @@ class Progress(Message):
     allocated_bytes: int | None = None  # peak so far: torch's on CUDA
     reserved_bytes: int | None = None
     device_bytes: int | None = None  # peak so far of what the card holds for this process
+    loss_text: str | None = (
+        None  # "nan", "inf" or "-inf", where the loss is no finite number: JSON has none for those
+    )
+    skipped: int = 0  # steps of this attempt so far whose update was left out (training.on_nan: skip)
 
 
 class Resumed(Message):
@@ -111,11 +115,13 @@ class Ended(Message):
     step_s: float | None = None  # median over the steps after the first
     tokens_per_s: float | None = None
     first_loss: float | None = None
-    last_loss: float | None = None
+    last_loss: float | None = None  # finite
+    skipped: int = 0  # steps whose update was left out
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     device_bytes: int | None = None
     rank: int | None = None  # of an attempt over several hosts: the rank that this is about
+    host: str | None = None  # of a fault of a host: which, where that is not plain from who reports it
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
     bad_input: bool = (
         False  # the job file, data, tokenizer or model are at fault: another try would end the same

@@ -168,7 +168,7 @@ def dtype_faults(model: Given, method: Given) -> list[Fault]:
     """A full fine-tune updates the weights in their own dtype, and float16 rounds small updates away."""
     if method.get("kind") != "full" or model.get("dtype") != "float16":
         return []
-    fix = "use bfloat16 or float32, or train with lora"
+    fix = "use float32 with training.autocast: bfloat16, or train with lora"
     return [Fault("model.dtype", "float16", "loses the small updates of a full fine-tune", fix)]
 
 
@@ -206,7 +206,11 @@ def sweep_faults(sweep: Given, training: Given) -> list[Fault]:
     after: Any = early.get("after_steps") if isinstance(early, Mapping) else getattr(early, "after_steps", 0)
     if not _count(after) or not _count(steps) or steps is None or after < steps:
         return []
-    fix = f"use less than training.steps, {steps}, or leave early_stop out"
+    fix = (
+        f"use less than training.steps, {steps}, or leave early_stop out"
+        if steps > 1
+        else "leave early_stop out"
+    )
     return [Fault("sweep.early_stop.after_steps", str(after), "comes when every job has ended", fix)]
 
 
@@ -216,7 +220,7 @@ def engine_faults(model: Given, method: Given, memory: Given) -> list[Fault]:
         return []
     found = []
     if model.get("config") is not None:
-        fix = "give model.path, or use engine: transformers"
+        fix = "give model.path in place of model.config, or use engine: transformers"
         found.append(Fault("model.engine", "unsloth", "can't start from random weights", fix))
     if method.get("dora") is True:
         fix = "leave dora out, or use engine: transformers"

@@ -169,6 +169,11 @@ class TrainingSpec(Section):
         description="Type that matrix products run in. auto is the weights' own; "
         "bfloat16 over float32 weights is mixed precision with float32 masters.",
     )
+    on_nan: Literal["fail", "skip"] = Field(
+        "fail",
+        description="What a step does whose loss or gradients are not finite: fail ends the job; skip leaves its "
+        "update out, up to 10 in a row.",
+    )
     weight_decay: Number = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, adapters and data order.")
     eval_steps: Annotated[Whole, Field(ge=1)] | None = Field(

@@ -74,7 +74,9 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"  # the job's own time limit
     PREEMPTED = "preempted"
     LOST = "lost"  # the host or the process went away without a word
-    NOT_STARTED = "not_started"  # no trainer came up before the deadline
+    NOT_STARTED = "not_started"  # the ranks did not all come up
+    HOST_FAULT = "host_fault"  # the host can't run a trainer, whatever the job: it is the host's fault
+    DIVERGED = "diverged"  # the loss, its gradients or the weights are not finite numbers
 
 
 class Code(StrEnum):
@@ -111,6 +113,7 @@ class Code(StrEnum):
     TIMEOUT = "timeout"
     LOST = "lost"
     NOT_STARTED = "not_started"
+    DIVERGED = "diverged"  # what it trains is not finite numbers any more
     BAD_INPUT = "bad_input"
 
 

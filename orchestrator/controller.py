@@ -20,7 +20,7 @@ from orchestrator.config import Settings
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
-from orchestrator.endings import ends_of, verdict
+from orchestrator.endings import ends_of, faulty, refusal, verdict
 from orchestrator.fleet import Fleet, Gpu, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
@@ -137,17 +137,14 @@ class Controller:
     def _take_reports(self, now: float) -> None:
         """End the attempts whose host reported an outcome, or whose start was refused."""
         refused = {
-            event["attempt_id"]: event["text"]
-            for event in self.dispatch.events()
-            if event["event"] == "refused"
+            event["attempt_id"]: event for event in self.dispatch.events() if event["event"] == "refused"
         }
         over: list[tuple[AttemptRow, Ended]] = []
         for attempt in self.store.open_attempts():
             if (ended := verdict(attempt)) is not None:
                 over.append((attempt, ended))
             elif attempt.id in refused and attempt.started_at is None:
-                ended = Ended(ts=now, outcome=Outcome.NOT_STARTED, message=refused[attempt.id])
-                over.append((attempt, ended))
+                over.append((attempt, refusal(refused[attempt.id], now)))
         self._end(over, now)
 
     def _give_up_on_the_silent(self, rows: FleetRows, now: float) -> None:
@@ -173,7 +170,7 @@ class Controller:
                 self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
             elif waited_s > self.settings.start_deadline_s:
                 text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
-                self._give_up(attempt, attempt.host_id, Outcome.NOT_STARTED, text, now)
+                self._give_up(attempt, attempt.host_id, Outcome.HOST_FAULT, text, now)
 
     def _give_up(self, attempt: AttemptRow, host_id: int, outcome: Outcome, text: str, now: float) -> None:
         """A host can't say how an attempt ended: where it is the only one, that is the end. Others end it first."""
@@ -227,7 +224,10 @@ class Controller:
         because = job.reason if job.reason.code is Code.EARLY_STOP else None
         decision = decide(history, ended, spec, cancelled, ran_out, most, because)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
-        return Closing(attempt.id, attempt.number, ended, decision.event, decision.reason, not_before)
+        at_fault = faulty(attempt, ended)
+        return Closing(
+            attempt.id, attempt.number, ended, decision.event, decision.reason, not_before, at_fault
+        )
 
     def _calibrate(self, now: float) -> None:
         """What was measured counts in the very next plan."""
@@ -327,6 +327,7 @@ class Controller:
                 host,
                 online=True,
                 drained=False,
+                fault=None,
                 gpus=tuple(dataclasses.replace(gpu, held_by=None, fault=None) for gpu in host.gpus),
             )
             for host in fleet.hosts

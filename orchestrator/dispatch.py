@@ -7,7 +7,8 @@ JSON lines to this process's stdin and reads events from its stdout:
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
     {"op": "shutdown"}                          leave; the server then ends the Ray head
 
-    {"event": "ready"}  {"event": "started" | "refused", "attempt_id": 7, "text": ..}
+    {"event": "ready"}  {"event": "started", "attempt_id": 7}
+    {"event": "refused", "attempt_id": 7, "host": "a", "text": ..}
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def start(command: dict[str, Any], pool: Pool) -> None:
     addresses = hosts_alive()
     missing = [part["host"] for part in parts if part["host"] not in addresses]
     if missing:
-        emit("refused", attempt_id=attempt_id, text=f"host {missing[0]} is not in the Ray cluster")
+        text = f"host {missing[0]} is not in the Ray cluster"
+        emit("refused", attempt_id=attempt_id, host=missing[0], text=text)
         return
     taken = [(pool.take(part["host"]), part, given) for part in parts for given in part["assignments"]]
     waiting_for, until = parts[0]["host"], time.monotonic() + ADOPT_S
@@ -123,11 +125,11 @@ def start(command: dict[str, Any], pool: Pool) -> None:
     except GetTimeoutError:
         _kill(taken)
         text = f"no rank actor came up on {waiting_for} within {ADOPT_S:.0f}s"
-        emit("refused", attempt_id=attempt_id, text=text)
+        emit("refused", attempt_id=attempt_id, host=waiting_for, text=text)
     except RayError as error:
         _kill(taken)
         text = f"the rank actor on {waiting_for} failed: {str(error).splitlines()[0]}"
-        emit("refused", attempt_id=attempt_id, text=text)
+        emit("refused", attempt_id=attempt_id, host=waiting_for, text=text)
     else:
         emit("started", attempt_id=attempt_id)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobs.report import Ended
 from jobs.state import Outcome
 from orchestrator.store.rows import AttemptRow
@@ -70,6 +72,22 @@ def blamed(attempt: AttemptRow) -> frozenset[int]:
         return frozenset((attempt.host_id,))
     found = _first(attempt, ends_of(attempt))
     return frozenset() if found is None else frozenset((found[0],))
+
+
+def refusal(event: dict[str, Any], now: float) -> Ended:
+    """How an attempt ended whose start the dispatcher refused: no job can make it, so the host is at fault.
+
+    event: with `text` and, in `host`, on which it could not be started.
+    """
+    return Ended(ts=now, outcome=Outcome.HOST_FAULT, message=event["text"], host=event.get("host"))
+
+
+def faulty(attempt: AttemptRow, ended: Ended) -> frozenset[int]:
+    """The hosts on which no trainer can start, as this end tells."""
+    if ended.outcome is not Outcome.HOST_FAULT:
+        return frozenset()
+    named = frozenset(host_id for host_id, name in attempt.hosts.items() if name == ended.host)
+    return named or blamed(attempt)
 
 
 def _first(attempt: AttemptRow, ends: dict[int, Ended]) -> tuple[int, Ended] | None:

@@ -51,7 +51,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine with cards. stack: library versions, which a profile depends on; left: its agent was stopped."""
+    """A machine with cards.
+
+    stack: library versions, which a profile depends on; left: its agent was stopped; fault: why no trainer can start
+    there for now, in words.
+    """
 
     id: int
     name: str
@@ -62,6 +66,7 @@ class Host:
     drained: bool = False
     ray_ready: bool = True
     left: bool = False
+    fault: str | None = None
 
     @property
     def takes(self) -> bool:
@@ -71,7 +76,7 @@ class Host:
     @property
     def open(self) -> bool:
         """Whether new work may go there."""
-        return self.online and not self.drained
+        return self.online and not self.drained and self.fault is None
 
     @cached_property
     def stack_id(self) -> str:

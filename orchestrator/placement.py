@@ -146,6 +146,8 @@ def options_of(
         return Reason(Code.NO_HOST, "its agent was stopped" if host.left else "does not answer")
     if host.drained:
         return Reason(Code.NO_HOST, "is drained")
+    if host.fault is not None:
+        return Reason(Code.NO_HOST, f"can't start a trainer: {host.fault}")
     for name, value in need.labels.items():
         if host.labels.get(name) != value:
             has = host.labels.get(name)

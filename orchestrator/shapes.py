@@ -17,6 +17,8 @@ class ProgressShape(TypedDict):
     step: int
     total_steps: int
     loss: float | None
+    loss_text: str | None  # "nan", "inf" or "-inf" where loss is null for that reason
+    skipped: int  # steps of the attempt whose update was left out
     tokens_per_s: float | None
     eta_s: float | None
 
@@ -124,6 +126,7 @@ class Attempt(TypedDict):
     total_steps: int | None
     first_loss: float | None
     last_loss: float | None
+    skipped: int  # steps whose update was left out
     opened_at: float
     started_at: float | None
     ended_at: float | None
@@ -410,7 +413,7 @@ class LogPage(TypedDict):
 
 
 class Host(TypedDict):
-    """state: online, away, stopped, draining or drained; drained: whether it is to take no work, in any state."""
+    """state: online, faulty, away, stopped, draining or drained; drained: it is to take no work, in any state."""
 
     id: int
     name: str
@@ -423,6 +426,8 @@ class Host(TypedDict):
     stack: dict[str, str]
     version: str
     ray_ready: bool
+    fault: str | None  # why no trainer can start there
+    tried_again_at: float | None
 
 
 class Gpu(TypedDict):

@@ -47,6 +47,7 @@ def sameness(host: Host) -> Hashable:
             host.online,
             host.left,
             host.drained,
+            host.fault,
             host.ray_ready,
             host.stack_id,
             tuple(sorted(host.labels.items())),

@@ -30,6 +30,8 @@ from orchestrator.pace import (
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
+# A host on which no trainer could start rests for so long, twice as long each time in a row, half an hour at most.
+FIRST_REST_S, LONGEST_REST_S = 5.0, 1800.0
 
 
 def online(host: HostRow, now: float, heard_since: float, away_after_s: float) -> bool:
@@ -60,7 +62,15 @@ def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings
         left=row.left,
         drained=row.drained,
         ray_ready=row.ray_ready,
+        fault=row.fault if now < rests_until(row) else None,
     )
+
+
+def rests_until(row: HostRow) -> float:
+    """Until when a host that can't start a trainer is given none; it may be well again without a word."""
+    if row.fault is None or row.fault_at is None:
+        return 0.0
+    return row.fault_at + min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (row.fault_times - 1))
 
 
 def hosts_of(rows: FleetRows, now: float, settings: Settings, alive_since: float) -> tuple[Host, ...]:
@@ -126,7 +136,7 @@ def _waiting_of(
         shaky=frozenset(
             host_id
             for past in history
-            if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED)
+            if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED, Outcome.HOST_FAULT)
             for host_id in blamed(past)
         ),
         family=memo.family(job.id, spec),

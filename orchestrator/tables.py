@@ -172,6 +172,11 @@ hosts = sa.Table(
     sa.Column("drained", sa.Boolean, nullable=False),
     sa.Column("ray_ready", sa.Boolean, nullable=False),
     sa.Column("running", Json, nullable=False),  # attempt ids with a live process, as last reported
+    sa.Column(
+        "fault", Words
+    ),  # why no trainer can start there, since fault_at; NULL once one did, or the agent joined
+    sa.Column("fault_at", sa.Double),
+    sa.Column("fault_times", sa.Integer, nullable=False, server_default="0"),  # in a row
 )
 
 gpus = sa.Table(
@@ -340,6 +345,10 @@ progress = sa.Table(
     sa.Column("allocated_bytes", sa.BigInteger),
     sa.Column("reserved_bytes", sa.BigInteger),
     sa.Column("device_bytes", sa.BigInteger),
+    sa.Column("loss_text", sa.Text),  # "nan", "inf" or "-inf", where the loss is not a number that JSON knows
+    sa.Column(
+        "skipped", sa.Integer, nullable=False, server_default="0"
+    ),  # steps left out so far (training.on_nan)
     sqlite_with_rowid=False,
 )
 

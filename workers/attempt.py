@@ -96,7 +96,7 @@ def run_rank(
     except Exception as error:  # the edge of the process: what an import may raise, nobody knows
         traceback.print_exception(error)
         message = f"the trainer's libraries can't be loaded: {type(error).__name__}: {error}"
-        ended = Ended(ts=time.time(), outcome=Outcome.NOT_STARTED, message=message, rank=assignment.rank)
+        ended = Ended(ts=time.time(), outcome=Outcome.HOST_FAULT, message=message, rank=assignment.rank)
         folder.write_ended(ended, assignment.local_rank)
         return ended
     return cast(Ended, training.run_attempt(assignment, folder, host_home, output_root, reach))

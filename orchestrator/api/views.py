@@ -12,6 +12,7 @@ from jobs.projection import error
 from jobs.state import JobState, Outcome
 from orchestrator import shapes
 from orchestrator.estimate import Start
+from orchestrator.snapshot import rests_until
 from orchestrator.store.readings import SampleRow
 from orchestrator.store.rows import (
     ActionRow,
@@ -147,6 +148,8 @@ def progress(row: ProgressRow) -> shapes.ProgressShape:
         "step": row.step,
         "total_steps": row.total_steps,
         "loss": row.loss,
+        "loss_text": row.loss_text,
+        "skipped": row.skipped,
         "tokens_per_s": row.tokens_per_s,
         "eta_s": row.eta_s,
     }
@@ -180,6 +183,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
             "step_s": latest.step_s,
             "tokens_per_s": latest.tokens_per_s,
             "last_loss": latest.loss,
+            "skipped": latest.skipped,
         }
     names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "tokens_per_s")
     steps = row.steps if row.steps is not None else (latest.step if latest else None)
@@ -203,6 +207,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
         "total_steps": latest.total_steps if latest else None,
         "first_loss": measured.get("first_loss"),
         "last_loss": measured.get("last_loss"),
+        "skipped": measured.get("skipped", 0),
         "opened_at": row.opened_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
@@ -237,14 +242,16 @@ def _card_bytes(row: AttemptRow) -> int:
 
 
 def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
-    """stopped: its agent ended in good order; away: it fell silent; draining: no new work, and some is left on it."""
+    """stopped: its agent ended in good order; away: it fell silent; draining: no new work, and some is left on it;
+    faulty: no trainer could start there when one was to last.
+    """
     if row.left:
         return "stopped"
     if not online:
         return "away"
     if row.drained:
         return "draining" if row.running or any(gpu.holders for gpu in gpus) else "drained"
-    return "online"
+    return "faulty" if row.fault else "online"
 
 
 def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
@@ -262,6 +269,8 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
         "stack": row.info.get("stack", {}),
         "version": row.info.get("version", ""),
         "ray_ready": row.ray_ready,
+        "fault": row.fault,
+        "tried_again_at": rests_until(row) if row.fault else None,
     }
 
 

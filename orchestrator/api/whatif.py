@@ -322,6 +322,10 @@ def _general(question: _Question, reason: Reason) -> list[str]:
         return _memory_advice(question)
     if reason.code is Code.NO_HOST and (drained := [one.name for one in question.fleet.hosts if one.drained]):
         return [f"`tuneyard host undrain {name}` gives it jobs again" for name in drained]
+    if reason.code is Code.NO_HOST and (ill := [one for one in question.fleet.hosts if one.fault]):
+        return [
+            f"repair {one.name} ({one.fault}), then restart its agent: it is tried at once" for one in ill
+        ]
     spec = question.job.spec
     narrow = [
         f"resources.{name}" for name in ("card", "min_memory", "labels") if getattr(spec.resources, name)

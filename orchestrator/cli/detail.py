@@ -87,8 +87,10 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         if progress
         else ""
     )
-    if progress and progress["loss"] is not None:
-        steps += f", loss {progress['loss']:.3f}"
+    if progress and (loss := words.loss(progress)):
+        steps += f", loss {loss}"
+    if progress and progress.get("skipped"):
+        steps += f", {progress['skipped']} skipped"
     if progress and progress["tokens_per_s"]:
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
     left = words.eta(job, now)
@@ -134,6 +136,7 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
             ("checkpointing", attempt["rung"]["label"] if attempt["rung"] else ""),
             ("steps", steps),
             ("loss", f"{losses[0]:.3f} -> {losses[1]:.3f}" if None not in losses else ""),
+            ("skipped", f"{count} steps (training.on_nan)" if (count := attempt.get("skipped")) else ""),
             ("checkpoint", attempt["last_checkpoint"] or ""),
             ("result", attempt["result"] or ""),
         ]

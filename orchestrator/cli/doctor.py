@@ -262,6 +262,12 @@ def hosts_check(hosts: Sequence[Host]) -> Check:
             f"or `tuneyard host drain {first}` if it is to stay out"
         )
         return Check("hosts", "fail", f"{found}; {named}", fix)
+    faulty = [host for host in online if host.get("fault")]
+    if faulty:
+        named = "; ".join(f"{host['name']} can't start a trainer: {host['fault']}" for host in faulty[:NAMED])
+        named += f"; and {len(faulty) - NAMED} more" if len(faulty) > NAMED else ""
+        fix = "repair it, then restart its agent; it is tried again in any case"
+        return Check("hosts", "fail", f"{found}; {named}", fix)
     coming = [host["name"] for host in online if not host["ray_ready"]]
     if coming:
         fix = "wait a minute; then look into ray/ in the host's home, and at `tuneyard hosts`"

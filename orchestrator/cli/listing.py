@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.units import gib
+from jobs.units import gib, span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import client_verb, emit, note
@@ -57,6 +57,10 @@ def hosts_verb(api: Api, as_json: bool) -> None:
         return
     now = time.time()
     show(HOST_COLUMNS, [_host_row(host, now) for host in answer["hosts"]])
+    for host in answer["hosts"]:
+        if host.get("fault"):
+            rest = max(0.0, (host["tried_again_at"] or now) - now)
+            note(f"{host['name']} can't start a trainer: {host['fault']}; tried again in {span(rest)}")
 
 
 def _host_row(host: Host, now: float) -> Row:

@@ -21,6 +21,7 @@ STATE_STYLES = {
     "away": "red",
     "stopped": "red",
     "draining": "yellow",
+    "faulty": "red",
     "drained": "yellow",
 }
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -68,6 +69,13 @@ def percent(progress: Any) -> str:
     if not progress or not progress.get("total_steps"):
         return ""
     return f"{100 * progress['step'] // progress['total_steps']}%"
+
+
+def loss(progress: Any) -> str:
+    """The latest loss, such as 1.234, or nan. Empty where there is none."""
+    if progress["loss"] is None:
+        return progress.get("loss_text") or ""
+    return f"{progress['loss']:.3f}"
 
 
 def eta(job: Job, now: float) -> str:

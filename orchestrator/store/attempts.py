@@ -13,6 +13,7 @@ from jobs.errors import NotFound
 from jobs.report import AttemptOffsets, Ended
 from jobs.state import Code, Event, JobState, Reason
 from orchestrator.store.database import Database, Stale
+from orchestrator.store.host_faults import note_fault
 from orchestrator.store.move import move
 from orchestrator.store.observations import observe
 from orchestrator.store.rows import AttemptRow, Note
@@ -22,7 +23,7 @@ _FIGURES = (
     *("allocated_bytes", "reserved_bytes", "device_bytes", "checkpoint_bytes"),
     *("step_s", "train_s", "tokens_per_s", "total_steps"),
 )
-_LOSSES = ("first_loss", "last_loss")
+_LOSSES = ("first_loss", "last_loss", "skipped")
 _ATTEMPT = sa.bindparam("attempt", type_=sa.BigInteger)
 _MINE = attempts.update().where(attempts.c.id == _ATTEMPT, attempts.c.outcome.is_(None))
 _RELEASE = (
@@ -34,7 +35,10 @@ _RELEASE = (
 
 @dataclass(frozen=True)
 class Closing:
-    """The end of an attempt as it is to be written. not_before: when its job may start again, None: at once."""
+    """The end of an attempt as it is to be written.
+
+    not_before: when its job may start again, None: at once; at_fault: the hosts on which no trainer could start.
+    """
 
     attempt_id: int
     number: int
@@ -42,6 +46,7 @@ class Closing:
     event: Event
     reason: Reason
     not_before: float | None = None
+    at_fault: frozenset[int] = frozenset()
 
 
 class AttemptStore(Database):
@@ -204,6 +209,7 @@ def _close(connection: sa.Connection, attempt: AttemptRow, one: Closing, now: fl
     if not moved or not closed.rowcount:
         raise Stale
     connection.execute(_RELEASE, {"attempt": attempt.id, "now": now})
+    note_fault(connection, one.at_fault, ended.message, now)
     observe(connection, attempt, ended, now)
     data = {"outcome": ended.outcome, "message": ended.message, **one.reason.as_dict()}
     said = one.reason.text
@@ -215,6 +221,8 @@ def _closing(ended: Ended, now: float) -> dict[str, Any]:
     figures = {
         name: getattr(ended, name) for name in (*_FIGURES, *_LOSSES) if getattr(ended, name) is not None
     }
+    if not ended.skipped:
+        del figures["skipped"]
     return {
         "outcome": ended.outcome,
         "message": ended.message,

@@ -15,6 +15,7 @@ from jobs.state import JobState
 from orchestrator.decay import HALF_LIFE_S
 from orchestrator.store.cleared import cleared
 from orchestrator.store.database import Database
+from orchestrator.store.host_faults import NO_FAULT
 from orchestrator.store.links import unmet_links
 from orchestrator.store.projects import project_rows
 from orchestrator.store.rows import Actor, FleetRows, GpuRow, HostRow, Note
@@ -34,7 +35,13 @@ class FleetStore(Database):
         present. Raises Conflict where a host of that name on another machine, or with another home, was heard
         of less than NAME_HELD_S ago: the two would end each other's trainers.
         """
-        fresh = {"info": info.model_dump(mode="json"), "last_seen": now, "ray_ready": False, "boot": None}
+        fresh = {
+            "info": info.model_dump(mode="json"),
+            "last_seen": now,
+            "ray_ready": False,
+            "boot": None,
+            **NO_FAULT,
+        }
         new = {"name": info.name, "joined_at": now, "drained": False, "running": []}
         upsert = self.upsert(hosts).values(**new, **fresh)
         upsert = upsert.on_conflict_do_update(index_elements=[hosts.c.name], set_=fresh)

@@ -14,6 +14,7 @@ from jobs.report import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.ends import parts_of, report_end
 from orchestrator.store.fleet import FleetStore
+from orchestrator.store.host_faults import forget_fault
 from orchestrator.store.lengths import answer_lengths
 from orchestrator.store.profiles import answer
 from orchestrator.store.rows import Note
@@ -176,6 +177,7 @@ def _start(connection: sa.Connection, row: Any, started: Started, now: float) ->
     )
     said = started.model_dump(mode="json")
     if connection.execute(update.values(started_at=started.ts, started=said)).rowcount:
+        forget_fault(connection, row.host_id)
         text = "its process is up"
         reads.note(connection, now, Note.TRAINING, text, job_id=row.job_id, attempt_id=row.id, data=said)
 

@@ -28,6 +28,7 @@ class Note(StrEnum):
     HOST_JOINED = "host_joined"
     HOST_DRAINED = "host_drained"
     HOST_RESUMED = "host_resumed"
+    HOST_FAULT = "host_fault"  # no trainer could start there
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
 
@@ -243,6 +244,9 @@ class HostRow:
     drained: bool
     ray_ready: bool
     running: tuple[int, ...]  # attempt ids with a live process, as last reported
+    fault: str | None = None  # why no trainer can start there; None once one did, or its agent joined
+    fault_at: float | None = None
+    fault_times: int = 0  # in a row
 
     @property
     def left(self) -> bool:
@@ -371,6 +375,8 @@ class ProgressRow:
     allocated_bytes: int | None
     reserved_bytes: int | None
     device_bytes: int | None
+    loss_text: str | None = None
+    skipped: int = 0
 
     @property
     def eta_s(self) -> float | None:

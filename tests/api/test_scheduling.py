@@ -9,6 +9,7 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
+from orchestrator.snapshot import FIRST_REST_S
 from orchestrator.store.rows import NewJob
 from tests.profiles import small_profile
 
@@ -322,8 +323,9 @@ def test_a_refused_start_is_tried_again(yard, restarted):
         return
     yard.dispatch.said.append({"event": "refused", "attempt_id": 1, "text": "no raylet"})
     yard.tick()
+    yard.now += FIRST_REST_S
     yard.tick()
-    assert [attempt["outcome"] for attempt in job(yard)["attempts_detail"]] == ["not_started", None]
+    assert [attempt["outcome"] for attempt in job(yard)["attempts_detail"]] == ["host_fault", None]
 
 
 def test_more_gpus_than_any_host_has_is_refused_at_submit(yard):

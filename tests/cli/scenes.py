@@ -149,6 +149,8 @@ def host(name: str, **fields: Any) -> dict[str, Any]:
         "stack": {"torch": "2.13.0"},
         "version": "0.1.0",
         "ray_ready": True,
+        "fault": None,
+        "tried_again_at": None,
         **fields,
     }
 

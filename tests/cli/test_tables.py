@@ -157,6 +157,21 @@ def test_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert tuneyard("hosts", "--json").json == {"hosts": server.hosts}
 
 
+def test_hosts_that_cannot_start_a_trainer_say_why(tuneyard: Tuneyard, server: FakeServer) -> None:
+    fault = "the trainer's libraries can't be loaded: ImportError: libfoo.so.6 is missing"
+    ill = scenes.host("b", state="faulty", fault=fault, tried_again_at=time.time() + 39.5)
+    server.hosts = [scenes.host("a"), ill]
+    told = tuneyard("hosts")
+    assert told.out.splitlines()[2].split()[:2] == ["b", "faulty"]
+    assert told.err == f"b can't start a trainer: {fault}; tried again in 39s\n"
+    checks = {check["name"]: check for check in tuneyard("doctor", "--json").json["checks"]}
+    assert (
+        checks["hosts"]["status"] == "fail"
+        and f"b can't start a trainer: {fault}" in checks["hosts"]["found"]
+    )
+    assert tuneyard("doctor").code == 1
+
+
 def test_gpus(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert "no cards" in tuneyard("gpus").err
     server.gpus = [

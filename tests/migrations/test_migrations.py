@@ -143,3 +143,34 @@ def test_jobs_of_the_third_revision_were_queued_when_they_came_back_last(engine:
     downgrade(engine, "0003")
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar() == 3
+
+
+def test_attempts_may_end_in_new_ways_and_older_versions_read_them(engine: sa.Engine) -> None:
+    """SQLite's check is changed in place: what refers to attempts stays, and so does every other constraint."""
+    migrate(engine, "0007")
+    rows = {
+        "hosts": "id, name, info, joined_at, last_seen, drained, ray_ready, running) "
+        "VALUES (1, 'alpha', '{}', 1, 1, false, true, '[]')",
+        "jobs": 'id, name, "user", state, reason_code, reason_text, reason_figures, spec, priority, submitted_at) '
+        "VALUES (1, 'a', 'ada', 'failed', 'failed', 'x', '{}', '{}', 50, 1)",
+        "attempts": "id, job_id, number, host_id, rung, projection, opened_at, log_bytes, outcome, ended_at) "
+        "VALUES (1, 1, 1, 1, '{}', '{}', 1, 0, 'lost', 2), (2, 1, 2, 1, '{}', '{}', 1, 0, 'failed', 2)",
+        "progress": "attempt_id, step, ts, total_steps, tokens) VALUES (1, 1, 1, 9, 0)",
+    }
+    with engine.begin() as connection:
+        for table, values in rows.items():
+            connection.exec_driver_sql(f"INSERT INTO {table} ({values}")
+    migrate(engine, "0008")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE attempts SET outcome = 'host_fault' WHERE id = 1")
+        connection.exec_driver_sql("UPDATE attempts SET outcome = 'diverged' WHERE id = 2")
+        connection.exec_driver_sql("UPDATE jobs SET reason_code = 'diverged'")
+        assert connection.exec_driver_sql("SELECT skipped FROM progress").scalar_one() == 0
+    with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE attempts SET outcome = 'bored'")
+    downgrade(engine, "0007")
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("SELECT outcome FROM attempts ORDER BY id").scalars().all()
+        assert found == ["not_started", "failed"]
+    with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE attempts SET outcome = 'diverged'")

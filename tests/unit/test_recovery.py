@@ -44,6 +44,31 @@ def test_these_outcomes_end_the_job(outcome, event, code):
     assert (decision.event, decision.reason.code) == (event, code)
 
 
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_fault_of_the_host_costs_the_job_nothing(steps):
+    """However often: neither a retry, nor one of the attempts that may be lost in a row."""
+    mine = Past(Outcome.HOST_FAULT, steps)
+    decision = decide([mine] * 50, ended(Outcome.HOST_FAULT, steps, "no torch"), spec(), False)
+    assert isinstance(decision, Requeue) and decision.delay_s == 0
+    assert "no torch; that is the host's fault" in decision.reason.text
+    lost = [Past(Outcome.LOST, steps), mine, mine] * (MAX_LOST_IN_A_ROW - 2)
+    again = decide(lost, ended(Outcome.LOST, steps), spec(), False)
+    assert isinstance(again, Requeue)
+    last = decide([*lost, Past(Outcome.LOST, steps)], ended(Outcome.LOST, steps), spec(), False)
+    assert isinstance(last, Finish)
+
+
+@pytest.mark.parametrize("retries", [0, 5])
+def test_what_diverged_is_not_tried_blindly_again(retries):
+    asked = spec(retries=retries, training={"learning_rate": 0.5, "warmup_ratio": 0.0})
+    decision = decide([], ended(Outcome.DIVERGED, 7, "diverged in step 8: the loss is nan"), asked, False)
+    assert isinstance(decision, Finish)
+    assert (decision.event, decision.reason.code) == (Event.FAILED, Code.DIVERGED)
+    assert decision.reason.text.startswith("diverged in step 8: the loss is nan. What would help: ")
+    assert "training.learning_rate: 0.05" in decision.reason.text
+    assert decision.reason.figures["steps"] == 7
+
+
 def test_a_failure_spends_a_retry_with_growing_backoff():
     first = decide([], ended(Outcome.FAILED, message="boom"), spec(retries=1), False)
     assert isinstance(first, Requeue) and first.delay_s == backoff_s(1) > 0
@@ -126,13 +151,13 @@ def test_where_nothing_smaller_fits_the_reason_says_so_with_figures_and_what_wou
     assert reason.code is Code.OOM
     assert reason.figures["needs_bytes"] == 25 * GiB and reason.figures["rungs"] == ["off, 4×2"]
     assert "needs at least 25.00 GiB" in reason.text and "nothing that needs less fits" in reason.text
-    for words in ("method: qlora", "adamw_8bit"):
+    for words in ("method.kind: qlora", "adamw_8bit"):
         assert words in reason.text and any(words in line for line in reason.figures["suggestions"])
 
 
 def test_suggestions_name_only_what_the_job_does_not_do_yet():
     fixed = spec(method="qlora", memory={"checkpointing": "off"})
-    assert suggestions(fixed)[0].startswith("memory:") and not any(
+    assert suggestions(fixed)[0].startswith("memory.") and not any(
         "qlora" in line for line in suggestions(fixed)
     )
     assert not any("8bit" in line for line in suggestions(spec(method="lora")))

@@ -301,7 +301,7 @@ def test_a_full_fine_tune_in_float16_is_refused(method: Any) -> None:
     model = {"path": "org/name", "dtype": "float16"}
     said = (
         "model.dtype: loses the small updates of a full fine-tune (given: float16); "
-        "use bfloat16 or float32, or train with lora"
+        "use float32 with training.autocast: bfloat16, or train with lora"
     )
     assert one(model=model, method=method) == said
     beside = faults(model=model, method=method, training={"steps": 0})

@@ -115,7 +115,7 @@ def test_a_host_without_the_libraries_says_so(tmp_path: Path, tokenizer: Path, r
     trainer = start(make_assignment(rows, tokenizer), tmp_path, PYTHONPATH=str(tmp_path))
     assert trainer.wait(timeout=120) == 1
     ended = AttemptFolder(tmp_path, 1).ended()
-    assert ended and ended.outcome is Outcome.NOT_STARTED and "libfoo.so.6" in ended.message
+    assert ended and ended.outcome is Outcome.HOST_FAULT and "libfoo.so.6" in ended.message
 
 
 @pytest.mark.parametrize("arguments", [[], ["one.json", "home"]])
