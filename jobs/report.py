@@ -84,6 +84,15 @@ class Progress(Message):
     skipped: int = 0  # steps of this attempt so far whose update was left out (training.on_nan: skip)
 
 
+class Evaluated(Message):
+    """One line of evaluations.jsonl: the loss on the rows that are held out."""
+
+    ts: float
+    step: int
+    loss: float | None = None
+    loss_text: str | None = None  # as in Progress
+
+
 class Resumed(Message):
     """resume.json: what the attempt goes on from, once that lies on its host."""
 
@@ -117,6 +126,7 @@ class Ended(Message):
     first_loss: float | None = None
     last_loss: float | None = None  # finite
     skipped: int = 0  # steps whose update was left out
+    eval_loss: float | None = None  # of the last evaluation
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     device_bytes: int | None = None
@@ -248,6 +258,7 @@ class AttemptReport(Message):
     number: int
     started: Started | None = None
     progress: list[Progress] = Field(default_factory=list)
+    evaluations: list[Evaluated] = Field(default_factory=list)
     log: str = ""
     log_offset: int = 0  # bytes of UTF-8 before `log`
     ended: Ended | None = None
@@ -283,6 +294,7 @@ class AttemptOffsets(Message):
     number: int
     log_offset: int = 0
     step: int = 0
+    evaluated: int = -1  # step of the last evaluation
     lead: bool = True  # False: rank 0 is elsewhere, and of this host only the end of its ranks is wanted
 
 

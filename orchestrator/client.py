@@ -34,6 +34,7 @@ from orchestrator.shapes import (
     JobFull,
     JobPage,
     LogPage,
+    Metrics,
     PlanShape,
     ProjectPage,
     Why,
@@ -211,6 +212,11 @@ class Client:
             if page["next_offset"] == offset:
                 return "".join(text)
             offset, attempt = page["next_offset"], page["attempt"] or None
+
+    def metrics(self, job: int | str, every: int = 1, last: int | None = None) -> Metrics:
+        """What a job told of its steps, over all attempts: each n-th point and the last, or only the n last."""
+        query = {"every": every} if last is None else {"every": every, "last": last}
+        return self._get(_path(job, "/metrics"), **query)
 
     def wait(self, job: int | str, timeout_s: float | None = None, poll_s: float = 1.0) -> JobFull:
         """The job when it has ended. Raises TimeoutError after timeout_s; the job goes on."""

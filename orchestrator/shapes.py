@@ -23,6 +23,14 @@ class ProgressShape(TypedDict):
     eta_s: float | None
 
 
+class EvaluationShape(TypedDict):
+    """The last evaluation."""
+
+    step: int
+    loss: float | None
+    loss_text: str | None  # "nan", "inf" or "-inf" where loss is null
+
+
 class AfterShape(TypedDict):
     """What a job waits for, or waited for. state: of that other job."""
 
@@ -56,6 +64,7 @@ class Job(TypedDict):
     ended_at: float | None
     attempts: int
     progress: ProgressShape | None
+    evaluation: EvaluationShape | None  # of the rows that are held out (data.holdout)
     host: str | None
     hosts: list[str]  # all that take part, that of rank 0 first
     cards: list[str]
@@ -127,6 +136,7 @@ class Attempt(TypedDict):
     first_loss: float | None
     last_loss: float | None
     skipped: int  # steps whose update was left out
+    eval_loss: float | None
     opened_at: float
     started_at: float | None
     ended_at: float | None
@@ -175,6 +185,37 @@ class JobFull(Job):
 class JobPage(TypedDict):
     jobs: list[Job]
     more: bool
+    total: int
+
+
+class MetricPoint(TypedDict):
+    """What a job told of one step. A line of training has a loss, an evaluation has an eval_loss, some have both."""
+
+    step: int
+    total_steps: int | None
+    attempt: int
+    ts: float
+    loss: float | None
+    eval_loss: float | None
+    not_finite: dict[
+        str, str
+    ]  # "nan", "inf" or "-inf" of loss and eval_loss, where it is null for that reason
+    learning_rate: float | None
+    tokens: int | None  # trained so far in this attempt
+    tokens_per_s: float | None
+    step_s: float | None
+    device_bytes: int | None  # peak so far
+
+
+class Metrics(TypedDict):
+    """`GET /jobs/{id}/metrics`. points: by step, over all attempts; steps that were trained again stand once, as
+    they were trained last. total: how many there were before every and last cut them.
+    """
+
+    job: int
+    name: str
+    state: str
+    points: list[MetricPoint]
     total: int
 
 

@@ -352,6 +352,18 @@ progress = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# The loss on the rows that are held out.
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
+    sa.Column("step", sa.Integer, primary_key=True),
+    sa.Column("ts", sa.Double, nullable=False),
+    sa.Column("loss", sa.Double),
+    sa.Column("loss_text", sa.Text),  # as in progress
+    sqlite_with_rowid=False,
+)
+
 observations = sa.Table(
     "observations",
     metadata,

@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from array import array
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs.report import Assignment, Ended, Progress
+from jobs.report import Assignment, Ended, Evaluated, Progress
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason
@@ -41,6 +42,7 @@ class Figures:
     tokens: int = 0
     first_loss: float | None = None
     last_loss: float | None = None
+    eval_loss: float | None = None
     last_checkpoint: str | None = None
     result: str | None = None
     train_s: float | None = None
@@ -62,6 +64,7 @@ class Figures:
             tokens_per_s=self.tokens_per_s(),
             first_loss=self.first_loss,
             last_loss=self.last_loss,
+            eval_loss=self.eval_loss,
             allocated_bytes=peaks.allocated_bytes,
             reserved_bytes=peaks.reserved_bytes,
             device_bytes=peaks.device_bytes,
@@ -197,9 +200,13 @@ class Reporter(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        log.info(
-            "step %d: evaluation loss %.4f", state.global_step, (metrics or {}).get("eval_loss", math.nan)
-        )
+        loss = (metrics or {}).get("eval_loss", math.nan)
+        self._figures.eval_loss = loss
+        log.info("step %d: evaluation loss %.4f", state.global_step, loss)
+        if self._leads:
+            said = {"loss": loss} if math.isfinite(loss) else {"loss_text": str(loss)}
+            evaluated = Evaluated(ts=time.time(), step=state.global_step, **said)
+            self._written(lambda: self._folder.append_evaluation(evaluated))
         self._step_ended = time.monotonic()
 
     def on_save(
@@ -224,9 +231,12 @@ class Reporter(TrainerCallback):
         self._publisher.shutdown()
 
     def _tell(self, progress: Progress) -> None:
+        self._written(lambda: self._folder.append_progress(progress))
+
+    def _written(self, write: Callable[[], None]) -> None:
         """A line that can't be written, on a full disk for instance, is no reason to stop training."""
         try:
-            self._folder.append_progress(progress)
+            write()
         except OSError as error:
             if not self._mute:
                 log.warning("progress can't be written: %s", error)

@@ -3,7 +3,7 @@
 The host home here is that of one database of the server, see yard_root.
 
 <host home>/attempts/<attempt id>/
-    assignment.json  started.json  resume.json  log.txt  progress.jsonl  outcome.json  stop  data/
+    assignment.json  started.json  resume.json  log.txt  progress.jsonl  evaluations.jsonl  outcome.json  stop  data/
     assignment-1.json  started-1.json  outcome-1.json     the same of rank 1 of a gang, and so on
 <host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
 <host home>/jobs/<job id>/logs/attempt-<id>.txt           of ranks on a host without rank 0, once the attempt is over
@@ -27,7 +27,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from jobs.report import Assignment, Ended, Message, Progress, Resumed, Started
+from jobs.report import Assignment, Ended, Evaluated, Message, Progress, Resumed, Started
 from workers import processes
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale"]
@@ -75,6 +75,7 @@ class AttemptFolder:
         self.path = attempts_root(host_home) / str(attempt_id)
         self.log_path = self.path / "log.txt"
         self.progress_path = self.path / "progress.jsonl"
+        self.evaluations_path = self.path / "evaluations.jsonl"
         self.stop_path = self.path / "stop"
         self.data_path = self.path / "data"  # the rows as tokens, while the attempt trains
         self._stop = str(self.stop_path)
@@ -157,13 +158,10 @@ class AttemptFolder:
         return dict(sorted(found.items()))
 
     def append_progress(self, progress: Progress) -> None:
-        """One line in one write, so that a reader sees it whole or torn at the end, never mixed."""
-        line = (progress.model_dump_json(exclude_none=True) + "\n").encode()
-        file = os.open(self.progress_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(file, line)
-        finally:
-            os.close(file)
+        _append(self.progress_path, progress)
+
+    def append_evaluation(self, evaluated: Evaluated) -> None:
+        _append(self.evaluations_path, evaluated)
 
     def progress(self, after_step: int = -1) -> list[Progress]:
         """The lines whose step is greater than after_step. A torn last line is left for the next reading."""
@@ -223,6 +221,16 @@ class AttemptFolder:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+
+
+def _append(path: Path, message: Message) -> None:
+    """One line in one write, so that a reader sees it whole or torn at the end, never mixed."""
+    line = (message.model_dump_json(exclude_none=True) + "\n").encode()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
 
 
 def publish(path: Path, text: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from jobs.report import AttemptOffsets, AttemptReport, Ended, Progress
+from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from jobs.units import KiB
 from workers.folder import AttemptFolder
@@ -30,20 +31,24 @@ def _one_for_one(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("tuneyard-one-for-one", _one_for_one)
 
 
-class ProgressTail:
-    """The lines of a progress.jsonl that the server has not stored, read once from disk."""
+L = TypeVar("L", Progress, Evaluated)
 
-    def __init__(self, path: Path) -> None:
+
+class Tail(Generic[L]):
+    """The lines of a progress.jsonl or evaluations.jsonl that the server has not stored, read once from disk."""
+
+    def __init__(self, path: Path, kind: type[L]) -> None:
         self._path = path
+        self._kind: type[L] = kind
         self._restart()
 
     def _restart(self) -> None:
         self._offset = 0  # bytes read
-        self._pending: list[Progress] = []
-        self._stored = -1  # the last step taken off because the server has it
+        self._pending: list[L] = []
+        self._stored = -2  # the last step taken off because the server has it
         self.at_end = False
 
-    def take(self, step: int) -> list[Progress]:
+    def take(self, step: int) -> list[L]:
         """Lines after `step`, the last that the server has; at most PROGRESS_LINES, oldest first."""
         if step < self._stored:  # the server went back, to a backup for instance
             self._restart()
@@ -68,7 +73,7 @@ class ProgressTail:
         self._offset += len(whole) + len(newline)
         for line in whole.splitlines():
             try:
-                self._pending.append(Progress.model_validate_json(line))
+                self._pending.append(self._kind.model_validate_json(line))
             except ValidationError:  # a foreign or damaged line is no reason to stop telling
                 continue
         return bool(newline)
@@ -87,7 +92,7 @@ class Shipper:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._tails: dict[AttemptKey, ProgressTail] = {}
+        self._tails: dict[AttemptKey, tuple[Tail[Progress], Tail[Evaluated]]] = {}
 
     def news(self, attempts: list[AttemptOffsets], over: set[int], now: float) -> News:
         """News of the attempts that the server holds open.
@@ -114,15 +119,19 @@ class Shipper:
         ended = folder.ended() if over else None
         if not known.lead:  # the log of these ranks stays here: their failure's message goes with their end
             return _nothing(known).model_copy(update={"ended": ended}), True
-        tail = self._tails.setdefault(_key(known), ProgressTail(folder.progress_path))
-        progress = tail.take(known.step)
+        if _key(known) not in self._tails:
+            lines = Tail(folder.progress_path, Progress), Tail(folder.evaluations_path, Evaluated)
+            self._tails[_key(known)] = lines
+        tail, evaluations = self._tails[_key(known)]
+        progress, evaluated = tail.take(known.step), evaluations.take(known.evaluated)
         data = folder.read_log(known.log_offset, LOG_BYTES)
-        whole = tail.at_end and len(data) < LOG_BYTES - 3
+        whole = tail.at_end and evaluations.at_end and len(data) < LOG_BYTES - 3
         report = AttemptReport(
             attempt_id=known.attempt_id,
             number=known.number,
             started=folder.started(),
             progress=progress,
+            evaluations=evaluated,
             # PostgreSQL's text can't hold a NUL.
             log=data.decode("utf-8", errors="tuneyard-one-for-one").replace("\x00", "?"),
             log_offset=known.log_offset,

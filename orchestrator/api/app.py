@@ -17,7 +17,18 @@ from starlette.exceptions import HTTPException
 
 from jobs import errors
 from orchestrator import shapes
-from orchestrator.api import accuracy, actions, changes, groups, history, hosts, jobs, projects, whatif
+from orchestrator.api import (
+    accuracy,
+    actions,
+    changes,
+    groups,
+    history,
+    hosts,
+    jobs,
+    metrics,
+    projects,
+    whatif,
+)
 from orchestrator.api.services import Services
 
 log = logging.getLogger(__name__)
@@ -132,7 +143,7 @@ def create_app(services: Services) -> Gate:
             "hosts_online": sum(hosts.is_online(services, host) for host in known),
         }
 
-    for room in (projects, jobs, groups, changes, whatif, hosts, accuracy, history, actions):
+    for room in (projects, jobs, metrics, groups, changes, whatif, hosts, accuracy, history, actions):
         app.include_router(room.router, prefix=PREFIX)
     return Gate(app, services.settings.token)
 

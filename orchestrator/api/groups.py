@@ -35,10 +35,12 @@ def show_group(request: Request, group: str) -> shapes.GroupTable:
 
 
 def _score(job: shapes.Job) -> Score:
-    """progress without a loss: it is no number."""
+    """What is there without a loss had one that is no number."""
     progress = job["progress"]
     loss = None if progress is None else math.nan if progress["loss"] is None else progress["loss"]
-    return Score(loss, None, job["state"] == JobState.FAILED)
+    found = job["evaluation"]
+    evaluation = None if found is None else math.nan if found["loss"] is None else found["loss"]
+    return Score(loss, evaluation, job["state"] == JobState.FAILED)
 
 
 @router.post("/groups/{group}/cancel")

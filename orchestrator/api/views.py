@@ -17,6 +17,7 @@ from orchestrator.store.readings import SampleRow
 from orchestrator.store.rows import (
     ActionRow,
     AttemptRow,
+    EvaluationRow,
     EventRow,
     GpuRow,
     HostRow,
@@ -27,6 +28,15 @@ from orchestrator.store.rows import (
 )
 
 _MEMORY = ("allocated_bytes", "reserved_bytes", "device_bytes")
+
+
+def not_finite(line: ProgressRow | EvaluationRow) -> str | None:
+    """A line's loss in words, where it is no finite number. Older hosts left the word out."""
+    return None if line.loss is not None else line.loss_text or "nan"
+
+
+def _evaluation(found: EvaluationRow | None) -> shapes.EvaluationShape | None:
+    return None if found is None else {"step": found.step, "loss": found.loss, "loss_text": not_finite(found)}
 
 
 def _start(found: Start | None) -> shapes.StartShape | None:
@@ -59,6 +69,7 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None) -> shapes.Job:
         "ended_at": row.ended_at,
         "attempts": attempt.number if attempt else 0,
         "progress": progress(view.progress) if view.progress else None,
+        "evaluation": _evaluation(view.evaluation),
         "host": attempt.host if attempt else None,
         "hosts": [*attempt.hosts.values()] if attempt else [],
         "cards": [gpu.name for gpu in attempt.gpus] if attempt else [],
@@ -148,7 +159,7 @@ def progress(row: ProgressRow) -> shapes.ProgressShape:
         "step": row.step,
         "total_steps": row.total_steps,
         "loss": row.loss,
-        "loss_text": row.loss_text,
+        "loss_text": not_finite(row),
         "skipped": row.skipped,
         "tokens_per_s": row.tokens_per_s,
         "eta_s": row.eta_s,
@@ -208,6 +219,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
         "first_loss": measured.get("first_loss"),
         "last_loss": measured.get("last_loss"),
         "skipped": measured.get("skipped", 0),
+        "eval_loss": measured.get("eval_loss"),
         "opened_at": row.opened_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,

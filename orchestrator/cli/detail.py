@@ -11,6 +11,7 @@ from jobs.errors import NotFound
 from jobs.units import span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
+from orchestrator.cli.jobs.columns import loss
 from orchestrator.cli.jobs.sweep import group_path, show_sweep
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
@@ -87,10 +88,12 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         if progress
         else ""
     )
-    if progress and (loss := words.loss(progress)):
-        steps += f", loss {loss}"
+    if progress and (told := words.loss(progress)):
+        steps += f", loss {told}"
     if progress and progress.get("skipped"):
         steps += f", {progress['skipped']} skipped"
+    if evaluation := job.get("evaluation"):
+        steps += f", evaluation loss {loss(evaluation['loss']) or evaluation['loss_text']}"
     if progress and progress["tokens_per_s"]:
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
     left = words.eta(job, now)
@@ -137,6 +140,7 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
             ("steps", steps),
             ("loss", f"{losses[0]:.3f} -> {losses[1]:.3f}" if None not in losses else ""),
             ("skipped", f"{count} steps (training.on_nan)" if (count := attempt.get("skipped")) else ""),
+            ("evaluation loss", loss(attempt.get("eval_loss"))),
             ("checkpoint", attempt["last_checkpoint"] or ""),
             ("result", attempt["result"] or ""),
         ]

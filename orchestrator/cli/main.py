@@ -32,6 +32,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "show": ("detail", "Show one job: attempts, projected against measured, events."),
         "why": ("detail", "Explain why a job waits, or why it ended."),
+        "metrics": (
+            "jobs.metrics",
+            "Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.",
+        ),
         "logs": ("logs", "Print the log of a job's attempt."),
         "cancel": ("control", "Cancel jobs."),
         "requeue": ("control", "Submit ended jobs again."),

@@ -17,13 +17,13 @@ from orchestrator.store.host_faults import note_fault
 from orchestrator.store.move import move
 from orchestrator.store.observations import observe
 from orchestrator.store.rows import AttemptRow, Note
-from orchestrator.tables import attempts, jobs, leases, progress
+from orchestrator.tables import attempts, evaluations, jobs, leases, progress
 
 _FIGURES = (
     *("allocated_bytes", "reserved_bytes", "device_bytes", "checkpoint_bytes"),
     *("step_s", "train_s", "tokens_per_s", "total_steps"),
 )
-_LOSSES = ("first_loss", "last_loss", "skipped")
+_LOSSES = ("first_loss", "last_loss", "eval_loss", "skipped")
 _ATTEMPT = sa.bindparam("attempt", type_=sa.BigInteger)
 _MINE = attempts.update().where(attempts.c.id == _ATTEMPT, attempts.c.outcome.is_(None))
 _RELEASE = (
@@ -175,6 +175,7 @@ class AttemptStore(Database):
     def offsets(self, host_id: int) -> list[AttemptOffsets]:
         """The open attempts with a part on a host, and how much of the news is stored of those that it leads."""
         step = sa.select(sa.func.max(progress.c.step)).where(progress.c.attempt_id == attempts.c.id)
+        test = sa.select(sa.func.max(evaluations.c.step)).where(evaluations.c.attempt_id == attempts.c.id)
         query = (
             sa.select(
                 attempts.c.id,
@@ -183,6 +184,7 @@ class AttemptStore(Database):
                 attempts.c.host_id,
                 attempts.c.log_bytes,
                 step.scalar_subquery(),
+                test.scalar_subquery(),
             )
             .where(reads.on_host(host_id))
             .order_by(attempts.c.id)
@@ -190,11 +192,16 @@ class AttemptStore(Database):
         with self.read() as connection:
             return [
                 AttemptOffsets(
-                    attempt_id=id_, job_id=job_id, number=number, log_offset=log_bytes, step=last or 0
+                    attempt_id=id_,
+                    job_id=job_id,
+                    number=number,
+                    log_offset=log_bytes,
+                    step=last or 0,
+                    evaluated=-1 if tested is None else tested,
                 )
                 if lead == host_id
                 else AttemptOffsets(attempt_id=id_, job_id=job_id, number=number, lead=False)
-                for id_, job_id, number, lead, log_bytes, last in connection.execute(query)
+                for id_, job_id, number, lead, log_bytes, last, tested in connection.execute(query)
             ]
 
 

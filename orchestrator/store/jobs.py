@@ -379,9 +379,16 @@ def _page(
 def views_of(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
     tries = reads.latest_attempts(connection, [row.id for row in rows])
     lines = reads.latest_progress(connection, [attempt.id for attempt in tries.values()])
+    tests = reads.latest_evaluations(connection, [attempt.id for attempt in tries.values()])
     waits = links_of(connection, [row.id for row in rows])
     return [
-        JobView(row, attempt, lines.get(attempt.id) if attempt else None, tuple(waits.get(row.id, ())))
+        JobView(
+            row,
+            attempt,
+            lines.get(attempt.id) if attempt else None,
+            tuple(waits.get(row.id, ())),
+            tests.get(attempt.id) if attempt else None,
+        )
         for row in rows
         for attempt in [tries.get(row.id)]
     ]

@@ -12,6 +12,7 @@ from jobs.state import Code, JobState, Outcome, Reason
 from orchestrator.store.rows import (
     Actor,
     AttemptRow,
+    EvaluationRow,
     GpuRow,
     Holder,
     HostRow,
@@ -19,7 +20,7 @@ from orchestrator.store.rows import (
     LeasedGpu,
     ProgressRow,
 )
-from orchestrator.tables import attempts, events, gpus, hosts, jobs, leases, progress, to_json
+from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, progress, to_json
 
 CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 
@@ -150,6 +151,22 @@ def latest_progress(connection: sa.Connection, attempt_ids: Collection[int]) -> 
         for row in connection.execute(query.where(attempts.c.id.in_(ids)))
     ]
     return {row.attempt_id: row for row in found}
+
+
+def latest_evaluations(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, EvaluationRow]:
+    """Each attempt's evaluation of the highest step."""
+    others = evaluations.alias()
+    latest = (
+        sa.select(sa.func.max(others.c.step)).where(others.c.attempt_id == attempts.c.id).scalar_subquery()
+    )
+    query = sa.select(evaluations).where(
+        evaluations.c.attempt_id == attempts.c.id, evaluations.c.step == latest
+    )
+    return {
+        row.attempt_id: EvaluationRow(**row._mapping)
+        for ids in chunks(attempt_ids)
+        for row in connection.execute(query.where(attempts.c.id.in_(ids)))
+    }
 
 
 def attained(connection: sa.Connection) -> dict[int, float]:

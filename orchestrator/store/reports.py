@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,19 @@ from orchestrator.store.host_faults import forget_fault
 from orchestrator.store.lengths import answer_lengths
 from orchestrator.store.profiles import answer
 from orchestrator.store.rows import Note
+from orchestrator.store.series import SeriesStore
 from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
-from orchestrator.tables import attempts, clean_text, gpus, hosts, jobs, leases, log_chunks, progress
+from orchestrator.tables import (
+    attempts,
+    clean_text,
+    evaluations,
+    gpus,
+    hosts,
+    jobs,
+    leases,
+    log_chunks,
+    progress,
+)
 
 _TRAINING = Reason(Code.TRAINING, "training")
 _Report = tuple[int, HostReport]
@@ -53,7 +65,7 @@ class _Held:
     released_at: float | None
 
 
-class ReportStore(FleetStore, TelemetryStore):
+class ReportStore(FleetStore, TelemetryStore, SeriesStore):
     """Host reports."""
 
     def record_report(self, host_id: int, report: HostReport, now: float) -> None:
@@ -125,6 +137,20 @@ class ReportStore(FleetStore, TelemetryStore):
         ]
         if lines:
             connection.execute(self.upsert(progress).on_conflict_do_nothing(), lines)
+        tests = [
+            {
+                "attempt_id": row.id,
+                "step": line.step,
+                "ts": line.ts,
+                "loss": _plain(line.loss),
+                "loss_text": line.loss_text,
+            }
+            for row, item in current
+            for line in item.evaluations
+        ]
+        if tests:
+            connection.execute(self.upsert(evaluations).on_conflict_do_nothing(), tests)
+        self.thin_lines(connection, Counter(line["attempt_id"] for line in (*lines, *tests)))
         self._record_ends(connection, known)
 
     def _record_ends(self, connection: sa.Connection, known: list[tuple[Any, int, AttemptReport]]) -> None:

@@ -385,13 +385,27 @@ class ProgressRow:
 
 
 @dataclass(frozen=True)
+class EvaluationRow:
+    """The loss on the rows that are held out (jobs.report.Evaluated)."""
+
+    attempt_id: int
+    step: int
+    ts: float
+    loss: float | None
+    loss_text: str | None = None
+
+
+@dataclass(frozen=True)
 class JobView:
-    """A job as lists show it: with its latest attempt, that attempt's latest progress, and what it waits for."""
+    """A job as lists show it: with its latest attempt, that attempt's latest progress and evaluation, and what it
+    waits for.
+    """
 
     job: JobRow
     attempt: AttemptRow | None
     progress: ProgressRow | None
     links: tuple[LinkRow, ...] = ()
+    evaluation: EvaluationRow | None = None
 
 
 @dataclass(frozen=True)

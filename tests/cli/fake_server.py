@@ -37,6 +37,7 @@ class FakeServer:
         self.gpus: list[dict[str, Any]] = []
         self.plans: list[tuple[int, dict[str, Any]]] = []
         self.accuracy: dict[str, Any] = {}
+        self.points: list[dict[str, Any]] = []  # of every job's metrics
         self.history: list[dict[str, Any]] = []
         self.projects: dict[str, Any] = {"projects": [], "gpus": 0, "warnings": []}
         self.audit: dict[str, Any] = {"actions": [], "more": False}
@@ -85,6 +86,7 @@ class FakeServer:
             "ended_at": None,
             "attempts": 0,
             "progress": None,
+            "evaluation": None,
             "host": None,
             "hosts": [],
             "cards": [],
@@ -141,6 +143,10 @@ class FakeServer:
                 return 200, job
             case "GET", ["jobs", name, "why"]:
                 return 200, {"job": _brief(self.find(name)), **self.why}
+            case "GET", ["jobs", name, "metrics"]:
+                job = self.find(name)
+                about = {"job": job["id"], "name": job["name"], "state": job["state"]}
+                return 200, {**about, "points": self.points, "total": len(self.points)}
             case "GET", ["jobs", name, "logs"]:
                 return 200, self._log(self.find(name), query)
             case "POST", ["jobs", name, "cancel"]:

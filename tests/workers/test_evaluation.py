@@ -12,6 +12,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks.memory import real
 from benchmarks.memory.shapes import job
+from jobs.report import AttemptOffsets
 from jobs.rung import Rung
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Outcome
@@ -19,6 +20,7 @@ from tests.workers.builders import TINY, claimed, make_assignment
 from workers.building import Refused, build_model, build_tokenizer
 from workers.data.datasets import build_dataset, split
 from workers.fake_model import FakeModel, build, load_config
+from workers.shipping import Shipper
 from workers.step_trace import trace_step
 from workers.tracing import trace
 from workers.training import build_trainer, run_attempt
@@ -42,8 +44,13 @@ def test_rows_are_held_out_and_evaluated_on(
 ) -> None:
     assignment = make_assignment(rows, tokenizer, holdout=0.25, training={"steps": 4, "eval_steps": 2})
     with caplog.at_level("INFO"):
-        ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
+        folder = claimed(tmp_path, assignment)
+        ended = run_attempt(assignment, folder, tmp_path, tmp_path / "out")
     assert ended.outcome is Outcome.SUCCEEDED, ended.message
+    known = AttemptOffsets(attempt_id=assignment.attempt_id, job_id=assignment.job_id, number=1)
+    (told,) = Shipper(tmp_path).news([known], {assignment.attempt_id}, 0.0).attempts
+    assert [one.step for one in told.evaluations] == [2, 4]
+    assert ended.eval_loss == told.evaluations[-1].loss is not None
     said = [record.getMessage() for record in caplog.records if "evaluation loss" in record.getMessage()]
     assert [line.split(":")[0] for line in said] == ["step 2", "step 4"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from jobs.report import AttemptOffsets, AttemptReport, Ended, Progress
+from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from tests.workers.builders import claimed, make_assignment
 from workers.folder import AttemptFolder
@@ -54,6 +55,19 @@ def test_a_long_log_goes_in_pieces_that_split_no_character(folder: AttemptFolder
     assert log == text
     assert ended is not None and ended.outcome is Outcome.SUCCEEDED
     assert reports == 1 + len(text.encode()) // LOG_BYTES
+
+
+def test_evaluations_go_beside_the_steps(folder: AttemptFolder, tmp_path: Path) -> None:
+    """One comes after the line of its step, which the server has by then."""
+    folder.append_evaluation(Evaluated(ts=1.0, step=0, loss=3.0))
+    folder.append_progress(line(5))
+    folder.append_evaluation(Evaluated(ts=2.0, step=5, loss=math.nan))
+    shipper = Shipper(tmp_path)
+    known = AttemptOffsets(attempt_id=7, job_id=1, number=2, step=5)
+    for has, told in ((-1, [(0, 3.0), (5, None)]), (0, [(5, None)]), (5, []), (-1, [(0, 3.0), (5, None)])):
+        (report,) = shipper.news([known.model_copy(update={"evaluated": has})], {7}, now=1.0).attempts
+        assert [(one.step, one.loss) for one in report.evaluations] == told
+        assert report.progress == []
 
 
 def test_many_steps_go_in_pieces(folder: AttemptFolder, tmp_path: Path) -> None:

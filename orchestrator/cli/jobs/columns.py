@@ -109,7 +109,11 @@ def training_loss(job: Job) -> Cell | str:
     progress: Any = job["progress"]
     if progress is None:
         return ""
-    return Cell("nan", "red") if progress["loss"] is None else loss(progress["loss"])
+    return (
+        Cell(progress.get("loss_text") or "nan", "red")
+        if progress["loss"] is None
+        else loss(progress["loss"])
+    )
 
 
 def evaluation_loss(job: Job) -> Cell | str:
@@ -117,4 +121,8 @@ def evaluation_loss(job: Job) -> Cell | str:
     evaluation: Any = job.get("evaluation")
     if evaluation is None:
         return ""
-    return Cell("nan", "red") if evaluation["loss"] is None else loss(evaluation["loss"])
+    return (
+        Cell(evaluation.get("loss_text") or "nan", "red")
+        if evaluation["loss"] is None
+        else loss(evaluation["loss"])
+    )
