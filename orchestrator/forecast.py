@@ -138,6 +138,7 @@ def plan_shape(
         "data": data_shape(asked.lengths, spec, _micro_batch(asked, cards)) if asked.lengths else None,
         "advice": [*advice, *_data_advice(asked, cards), *_price_advice(asked, cards)],
         "reason": reason,
+        "replaced": [],
     }
 
 

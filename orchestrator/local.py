@@ -17,7 +17,7 @@ from jobs.profile import MemoryProfile, trace_key
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
 from orchestrator import shapes
-from orchestrator.api.intake import FleetFacts, JobInput, read_job
+from orchestrator.api.intake import FleetFacts, JobInput, read_job, replaced
 from orchestrator.config import load
 from orchestrator.data_lengths import key_of, not_counted
 from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plan_shape
@@ -76,7 +76,8 @@ def plan_here(
         largest = max(wanted, key=lambda card: card.memory_bytes)
         reason = f"fits none of these cards: {entries[-1]['reason']}"
         advice += misfit_advice(asked, found.profile, largest, asked.ladder)
-    return plan_shape(spec.name or body["source"], asked, entries, reason, advice)
+    shaped = plan_shape(spec.name or body["source"], asked, entries, reason, advice)
+    return {**shaped, "replaced": replaced([JobInput(**body)])}
 
 
 def _own_gpus() -> list[Card]:

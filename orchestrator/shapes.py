@@ -347,6 +347,7 @@ class PlanShape(TypedDict):
     data: PlanData | None
     advice: list[str]
     reason: str | None
+    replaced: list[str]  # what flags took out of the job file, a sentence for each key
 
 
 class AccuracyProjected(TypedDict):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.contradictions import without_contradicted
 from jobs.errors import Fault, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_yaml
@@ -154,7 +155,20 @@ def _value(item: JobInput) -> dict[str, Any]:
     if (item.text is None) == (item.spec is None):
         raise SpecError([Fault("job", "", "give exactly one of text and spec")], item.source)
     value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
-    return apply_overrides(value, item.overrides, item.source) if item.overrides else value
+    if not item.overrides:
+        return value
+    kept, _ = without_contradicted(value, item.overrides, item.source)
+    return apply_overrides(kept, item.overrides, item.source)
+
+
+def replaced(items: Sequence[JobInput]) -> list[str]:
+    """What the overrides of readable jobs took out of their files, a sentence for each key."""
+    said: list[str] = []
+    for item in items:
+        if item.overrides:
+            value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
+            said += without_contradicted(value, item.overrides, item.source)[1]
+    return said
 
 
 def _members(

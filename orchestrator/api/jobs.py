@@ -17,7 +17,7 @@ from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.actors import actor
-from orchestrator.api.intake import Submission, read_jobs
+from orchestrator.api.intake import Submission, read_jobs, replaced
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of
 from orchestrator.store.listing import Wanted
@@ -55,6 +55,7 @@ async def submit(request: Request) -> Response:
     read = read_jobs(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks)
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
+        answer["replaced"] = replaced(wanted.jobs)
         return Response(json.dumps(answer), 200, media_type="application/json")
     rows = await known.commits.submit([job.new for job in read])
     known.controller.wake()
@@ -63,6 +64,7 @@ async def submit(request: Request) -> Response:
         {
             "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
             "groups": views.groups(rows, [job.values for job in read]),
+            "replaced": replaced(wanted.jobs),
         }
     )
     return Response(body, 201, media_type="application/json")

@@ -19,7 +19,7 @@ from jobs.state import Code, JobState, Reason
 from jobs.units import span
 from orchestrator import shapes
 from orchestrator.api import views
-from orchestrator.api.intake import JobInput, read_job
+from orchestrator.api.intake import JobInput, read_job, replaced
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import PATIENCE_S, DataLengths
@@ -107,7 +107,8 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
     advice = [question.note] if question.note else []
     if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
         advice += sooner(question.job, _what_if(known, question), False) + _general(question, found.reason)
-    return plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
+    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
+    return {**shaped, "replaced": replaced([wanted.job])}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from jobs.errors import UsageError
+from orchestrator.cli.groups import Verbs
 from orchestrator.cli.output import FAILED, OK, emit, json_option
 from orchestrator.cli.settings import home
 
@@ -25,7 +26,7 @@ def database_url(given: str | None) -> str:
     return load(home(), database=given).database
 
 
-@click.group("db")
+@click.group("db", cls=Verbs)
 def db_verb() -> None:
     """Upgrade, check and back up the job database."""
 

@@ -8,13 +8,14 @@ from urllib.parse import quote
 import click
 
 from jobs.errors import UsageError
+from orchestrator.cli.groups import Verbs
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.services import cpu_cards_option, warm_option
 from orchestrator.cli.settings import find_server, home
 
 
-@click.group("host")
+@click.group("host", cls=Verbs)
 def host_verb() -> None:
     """Run a host agent; drain hosts."""
 

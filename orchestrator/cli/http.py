@@ -10,6 +10,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,15 +22,28 @@ PATIENCE_S = 120.0
 
 
 class Api:
-    """One connection to a server, kept open between requests and opened anew when it breaks."""
+    """One connection to a server, kept open between requests and opened anew when it breaks.
 
-    def __init__(self, server: Server, timeout_s: float = 30.0) -> None:
-        self.server = server
-        parts = urlsplit(server.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._base = parts.path.rstrip("/") + PREFIX
+    find: the server, or what finds it at the first request: what is wrong with a verb's own input is told before it.
+    """
+
+    def __init__(self, find: Server | Callable[[], Server], timeout_s: float = 30.0) -> None:
+        self._find = find
         self._timeout_s = timeout_s
-        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+    @cached_property
+    def server(self) -> Server:
+        return self._find if isinstance(self._find, Server) else self._find()
+
+    @cached_property
+    def _base(self) -> str:
+        return urlsplit(self.server.url).path.rstrip("/") + PREFIX
+
+    @cached_property
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.server.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname or "", parts.port, timeout=self._timeout_s)
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer to GET. Raises what jobs.errors has for it."""
@@ -53,7 +67,8 @@ class Api:
         return self._ask("DELETE", path)[1]
 
     def close(self) -> None:
-        self._connection.close()
+        if "_connection" in vars(self):
+            self._connection.close()
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         headers = {"Accept": "application/json", USER_HEADER: quote(user_name())}

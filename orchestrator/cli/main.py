@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import click
 
 from jobs.errors import TuneyardError, UsageError
-from orchestrator.cli.output import OK, report
+from orchestrator.cli.groups import Verbs
+from orchestrator.cli.output import OK, USAGE, report
 
 INTERRUPTED = 130
 BROKEN_PIPE = 1  # what click itself gives
@@ -63,7 +64,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 _MODULES = {verb: module for verbs in SECTIONS.values() for verb, (module, _) in verbs.items()}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Verbs):
     """Knows its verbs by name; imports one when it is asked for, for importing all takes time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -80,17 +81,6 @@ class LazyGroup(click.Group):
         for section, verbs in SECTIONS.items():
             with formatter.section(section):
                 formatter.write_dl([(verb, summary) for verb, (_, summary) in verbs.items()], col_spacing=3)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _MODULES:
-            from difflib import get_close_matches  # here: only a misspelt verb pays for it
-
-            close = get_close_matches(args[0], _MODULES, n=1)
-            hint = f"did you mean `tuneyard {close[0]}`?" if close else "`tuneyard --help` lists them"
-            raise UsageError(f"there is no verb {args[0]!r}; {hint}")
-        return super().resolve_command(ctx, args)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -133,6 +123,9 @@ def run(args: Sequence[str]) -> int:
         return code if isinstance(code, int) else OK
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a verb: its help, and no complaint
+        click.echo(error.format_message(), err=True)
+        return USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tuneyard"
         message = error.format_message().rstrip(".")

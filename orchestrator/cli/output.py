@@ -103,7 +103,7 @@ def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
         if given.get("local"):
             return function(None, **given)
         shared = context.find_root().params
-        api = Api(find_server(server or shared.get("server"), token or shared.get("token")))
+        api = Api(lambda: find_server(server or shared.get("server"), token or shared.get("token")))
         try:
             return function(api, **given)
         finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import Unavailable, UsageError
-from orchestrator.cli.flags import job_bodies, job_flags
+from orchestrator.cli.flags import faults_first, job_bodies, job_flags
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import FAILED, OK, client_verb, emit, note
 from orchestrator.cli.plan_text import tell
@@ -81,7 +81,11 @@ def plan_verb(
         plan = _here(body, named, prices, timeout_s, quiet=as_json)
     else:
         asked = {"job": body, "cards": named, "prices": dict(map(_price, prices))}
-        plan = _ask(api, asked, timeout_s, quiet=as_json)
+        with faults_first([body]):
+            plan = _ask(api, asked, timeout_s, quiet=as_json)
+    if not as_json:
+        for line in plan["replaced"]:
+            note(line)
     if plot is not None:
         from orchestrator.cli.plan_plot import draw_plan  # here: only --plot needs it
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from jobs.errors import UsageError
+from orchestrator.cli.groups import Verbs
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show
@@ -25,7 +26,7 @@ COLUMNS = (
 )
 
 
-@click.group("project")
+@click.group("project", cls=Verbs)
 def project_verb() -> None:
     """Set what projects may count on of the fleet.
 

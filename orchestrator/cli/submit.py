@@ -11,7 +11,7 @@ import click
 from jobs.errors import UsageError
 from orchestrator.cli import follow as watch
 from orchestrator.cli import words
-from orchestrator.cli.flags import job_bodies, job_flags
+from orchestrator.cli.flags import faults_first, job_bodies, job_flags
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import OK, client_verb, emit, note
 from orchestrator.cli.settings import user_name
@@ -66,7 +66,8 @@ def submit_verb(
     if following and len(bodies) > 1:
         raise UsageError("--follow prints one log; use --wait with several files")
     request = {"jobs": bodies, "user": user_name(), **({"hold": True} if hold else {})}
-    _, answer = api.post("/jobs", request, **({"dry_run": "true"} if dry_run else {}))
+    with faults_first(bodies):
+        _, answer = api.post("/jobs", request, **({"dry_run": "true"} if dry_run else {}))
     jobs: list[Job] = answer["jobs"]
     if not as_json:
         _tell(answer, dry_run, waiting or following)
@@ -88,6 +89,8 @@ def submit_verb(
 
 
 def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
+    for line in answer.get("replaced", ()):
+        note(line)
     if dry_run:
         count = len(answer["valid"])
         click.echo(f"valid: {count} {'job' if count == 1 else 'jobs'}; nothing was submitted")

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from jobs.contradictions import without_contradicted
 from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
 from jobs.overrides import apply_overrides
 from jobs.spec import parse_yaml
@@ -222,8 +223,13 @@ class FakeServer:
 
     def _submit(self, body: Any, dry_run: bool) -> tuple[int, Any]:
         files = [parse(item) for item in body["jobs"]]
+        replaced = [line for item in body["jobs"] for line in laid_over(item)[1]]
         if dry_run:
-            return 200, {"jobs": [], "valid": [m.spec.model_dump(mode="json") for f in files for m in f]}
+            return 200, {
+                "jobs": [],
+                "valid": [m.spec.model_dump(mode="json") for f in files for m in f],
+                "replaced": replaced,
+            }
         made, groups = [], []
         for members in files:
             jobs = [self._add(member.spec, body["user"]) for member in members]
@@ -234,7 +240,7 @@ class FakeServer:
                 groups.append({"id": ids[0], "name": name, "jobs": ids, "values": values})
                 for job in jobs:
                     job["group"] = ids[0]
-        return 201, {"jobs": [_brief(job) for job in made], "groups": groups}
+        return 201, {"jobs": [_brief(job) for job in made], "groups": groups, "replaced": replaced}
 
     def _add(self, spec: Any, user: str) -> dict[str, Any]:
         after = [{"job": link.job, "on": str(link.on), "state": "queued"} for link in spec.after]
@@ -278,9 +284,15 @@ class FakeServer:
 
 def parse(item: dict[str, Any]) -> list[Member]:
     """The jobs of a file as the server reads it. Raises SpecError."""
-    source = item["source"]
+    return read_members(laid_over(item)[0], item["source"])
+
+
+def laid_over(item: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A file with what is laid over it, and what that replaces."""
+    source, overrides = item["source"], item["overrides"]
     value = parse_yaml(item["text"], source) if item["text"] is not None else dict(item["spec"])
-    return read_members(apply_overrides(value, item["overrides"], source), source)
+    kept, said = without_contradicted(value, overrides, source)
+    return apply_overrides(kept, overrides, source), said
 
 
 def _brief(job: dict[str, Any]) -> dict[str, Any]:

@@ -236,6 +236,7 @@ def plan(**changed: Any) -> dict[str, Any]:
         "data": None,
         "advice": [],
         "reason": None,
+        "replaced": [],
         "cards": [small, picked],
         **changed,
     }

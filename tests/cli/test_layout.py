@@ -96,7 +96,8 @@ class Terminal:
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         env = {**environment, "TERM": "xterm-256color"}
-        env.pop("COLUMNS", None)
+        for name in ("COLUMNS", "LINES"):
+            env.pop(name, None)
         self.child = subprocess.Popen(
             [*COMMAND, *args],
             env=env,

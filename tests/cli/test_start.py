@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 
 import click
 import pytest
 
+from orchestrator.cli.groups import SUGGESTED, suggestion
 from orchestrator.cli.main import SECTIONS, cli
 from tests.cli import scenes
 from tests.cli.conftest import ROOT, Tuneyard
@@ -111,6 +113,64 @@ def test_a_misspelt_verb(bare: Tuneyard) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == "error: there is no verb 'lsit'; did you mean `tuneyard list`?\n"
     assert "`tuneyard --help` lists them" in bare("zzzz").err
+
+
+def groups(group: click.Group, path: str = "") -> dict[str, click.Group]:
+    """Every group of verbs by its path, `tuneyard` itself at ""."""
+    found = {path: group}
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            found |= groups(command, f"{path} {name}".strip())
+    return found
+
+
+def typos(word: str) -> set[str]:
+    """A letter too many, too few, another one, or two swapped."""
+    letters = "abcdefghijklmnopqrstuvwxyz-"
+    cut = {word[:i] + word[i + 1 :] for i in range(len(word))}
+    swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
+    other = {word[:i] + c + word[i + 1 :] for i in range(len(word)) for c in letters}
+    more = {word[:i] + c + word[i:] for i in range(len(word) + 1) for c in letters}
+    return (cut | swapped | other | more) - {word, ""}
+
+
+def test_no_typo_leads_to_a_verb_that_ends_or_changes_something() -> None:
+    harmful = {"down", "cancel", "requeue", "drain", "undrain", "remove", "set", "upgrade", "hold", "release"}
+    assert not harmful & SUGGESTED
+    draw = random.Random(7)
+    for group in groups(cli).values():
+        known = group.list_commands(click.Context(group))
+        for verb in known:
+            once = sorted(typos(verb) - set(known))
+            twice = {far for near in draw.sample(once, 6) for far in draw.sample(sorted(typos(near)), 60)}
+            for typed in [*once, *sorted(twice - set(known))]:
+                assert (suggestion(typed, known) or "list") not in harmful, typed
+
+
+@pytest.mark.parametrize("typed", ["dwon", "dow", "cancl", "cancle", "reqeue", "re-queue"])
+def test_a_misspelt_verb_that_would_end_something_is_only_refused(bare: Tuneyard, typed: str) -> None:
+    ran = bare(typed, "1")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"error: there is no verb {typed!r}; `tuneyard --help` lists them\n"
+
+
+@pytest.mark.parametrize("path", sorted(set(groups(cli)) - {""}))
+def test_a_group_alone_prints_its_help(bare: Tuneyard, path: str) -> None:
+    ran = bare(*path.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == bare(*path.split(), "--help").out
+    assert ran.err.startswith(f"Usage: tuneyard {path} ")
+    wrong = bare(*path.split(), "zzzz")
+    assert (wrong.code, wrong.err) == (
+        2,
+        f"error: there is no verb 'zzzz'; `tuneyard {path} --help` lists them\n",
+    )
+
+
+def test_a_misspelt_verb_of_a_group(bare: Tuneyard) -> None:
+    assert bare("db", "chek").err == "error: there is no verb 'chek'; did you mean `tuneyard db check`?\n"
+    assert "did you mean" not in bare("host", "drian", "b").err
 
 
 def test_an_unknown_flag_as_text_and_as_json(bare: Tuneyard) -> None:

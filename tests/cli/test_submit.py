@@ -294,3 +294,60 @@ def test_wait_outlives_a_server_that_restarts(bare: Tuneyard, server: FakeServer
     ran = bare("submit", "-", "--wait", stdin=GOOD, TUNEYARD_URL=server.url, TUNEYARD_TOKEN=TOKEN)
     assert ran.code == 0
     assert "the database is away (waiting for it)\nthe server is back\n" in ran.err
+
+
+@pytest.mark.parametrize("verb", ["submit", "plan"])
+def test_what_is_wrong_with_a_file_comes_before_a_server_that_is_not_there(
+    bare: Tuneyard, tmp_path: Path, verb: str
+) -> None:
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    (tmp_path / "unknown.yaml").write_text("model: org/a\ndata: rows.jsonl\nsteps: 3\n")
+    (tmp_path / "good.yaml").write_text("model: org/a\ndata: rows.jsonl\n")
+    for extra in ({}, {"TUNEYARD_URL": "http://127.0.0.1:9"}):
+        ran = bare(verb, "missing.yaml", **extra)
+        assert (ran.code, ran.err.startswith("error: there is no file missing.yaml;")) == (2, True)
+        ran = bare(verb, "broken.yaml", **extra)
+        assert (ran.code, "broken.yaml: 1 fault\n  line 2, column 1: not readable as YAML" in ran.err) == (
+            2,
+            True,
+        )
+        ran = bare(verb, "unknown.yaml", "--json", **extra)
+        assert (ran.code, ran.json["error"]["faults"][0]["path"]) == (2, "steps")
+        ran = bare(verb, "good.yaml", "--set", "training.steps=0", **extra)
+        assert (ran.code, "training.steps" in ran.err) == (2, True)
+        ran = bare(verb, "good.yaml", **extra)
+        assert (ran.code, "no tuneyard server" in ran.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--steps", "5", "--epochs", "1"), "--steps and --epochs exclude each other; give one of the two"),
+        (
+            ("--steps", "5", "--set", "training.steps=6"),
+            "--steps 5 and --set training.steps=6 contradict each other; give one of the two",
+        ),
+        (
+            ("--set", "name=a", "--set", "name=b"),
+            "--set name=a and --set name=b contradict each other; give one of the two",
+        ),
+    ],
+    ids=str,
+)
+def test_flags_that_contradict_each_other_are_refused(
+    tuneyard: Tuneyard, server: FakeServer, tmp_path: Path, args: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "job.yaml").write_text("model: org/a\ndata: rows.jsonl\n")
+    ran = tuneyard("submit", "job.yaml", *args)
+    assert (ran.code, ran.err) == (2, f"error: {said}\n")
+    assert server.jobs == {}
+
+
+def test_what_a_flag_replaces_is_told(tuneyard: Tuneyard, server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("model: org/a\ndata: rows.jsonl\ntraining: {steps: 200}\n")
+    ran = tuneyard("submit", "job.yaml", "--epochs", "2")
+    assert ran.code == 0, ran.err
+    assert ran.err.startswith("job.yaml: training.epochs 2.0 replaces training.steps 200\n")
+    replaced = ["job.yaml: training.epochs 2.0 replaces training.steps 200"]
+    assert tuneyard("submit", "job.yaml", "--epochs", "2", "--json").json["replaced"] == replaced
+    assert tuneyard("submit", "job.yaml").err.count("replaces") == 0
