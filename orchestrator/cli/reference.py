@@ -25,8 +25,8 @@ its JSON schema for editors.
 - A job file with a `matrix` makes a group of jobs, one for each combination of its values. Those of a group with a
   name are called NAME-1, NAME-2 and so on; where `output` is set, theirs are the folders 1, 2 and so on in it.
 - Flags of `tuneyard submit` are laid over the file: `--steps 20`, or any key by `--set training.steps=20`. What they
-  contradict there is replaced, and named: `--epochs` the file's `steps`, `--method full` its LoRA keys, any flag an axis
-  of its `matrix`. Two flags that contradict each other are refused.
+  contradict there is replaced, and named: `--epochs` the file's `steps`, `--method full` its LoRA keys, any flag an
+  axis of its `matrix`. Two flags that contradict each other are refused.
 
 This page is made from the schema by `python -m orchestrator.cli.reference`.
 """

@@ -67,9 +67,17 @@ def test_set_validates_the_whole_job_again(yard):
     assert "after" in found
     found = faults(change(yard, training__steps=0, memory__micro_batch=3, modle="x"))
     assert set(found) == {"training.steps", "memory.micro_batch", "modle"}
-    assert "steps" in str(faults(change(yard, training__epochs=2)))
+    assert "rank" in str(faults(change(yard, method__kind="full", method__rank=8)))
     assert job(yard)["spec"]["training"] == {"steps": 10}
     assert [event["kind"] for event in job(yard)["events"]] == ["submitted"]
+
+
+def test_set_replaces_what_it_contradicts_and_the_event_says_so(yard):
+    yard.submit(training={"steps": 10})
+    assert change(yard, training__epochs=2).status_code == 200
+    assert job(yard)["spec"]["training"] == {"epochs": 2}
+    text = job(yard)["events"][-1]["text"]
+    assert "training.steps 10 -> " in text and "training.epochs" in text
 
 
 def test_set_is_as_if_the_job_had_been_submitted_so(yard, tmp_path):
