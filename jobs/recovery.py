@@ -17,6 +17,8 @@ from jobs.units import gib, span
 
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 600.0
+# An attempt that only looks whether a folder has room again holds its card for a second or two.
+LONGEST_STORAGE_BACKOFF_S = 120.0
 # A job whose host keeps vanishing under it is not tried for ever; a retry that made progress starts the count anew.
 MAX_LOST_IN_A_ROW = 5
 # How often a job that ran out of memory is put on a smaller rung or a larger card, where the server does not say.
@@ -106,6 +108,8 @@ def decide(
         )
     if outcome is Outcome.OOM:
         return _out_of_memory(history, ended, ran_out, oom_requeues)
+    if outcome is Outcome.STORAGE:
+        return _no_storage(history, ended)
     if outcome is Outcome.FAILED and ended.bad_input:
         return Finish(Event.FAILED, Reason(Code.BAD_INPUT, ended.message))
     if outcome is Outcome.DIVERGED:
@@ -208,6 +212,18 @@ def _diverged(ended: Ended, spec: JobSpec) -> Finish:
     text = f"{ended.message}. What would help: {'; '.join(map(str, helps))}"
     figures = {"steps": ended.steps, "suggestions": [str(one) for one in helps]}
     return Finish(Event.FAILED, Reason(Code.DIVERGED, text, figures))
+
+
+def _no_storage(history: Sequence[Past], ended: Ended) -> Requeue:
+    """A folder took nothing: the host's fault, and for people to mend. It is tried as long as that takes."""
+    in_a_row = 1
+    for past in reversed(history):
+        if past.outcome is not Outcome.STORAGE:
+            break
+        in_a_row += 1
+    delay = min(LONGEST_STORAGE_BACKOFF_S, backoff_s(in_a_row))
+    figures = {"attempts": in_a_row, "steps": ended.steps, "delay_s": delay}
+    return Requeue(Reason(Code.STORAGE, ended.message, figures), delay)
 
 
 def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:

@@ -98,6 +98,16 @@ class Resumed(Message):
 
     ts: float
     step: int | None = None  # of the checkpoint; None: it begins at step 0
+    job_id: int | None = None  # whose checkpoint it was; None: this job's own
+
+
+class Checkpoint(Message):
+    """A checkpoint on a host."""
+
+    step: int
+    bytes: int
+    ts: float  # when its checksums were last compared with its files: as it was made, or as an attempt began
+    whole: bool = True  # whether all its files are there with their sizes
 
 
 class Started(Message):
@@ -144,6 +154,7 @@ class Kept(Message):
     host: str
     home: str  # folder there: workers.folder.yard_root
     step: int | None = None  # of the newest; None: not known
+    job_id: int | None = None  # whose they are; None: this job's own
     away: bool = False  # it does not answer now
 
 
@@ -156,6 +167,7 @@ class Assignment(Message):
     attempt_id: int
     job_id: int
     number: int  # of the attempt within its job: the fencing token
+    continues: int | None = None  # another job, whose checkpoints it may go on from
     spec: JobSpec
     rung: Rung
     upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
@@ -170,6 +182,8 @@ class Assignment(Message):
     address: str = ""  # of this host, as the others reach it; empty: not known
     trusted_models: list[str] = Field(default_factory=list)  # trust_remote_code is honoured for these alone
     kept: list[Kept] = Field(default_factory=list)  # other hosts with checkpoints of the job, newest first
+    result_bytes: int = 0  # what its result takes on disk, as projected; 0: not known
+    checkpoint_bytes: int = 0  # what one checkpoint takes; 0: not known
 
     @property
     def ranks_here(self) -> list[int]:
@@ -257,6 +271,8 @@ class AttemptReport(Message):
     attempt_id: int
     number: int
     started: Started | None = None
+    resumed: Resumed | None = None
+    checkpoints: list[Checkpoint] | None = None  # of its job on this host, newest first; None: not looked at
     progress: list[Progress] = Field(default_factory=list)
     evaluations: list[Evaluated] = Field(default_factory=list)
     log: str = ""

@@ -77,6 +77,7 @@ class Outcome(StrEnum):
     NOT_STARTED = "not_started"  # the ranks did not all come up
     HOST_FAULT = "host_fault"  # the host can't run a trainer, whatever the job: it is the host's fault
     DIVERGED = "diverged"  # the loss, its gradients or the weights are not finite numbers
+    STORAGE = "storage"  # a folder on the host took no checkpoint or result: full, read-only, not permitted
 
 
 class Code(StrEnum):
@@ -96,6 +97,7 @@ class Code(StrEnum):
     RESERVED = "reserved"  # cards that it fits lie free, and are kept for another job
     BACKOFF = "backoff"  # after a failure, until a time
     HELD = "held"  # somebody holds it: it does not start until it is released
+    STORAGE = "storage"  # a folder on its host took no checkpoint or result; it is tried again
     AFTER = "after"  # another job must end first; or that one has ended so that this can never start
     QUOTA = "quota"  # its project has what it may have
     PREEMPTED = "preempted"  # it was stopped to make room

@@ -115,6 +115,9 @@ class Waiting:
     submitted_at: float
     keys: Mapping[str, str]
     not_before: float = 0.0
+    rests: Reason | None = (
+        None  # why it may not start before, where more is known than that an attempt failed
+    )
     shaky: frozenset[int] = frozenset()
     family: str = ""
     ran_out: tuple[RanOut, ...] = ()

@@ -13,7 +13,7 @@ from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.dispatcher import Dispatch, Part
-from orchestrator.pace import checkpoint_step
+from orchestrator.pace import checkpoint_bytes, checkpoint_step, result_bytes
 from orchestrator.snapshot import online
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
@@ -102,11 +102,15 @@ class Handover:
             for g in attempt.gpus
         ]
         names = [attempt.hosts[_place(attempt, rank)] for rank in range(len(gpus))]
+        spec = JobSpec.model_validate(job.spec)
         whole = Assignment(
             attempt_id=attempt.id,
             job_id=attempt.job_id,
             number=attempt.number,
-            spec=JobSpec.model_validate(job.spec),
+            continues=job.continues,
+            spec=spec,
+            result_bytes=result_bytes(attempt, spec),
+            checkpoint_bytes=checkpoint_bytes([attempt], spec),
             upper_bytes=attempt.projection.get("upper_bytes", 0),
             shared=attempt.shared,
             rung=attempt.rung,

@@ -15,7 +15,7 @@ from orchestrator.stock import Stock
 
 EVERY_S = 10.0  # ends move as jobs go on, though nothing happens
 REST = 19.0  # times the CPU time of the last: a twentieth of it at the most
-_FOR_CARDS = frozenset({Code.BUSY, Code.BEHIND, Code.RESERVED, Code.ROOM, Code.BACKOFF})
+_FOR_CARDS = frozenset({Code.BUSY, Code.BEHIND, Code.RESERVED, Code.ROOM, Code.BACKOFF, Code.STORAGE})
 
 
 class Likely:

@@ -107,9 +107,13 @@ def checkpoint_bytes(history: Sequence[AttemptRow], spec: JobSpec) -> int:
     measured = (newest.measured or {}).get("checkpoint_bytes")
     if measured is not None:
         return int(measured)
-    parts = newest.projection.get("parts", {})
+    return result_bytes(newest, spec) + int(newest.projection.get("parts", {}).get("optimizer", 0))
+
+
+def result_bytes(attempt: AttemptRow, spec: JobSpec) -> int:
+    """Of the adapter or model that a job makes, as projected; 0 where nobody knows."""
     trained = "weights" if spec.method.kind == "full" else "adapters"
-    return int(parts.get(trained, 0) + parts.get("optimizer", 0))
+    return int(attempt.projection.get("parts", {}).get(trained, 0))
 
 
 def _newest(history: Sequence[AttemptRow]) -> AttemptRow | None:

@@ -144,7 +144,8 @@ class _Pass:
             self._waits(job, job.blocked)
         elif job.not_before > self.now:
             # No clock in the text: a reason is written again whenever it changes.
-            self._waits(job, Reason(Code.BACKOFF, "rests after a failure", {"until": job.not_before}))
+            why = job.rests or Reason(Code.BACKOFF, "rests after a failure")
+            self._waits(job, Reason(why.code, why.text, {**why.figures, "until": job.not_before}))
         else:
             self._nowhere(job, self.stock.kind(job))
 

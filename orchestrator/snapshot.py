@@ -10,7 +10,7 @@ from jobs.profile import CardKind, MemoryProfile
 from jobs.recovery import RanOut
 from jobs.rung import Rung
 from jobs.spec import JobSpec
-from jobs.state import Outcome
+from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.endings import blamed
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
@@ -135,10 +135,13 @@ def _waiting_of(
         not_before=job.not_before or 0.0,
         shaky=frozenset(
             host_id
-            for past in history
+            for place, past in enumerate(history, 1)
             if past.outcome in (Outcome.LOST, Outcome.NOT_STARTED, Outcome.HOST_FAULT)
+            # A folder that took nothing may take something again: only the last that did counts.
+            or (past.outcome is Outcome.STORAGE and place == len(history))
             for host_id in blamed(past)
         ),
+        rests=_no_storage(history),
         family=memo.family(job.id, spec),
         ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
         project=job.project,
@@ -153,6 +156,14 @@ def _waiting_of(
         checkpoint_bytes=checkpoint_bytes(history, spec),
         revision=job.revision,
     )
+
+
+def _no_storage(history: Sequence[AttemptRow]) -> Reason | None:
+    """What the host's folder said to the last attempt, where it was that which ended it."""
+    if not history or history[-1].outcome is not Outcome.STORAGE:
+        return None
+    last = history[-1]
+    return Reason(Code.STORAGE, last.message, {"host": last.host, "steps": last.steps})
 
 
 def ran_out_of(attempt: AttemptRow) -> RanOut:

@@ -127,6 +127,7 @@ jobs = sa.Table(
     sa.Column("held_at", sa.Double),  # not to start until it is released
     sa.Column("held_by", Words),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # how often its spec was changed
+    sa.Column("continues", Key),  # the job whose checkpoints it goes on from
     _one_of("state", JobState),
     sa.Index("ix_jobs_state_id", "state", "id"),
     sa.Index("ix_jobs_name_id", "name", "id"),
@@ -135,6 +136,8 @@ sa.Index("ix_jobs_queue", jobs.c.state, jobs.c.priority.desc(), jobs.c.id)
 sa.Index("ix_jobs_project_state_id", jobs.c.project, jobs.c.state, jobs.c.id)
 _IN_A_GROUP = sa.text("group_id IS NOT NULL")
 sa.Index("ix_jobs_group_id", jobs.c.group_id, sqlite_where=_IN_A_GROUP, postgresql_where=_IN_A_GROUP)
+_CONTINUES = sa.text("continues IS NOT NULL")
+sa.Index("ix_jobs_continues", jobs.c.continues, sqlite_where=_CONTINUES, postgresql_where=_CONTINUES)
 
 # What a job waits for. Whether it still does follows from the other job's state.
 job_links = sa.Table(
@@ -221,6 +224,10 @@ attempts = sa.Table(
         "basis", Json
     ),  # what the projection stood on, for calibration: family, length, confidence, margin
     sa.Column("stop_for", Key),  # the job that it was asked to make room for
+    sa.Column("resumed", Json),  # jobs.report.Resumed
+    sa.Column(
+        "checkpoints", Json
+    ),  # jobs.report.Checkpoint of each on its host, newest first, as last reported
     _one_of("outcome", Outcome),
     sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
     sa.UniqueConstraint("job_id", "number"),

@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from jobs.continuing import weights_digest
 from jobs.report import Assignment, Ended, Evaluated, Progress
+from workers.checkpoints import room
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason
 from workers.measure import Meter
+from workers.resuming import asked_steps
 from workers.span import Others
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 1.0
-KEEP = 2
 # Where the job leaves checkpoint_steps to us: not sooner than this, and saving takes 1% of the time at most.
 SAVE_EVERY_S = 30.0
 SAVE_SHARE = 0.01
@@ -49,9 +51,17 @@ class Figures:
     step_times: array[float] = field(default_factory=lambda: array("d"))
     marks: list[tuple[float, int]] = field(default_factory=list)  # first and last line: seconds, tokens
 
+    measured: bool = True  # False: this attempt trained nothing, so its memory says nothing
+
+    def take_up(self, step: int, manifest: dict[str, Any]) -> None:
+        """All steps were done before: this attempt has only their result to publish."""
+        self.steps = self.total_steps = step
+        self.first_loss, self.last_loss = manifest.get("first_loss"), manifest.get("last_loss")
+        self.measured = False
+
     def ended(self, **how: Any) -> Ended:
         """The attempt's end as it is reported. how: ts, outcome, message."""
-        peaks = self.meter.read()
+        peaks = self.meter.read() if self.measured else None
         later = self.step_times[1:]
         return Ended(
             steps=self.steps,
@@ -65,9 +75,9 @@ class Figures:
             first_loss=self.first_loss,
             last_loss=self.last_loss,
             eval_loss=self.eval_loss,
-            allocated_bytes=peaks.allocated_bytes,
-            reserved_bytes=peaks.reserved_bytes,
-            device_bytes=peaks.device_bytes,
+            allocated_bytes=peaks.allocated_bytes if peaks else None,
+            reserved_bytes=peaks.reserved_bytes if peaks else None,
+            device_bytes=peaks.device_bytes if peaks else None,
             **how,
         )
 
@@ -130,6 +140,7 @@ class Reporter(TrainerCallback):
         self._since_line = 0
         self._save_every = 0
         self._mute = False  # the last line could not be written
+        self.last: Path | None = None  # the checkpoint of the last step, once it is published
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -212,18 +223,61 @@ class Reporter(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._take(state.global_step)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Make the trained model a checkpoint, too: what comes after it can be tried again.
+
+        A disk that does not take it is no reason to give up: the result may go to another.
+        """
+        refused = None
+        try:
+            trainer._save_checkpoint(trainer.model, trial=None)
+        except Exception as error:  # whatever type: the libraries have several for a full disk
+            refused = room.refused(error)
+            if refused is None:
+                raise
+        if self._any(refused is not None, trainer.args.device):
+            log.warning("the last step has no checkpoint: %s", refused or "another rank could not save")
+            return
+        self._take(trainer.state.global_step, last=True)
+
+    def _any(self, here: bool, device: torch.device) -> bool:
+        """Whether it is so on any rank."""
+        if not self._gang:
+            return here
+        found = torch.tensor([int(here)], device=device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return bool(found.item())
+
+    def _take(self, step: int, last: bool = False) -> None:
+        """Publish what the trainer has saved, beside the training; of the last step at once."""
         staging = staging_folder(self._checkpoints, self._assignment.attempt_id)
-        staged = staging / f"checkpoint-{state.global_step}"
+        staged = staging / f"checkpoint-{step}"
         if self._gang:
             torch.distributed.barrier()  # every rank has written its part
         if self.others is not None:
             self.others.bring_home(staged)
-        if self._leads:
+        if self._leads and last:
+            self._publish_last(staged, step)
+        elif self._leads:
             self._finish_publishing()
-            self._publishing = self._publisher.submit(self._publish, staged, state.global_step)
+            self._publishing = self._publisher.submit(self._publish, staged, step)
         now = time.monotonic()
         self._save_cost_s = now - self._step_ended
         self._saved = self._step_ended = now
+
+    def _publish_last(self, staged: Path, step: int) -> None:
+        try:
+            self._finish_publishing()
+            self._publishing = self._publisher.submit(self._publish, staged, step)
+            self._finish_publishing()
+        except Exception as error:  # as in save_last
+            if (refused := room.refused(error)) is None:
+                raise
+            log.warning("the last step has no checkpoint: %s", refused)
+        else:
+            self.last = Path(self._figures.last_checkpoint) if self._figures.last_checkpoint else None
 
     def close(self) -> None:
         """Wait until the last checkpoint is published. Raises what its publishing raised."""
@@ -282,17 +336,25 @@ class Reporter(TrainerCallback):
 
     def _publish(self, staged: Path, step: int) -> Path:
         """Off the training thread: hashing and fsync of gigabytes need not hold up the next steps."""
-        # Not needed to resume; and the first one is a pickle.
-        for name in ("training_args.bin", "README.md"):
-            (staged / name).unlink(missing_ok=True)
-        facts = {"attempt_id": self._assignment.attempt_id, "number": self._assignment.number}
+        (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
+        assignment, figures = self._assignment, self._figures
+        facts = {
+            "job_id": assignment.job_id,
+            "attempt_id": assignment.attempt_id,
+            "number": assignment.number,
+            "weights_digest": weights_digest(assignment.spec),
+            "total_steps": figures.total_steps,
+            "asked": asked_steps(assignment.spec),
+            "first_loss": figures.first_loss,
+            "last_loss": figures.last_loss,
+        }
         path = publish_checkpoint(staged, self._checkpoints, step, facts)
-        prune(self._checkpoints, KEEP)
+        prune(self._checkpoints)
         return path
 
     def _finish_publishing(self) -> None:
         if self._publishing is not None:
-            path = self._publishing.result()
-            self._publishing = None
+            publishing, self._publishing = self._publishing, None
+            path = publishing.result()
             self._figures.last_checkpoint = str(path)
             log.info("checkpoint %s", path)

@@ -9,8 +9,10 @@ import contextlib
 import errno
 import itertools
 import logging
+import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs.report import Assignment
+from jobs.units import gib
 from workers.building import Refused
+from workers.checkpoints import room
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
 from workers.folder import sync_folder
 
@@ -26,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # rename(2) of a folder onto a folder with something in it, or onto a file.
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+# What a checkpoint has beside the result: what training goes on from.
+_TO_RESUME = ("optimizer.", "scheduler.", "scaler.", "rng_state", "trainer_state.json", "training_args.bin")
+Fill = Callable[[Path], None]  # puts the files of a result into a folder that is not there yet
 
 
 def check_free(target: Path, assignment: Assignment) -> None:
@@ -45,36 +52,101 @@ def spec_of(assignment: Assignment) -> dict[str, Any]:
     return assignment.spec.model_dump(mode="json")
 
 
+def from_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> Fill:
+    """The result of a model in memory."""
+
+    def fill(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return fill
+
+
+def from_checkpoint(checkpoint: Path) -> Fill:
+    """The result that the checkpoint of the last step holds, byte for byte. On one file system it takes no room."""
+
+    def fill(folder: Path) -> None:
+        files = result_files(checkpoint)
+        need = room.Need(folder.parent, sum(files.values()), "the result", beside=checkpoint)
+        if need.needed > room.free_bytes(need.at):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(checkpoint / name, folder / name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(checkpoint / name, folder / name)
+
+    return fill
+
+
+def result_files(checkpoint: Path) -> dict[str, int]:
+    """Names and sizes of those files of a checkpoint that are the result's."""
+    files = read_manifest(checkpoint)["files"]
+    return {name: int(facts["size"]) for name, facts in files.items() if not name.startswith(_TO_RESUME)}
+
+
 def publish_result(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    target: Path,
-    assignment: Assignment,
-    facts: dict[str, Any],
+    fill: Fill, target: Path, assignment: Assignment, facts: dict[str, Any], fleet: str, size: int = 0
 ) -> Path:
-    """Save next to `target`, then rename; returns the result's folder.
+    """Fill a folder next to `target`, then rename it; returns the result's folder.
 
     That is another one beside `target` if somebody made something there since check_free. facts go into the
-    manifest (steps, losses, versions).
+    manifest (steps, losses, versions); fleet: see clear_unfinished; size: bytes of the result, as far as known. Raises
+    NoStorage where the folder takes no result, and leaves nothing there then.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Another fleet that writes here may have an attempt of our number.
-    staged = target.with_name(f".attempt-{assignment.attempt_id}-{uuid.uuid4().hex[:8]}")
-    model.save_pretrained(staged)
-    tokenizer.save_pretrained(staged)
-    write_manifest(
-        staged,
-        {
-            "kind": "adapter" if isinstance(model, PeftModel) else "model",
-            "job_id": assignment.job_id,
-            "attempt_id": assignment.attempt_id,
-            "number": assignment.number,
-            "base_model": assignment.spec.model.path,
-            "spec": spec_of(assignment),
-            **facts,
-        },
-    )
-    return next(name for name in _names(target, assignment) if _put(staged, name, assignment))
+    staged = target.with_name(f"{_mark(_STAGED, fleet, assignment)}{assignment.attempt_id}-{_random()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fill(staged)
+        write_manifest(
+            staged,
+            {
+                "kind": "adapter" if (staged / "adapter_config.json").exists() else "model",
+                "job_id": assignment.job_id,
+                "attempt_id": assignment.attempt_id,
+                "number": assignment.number,
+                "base_model": assignment.spec.model.path,
+                "spec": spec_of(assignment),
+                **facts,
+            },
+        )
+        return next(name for name in _names(target, assignment) if _put(staged, name, assignment, fleet))
+    except Exception as error:
+        said = room.refused(error)
+        shutil.rmtree(staged, ignore_errors=True)
+        if said is None:
+            raise
+        free = room.free_bytes(target.parent)
+        took = room.figures(size, free) if size else f"{gib(free)} free"
+        raise room.NoStorage(f"{said[0].lower()}{said[1:]} in {target.parent} ({took})") from error
+
+
+_STAGED, _ASIDE = ".attempt", ".old"
+
+
+def _mark(kind: str, fleet: str, assignment: Assignment) -> str:
+    """How the names of a job's unfinished folders begin. Another fleet that writes here has jobs of our numbers."""
+    return f"{kind}-{fleet}.{assignment.job_id}."
+
+
+def _random() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+def clear_unfinished(target: Path, assignment: Assignment, fleet: str) -> None:
+    """Delete what earlier attempts of this very job left half done next to `target`. None of them runs any more.
+
+    fleet: tells this database's jobs from those of another that writes to the same output root.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in list(target.parent.iterdir()):
+            if path.name.startswith(_mark(_STAGED, fleet, assignment)):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith(_mark(_ASIDE, fleet, assignment)):
+                # An older result that was on its way out. Where nothing took its place yet, it goes back.
+                with contextlib.suppress(OSError, Corrupt):
+                    _delete_ours(path) if target.exists() else path.rename(target)
 
 
 def _names(target: Path, assignment: Assignment) -> Iterator[Path]:
@@ -86,18 +158,20 @@ def _names(target: Path, assignment: Assignment) -> Iterator[Path]:
         yield target.with_name(f"{beside}-{number}")
 
 
-def _put(staged: Path, target: Path, assignment: Assignment) -> bool:
+def _put(staged: Path, target: Path, assignment: Assignment, fleet: str) -> bool:
     """Rename `staged` to `target` unless another's things are there. Our own older result makes way."""
     owner = _another(target, assignment)
     aside: Path | None = None
     if owner is None and target.exists() and any(target.iterdir()):
-        aside = target.with_name(f".old-{uuid.uuid4().hex[:8]}")
+        aside = target.with_name(f"{_mark(_ASIDE, fleet, assignment)}{_random()}")
         target.rename(aside)
     if owner is None:
         try:
             staged.rename(target)  # onto an empty folder, too; fails if one moved in after the look above
         except OSError as error:
             if error.errno not in _TAKEN:
+                if aside is not None:
+                    aside.rename(target)
                 raise
             owner = "made just now"
         else:

@@ -6,14 +6,32 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jobs.report import Assignment, Resumed
+from jobs.spec import JobSpec
 from workers.carry import LOOK_S, Carrier, Reach
 from workers.checkpoints.folders import latest_good, name_of
+from workers.checkpoints.manifest import read_manifest
 from workers.folder import AttemptFolder
 from workers.span import Others
 
 log = logging.getLogger(__name__)
+
+
+def asked_steps(spec: JobSpec) -> dict[str, Any]:
+    """What of a job file sets its number of steps, as manifests hold it."""
+    return {"steps": spec.training.steps, "epochs": spec.training.epochs}
+
+
+def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:
+    """The manifest of a checkpoint that has all steps of the job; None where some are to be trained."""
+    manifest = read_manifest(checkpoint)
+    if spec.training.steps is not None:
+        done = step >= spec.training.steps
+    else:  # of epochs only a trainer can tell how many steps they are
+        done = manifest.get("total_steps") == step and manifest.get("asked") == asked_steps(spec)
+    return manifest if done else None
 
 
 def checkpoint_of(

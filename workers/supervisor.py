@@ -263,7 +263,12 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
     checkpoint = _last_checkpoint(local) if local.leads else None
     ended = Ended(
         ts=now,
-        outcome=_FORCED[local.stop.reason] if local.stop else Outcome.LOST,
+        # What could not be written to, the trainer could not write to either.
+        outcome=_FORCED[local.stop.reason]
+        if local.stop
+        else Outcome.STORAGE
+        if local.unwritten
+        else Outcome.LOST,
         message=_what_is_known(local, last, checkpoint, forced),
         rank=local.ranks[local.dead] if local.ranks else None,
         echo=local.stop is not None and local.stop.reason == "stale" and forced,

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,16 @@ from workers.building import (
 )
 from workers.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.carry import Reach
+from workers.checkpoints import room
 from workers.checkpoints.folders import clear_leftovers, staging_folder
 from workers.checks.generation import SavesGeneration
 from workers.data.datasets import build_dataset, split
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
-from workers.results import check_free, publish_result
-from workers.resuming import checkpoint_of
+from workers.publishing import check_room, publish
+from workers.results import check_free, clear_unfinished
+from workers.resuming import checkpoint_of, finished
 from workers.trainer.late_imports import load
 
 log = logging.getLogger(__name__)
@@ -148,16 +149,53 @@ def train(
     """
     spec, card = assignment.spec, assignment.card
     figures = figures or Figures(Meter(card, assignment.shared))
-    target = resolve_output(output_root, spec, assignment.job_id)
+    target, fleet = resolve_output(output_root, spec, assignment.job_id), Path(host_home).name
+    checkpoints = checkpoints_root(host_home, assignment.job_id)
+    if assignment.rank == 0:
+        clear_unfinished(target, assignment, fleet)
     if assignment.at_lead:
         check_free(target, assignment)
     check_method(spec, assignment.rung, card.kind == "cpu")
     trust = trusts(spec.model, assignment.trusted_models)
-    checkpoints = checkpoints_root(host_home, assignment.job_id)
     if assignment.local_rank == 0:
         clear_leftovers(checkpoints, assignment.attempt_id)
     _obey_stop(folder)
     reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s)
+    staging = staging_folder(checkpoints, assignment.attempt_id)
+    try:
+        trained = _trained(assignment, folder, target, checkpoints, reporter, figures, trust, reach)
+    finally:
+        if assignment.local_rank == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+    if reporter.stopped:
+        outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
+        return figures.ended(
+            ts=time.time(), outcome=outcome, message=message, echo=reporter.stopped == "stale"
+        )
+    message = _summary(figures)
+    if assignment.rank == 0:
+        try:
+            made = publish(trained, target, assignment, figures, fleet)
+        except room.NoStorage as error:
+            raise room.NoStorage(f"trained to the end, result not published: {error}") from error
+        figures.result = str(made)
+        if made != target:
+            message += f"; the result is in {made}, because {target} was taken while this job trained"
+            log.warning("%s", message)
+    return figures.ended(ts=time.time(), outcome=Outcome.SUCCEEDED, message=message)
+
+
+def _trained(
+    assignment: Assignment,
+    folder: AttemptFolder,
+    target: Path,
+    checkpoints: Path,
+    reporter: Reporter,
+    figures: Figures,
+    trust: bool,
+    reach: Reach | None,
+) -> SFTTrainer | Path:
+    """The checkpoint of the last step, or the trainer with its model where there is none; also one that was stopped."""
     staging = staging_folder(checkpoints, assignment.attempt_id)
 
     def give_up(**how: Any) -> None:
@@ -172,26 +210,19 @@ def train(
             )
         if resume:
             figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
+            if manifest := finished(*resume, assignment.spec):
+                figures.take_up(resume[1], manifest)
+                log.info("all %d steps are done: the result is made from %s", resume[1], resume[0])
+                return resume[0]
             log.info("resuming after step %d from %s", resume[1], resume[0])
+        if assignment.rank == 0:
+            check_room(assignment, target, checkpoints)
         trainer = build_trainer(assignment, staging, trust, [reporter, SavesGeneration()], folder.data_path)
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
-    if assignment.local_rank == 0:
-        shutil.rmtree(staging, ignore_errors=True)
-    if reporter.stopped:
-        outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
-        return figures.ended(
-            ts=time.time(), outcome=outcome, message=message, echo=reporter.stopped == "stale"
-        )
-    message = _summary(figures)
-    if assignment.rank == 0:
-        facts = _facts(figures, assignment)
-        made = publish_result(trainer.model, trainer.processing_class, target, assignment, facts)
-        figures.result = str(made)
-        if made != target:
-            message += f"; the result is in {made}, because {target} was taken while this job trained"
-            log.warning("%s", message)
-    return figures.ended(ts=time.time(), outcome=Outcome.SUCCEEDED, message=message)
+        if reporter.stopped is None:
+            reporter.save_last(trainer)
+    return reporter.last or trainer
 
 
 def build_trainer(
@@ -297,6 +328,12 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
         text = f"memory ran out {where} on {card.name} with {has}: {words.partition(': ')[2]}"
         return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
     ours = isinstance(error, TuneyardError)
+    if isinstance(error, room.NoStorage):
+        figures.measured = bool(figures.step_times)
+        return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=str(error))
+    if not ours and (said := room.full(error)):
+        text = f"{said[0].lower()}{said[1:]} on this host after step {figures.steps}: {first_line}"
+        return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=text)
     if assignment.local_rank == 0 and len(assignment.ranks_here) > 1 and not ours:
         # A collective fails here when another rank has failed: that one knows why.
         peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
@@ -338,14 +375,3 @@ def _summary(figures: Figures) -> str:
     if figures.first_loss is None or figures.last_loss is None:
         return f"{figures.steps} steps"
     return f"{figures.steps} steps, loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
-
-
-def _facts(figures: Figures, assignment: Assignment) -> dict[str, Any]:
-    return {
-        "rung": assignment.rung.label,
-        "steps": figures.steps,
-        "first_loss": figures.first_loss,
-        "final_loss": figures.last_loss,
-        "created": time.time(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
-    }

@@ -36,7 +36,7 @@ router = APIRouter()
 
 
 # Reasons that no change to the job file takes away, and those with which nobody can tell yet whether it would.
-_ONLY_TIME = frozenset({Code.AFTER, Code.BACKOFF, Code.HELD, Code.ROOM})
+_ONLY_TIME = frozenset({Code.AFTER, Code.BACKOFF, Code.STORAGE, Code.HELD, Code.ROOM})
 _UNTOLD = frozenset({Code.NEW, Code.PROFILE_PENDING, Code.PROFILE_FAILED, Code.NO_HOST})
 
 
@@ -295,6 +295,10 @@ def _just_wait(row: JobRow) -> list[str]:
             return [f"`tuneyard release {row.id}` lets it start"]
         case Code.BACKOFF:
             return ["wait: it is tried again then"]
+        case Code.STORAGE:
+            return [
+                f"make room on {figures['host']}, or let that folder be written to; it is then tried again by itself"
+            ]
         case Code.ROOM:
             return ["wait: it starts when they have saved"]
         case _:

@@ -141,7 +141,11 @@ def why(reason: Any, now: float) -> str:
     if reason.get("code") == "held" and (since := figures.get("since")) is not None:
         lead = f"held by {figures['by']}" if figures.get("by") else "held"
         text = f"{lead} since {clock(since, now)}{text.removeprefix(lead)}"
-    if (until := figures.get("until")) is not None and reason.get("code") in ("reserved", "backoff"):
+    if (until := figures.get("until")) is not None and reason.get("code") in (
+        "reserved",
+        "backoff",
+        "storage",
+    ):
         text += f" until {clock(until, now)}"
     if (begins := figures.get("reserved_for")) is not None:
         text += f" from {clock(begins, now)}"

@@ -91,6 +91,8 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
             measured=row.measured,
             basis=row.basis,
             stop_for=row.stop_for,
+            resumed=row.resumed,
+            checkpoints=row.checkpoints,
         )
         for row in found
     ]

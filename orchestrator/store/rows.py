@@ -114,6 +114,7 @@ class JobRow:
     held_at: float | None = None  # it does not start until it is released
     held_by: str | None = None
     revision: int = 0  # how often its spec was changed
+    continues: int | None = None  # the job whose checkpoints it goes on from
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -219,6 +220,10 @@ class AttemptRow:
     )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
     basis: dict[str, Any] | None = None  # what the projection stood on
     stop_for: int | None = None  # the job that it was asked to make room for
+    resumed: dict[str, Any] | None = None  # jobs.report.Resumed
+    checkpoints: list[dict[str, Any]] | None = (
+        None  # jobs.report.Checkpoint of each on its host, newest first
+    )
 
     @property
     def shared(self) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.cards import card_for
 from jobs.recovery import (
+    LONGEST_STORAGE_BACKOFF_S,
     MAX_LOST_IN_A_ROW,
     OOM_REQUEUES,
     Finish,
@@ -76,6 +77,22 @@ def test_a_failure_spends_a_retry_with_growing_backoff():
     second = decide([Past(Outcome.FAILED, 3)], ended(Outcome.FAILED), spec(retries=1), False)
     assert isinstance(second, Finish) and second.event is Event.FAILED
     assert backoff_s(1) < backoff_s(2) <= backoff_s(50) == 600
+
+
+def test_a_folder_that_takes_nothing_is_tried_for_as_long_as_it_takes():
+    said = ended(
+        Outcome.STORAGE, steps=100, message="no space left on device in /data (needs 1 GiB, 3 MiB free)"
+    )
+    delays = []
+    for times in range(60):
+        decision = decide([Past(Outcome.STORAGE, 100)] * times, said, spec(retries=0), False)
+        assert isinstance(decision, Requeue) and decision.reason.code is Code.STORAGE
+        assert decision.reason.text == said.message
+        delays.append(decision.delay_s)
+    assert delays[:3] == [5, 10, 20] and max(delays) == delays[-1] == LONGEST_STORAGE_BACKOFF_S
+    again = decide([Past(Outcome.STORAGE, 100), Past(Outcome.PREEMPTED, 120)], said, spec(), False)
+    assert isinstance(again, Requeue) and again.delay_s == 5
+    assert isinstance(decide([], said, spec(), cancel_requested=True), Finish)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.NOT_STARTED, Outcome.PREEMPTED])

@@ -13,7 +13,7 @@ from jobs.report import Assignment
 from tests.workers.builders import TINY, make_assignment
 from workers.building import Refused
 from workers.checkpoints.manifest import MANIFEST, verify
-from workers.results import check_free, publish_result
+from workers.results import check_free, from_model, publish_result
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,11 @@ def job(number: int, attempt: int, **sections: Any) -> Assignment:
     )
 
 
-def publish(model: PreTrainedModel, tokenizer: Path, target: Path, assignment: Assignment) -> Path:
-    return publish_result(model, AutoTokenizer.from_pretrained(tokenizer), target, assignment, {"steps": 1})
+def publish(
+    model: PreTrainedModel, tokenizer: Path, target: Path, assignment: Assignment, fleet: str = "f"
+) -> Path:
+    fill = from_model(model, AutoTokenizer.from_pretrained(tokenizer))
+    return publish_result(fill, target, assignment, {"steps": 1}, fleet)
 
 
 def names(folder: Path) -> list[str]:

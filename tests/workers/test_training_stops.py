@@ -89,13 +89,13 @@ def test_checkpoints_are_verified_and_pruned(tmp_path: Path, tokenizer: Path, ro
     training = {"steps": 7, "checkpoint_steps": 2}
     ended = run(tmp_path, AttemptFolder(tmp_path, 1), make_assignment(rows, tokenizer, training=training))
     root = checkpoints_root(tmp_path, 1)
-    assert [step for _, step in listed(root)] == [4, 6]
+    assert [step for _, step in listed(root)] == [6, 7]
     assert ended.last_checkpoint == str(listed(root)[-1][0])
     for path, step in listed(root):
         manifest = verify(path)
         assert (manifest["step"], manifest["attempt_id"]) == (step, 1)
         assert not list(path.glob("*.bin"))  # no pickle that nobody needs
-    assert sorted(path.name for path in root.iterdir()) == ["step-00000004", "step-00000006"]
+    assert sorted(path.name for path in root.iterdir()) == ["step-00000006", "step-00000007"]
 
 
 def test_a_corrupt_checkpoint_is_passed_over(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
@@ -107,15 +107,20 @@ def test_a_corrupt_checkpoint_is_passed_over(tmp_path: Path, tokenizer: Path, ro
     folder = AttemptFolder(tmp_path, 2)
     again = make_assignment(rows, tokenizer, attempt_id=2, training=training, output="a")
     assert run(tmp_path, folder, again).outcome is Outcome.SUCCEEDED
-    assert sorted(losses(folder)) == [5, 6, 7]
-    verify(newest)  # step 6 came by again, and took the corrupt one's place
+    assert sorted(losses(folder)) == [7]
+    verify(newest)  # step 7 came by again, and took the corrupt one's place
 
 
 def test_the_last_step_ends_the_run_whatever_is_asked(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
-    """Its weights are the result: there is nothing left to stop, and no use for a checkpoint."""
+    """Its weights are the result: there is nothing left to stop. They are a checkpoint before they are published."""
     folder = StopsAfter(tmp_path, 1, step=3, reason="preempted")
     ended = run(tmp_path, folder, make_assignment(rows, tokenizer, training={"checkpoint_steps": 4}))
-    assert (ended.outcome, ended.steps, ended.last_checkpoint) == (Outcome.SUCCEEDED, 4, None)
+    last = checkpoints_root(tmp_path, 1) / "step-00000004"
+    assert (ended.outcome, ended.steps, ended.last_checkpoint) == (Outcome.SUCCEEDED, 4, str(last))
+    assert ended.result is not None
+    result, checkpoint = verify(Path(ended.result))["files"], verify(last)["files"]
+    assert {name: checkpoint[name] for name in result} == result
+    assert "model.safetensors" in result and "optimizer.pt" not in result
 
 
 @pytest.mark.parametrize(

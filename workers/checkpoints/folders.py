@@ -15,6 +15,8 @@ from workers.folder import sync_folder
 
 log = logging.getLogger(__name__)
 
+KEEP = 2  # of a job on a host
+
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -76,7 +78,7 @@ def listed(root: Path) -> list[tuple[Path, int]]:
     return sorted(((path, step) for path, step in found if step is not None), key=lambda item: item[1])
 
 
-def prune(root: Path, keep: int = 2) -> None:
+def prune(root: Path, keep: int = KEEP) -> None:
     """Delete all but the newest `keep` checkpoints that have a manifest, and those without one."""
     complete = [path for path, _ in listed(root) if (path / MANIFEST).is_file()]
     kept = set(complete[-keep:]) if keep else set()
