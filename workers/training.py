@@ -332,7 +332,7 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
         figures.measured = bool(figures.step_times)
         return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=str(error))
     if not ours and (said := room.full(error)):
-        text = f"{said[0].lower()}{said[1:]} on this host after step {figures.steps}: {first_line}"
+        text = f"{said[0].lower()}{said[1:]} on this host after step {figures.steps}: {words}"
         return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=text)
     if assignment.local_rank == 0 and len(assignment.ranks_here) > 1 and not ours:
         # A collective fails here when another rank has failed: that one knows why.

@@ -1,0 +1,134 @@
+"""What of a job file decides its weights: every key is classified, and the digest follows the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from jobs.continuing import EFFECTS, Effect, changes, weights_digest
+from jobs.overrides import apply_overrides
+from jobs.spec import JobSpec, parse_spec
+
+BASE: dict[str, Any] = {
+    "model": {"path": "org/model"},
+    "data": {"path": "rows.jsonl"},
+    "method": {"kind": "lora"},
+    "training": {"steps": 100},
+}
+# Another value for every key, that stands beside BASE; (path, value, what goes with it).
+OTHERS: dict[str, Any] = {
+    "name": "x",
+    "model.path": "org/other",
+    "model.config": {"model_type": "llama"},
+    "model.tokenizer": "org/other",
+    "model.revision": "v2",
+    "model.dtype": "float32",
+    "model.attention": "eager",
+    "model.engine": "unsloth",
+    "model.trust_remote_code": True,
+    "data.path": "others.jsonl",
+    "data.split": "test",
+    "data.holdout": 0.1,
+    "method.kind": "qlora",
+    "method.rank": 8,
+    "method.alpha": 8,
+    "method.dropout": 0.5,
+    "method.targets": ["q_proj"],
+    "method.dora": True,
+    "method.rslora": True,
+    "method.adapter_dtype": "bfloat16",
+    "training.learning_rate": 1e-3,
+    "training.epochs": 2,
+    "training.steps": 200,
+    "training.sequence_length": 512,
+    "training.global_batch": 16,
+    "training.packing": True,
+    "training.warmup_ratio": 0.5,
+    "training.scheduler": "cosine",
+    "training.optimizer": "sgd",
+    "training.autocast": "off",
+    "training.weight_decay": 0.5,
+    "training.seed": 1,
+    "training.eval_steps": 5,
+    "training.checkpoint_steps": 5,
+    "memory.checkpointing": "off",
+    "memory.offload": False,
+    "memory.micro_batch": 2,
+    "memory.confidence": 0.9,
+    "resources.gpus": 2,
+    "resources.across_hosts": True,
+    "resources.card": "L4",
+    "resources.min_memory": "8GiB",
+    "resources.labels": {"rack": "b"},
+    "resources.policy": "fastest",
+    "resources.share": True,
+    "project": "p",
+    "priority": 75,
+    "after": [{"job": 3}],
+    "retries": 3,
+    "time_limit": "8h",
+    "output": "x",
+}
+WITH: dict[str, dict[str, Any]] = {
+    "model.config": {"model.path": None, "model.tokenizer": "org/model"},
+    "training.epochs": {"training.steps": None},
+    "training.eval_steps": {"data.holdout": 0.1},
+    "resources.across_hosts": {"resources.gpus": 2},
+    "memory.offload": {"memory.checkpointing": "every_layer"},
+}
+ONE_VALUE = {"trainer", "matrix", "sweep.early_stop"}  # only one there is, or only for several jobs
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key of the job file by its path."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def spec(**overrides: Any) -> JobSpec:
+    return parse_spec(
+        apply_overrides(BASE, {path.replace("__", "."): value for path, value in overrides.items()})
+    )
+
+
+def test_every_key_of_the_job_file_has_an_effect() -> None:
+    """A new key is put into the table, and a value for it into OTHERS above."""
+    assert set(keys(JobSpec)) == set(EFFECTS)
+    assert set(EFFECTS) - set(OTHERS) == ONE_VALUE
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_the_digest_follows_the_table(path: str) -> None:
+    """Whatever decides the weights is in it, and nothing else."""
+    beside = WITH.get(path, {})
+    old = parse_spec(apply_overrides(BASE, {} if path in ("model.config", "training.epochs") else beside))
+    new = parse_spec(apply_overrides(BASE, {**beside, path: OTHERS[path]}))
+    told = {change.path: change for change in changes(old, new)}
+    assert path in told
+    decisive = any(change.effect is Effect.WEIGHTS for change in told.values())
+    assert decisive == (EFFECTS[path] is Effect.WEIGHTS)
+    assert (weights_digest(old) != weights_digest(new)) == decisive
+
+
+def test_what_stands_at_its_default_counts_as_left_out() -> None:
+    """Else a version with more keys would call every checkpoint another job's."""
+    assert weights_digest(spec()) == weights_digest(spec(method__rank=16, training__seed=0))
+    assert weights_digest(spec()) == weights_digest(parse_spec(spec().model_dump(mode="json")))
+    assert changes(spec(), spec(method__rank=16)) == []
+
+
+def test_the_digest_is_what_it_was() -> None:
+    """Checkpoints on disk carry it: a change here makes every job begin anew."""
+    assert weights_digest(spec()) == "769c44867f27ab5c086dbd53ddac5d633d7851b196ea27e1835033d337b017c4"
+
+
+def test_a_change_reads_as_people_write_it() -> None:
+    found = changes(spec(time_limit="1h"), spec(time_limit="8h", method__rank=8))
+    assert [str(change) for change in found] == ["method.rank 16 -> 8", "time_limit 3600s -> 28800s"]
