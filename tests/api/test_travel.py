@@ -62,7 +62,7 @@ def kept(yard: Yard) -> list[dict[str, Any]]:
 
 def at(yard: Yard, name: str, step: int | None, away: bool = False) -> dict[str, Any]:
     home = str(yard_root(f"/tmp/{name}", yard.services.store.yard()))
-    return {"host": name, "home": home, "step": step, "away": away}
+    return {"host": name, "home": home, "step": step, "job_id": None, "away": away}
 
 
 def test_the_first_attempt_has_nothing_to_fetch(yard):

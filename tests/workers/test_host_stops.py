@@ -157,7 +157,7 @@ def test_a_full_disk_delays_the_outcome_of_what_died_and_nothing_else(host: Host
     assert not list(host.folder(7).path.glob(".outcome*")), "each try left a file"
     supervisor.supervise(now)
     lost, cancelled = host.folder(7).ended(), host.folder(9).ended()
-    assert lost is not None and lost.outcome is Outcome.LOST
+    assert lost is not None and lost.outcome is Outcome.STORAGE
     assert "nothing could be written to the host's disk (File too large)" in lost.message
     assert cancelled is not None and cancelled.outcome is Outcome.CANCELLED
 

@@ -62,7 +62,6 @@ def test_it_goes_on_at_the_step_it_had_as_if_it_had_not_left(
     whole = attempt(rows, tokenizer, 9, job_id=9)
     run(tmp_path, AttemptFolder(tmp_path, 9), whole)
     left = preempted_on(a, rows, tokenizer)
-    size = sum(path.stat().st_size for path in left.rglob("*") if path.name != "manifest.json")
     network = Network({"a": a}, Clock(), piece=1 << 20)
     ended = go_on(b, attempt(rows, tokenizer, 2, Kept(host="a", home=str(a), step=4)), network)
     assert (ended.outcome, ended.steps) == (Outcome.SUCCEEDED, 8)
@@ -73,8 +72,12 @@ def test_it_goes_on_at_the_step_it_had_as_if_it_had_not_left(
     resumed = folder.resumed()
     assert resumed is not None and resumed.step == 4
     root = checkpoints_root(b, 1)
-    assert [step for _, step in listed(root)] == [4]
-    assert ended.last_checkpoint == str(root / name_of(4)) and ended.checkpoint_bytes == size
+    assert [step for _, step in listed(root)] == [4, 8]
+    carried = {path.name: path.read_bytes() for path in (root / name_of(4)).iterdir()}
+    assert carried == {path.name: path.read_bytes() for path in left.iterdir()}
+    last = root / name_of(8)
+    size = sum(path.stat().st_size for path in last.rglob("*") if path.name != "manifest.json")
+    assert ended.last_checkpoint == str(last) and ended.checkpoint_bytes == size
     assert not list(root.glob(".*")), "leftovers"
     assert latest_good(checkpoints_root(a, 1)) is not None, "the host that it left keeps its own meanwhile"
 
@@ -132,8 +135,8 @@ def test_all_ranks_of_a_host_go_on_from_what_rank_0_found(
     trainers = [start(one, tmp_path) for one in with_port(pair)]
     assert [trainer.wait(timeout=180) for trainer in trainers] == [0, 0], log(tmp_path, 2)
     second = AttemptFolder(tmp_path, 2).resumed()
-    assert second is not None and second.step == 2
-    assert log(tmp_path, 2).count("resuming after step 2") == 2
+    assert second is not None and second.step == 4
+    assert log(tmp_path, 2).count("resuming after step 4") == 2
 
 
 class OtherRanks(Others):

@@ -106,7 +106,7 @@ def test_they_train_as_one_and_resume_from_the_leads_checkpoint(
     assert (first.rank, second.rank) == (0, 1)
     assert not AttemptFolder(home_b, 1).progress_path.exists()
     found = latest_good(checkpoints_root(home_a, 1))
-    assert found and found[1] == 4
+    assert found and found[1] == 5
     assert {path.name for path in found[0].glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
     assert listed(checkpoints_root(home_b, 1)) == [], "checkpoints lie where rank 0 is"
     states = [(found[0] / f"rng_state_{rank}.pth").stat().st_size for rank in (0, 1)]
@@ -117,10 +117,10 @@ def test_they_train_as_one_and_resume_from_the_leads_checkpoint(
     trainers = [start(one, home) for one, home in zip(again, (home_a, home_b), strict=True)]
     codes = [trainer.wait(timeout=180) for trainer in trainers]
     assert codes == [0, 0], AttemptFolder(home_a, 2).read_log() + AttemptFolder(home_b, 2).read_log()
-    assert AttemptFolder(home_a, 2).progress()[0].step == 5
-    assert b"resuming after step 4" in AttemptFolder(home_b, 2).read_log()
+    assert AttemptFolder(home_a, 2).progress()[0].step == 6
+    assert b"resuming after step 5" in AttemptFolder(home_b, 2).read_log()
     copy = latest_good(checkpoints_root(home_b, 1))
-    assert copy and copy[1] == 4
+    assert copy and copy[1] == 5
     assert not list(checkpoints_root(home_b, 1).glob(".*")), "leftovers"
 
 
