@@ -23,7 +23,7 @@ class Effect(StrEnum):
 
 _W, _S, _N = Effect.WEIGHTS, Effect.SCHEDULE, Effect.NONE
 
-# Every key of a job file, each with its effect. A key that is not here is a fault of ours, which a test finds.
+# Every key of a job file, each with its effect; a test finds one that is missing, which counts as WEIGHTS until then.
 EFFECTS: Mapping[str, Effect] = {
     "name": _N,
     "model.path": _W,
@@ -37,6 +37,7 @@ EFFECTS: Mapping[str, Effect] = {
     "data.path": _W,
     "data.split": _W,
     "data.holdout": _W,
+    "data.loss_on": _W,
     "trainer": _W,
     "method.kind": _W,
     "method.rank": _W,
@@ -60,6 +61,7 @@ EFFECTS: Mapping[str, Effect] = {
     "training.seed": _W,
     "training.eval_steps": _N,
     "training.checkpoint_steps": _N,
+    "training.on_nan": _S,
     "memory.checkpointing": _N,
     "memory.offload": _N,
     "memory.micro_batch": _N,
@@ -92,7 +94,7 @@ class Change:
 
     @property
     def effect(self) -> Effect:
-        return EFFECTS[self.path]
+        return EFFECTS.get(self.path, Effect.WEIGHTS)
 
     def __str__(self) -> str:
         return f"{self.path} {_shown(self.old)} -> {_shown(self.new)}"
@@ -113,7 +115,7 @@ def weights_digest(spec: JobSpec) -> str:
     decisive = {
         path: value
         for path, value in _leaves(spec)
-        if EFFECTS[path] is Effect.WEIGHTS and value != defaults[path]
+        if EFFECTS.get(path, Effect.WEIGHTS) is Effect.WEIGHTS and value != defaults[path]
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

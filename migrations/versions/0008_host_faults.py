@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,7 +16,7 @@ BEFORE = (
     "outcome IN ('succeeded', 'failed', 'oom', 'cancelled', 'timeout', 'preempted', 'lost', 'not_started')"
 )
 AFTER = BEFORE.removesuffix(")") + ", 'host_fault', 'diverged')"
-NEW = (
+NEW: tuple[tuple[str, sa.Column[Any]], ...] = (
     ("hosts", sa.Column("fault", sa.Text())),
     ("hosts", sa.Column("fault_at", sa.Double())),
     ("hosts", sa.Column("fault_times", sa.Integer(), nullable=False, server_default="0")),
