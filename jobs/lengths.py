@@ -36,7 +36,8 @@ class Lengths:
     rows: of the whole data set; count, tokens: sequences that were counted, and what is in them; longest, p50, p90,
     p99: exact, by nearest rank; truncated: of the counted, those that were longer than the sequence length; dropped:
     rows that the trainer leaves out, as nothing to learn is left of them; bins: shortest first; sampled: not
-    every row was looked at, so a longer one may occur; warnings: what a user should know of the data, a sentence each.
+    every row was looked at, so a longer one may occur; warnings: what a user should know of the data, a sentence each;
+    longest_row: before it is cut, 0: not known.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class Lengths:
     bins: tuple[Bin, ...]
     sampled: bool = False
     warnings: tuple[str, ...] = ()
+    longest_row: int = 0
     format: int = FORMAT
 
     @classmethod
@@ -63,6 +65,7 @@ class Lengths:
         dropped: int = 0,
         sampled: bool = False,
         warnings: Sequence[str] = (),
+        longest_row: int = 0,
     ) -> Lengths:
         """From how often each length was found."""
         ordered = sorted((length, times) for length, times in found.items() if times)
@@ -78,6 +81,7 @@ class Lengths:
             bins=_binned(ordered),
             sampled=sampled,
             warnings=tuple(warnings),
+            longest_row=longest_row,
             **quantiles,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jobs import left_out
 from jobs.errors import ProfileError
 from jobs.lengths import Lengths, data_key
 from jobs.spec import JobSpec
@@ -27,6 +28,7 @@ RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
 PATIENCE_S = 900.0
 # A fault that was found so long before a job came is still its own; an older one may have been corrected.
 FRESH_S = 60.0
+MOST_WARNED = 20
 LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
 # Files of a folder that change what is counted: not a model's weights.
 _SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
@@ -141,6 +143,26 @@ def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> shapes
     return (
         data_shape(found, spec, last.rung["micro_batch"] if last else spec.batch_per_gpu) if found else None
     )
+
+
+def warnings_of(store: Store, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
+    """What is known of the data of jobs, by id, that a user should know of; of the first MOST_WARNED kinds of them."""
+    kinds: dict[tuple[object, ...], tuple[int, JobSpec]] = {}
+    for job_id, spec in jobs:
+        model, training = spec.model, spec.training
+        kind = (spec.data.path, model.path, model.tokenizer, training.sequence_length, training.packing)
+        if len(kinds) < MOST_WARNED:
+            kinds.setdefault(kind, (job_id, spec))
+    look = cache(fingerprint)
+    keys = {key_of(spec, job_id, look): spec for job_id, spec in kinds.values()}
+    rows = store.lengths(keys)
+    found = [
+        text
+        for key, spec in keys.items()
+        if key in rows and (lengths := _lengths(rows[key])) is not None
+        for text in left_out.warnings(lengths, spec)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def key_of(spec: JobSpec, job_id: int, look: Callable[..., Any] | None = None) -> str:

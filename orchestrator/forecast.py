@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jobs import left_out
 from jobs.advice import Chooser as Ladder
 from jobs.advice import checkpointing_saves, suggestions
 from jobs.binding import cannot_help, why_not
@@ -225,8 +226,11 @@ def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> shapes.Plan
         "p90": lengths.p90,
         "p99": lengths.p99,
         "longest": lengths.longest,
+        "longest_row": lengths.longest_row,
         "truncated": lengths.truncated,
         "dropped": lengths.dropped,
+        "left_out": left_out.told(lengths, spec),
+        "warnings": left_out.warnings(lengths, spec),
         "sampled": lengths.sampled,
         "padding": 0.0 if spec.training.packing else lengths.padding_waste(micro_batch),
         "histogram": [[one.longest, one.count] for one in lengths.bins],

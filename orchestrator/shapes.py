@@ -325,8 +325,11 @@ class PlanData(TypedDict):
     p90: int
     p99: int
     longest: int
+    longest_row: int  # before it is cut; 0: not known
     truncated: int
     dropped: int
+    left_out: str  # the two above in words, empty where there are none
+    warnings: list[str]
     sampled: bool
     padding: float  # 0 to 1: share of each batch that is padding, at the micro-batch of the pick
     histogram: list[list[int]]  # pairs of longest length and count, shortest first

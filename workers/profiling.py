@@ -15,7 +15,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from jobs.errors import InputError, TuneyardError, words_of
+from jobs.errors import InputError, SpecError, TuneyardError, words_of
+from jobs.left_out import nothing_left
 from jobs.report import TraceRequest, TraceResult
 from workers.lean import lean_imports
 
@@ -44,7 +45,10 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
         from workers.data.lengths import scan
 
         check_on_host(request.spec, request.trusted_models)
-        lengths = scan(request.spec, request.trusted_models).as_dict()
+        found = scan(request.spec, request.trusted_models)
+        if (fault := nothing_left(found, request.spec)) is not None:
+            raise SpecError([fault], "data")
+        lengths = found.as_dict()
     except InputError as error:
         at_fault = {"data_bad_input": True, "data_missing": error.missing}
         return done.model_copy(update={"data_key": request.data_key, "data_error": error.line, **at_fault})

@@ -19,7 +19,7 @@ from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.intake import Submission, read_jobs, replaced
 from orchestrator.api.services import Services
-from orchestrator.data_lengths import data_of
+from orchestrator.data_lengths import data_of, warnings_of
 from orchestrator.store.listing import Wanted
 from orchestrator.store.rows import AttemptRow
 
@@ -65,6 +65,7 @@ async def submit(request: Request) -> Response:
             "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
             "groups": views.groups(rows, [job.values for job in read]),
             "replaced": replaced(wanted.jobs),
+            "warnings": warnings_of(store, [(row.id, job.spec) for row, job in zip(rows, read, strict=True)]),
         }
     )
     return Response(body, 201, media_type="application/json")

@@ -61,7 +61,7 @@ def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
         emit(found)
         return
     show_line(words.label(found))
-    show_fields(_summary(found, now))
+    show_fields([*_summary(found, now), *_data(found)])
     for attempt in found["attempts_detail"]:
         _show_attempt(attempt, now)
     events = found["events"] if all_events else found["events"][-EVENTS_SHOWN:]
@@ -117,6 +117,16 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         ("ended", words.ago(job["ended_at"], now)),
         ("took", span(took) if took is not None and job["ended_at"] else ""),
     ]
+
+
+def _data(found: JobFull) -> list[tuple[str, Cell | str]]:
+    """Its rows, as they were counted, and what to know of them."""
+    data = found.get("data")  # an older server leaves it out
+    if data is None:
+        return []
+    warned = [("warning", Cell(text, "yellow")) for text in data["warnings"]]
+    said = "" if data["left_out"] in data["warnings"] else data["left_out"]
+    return [("data", f"{data['rows']:,} rows" + (f"; {said}" if said else "")), *warned]
 
 
 def _link(link: AfterShape) -> str:

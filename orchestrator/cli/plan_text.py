@@ -223,6 +223,8 @@ def _tell_data(plan: PlanShape, data: PlanData) -> None:
         *([f"{_count(data['dropped'])} left out"] if data["dropped"] else []),
     ]
     show_line("  tokens   ", ", ".join(figures))
+    for warning in data["warnings"]:
+        show_line("  warning  ", Cell(warning, "yellow"))
     if len(data["histogram"]) > 1:
         show_line("  lengths  ", Cell(_sparkline(data["histogram"]), "cyan"))
     if plan["length"] < plan["sequence_length"]:

@@ -15,7 +15,7 @@ from orchestrator.cli.flags import faults_first, job_bodies, job_flags
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import OK, client_verb, emit, note
 from orchestrator.cli.settings import user_name
-from orchestrator.cli.table import show_fields
+from orchestrator.cli.table import Cell, show_fields, show_line
 
 if TYPE_CHECKING:
     from orchestrator.shapes import GroupShape, Job
@@ -107,6 +107,8 @@ def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
             _tell_group(group, job)
         values = ", ".join(f"{path}={_plain(value)}" for path, value in group["values"][at].items())
         click.echo(f"  {words.label(job)}: {values}")
+    for text in answer.get("warnings", []):
+        show_line("warning: ", Cell(text, "yellow"))
     if len(jobs) == 1 and not watched:
         note("")
         number = jobs[0]["id"]

@@ -322,3 +322,25 @@ def test_a_trainer_that_is_refused_its_input_is_not_tried_again(yard: Yard) -> N
         FAULT,
     )
     assert "requeue" not in yard.http.get(f"{PREFIX}/jobs/1/why").text
+
+
+CUT = Lengths.counted({30: 4}, rows=40, dropped=36, longest_row=210)
+SAID = (
+    "36 of 40 rows are left out: no trained token is left within training.sequence_length 256 "
+    "(longest row 210 tokens)"
+)
+
+
+def test_rows_that_are_left_out_are_told_by_plan_show_and_the_next_submit(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2), card(1, 2))
+    sections = {"training": {"sequence_length": 256}}
+    first = yard.http.post(f"{PREFIX}/jobs", json={"jobs": [yard.job(**sections)]}).json()
+    assert first["warnings"] == []  # nobody has counted yet
+    yard.tick()
+    answers(host, CUT)
+    yard.tick()
+    data = job(yard)["data"]
+    assert (data["left_out"], data["warnings"], data["longest_row"]) == (SAID, [SAID], 210)
+    assert plan(yard, **sections)["data"]["warnings"] == [SAID]
+    jobs = [yard.job(**sections), yard.job(**sections)]
+    assert yard.http.post(f"{PREFIX}/jobs", json={"jobs": jobs}).json()["warnings"] == [SAID]

@@ -1,0 +1,64 @@
+"""Rows that are cut or left out of training: what is said of them, and when a job is refused for them. Pure."""
+
+from __future__ import annotations
+
+from jobs.errors import Fault
+from jobs.lengths import Lengths
+from jobs.spec import JobSpec
+
+WARN_SHARE = 0.05  # of the rows: more that are left out, or cut, are worth a warning
+
+
+def left_out(
+    seen: int, dropped: int, truncated: int, longest_row: int, limit: int, sampled: bool = False
+) -> str:
+    """What becomes of rows that are longer than the sequence length; empty where there are none.
+
+    seen: rows that were looked at; longest_row: in tokens before it is cut, 0: not known; limit:
+    training.sequence_length; sampled: these are not all.
+    """
+    of = f"of a sample of {seen:,} rows" if sampled else f"of {seen:,} rows"
+    longest = f" (longest row {longest_row:,} tokens)" if longest_row else ""
+    if dropped:
+        within = f"no trained token is left within training.sequence_length {limit:,}"
+        text = f"{dropped:,} {of} are left out: {within}{longest}"
+        return text + (f"; {truncated:,} more are cut" if truncated else "")
+    return f"{truncated:,} {of} are cut at training.sequence_length {limit:,}{longest}" if truncated else ""
+
+
+def told(lengths: Lengths, spec: JobSpec) -> str:
+    """left_out() of counted lengths."""
+    seen = lengths.count + lengths.dropped
+    limit = spec.training.sequence_length
+    return left_out(seen, lengths.dropped, lengths.truncated, lengths.longest_row, limit, lengths.sampled)
+
+
+def worth_a_warning(seen: int, dropped: int, truncated: int) -> bool:
+    """Whether more rows are left out or cut than a user would expect."""
+    return max(dropped, truncated) > WARN_SHARE * seen
+
+
+def warnings(lengths: Lengths, spec: JobSpec) -> list[str]:
+    """What a user should know of the data before it is trained on."""
+    seen = lengths.count + lengths.dropped
+    much = worth_a_warning(seen, lengths.dropped, lengths.truncated)
+    return [*lengths.warnings, *([told(lengths, spec)] if much else [])]
+
+
+def nothing_left(lengths: Lengths, spec: JobSpec) -> Fault | None:
+    """Why a job has nothing to train on, or nothing to hold out; None where it has, or nobody looked at every row."""
+    if lengths.sampled or lengths.count >= (2 if spec.data.holdout else 1) or not lengths.dropped:
+        return None
+    limit = spec.training.sequence_length
+    most = f" to {lengths.longest_row}, the longest row" if lengths.longest_row else ""
+    raised = f"raise training.sequence_length{most}"
+    if not lengths.count:
+        problem = (
+            f"leaves nothing to train on: all {lengths.dropped:,} rows are left out, no trained token is left"
+        )
+        return Fault("training.sequence_length", str(limit), problem, f"{raised}, or shorten the prompts")
+    problem = (
+        f"leaves no row to train on beside those held out: {lengths.dropped:,} of {lengths.rows:,} rows are left out, "
+        f"no trained token is left within training.sequence_length {limit:,}"
+    )
+    return Fault("data.holdout", str(spec.data.holdout), problem, f"{raised}, or leave data.holdout out")
