@@ -18,12 +18,18 @@ def left_out(
     training.sequence_length; sampled: these are not all.
     """
     of = f"of a sample of {seen:,} rows" if sampled else f"of {seen:,} rows"
-    longest = f" (longest row {longest_row:,} tokens)" if longest_row else ""
+    s = "" if longest_row == 1 else "s"
+    longest = f" (longest row {longest_row:,} token{s})" if longest_row else ""
     if dropped:
-        within = f"no trained token is left within training.sequence_length {limit:,}"
-        text = f"{dropped:,} {of} are left out: {within}{longest}"
+        text = f"{dropped:,} {of} are left out: {_none_left(limit, longest_row)}{longest}"
         return text + (f"; {truncated:,} more are cut" if truncated else "")
     return f"{truncated:,} {of} are cut at training.sequence_length {limit:,}{longest}" if truncated else ""
+
+
+def _none_left(limit: int, longest_row: int) -> str:
+    """Why a row is left out. Where every row fits, it has one token, which nothing is before, or no completion."""
+    within = "" if 0 < longest_row <= limit else f" within training.sequence_length {limit:,}"
+    return f"no trained token is left{within}"
 
 
 def told(lengths: Lengths, spec: JobSpec) -> str:
@@ -49,16 +55,17 @@ def nothing_left(lengths: Lengths, spec: JobSpec) -> Fault | None:
     """Why a job has nothing to train on, or nothing to hold out; None where it has, or nobody looked at every row."""
     if lengths.sampled or lengths.count >= (2 if spec.data.holdout else 1) or not lengths.dropped:
         return None
-    limit = spec.training.sequence_length
-    most = f" to {lengths.longest_row}, the longest row" if lengths.longest_row else ""
-    raised = f"raise training.sequence_length{most}"
+    limit, longest = spec.training.sequence_length, lengths.longest_row
+    most = f" to {longest}, the longest row" if longest else ""
+    raised = f"raise training.sequence_length{most}, or shorten the prompts"
+    if 0 < longest <= limit:
+        raised = "give rows of more than one token, with something to learn"
+    why = _none_left(limit, longest)
     if not lengths.count:
-        problem = (
-            f"leaves nothing to train on: all {lengths.dropped:,} rows are left out, no trained token is left"
-        )
-        return Fault("training.sequence_length", str(limit), problem, f"{raised}, or shorten the prompts")
+        problem = f"leaves nothing to train on: all {lengths.dropped:,} rows are left out, {why}"
+        return Fault("training.sequence_length", str(limit), problem, raised)
     problem = (
         f"leaves no row to train on beside those held out: {lengths.dropped:,} of {lengths.rows:,} rows are left out, "
-        f"no trained token is left within training.sequence_length {limit:,}"
+        f"{why}"
     )
     return Fault("data.holdout", str(spec.data.holdout), problem, f"{raised}, or leave data.holdout out")

@@ -212,8 +212,6 @@ def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None, weights: An
             model.trust_remote_code,
         ],
         "model": [model.path, model.revision, weights, _vocabulary(model.config or {})],
-        # Which rows are held out decides whether any of them is left.
-        "seed": spec.training.seed if spec.data.holdout else None,
         "trainer": spec.trainer,
         "sequence_length": spec.training.sequence_length,
         "packing": spec.training.packing,

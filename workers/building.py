@@ -121,13 +121,3 @@ def check_method(spec: JobSpec, rung: Rung, use_cpu: bool) -> None:
         raise Unavailable(f"this host {reason.text}")
     if spec.model.engine == "unsloth" and rung.every_n > 1:
         raise Refused("memory.checkpointing: Unsloth checkpoints every layer or none; use every_layer or off")
-
-
-def check_fit(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Raises Refused where tokenizer and model don't go together."""
-    vocabulary = config.get_text_config().vocab_size
-    if len(tokenizer) > vocabulary:
-        raise Refused(
-            f"model.tokenizer: has {len(tokenizer)} tokens, the model has room for {vocabulary}; "
-            f"set model.config.vocab_size to {len(tokenizer)} or use the model's own tokenizer"
-        )

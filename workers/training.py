@@ -33,7 +33,6 @@ from workers.building import (
     build_config,
     build_model,
     build_tokenizer,
-    check_fit,
     check_method,
     trusts,
 )
@@ -42,6 +41,7 @@ from workers.carry import Reach
 from workers.checkpoints import room
 from workers.checkpoints.folders import clear_leftovers, staging_folder
 from workers.checks.generation import SavesGeneration
+from workers.checks.ids import Room
 from workers.data.datasets import build_dataset, split
 from workers.folder import AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
@@ -240,12 +240,15 @@ def build_trainer(
     use_cpu = assignment.card.kind == "cpu"
     tokenizer = build_tokenizer(spec.model, assignment.trusted_models)
     config = build_config(spec.model, trust)
-    check_fit(tokenizer, config)
+    room = Room(spec.model, tokenizer, config)
+    room.check_padding()
     if use_cpu:
         # A thread for each core would count as the job's memory there.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     folder = data_folder or Path(output_dir) / "data"
-    rows, held_out = split(build_dataset(spec, tokenizer, folder, assignment.local_rank == 0), spec)
+    rows, held_out = split(
+        build_dataset(spec, tokenizer, folder, assignment.local_rank == 0, room.check), spec
+    )
     unsloth = spec.model.engine == "unsloth"
     model = (
         unsloth_engine.build_model(spec, assignment.rung, trust)

@@ -347,7 +347,13 @@ def _general(question: _Question, reason: Reason) -> list[str]:
         f"read the data within {span(PATIENCE_S)}, it is planned for the whole training.sequence_length",
         Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
     }
-    return [texts[reason.code]] if reason.code in texts else []
+    told = [texts[reason.code]] if reason.code in texts else []
+    if reason.code is Code.PROFILE_FAILED and "huggingface.co" in reason.text:
+        told.append(
+            f"a host without a way to huggingface.co: download {spec.model.path} to a folder that every host sees "
+            "(`hf download NAME --local-dir DIR`), and give that as model.path"
+        )
+    return told
 
 
 def _memory_advice(question: _Question) -> list[str]:

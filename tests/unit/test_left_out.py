@@ -71,6 +71,13 @@ def test_nothing_to_train_on_is_refused_with_the_length_that_would_do() -> None:
     assert "raise training.sequence_length to 210" in fault.fix
 
 
+def test_rows_that_fit_and_have_nothing_to_learn_are_not_told_to_be_longer() -> None:
+    found = Lengths.counted({}, rows=3, dropped=3, longest_row=1)
+    fault = nothing_left(found, spec())
+    assert fault is not None and "sequence_length" not in fault.problem + fault.fix
+    assert told(found, spec()) == "3 of 3 rows are left out: no trained token is left (longest row 1 token)"
+
+
 def test_nothing_to_hold_out_is_refused() -> None:
     fault = nothing_left(lengths(1, 39), spec(holdout=0.1))
     assert (

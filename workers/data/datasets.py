@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow
@@ -12,11 +13,12 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
+from jobs.left_out import nothing_left, told, worth_a_warning
+from jobs.lengths import Lengths
 from jobs.spec import DataSpec, JobSpec
 from workers.building import Refused
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
-from workers.data.faults import Bad
 from workers.data.rows import Rows, open_rows
 from workers.data.tokens import Tokens, batches
 
@@ -40,18 +42,22 @@ def open_data(data: DataSpec) -> Rows:
 
 
 def build_dataset(
-    spec: JobSpec, tokenizer: PreTrainedTokenizerBase, folder: Path, writes: bool = True
+    spec: JobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    writes: bool = True,
+    check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
 ) -> Dataset:
     """The job's rows as input_ids and labels, cut, without those of which nothing to learn is left; in their order.
 
     folder: of this attempt, for a file that is read from as long as it trains. writes: whether this process makes
-    that file, or waits for the one on this host that does. Raises SpecError.
+    that file, or waits for the one on this host that does; check_ids: see Tokens. Raises SpecError.
     """
     path = folder / "rows.arrow"
     if writes:
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".tmp")
-        _write(spec, tokenizer, draft)
+        _write(spec, tokenizer, draft, check_ids)
         os.replace(draft, path)
     while not path.exists():
         time.sleep(_LOOK_EVERY_S)
@@ -71,33 +77,35 @@ def split(rows: Dataset, spec: JobSpec) -> tuple[Dataset, Dataset | None]:
     return parts["train"], parts["test"]
 
 
-def _write(spec: JobSpec, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+def _write(
+    spec: JobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    check_ids: Callable[[Sequence[int]], None],
+) -> None:
     rows, limit = open_data(spec.data), spec.training.sequence_length
-    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on)
-    seen = truncated = 0
-    left_out: list[int] = []
+    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids)
+    seen = truncated = dropped = longest = 0
+    first = ""  # row that is left out
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as stream:
         for batch in batches(iter(rows)):
             seen += len(batch)
             made = list(tokens.of(batch))
-            left_out += [one.number for one in made if not one.learned]
             kept = [one for one in made if one.learned]
+            if len(kept) < len(made):
+                first = first or rows.where(next(one.number for one in made if not one.learned))
+            dropped += len(made) - len(kept)
             truncated += sum(one.whole > limit for one in kept)
+            longest = max([longest, *(one.whole for one in made)])
             columns = [[one.ids for one in kept], [one.labels for one in kept]]
             stream.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
     for warning in tokens.warnings():
         log.warning("%s", warning)
-    if truncated:
-        log.warning("%s of %s rows are cut at %s tokens", f"{truncated:,}", f"{seen:,}", f"{limit:,}")
-    if left_out:
-        first = rows.where(left_out[0])
-        log.warning(
-            "%s of %s rows are left out, as nothing to learn is left of them in %s tokens (first: %s)",
-            f"{len(left_out):,}",
-            f"{seen:,}",
-            f"{limit:,}",
-            first,
-        )
-    if len(left_out) == seen:
-        problem = f"no row has anything left to learn in {limit:,} tokens"
-        raise Bad(problem, "raise training.sequence_length, or shorten the prompts").error(rows.path)
+    counted = Lengths.counted(
+        {limit: seen - dropped}, rows=seen, truncated=truncated, dropped=dropped, longest_row=longest
+    )
+    if text := told(counted, spec):
+        level = logging.WARNING if worth_a_warning(seen, dropped, truncated) else logging.INFO
+        log.log(level, "%s%s", text, f"; the first left out: {first}" if first else "")
+    if (fault := nothing_left(counted, spec)) is not None:
+        raise SpecError([fault], "data")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
 
 from jobs.lengths import Lengths
 from jobs.spec import JobSpec
-from workers.building import build_tokenizer
+from workers.building import build_config, build_tokenizer, trusts
+from workers.checks.ids import Room
 from workers.data.datasets import open_data
 from workers.data.tokens import Tokenized, Tokens, batches
 
@@ -38,7 +41,8 @@ def scan(
     tokenizer = build_tokenizer(spec.model, trusted_models)
     rows = open_data(spec.data)
     limit = spec.training.sequence_length
-    tokens, sample = Tokens(rows, tokenizer, limit, spec.data.loss_on), _Sample(limit)
+    check_ids = _room(spec, tokenizer, trusted_models)
+    tokens, sample = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids), _Sample(limit)
     seen = rendered = 0
     spent, allowed, total = 0.0, most_seconds * _TOKENS, None
     for index, batch in enumerate(batches(iter(rows))):
@@ -63,6 +67,19 @@ def scan(
     return sample.lengths(total, [*tokens.warnings(), *_unchecked(tokens, seen, rendered, total)])
 
 
+def _room(
+    spec: JobSpec, tokenizer: PreTrainedTokenizerBase, trusted_models: list[str]
+) -> Callable[[Sequence[int]], None]:
+    """The check of token ids; none where the model's config is out of reach. Raises Refused for a padding token."""
+    try:
+        config = build_config(spec.model, trusts(spec.model, trusted_models))
+    except OSError:
+        return lambda ids: None
+    room = Room(spec.model, tokenizer, config)
+    room.check_padding()
+    return room.check
+
+
 @dataclass
 class _Counted:
     """What a batch of rows came to."""
@@ -71,6 +88,7 @@ class _Counted:
     rows: int
     truncated: int
     dropped: int
+    longest: int
 
 
 @dataclass
@@ -89,7 +107,9 @@ class _Sample:
         kept = [one for one in made if one.learned]
         truncated = sum(one.whole > self.limit for one in kept)
         found = Counter(len(one.ids) for one in kept)
-        self.batches[index] = _Counted(found, len(made), truncated, len(made) - len(kept))
+        self.batches[index] = _Counted(
+            found, len(made), truncated, len(made) - len(kept), max(one.whole for one in made)
+        )
 
     def thin(self) -> None:
         """Half as many batches from here on, and of those so far."""
@@ -107,6 +127,7 @@ class _Sample:
             dropped=sum(one.dropped for one in self.batches.values()),
             sampled=self.rows < total,
             warnings=warnings,
+            longest_row=max((one.longest for one in self.batches.values()), default=0),
         )
 
 

@@ -6,7 +6,7 @@ data; tests/workers/data/test_tokens.py holds the two against each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -62,12 +62,19 @@ class Notes:
 class Tokens:
     """Turns batches of a source's rows into sequences of at most `limit` tokens.
 
-    loss_on: of the job file. Raises SpecError for rows and a tokenizer that don't go together.
+    loss_on: of the job file; check_ids: raises Bad for a sequence that the model has no room for. Raises SpecError for
+    rows, a tokenizer and a model that don't go together.
     """
 
     def __init__(
-        self, rows: Rows, tokenizer: PreTrainedTokenizerBase, limit: int, loss_on: str | None = None
+        self,
+        rows: Rows,
+        tokenizer: PreTrainedTokenizerBase,
+        limit: int,
+        loss_on: str | None = None,
+        check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
     ) -> None:
+        self._check_ids = check_ids
         self._rows, self._tokenizer, self._limit, self._loss_on = rows, tokenizer, limit, loss_on
         self._shape: Shape | None = None
         self.renderer: Renderer | None = None
@@ -173,6 +180,10 @@ class Tokens:
         if bos is not None and ids[:2] == [bos, bos]:
             self.notes.doubled_bos.note(self._rows.where(number))
         cut = ids[: self._limit]
+        try:
+            self._check_ids(cut)
+        except Bad as bad:
+            raise bad.at(self._rows.where(number)).error(self._rows.path) from None
         if labels is None:
             labels = [IGNORED] * min(prompt, len(cut)) + cut[prompt:]
         return Tokenized(number, cut, labels[: self._limit], len(ids))

@@ -84,7 +84,7 @@ def test_lengths_are_those_that_the_trainer_gets(
     given = Counter(len(ids) for ids in prepared(spec, tmp_path)["input_ids"])
     found = scan(spec, [])
     assert found == Lengths.counted(
-        given, rows=40, truncated=found.truncated, dropped=40 - given.total(), sampled=False
+        given, rows=40, truncated=found.truncated, dropped=40 - given.total(), longest_row=found.longest_row
     )
     assert found.truncated <= given[length]
 
