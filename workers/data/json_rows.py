@@ -199,8 +199,9 @@ class _Text:
                 return self._row(parser)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith(_OPEN_STRING) or error.pos >= len(self._text) - _LONGEST_WORD
-                if not (cut and self._read()):
+                if not (cut and self._more):
                     raise self.wrong(error.msg, error.pos) from None
+                self._read()
 
     def _row(self, parser: _Parser) -> Row:
         start = self._at

@@ -23,7 +23,7 @@ class Shape:
         if kind is None:
             raise no_kind(first)
         self.kind = kind
-        self.chat = kind == ("messages",) or isinstance(first[kind[0]], list)
+        self.chat = kind == ("messages",) or (kind != ("text",) and isinstance(first[kind[0]], list))
 
     def take(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Just what is trained on. Raises Bad with the column and what is wrong with its value."""
