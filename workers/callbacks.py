@@ -21,10 +21,12 @@ from jobs.report import Assignment, Ended, Evaluated, Progress
 from workers.checkpoints import room
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of
-from workers.folder import STOP_REASONS, AttemptFolder, StopReason
+from workers.folder import AttemptFolder, StopReason
 from workers.measure import Meter
 from workers.resuming import asked_steps
 from workers.span import Others
+from workers.trainer.decision import Decision
+from workers.trainer.finite import Fault, Guard, weights_fault, word
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Figures:
     eval_loss: float | None = None
     last_checkpoint: str | None = None
     result: str | None = None
+    skipped: int = 0
     train_s: float | None = None
     step_times: array[float] = field(default_factory=lambda: array("d"))
     marks: list[tuple[float, int]] = field(default_factory=list)  # first and last line: seconds, tokens
@@ -75,6 +78,7 @@ class Figures:
             first_loss=self.first_loss,
             last_loss=self.last_loss,
             eval_loss=self.eval_loss,
+            skipped=self.skipped,
             allocated_bytes=peaks.allocated_bytes if peaks else None,
             reserved_bytes=peaks.reserved_bytes if peaks else None,
             device_bytes=peaks.device_bytes if peaks else None,
@@ -87,24 +91,6 @@ class Figures:
             return self.tokens / self.train_s if self.train_s and self.tokens else None
         (begin, before), (end, after) = self.marks
         return (after - before) / (end - begin) if end > begin else None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do after a step. Every rank of a gang must do the same: rank 0 decides, and any host may have it stop."""
-
-    log: bool = False
-    save: bool = False
-    stop: StopReason | None = None
-
-    def code(self) -> int:
-        reason = STOP_REASONS.index(self.stop) + 1 if self.stop else 0
-        return int(self.log) | int(self.save) << 1 | reason << 2
-
-    @classmethod
-    def of(cls, code: int) -> Decision:
-        reason = code >> 2
-        return cls(bool(code & 1), bool(code & 2), STOP_REASONS[reason - 1] if reason else None)
 
 
 class Reporter(TrainerCallback):
@@ -121,7 +107,9 @@ class Reporter(TrainerCallback):
         checkpoints: Path,
         figures: Figures,
         line_every_s: float = LINE_EVERY_S,
+        guard: Guard | None = None,
     ) -> None:
+        self.guard = guard or Guard(skip=False)
         self.stopped: StopReason | None = None
         self.others: Others | None = None  # of an attempt over several hosts
         self._assignment, self._folder, self._checkpoints = assignment, folder, checkpoints
@@ -137,7 +125,7 @@ class Reporter(TrainerCallback):
         self._publishing: Future[Path] | None = None
         self._began = self._step_ended = self._lined = self._saved = 0.0
         self._save_cost_s = 0.0
-        self._since_line = 0
+        self._since_line = self._skipped_before = 0
         self._save_every = 0
         self._mute = False  # the last line could not be written
         self.last: Path | None = None  # the checkpoint of the last step, once it is published
@@ -159,7 +147,20 @@ class Reporter(TrainerCallback):
         self._figures.train_s = now - self._began
         self._step_ended = now
         self._since_line += 1
+        self._figures.skipped = self.guard.skipped
         decision = self._agreed(self._decide(state, now) if self._leads else self._heard(state), args.device)
+        if (
+            not decision.diverged
+            and decision.save
+            and (bad := weights_fault(kwargs.get("model"), state.global_step))
+        ):
+            self.guard.fault, decision = bad, Decision(True, diverged=True)  # the same on all ranks
+        if decision.diverged:
+            self.guard.fault = self.guard.fault or Fault(
+                state.global_step, "another rank's loss is not finite"
+            )
+            control.should_log = control.should_training_stop = True
+            return
         control.should_log = control.should_log or decision.log
         control.should_save = control.should_save or decision.save
         if decision.stop:
@@ -178,10 +179,12 @@ class Reporter(TrainerCallback):
             return  # the summary at the end
         now, figures = time.monotonic(), self._figures
         before, tokens = figures.tokens, int(logs.get("num_tokens", 0))
-        loss, took = logs["loss"], now - self._lined
-        figures.tokens, figures.last_loss = tokens, loss
-        if figures.first_loss is None:
-            figures.first_loss = loss
+        loss, took = self._mean(logs["loss"]), now - self._lined
+        figures.tokens = tokens
+        if math.isfinite(loss):
+            figures.last_loss = loss
+            if figures.first_loss is None:
+                figures.first_loss = loss
         figures.marks = [*figures.marks[:1], (now, tokens)]
         if self._leads:
             peaks = figures.meter.read()
@@ -191,7 +194,9 @@ class Reporter(TrainerCallback):
                     ts=time.time(),
                     step=state.global_step,
                     total_steps=state.max_steps,
-                    loss=loss,
+                    loss=loss if math.isfinite(loss) else None,
+                    loss_text=None if math.isfinite(loss) else word(loss),
+                    skipped=figures.skipped,
                     learning_rate=logs.get("learning_rate"),
                     tokens=tokens,
                     tokens_per_s=(tokens - before) / took if took > 0 else None,
@@ -201,7 +206,15 @@ class Reporter(TrainerCallback):
                     device_bytes=peaks.device_bytes,
                 )
             )
-        self._lined, self._since_line = now, 0
+        self._lined, self._since_line, self._skipped_before = now, 0, figures.skipped
+
+    def _mean(self, loss: float) -> float:
+        """Of the steps since the last line that were trained: transformers divides by all of them."""
+        skipped = self._figures.skipped - self._skipped_before
+        trained = self._since_line - skipped
+        if not skipped or not self._since_line:
+            return loss
+        return loss * self._since_line / trained if trained else math.nan
 
     def on_evaluate(
         self,
@@ -214,8 +227,10 @@ class Reporter(TrainerCallback):
         loss = (metrics or {}).get("eval_loss", math.nan)
         self._figures.eval_loss = loss
         log.info("step %d: evaluation loss %.4f", state.global_step, loss)
+        if not math.isfinite(loss):
+            log.warning("step %d: the loss of the rows held out is %s", state.global_step, word(loss))
         if self._leads:
-            said = {"loss": loss} if math.isfinite(loss) else {"loss_text": str(loss)}
+            said = {"loss": loss} if math.isfinite(loss) else {"loss_text": word(loss)}
             evaluated = Evaluated(ts=time.time(), step=state.global_step, **said)
             self._written(lambda: self._folder.append_evaluation(evaluated))
         self._step_ended = time.monotonic()
@@ -301,6 +316,10 @@ class Reporter(TrainerCallback):
     def _decide(self, state: TrainerState, now: float) -> Decision:
         last = state.global_step >= state.max_steps
         stop = None if last else self._stop_reason(now)
+        if last or stop or self._save_due(state.global_step, now):
+            self.guard.settle()
+        if self.guard.fault is not None:
+            return Decision(True, diverged=True)
         first = len(self._figures.step_times) == 1
         compared = state.global_step == self._compared_at
         line = first or last or compared or stop is not None or now - self._lined >= self._line_every_s
@@ -309,6 +328,10 @@ class Reporter(TrainerCallback):
 
     def _heard(self, state: TrainerState) -> Decision:
         """What a rank other than 0 says: only whether its host is to stop, which rank 0 can't see from another."""
+        if state.global_step >= state.max_steps:
+            self.guard.settle()
+        if self.guard.fault is not None:
+            return Decision(True, diverged=True)
         heard = self._listens and state.global_step < state.max_steps
         stop = self._folder.stop_requested() if heard else None
         return Decision(True, stop != "stale", stop) if stop else Decision()

@@ -25,6 +25,7 @@ from workers.building import Refused
 from workers.checkpoints import room
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
 from workers.folder import sync_folder
+from workers.trainer.finite import NotFinite, not_finite_in
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +94,14 @@ def publish_result(
 
     That is another one beside `target` if somebody made something there since check_free. facts go into the
     manifest (steps, losses, versions); fleet: see clear_unfinished; size: bytes of the result, as far as known. Raises
-    NoStorage where the folder takes no result, and leaves nothing there then.
+    NoStorage where the folder takes no result, NotFinite where its weights are none; nothing is left there then.
     """
     staged = target.with_name(f"{_mark(_STAGED, fleet, assignment)}{assignment.attempt_id}-{_random()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         fill(staged)
+        if (name := not_finite_in(staged)) is not None:
+            raise NotFinite(f"the trained weights are not finite, such as {name}; no result was published")
         write_manifest(
             staged,
             {

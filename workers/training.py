@@ -49,7 +49,10 @@ from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
 from workers.resuming import checkpoint_of, finished
+from workers.trainer.diverging import diverged
+from workers.trainer.finite import Guard, NotFinite, weights_fault
 from workers.trainer.late_imports import load
+from workers.trainer.sft import GuardedTrainer
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +129,7 @@ def sft_config(
         prediction_loss_only=True,
         # Lines and checkpoints are the reporter's to decide.
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would count a NaN as the mean of the losses before it
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -160,7 +164,8 @@ def train(
     if assignment.local_rank == 0:
         clear_leftovers(checkpoints, assignment.attempt_id)
     _obey_stop(folder)
-    reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s)
+    guard = Guard(spec.training.on_nan == "skip", card.kind == "cuda", assignment.world_size == 1)
+    reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s, guard)
     staging = staging_folder(checkpoints, assignment.attempt_id)
     try:
         trained = _trained(assignment, folder, target, checkpoints, reporter, figures, trust, reach)
@@ -172,6 +177,8 @@ def train(
         return figures.ended(
             ts=time.time(), outcome=outcome, message=message, echo=reporter.stopped == "stale"
         )
+    if guard.fault is not None:
+        return figures.ended(ts=time.time(), **diverged(guard.fault, figures, checkpoints))
     message = _summary(figures)
     if assignment.rank == 0:
         try:
@@ -217,11 +224,14 @@ def _trained(
             log.info("resuming after step %d from %s", resume[1], resume[0])
         if assignment.rank == 0:
             check_room(assignment, target, checkpoints)
-        trainer = build_trainer(assignment, staging, trust, [reporter, SavesGeneration()], folder.data_path)
+        callbacks, guard = [reporter, SavesGeneration()], reporter.guard
+        trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
-        if reporter.stopped is None:
-            reporter.save_last(trainer)
+        if reporter.stopped is None and guard.fault is None:
+            guard.fault = weights_fault(trainer.model, trainer.state.global_step)
+            if guard.fault is None:
+                reporter.save_last(trainer)
     return reporter.last or trainer
 
 
@@ -231,6 +241,7 @@ def build_trainer(
     trust: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
     data_folder: Path | None = None,
+    guard: Guard | None = None,
 ) -> SFTTrainer:
     """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train.
 
@@ -255,7 +266,8 @@ def build_trainer(
         if unsloth
         else build_model(spec, config, trust, use_cpu)
     )
-    trainer = SFTTrainer(
+    trainer = GuardedTrainer(
+        guard=guard or Guard(spec.training.on_nan == "skip"),
         model=model,
         args=sft_config(spec, assignment.rung, output_dir, use_cpu=use_cpu, world_size=assignment.world_size),
         train_dataset=rows,
@@ -342,6 +354,8 @@ def _failure(error: Exception, figures: Figures, assignment: Assignment, folder:
         peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
         if peer is not None:
             return figures.ended(ts=time.time(), **gang.as_mine(assignment, *peer))
+    if isinstance(error, NotFinite):
+        return figures.ended(ts=time.time(), outcome=Outcome.DIVERGED, message=str(error))
     bad_input = isinstance(error, InputError) and not error.missing
     text = error.line if isinstance(error, InputError) else str(error) if ours else words
     echo = assignment.spans and not ours and span.lost_touch(error)
@@ -375,6 +389,9 @@ def _started(meter: Meter) -> Started:
 
 
 def _summary(figures: Figures) -> str:
-    if figures.first_loss is None or figures.last_loss is None:
-        return f"{figures.steps} steps"
-    return f"{figures.steps} steps, loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
+    text = f"{figures.steps} steps"
+    if figures.first_loss is not None and figures.last_loss is not None:
+        text += f", loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
+    if figures.skipped:
+        text += f"; {figures.skipped} steps were skipped, for their loss or gradients were not finite"
+    return text

@@ -1,0 +1,39 @@
+"""TRL's SFTTrainer, with each step judged before its update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+
+from workers.trainer.finite import Fault, Guard, first_not_finite
+
+
+class GuardedTrainer(SFTTrainer):
+    """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
+
+    Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the update.
+    """
+
+    def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
+        self.guard = guard
+        super().__init__(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.guard.begins:
+            self._before = self._tr_loss.detach().clone()
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.guard.count(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        known, step = self.guard.fault, self.state.global_step + 1
+        if self.guard.judge(step, norm, self.accelerator.scaler is not None):
+            model.zero_grad(set_to_none=True)  # optimizers pass over what has no gradient
+            if self.guard.fault is None:
+                self._tr_loss.copy_(self._before)  # the mean is of the steps that were trained
+            elif known is None and (name := first_not_finite(model.named_parameters())) is not None:
+                self.guard.fault = Fault(step, f"the weights are not finite before it, such as {name}")
+        return norm
