@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.cards import CATALOGUE, Card
 from jobs.ladder import Choice, NoFit, choose
 from jobs.memory import Projection, Rung, project_many
 from jobs.profile import MemoryProfile
+from jobs.remedies import changed
 from jobs.spec import JobSpec
 from jobs.units import gib
 
@@ -27,10 +28,15 @@ Chooser = Callable[[MemoryProfile, JobSpec, Card, int | None], Choice | NoFit]
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One change, in words that name the key; upper_bytes: what the job would then stay under, None when not known."""
+    """One change, in words that name the key.
+
+    upper_bytes: what the job would then stay under, None when not known; overrides: the change by dotted path, where
+    it is one of the job file.
+    """
 
     text: str
     upper_bytes: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _plain(profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
@@ -59,7 +65,8 @@ def suggestions(
         *_shorter(profile, spec, card, length, chooser),
         *_larger(profile, spec, card, length, chooser),
     ]
-    return [one for one in found if one.upper_bytes is None or one.upper_bytes < now * WORTH_SAYING]
+    possible = [one for one in found if not one.overrides or changed(spec, one.overrides) is not None]
+    return [one for one in possible if one.upper_bytes is None or one.upper_bytes < now * WORTH_SAYING]
 
 
 def checkpointing_saves(
@@ -95,7 +102,8 @@ def _free_memory(
         return []
     keys = ", ".join(f"memory.{name}: auto" for name in fixed)
     text = f"{keys} would fit ({found.rung.label}), at {gib(found.projection.upper_bytes)}"
-    return [Suggestion(text, found.projection.upper_bytes)]
+    overrides = {f"memory.{name}": value for name, value in fixed.items()}
+    return [Suggestion(text, found.projection.upper_bytes, overrides)]
 
 
 def _eight_bit(
@@ -107,7 +115,7 @@ def _eight_bit(
     if state >= profile.optimizer_bytes:
         return []
     found = chooser(replace(profile, optimizer_bytes=state), spec, card, length)
-    return [_told("training.optimizer: adamw_8bit", found)]
+    return [_told("training.optimizer", "adamw_8bit", found)]
 
 
 def _four_bit(
@@ -122,17 +130,20 @@ def _four_bit(
         return []
     packed = _packed_weights(profile, config)
     if packed is None:
-        return [Suggestion("method.kind: qlora holds the base in 4 bits, about a quarter of bfloat16")]
+        text = "method.kind: qlora holds the base in 4 bits, about a quarter of bfloat16"
+        return [Suggestion(text, None, {"method.kind": "qlora"})]
     if spec.method.kind == "full":  # another method altogether: its activations would have to be traced
         rest = profile.weight_bytes + profile.trained_bytes + profile.optimizer_bytes
         return [
             Suggestion(
                 f"method.kind: qlora holds the base in about {gib(packed)}, in place of {gib(rest)} of weights, "
-                "gradients and optimizer state"
+                "gradients and optimizer state",
+                None,
+                {"method.kind": "qlora"},
             )
         ]
     found = chooser(replace(profile, weight_bytes=packed), spec, card, length)
-    return [_told("method.kind: qlora", found)]
+    return [_told("method.kind", "qlora", found)]
 
 
 def _packed_weights(profile: MemoryProfile, config: Mapping[str, Any] | None) -> int | None:
@@ -154,7 +165,7 @@ def _shorter(
     while tokens >= SHORTEST:
         found = chooser(profile, spec, card, tokens)
         if isinstance(found, Choice):
-            return [_told(f"training.sequence_length: {tokens}", found)]
+            return [_told("training.sequence_length", tokens, found)]
         tokens //= 2
     return []
 
@@ -175,10 +186,10 @@ def _larger(
     return []
 
 
-def _told(change: str, found: Choice | NoFit) -> Suggestion:
+def _told(path: str, value: Any, found: Choice | NoFit) -> Suggestion:
     upper = _upper(found)
     verdict = "would fit, at" if isinstance(found, Choice) else "is not enough by itself: it would take"
-    return Suggestion(f"{change} {verdict} about {gib(upper)}", upper)
+    return Suggestion(f"{path}: {value} {verdict} about {gib(upper)}", upper, {path: value})
 
 
 def _upper(found: Choice | NoFit) -> int:

@@ -15,6 +15,7 @@ from jobs.ladder import Choice, NoFit, choose, preference
 from jobs.lengths import Lengths
 from jobs.memory import Margin, Projection, Rung
 from jobs.profile import MemoryProfile
+from jobs.remedies import warnings
 from jobs.spec import JobSpec
 from orchestrator import shapes
 
@@ -137,7 +138,7 @@ def plan_shape(
         "steps": asked.steps,
         "cards": list(cards),
         "data": data_shape(asked.lengths, spec, _micro_batch(asked, cards)) if asked.lengths else None,
-        "advice": [*advice, *_data_advice(asked, cards), *_price_advice(asked, cards)],
+        "advice": [*warnings(spec), *advice, *_data_advice(asked, cards), *_price_advice(asked, cards)],
         "reason": reason,
         "replaced": [],
     }

@@ -177,6 +177,7 @@ class JobFull(Job):
     """`GET /jobs/{id}`."""
 
     spec: dict[str, Any]
+    warnings: list[str]  # what the job file says that trains, and hardly does what its writer wants
     data: PlanData | None  # None where nobody counted
     attempts_detail: list[Attempt]
     events: list[EventShape]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from jobs import remedies
 from jobs.errors import NotFound, UsageError
 from jobs.spec import schema
 from jobs.state import JobState
@@ -65,7 +66,10 @@ async def submit(request: Request) -> Response:
             "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
             "groups": views.groups(rows, [job.values for job in read]),
             "replaced": replaced(wanted.jobs),
-            "warnings": warnings_of(store, [(row.id, job.spec) for row, job in zip(rows, read, strict=True)]),
+            "warnings": [
+                *remedies.warnings_of(job.spec for job in read),
+                *warnings_of(store, [(row.id, job.spec) for row, job in zip(rows, read, strict=True)]),
+            ],
         }
     )
     return Response(body, 201, media_type="application/json")
@@ -135,7 +139,9 @@ def show(request: Request, job: str) -> shapes.JobFull:
     latest = store.latest_progress([attempt.id for attempt in attempts])
     data = data_of(store, view.job, attempts)
     shown = views.job(view, known.controller.likely.starts)
-    return views.job_full(shown, view.job.spec, attempts, latest, store.events(view.job.id), data)
+    spec = view.job.spec
+    warned = remedies.warnings_stored(spec)
+    return views.job_full(shown, spec, attempts, latest, store.events(view.job.id), data, warned)
 
 
 @router.post("/jobs/{job}/cancel")

@@ -117,11 +117,13 @@ def job_full(
     latest: Mapping[int, ProgressRow],
     events: list[EventRow],
     data: shapes.PlanData | None,
+    warnings: list[str],
 ) -> shapes.JobFull:
     """One job with its history."""
     return {
         **shown,
         "spec": spec,
+        "warnings": warnings,
         "data": data,
         "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
         "events": [event(one) for one in events],

@@ -380,4 +380,7 @@ def _advice_after(row: JobRow) -> list[str]:
         Code.BAD_INPUT: "correct what the reason names, then submit the job again: `tuneyard submit`",
         Code.AFTER: f"`tuneyard requeue {row.id}` runs it without waiting for what can't come to pass any more",
     }
+    if row.reason.code is Code.DIVERGED:
+        kept = f"`tuneyard logs {row.id}` has the losses before it"
+        return [*row.reason.figures.get("suggestions", ()), kept]
     return [texts[row.reason.code]] if row.reason.code in texts else []

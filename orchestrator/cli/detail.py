@@ -121,10 +121,11 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
 
 def _data(found: JobFull) -> list[tuple[str, Cell | str]]:
     """Its rows, as they were counted, and what to know of them."""
-    data = found.get("data")  # an older server leaves it out
+    data = found.get("data")  # an older server leaves both out
+    warned = [("warning", Cell(text, "yellow")) for text in found.get("warnings", [])]
     if data is None:
-        return []
-    warned = [("warning", Cell(text, "yellow")) for text in data["warnings"]]
+        return [*warned]
+    warned += [("warning", Cell(text, "yellow")) for text in data["warnings"]]
     said = "" if data["left_out"] in data["warnings"] else data["left_out"]
     return [("data", f"{data['rows']:,} rows" + (f"; {said}" if said else "")), *warned]
 

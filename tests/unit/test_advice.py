@@ -13,6 +13,7 @@ from jobs.advice import (
 from jobs.binding import cannot_help
 from jobs.ladder import Choice, NoFit, choose
 from jobs.memory import Rung, project
+from jobs.remedies import changed
 from jobs.spec import JobSpec
 from jobs.units import GiB, MiB
 from tests.step_profiles import card, profile
@@ -103,3 +104,31 @@ def test_checkpointing_can_not_lower_what_weights_and_optimizer_set() -> None:
         every = project(made, Rung(1, 1, 8), sequence_length=128, card=card())
         assert saves == projection.device_bytes - every.device_bytes
         assert cannot_help(saves, projection.device_bytes) is not helps
+
+
+def test_every_suggestion_can_be_done() -> None:
+    """Laid over the job file as it says, its rules accept it."""
+    made = replace(profile(), optimizer_bytes=800 * MiB, trained_count=100 * MiB)
+    for method in ("full", "lora", "qlora"):
+        for dtype in ("bfloat16", "float16", "float32"):
+            for adapter in ("auto", "float32"):
+                value = {"model": {"path": "org/model", "dtype": dtype}, "data": "org/data"}
+                value |= {
+                    "method": {"kind": method, **({"adapter_dtype": adapter} if method != "full" else {})}
+                }
+                value |= {
+                    "memory": {"checkpointing": "off", "micro_batch": 8},
+                    "training": {"sequence_length": 512},
+                }
+                try:
+                    spec = JobSpec.model_validate(value)
+                except ValueError:
+                    continue
+                for one in suggestions(made, spec, card(100 * MiB)):
+                    assert not one.overrides or changed(spec, one.overrides) is not None, one.text
+                    named = [
+                        word
+                        for word in one.text.split()
+                        if word.startswith(("memory.", "training.", "method."))
+                    ]
+                    assert bool(named) == bool(one.overrides), one.text

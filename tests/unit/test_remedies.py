@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import SpecError
-from jobs.remedies import against_divergence, against_memory, changed
+from jobs.remedies import against_divergence, against_memory, changed, share_that_moves, warnings, warnings_of
 from jobs.spec import JobSpec, parse_spec
 from tests.fleets import spec
 
@@ -80,3 +81,40 @@ def test_what_helps_goes_by_what_the_job_says() -> None:
         "training.autocast",
         "training.on_nan",
     ]
+
+
+def full(rate: float, dtype: str = "bfloat16", **more: Any) -> JobSpec:
+    training = {"learning_rate": rate, **more.pop("training", {})}
+    return spec(model={"path": "a/b", "dtype": dtype}, method=more.pop("method", "full"), training=training)
+
+
+@pytest.mark.parametrize(("rate", "measured"), [(2e-5, 0.279)])
+def test_the_share_that_moves_is_what_was_measured(rate: float, measured: float) -> None:
+    assert share_that_moves(full(rate)) == pytest.approx(measured, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [1e-7, 2e-5, 5e-5])
+def test_small_updates_of_bfloat16_weights_are_warned_of_with_what_to_do(rate: float) -> None:
+    (text,) = warnings(full(rate))
+    assert f"at learning rate {rate:g} lose most updates" in text
+    assert "use model.dtype: float32, training.autocast: bfloat16 or method.kind: lora" in text
+    assert not warnings(full(rate, "float32", training={"autocast": "bfloat16"}))
+    assert not warnings(full(rate, method="lora")) and not warnings(full(rate, method="qlora"))
+
+
+def test_what_is_large_enough_is_not_warned_of_and_sgd_always_is() -> None:
+    assert not warnings(full(2e-4))
+    assert "hardly any weight" in warnings(full(2e-4, training={"optimizer": "sgd"}))[0]
+
+
+def test_jobs_that_are_alike_are_warned_of_once() -> None:
+    assert len(warnings_of([full(2e-5)] * 1000 + [full(1e-5), full(1.0)])) == 2
+
+
+@given(st.fixed_dictionaries(SECTIONS).map(allowed).filter(bool))
+def test_what_a_warning_says_to_use_can_be_used(asked: JobSpec) -> None:
+    for text in warnings(asked):
+        for change in text.partition("; use ")[2].split(" or "):
+            pairs = (one.partition(": ") for one in change.split(", ") if one)
+            made = changed(asked, {path: value for path, _, value in pairs})
+            assert made is not None and not warnings(made)

@@ -11,10 +11,10 @@ from jobs.memory import Rung
 from jobs.report import Ended, Progress
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
-from workers.callbacks import Decision
 from workers.checkpoints.folders import latest_good, listed
 from workers.checkpoints.manifest import verify
 from workers.folder import STOP_REASONS, AttemptFolder, StopReason, checkpoints_root
+from workers.trainer.decision import Decision
 from workers.training import run_attempt, train
 
 
