@@ -49,8 +49,12 @@ def starts(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
         else:
             soonest = min((at for at, _ in _has(free_at, kind)), default=math.inf)
         ready = max(now, job.not_before)
-        at = max(ready, soonest)
         until = ready + COMERS * (late[job.job_id] - ready)
+        reason = decided.waits.get(job.job_id)
+        due = None if reason is None else reason.figures.get("preempts_at")
+        if due is not None:  # it stops others then, and they save first
+            soonest, until = min(soonest, due), min(until, due + COMERS * rules.stop_s)
+        at = max(ready, soonest)
         if at < math.inf:
             found[job.job_id] = Start(at, max(at, until) if until < math.inf else None)
     return found

@@ -11,6 +11,7 @@ from jobs.ladder import Choice, NoFit, choose
 from jobs.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.claims import Claims
+from orchestrator.due import Dues
 from orchestrator.fleet import Fleet, Gpu, Waiting
 from orchestrator.home import at_home
 from orchestrator.kinds import Kind
@@ -82,6 +83,7 @@ class _Pass:
     reasons: bool
     made: Plan = field(default_factory=lambda: Plan({}, {}, {}, {}, {}, {}))
     _bench: Bench | None = None
+    _dues: Dues | None = None
     runs: Mapping[str, int] = field(default_factory=dict)
     _lowest: int | None = None
     _mine: Mapping[int, int] = field(default_factory=dict)
@@ -291,9 +293,7 @@ class _Pass:
         if self._bench is None:
             if not self._may_stop(entry):
                 return None
-            projects = self.fleet.projects
-            roll = self.stock.ready(self.fleet, self.rules, self.now)
-            self._bench = Bench(self.rules, self.now, self.stock, roll, projects, self.claims.hidden)
+            self._bench = self._benched()
         # What is owed goes before what would borrow, though that has a reservation.
         reserved = {place for place, held in self.holds.by_shelf.items() if held.owed or not entry.owed}
         clearing = self._bench.clear(entry, kind, reserved, self._mine)
@@ -308,6 +308,10 @@ class _Pass:
             text = f"stopped to make room for job {entry.job.job_id}; goes on from its checkpoint"
             self.made.stops[victim.job_id] = Reason(Code.PREEMPTED, text, {"for_job": entry.job.job_id})  # type: ignore[index]
         return clearing
+
+    def _benched(self) -> Bench:
+        roll = self.stock.ready(self.fleet, self.rules, self.now)
+        return Bench(self.rules, self.now, self.stock, roll, self.fleet.projects, self.claims.hidden)
 
     def _may_stop(self, entry: Ranked) -> bool:
         """Whether anything could give way to it, or does already: most of the time a look at the rules tells."""
@@ -354,6 +358,10 @@ class _Pass:
             reason = self._said[id(kind)] = self._full(job, kind)
         self.holds.settle()
         at = self.holds.reserved.get(job.job_id)
+        if at is None and self.rules.preempt and reason.code is Code.BUSY and self._may_stop(entry):
+            self._bench = self._bench or self._benched()
+            self._dues = self._dues or Dues(self._bench)
+            reason = self._dues.told(reason, entry, kind)
         self._waits(job, reason if at is None else kept(reason, at, job, self.now, self.rules))
 
     def _full(self, job: Waiting, kind: Kind) -> Reason:

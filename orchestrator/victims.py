@@ -95,10 +95,14 @@ class Bench:
         patient = compares and self.now - since(entry.job) >= self.rules.patience_s
         return Rights(entry.job.priority, entry.job.project if self.projects else "", entry.owed, patient)
 
-    def limit(self, job: Running, rights: Rights) -> float:
-        """The score below which a waiting job of these rights stops a running one: infinity, whatever its score."""
+    def limit(self, job: Running, rights: Rights, in_time: bool = False) -> float:
+        """The score below which a waiting job of these rights stops a running one: infinity, whatever its score.
+
+        in_time: once it has run its minimum.
+        """
         rules = self.rules
-        if not job.movable or job.started_at > self.now - rules.min_run_s or not self.stock.to_itself(job):
+        soon = job.started_at > self.now - rules.min_run_s and not in_time
+        if not job.movable or soon or not self.stock.to_itself(job):
             return -math.inf
         if self.projects and job.project != rights.project:
             borrows = job.job_id in self.roll.beyond[job.project]
@@ -148,7 +152,7 @@ class Bench:
                     for place in tier.shelves
                     if place in self.soon
                     and (place in mine or place not in reserved)
-                    and (lacking := self._lacking(place, kind.gpus)) <= 0
+                    and (lacking := self.lacking(place, kind.gpus)) <= 0
                 ]
                 if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
                     return Clearing((), self._parts(min(enough)[2], (), kind.gpus), tier.choice)
@@ -167,7 +171,7 @@ class Bench:
                 return Clearing(tuple(chosen), self._parts(best[2], chosen, kind.gpus), tier.choice)
         return None
 
-    def _lacking(self, place: int, need: int) -> int:
+    def lacking(self, place: int, need: int) -> int:
         """Cards of a shelf that are neither free nor coming back."""
         return need - len(self.stock.free[place]) - len(self.soon.get(place, ()))
 
@@ -215,7 +219,7 @@ class Bench:
 
     def _cheapest(self, rights: Rights, score: float, at: int, place: int, need: int) -> _Cost | None:
         """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
-        lacking = self._lacking(place, need)
+        lacking = self.lacking(place, need)
         here = self._costs.setdefault(place, {})
         known = here.get(at)
         if known is not None and known[0] == lacking:
@@ -330,7 +334,7 @@ class Bench:
         costs: list[tuple[int, int, list[Running]]] = []
         at = self._number(rights, score)
         for place, need in wanted:
-            found = self._fewest(self._yielding(rights, score, at, place), self._lacking(place, need))
+            found = self._fewest(self._yielding(rights, score, at, place), self.lacking(place, need))
             if found is not None:
                 costs.append((sum(len(job.gpu_ids) for job in found), place, found))
         costs.sort(key=lambda item: item[:2])

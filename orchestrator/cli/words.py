@@ -147,6 +147,8 @@ def why(reason: Any, now: float) -> str:
         "storage",
     ):
         text += f" until {clock(until, now)}"
+    if (due := figures.get("preempts_at")) is not None:
+        text += f", at {clock(due, now)}"
     if (begins := figures.get("reserved_for")) is not None:
         text += f" from {clock(begins, now)}"
     if (asked := figures.get("asked_at")) is not None:

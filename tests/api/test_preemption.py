@@ -8,6 +8,7 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
+from orchestrator.cli import words
 from orchestrator.order import Rules
 from tests.api.test_scheduling import FakeHost, card, end, job
 
@@ -73,6 +74,12 @@ def test_a_low_job_is_stopped_for_a_high_one_once_it_ran_its_minimum(yard):
     yard.submit(name="high", priority="high")
     later(yard, host, by=10)
     assert (code(yard, 2), stops(host)) == ("busy", [])
+    reason, due = job(yard, 2)["reason"], yard.now - 10 + Rules().min_run_s
+    assert reason["text"].endswith("; preempts job 1 once it has run 5m00s, the minimum")
+    assert (reason["figures"]["preempts"], reason["figures"]["preempts_at"]) == ([1], due)
+    assert words.why(reason, yard.now).endswith(f"the minimum, at {words.clock(due, yard.now)}")
+    start = job(yard, 2)["start"]
+    assert start["earliest"] == due and start["latest"] <= due + 2 * Rules().stop_s
     later(yard, host, by=Rules().min_run_s - 11)
     assert stops(host) == []
     later(yard, host, by=2)
@@ -83,6 +90,31 @@ def test_a_low_job_is_stopped_for_a_high_one_once_it_ran_its_minimum(yard):
     asked = [event for event in job(yard, 1)["events"] if event["kind"] == "stop_requested"]
     assert len(asked) == 1, "asked again and again"
     assert code(yard, 2) == "room" and states(yard) == {1: "running", 2: "queued"}
+
+
+def test_each_running_job_is_named_for_one_that_is_to_stop_it(yard):
+    host = begun(yard, card(0, 2), card(1, 2))
+    yard.submit(name="low-too", priority="low", training={"steps": 1000})
+    later(yard, host, by=20)
+    starts(yard, host, 2)
+    for name in ("first", "second", "third"):
+        yard.submit(name=name, priority="high")
+    yard.submit(name="equal", priority="low")
+    later(yard, host, by=10)
+    named = {number: job(yard, number)["reason"]["figures"].get("preempts") for number in range(3, 7)}
+    assert named == {3: [1], 4: [2], 5: None, 6: None}  # who is left is no lower, or is stopped for another
+    assert job(yard, 3)["reason"]["figures"]["preempts_at"] < job(yard, 4)["reason"]["figures"]["preempts_at"]
+    seen = job(yard, 3)["reason"]
+    later(yard, host, by=30)
+    assert job(yard, 3)["reason"] == seen, "written again and again"
+
+
+def test_nothing_is_due_where_nobody_may_be_stopped(yard):
+    yard.set_rules(Rules(preempt=False))
+    host = begun(yard)
+    yard.submit(name="high", priority="high")
+    later(yard, host, by=10)
+    assert "preempts" not in job(yard, 2)["reason"]["text"]
 
 
 def test_a_preempted_job_goes_on_later_and_spends_none_of_its_retries(yard):
