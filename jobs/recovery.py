@@ -104,7 +104,7 @@ def decide(
         limit = spec.time_limit or 0.0
         return Finish(
             Event.FAILED,
-            Reason(Code.TIMEOUT, f"its time limit of {span(limit)} is over", {"time_limit_s": limit}),
+            Reason(Code.TIMEOUT, f"its time limit of {span(limit)} has passed", {"time_limit_s": limit}),
         )
     if outcome is Outcome.OOM:
         return _out_of_memory(history, ended, ran_out, oom_requeues)
@@ -147,15 +147,14 @@ def _out_of_memory(
             "projected_upper_bytes": ran_out.upper_bytes,
         }
     if times > oom_requeues:
-        again = f" for the {_ordinal(times)} time; given up" if times > 1 else "; not tried again"
-        return Finish(Event.FAILED, Reason(Code.OOM, f"{text}{again}: {ended.message}", figures))
-    text += f"; goes on from its last checkpoint with less, or on a larger card ({times} of {oom_requeues})"
+        again = f", {times} times by now" if times > 1 else ""
+        return Finish(
+            Event.FAILED, Reason(Code.OOM, f"{text}{again}; not tried again: {ended.message}", figures)
+        )
+    text += (
+        f"; continues from its last checkpoint on a smaller rung or a larger card ({times} of {oom_requeues})"
+    )
     return Requeue(Reason(Code.OOM, text, figures))
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
-    return f"{number}{ending}"
 
 
 def spent(ran_out: Iterable[RanOut], card: Card, high: float) -> tuple[frozenset[Rung], int | None]:
@@ -237,11 +236,14 @@ def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
         in_a_row, steps = in_a_row + 1, past.steps
     code = Code.NOT_STARTED if ended.outcome is Outcome.NOT_STARTED else Code.LOST
     if ended.outcome is Outcome.PREEMPTED:
-        return Requeue(Reason(Code.PREEMPTED, f"stopped at step {ended.steps}; runs on from its checkpoint"))
+        return Requeue(
+            Reason(Code.PREEMPTED, f"stopped at step {ended.steps}; continues from its checkpoint")
+        )
     if in_a_row >= MAX_LOST_IN_A_ROW:
-        text = f"given up after {in_a_row} attempts without progress: {ended.message}"
+        text = f"{in_a_row} attempts in a row made no progress; not tried again: {ended.message}"
         return Finish(Event.FAILED, Reason(code, text, {"attempts": in_a_row}))
     delay = backoff_s(in_a_row) if in_a_row > 1 else 0.0
     return Requeue(
-        Reason(Code.BACKOFF, f"{ended.message}; runs on from its last checkpoint", {"delay_s": delay}), delay
+        Reason(Code.BACKOFF, f"{ended.message}; continues from its last checkpoint", {"delay_s": delay}),
+        delay,
     )

@@ -201,7 +201,7 @@ def read_client_config(home: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}: not readable ({error}); mend it, or delete it to have a new one made"
+            f"{path}: not readable ({error}); correct it, or delete it: the server then writes a new one"
         ) from None
     if not isinstance(value, dict):
         raise UsageError(f"{path}: not a mapping; delete it to have a new one made")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.cards import price_of
 from jobs.spec import JobSpec
-from jobs.state import Code, Reason, held
+from jobs.state import Code, On, Reason, held
 from orchestrator.fleet import Project, Running
 from orchestrator.order import Rules
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, LinkRow, ProgressRow, ProjectRow, UsageRow
@@ -152,11 +152,18 @@ def held_of(job: JobRow) -> Reason | None:
     return None if job.held_at is None else held(job.id, job.held_by or "", job.held_at)
 
 
+_ENDS = {On.SUCCESS: "to succeed", On.FAILURE: "to fail", On.ANY: "to end"}
+
+
 def blocked_of(links: Sequence[LinkRow]) -> Reason | None:
     """Why a job may not start whatever is free: the jobs that it comes after and that have not ended."""
     if not links:
         return None
-    named = ", ".join(f"job {link.after_id} ({link.state})" for link in links[:3])
-    more = f" and {len(links) - 3} more" if len(links) > 3 else ""
     figures = {"after": [link.after_id for link in links]}
-    return Reason(Code.AFTER, f"comes after {named}{more}", figures)
+    first = links[:3]
+    waits = [
+        f"{', '.join(f'job {link.after_id} ({link.state})' for link in first if link.on is on)} {_ENDS[on]}"
+        for on in dict.fromkeys(link.on for link in first)
+    ]
+    more = f", and for {len(links) - 3} more" if len(links) > 3 else ""
+    return Reason(Code.AFTER, f"waits for {', and for '.join(waits)}{more}", figures)

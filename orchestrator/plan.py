@@ -146,7 +146,7 @@ class _Pass:
             self._waits(job, job.blocked)
         elif job.not_before > self.now:
             # No clock in the text: a reason is written again whenever it changes.
-            why = job.rests or Reason(Code.BACKOFF, "rests after a failure")
+            why = job.rests or Reason(Code.BACKOFF, "waits after a failure")
             self._waits(job, Reason(why.code, why.text, {**why.figures, "until": job.not_before}))
         else:
             self._nowhere(job, self.stock.kind(job))
@@ -305,7 +305,7 @@ class _Pass:
             until = self.now + self.rules.stop_s if clearing.stops else None
             self._kept.setdefault(where, {})[entry.job.job_id] = (unheld, until)
         for victim in clearing.stops:
-            text = f"stopped to make room for job {entry.job.job_id}; goes on from its checkpoint"
+            text = f"stopped to make room for job {entry.job.job_id}; continues from its checkpoint later"
             self.made.stops[victim.job_id] = Reason(Code.PREEMPTED, text, {"for_job": entry.job.job_id})  # type: ignore[index]
         return clearing
 

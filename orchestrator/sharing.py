@@ -102,7 +102,7 @@ def parting(sharers: Sequence[Sharer], rules: Rules) -> tuple[Sharer, Reason] | 
     names = f"job{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}"
     text = (
         f"stopped: beside each other on one card, job {slowest.job_id} took {slowest.slowdown:.1f} times as long "
-        f"as alone; goes on from its checkpoint, and not beside {names}"
+        f"as alone; continues from its checkpoint, and not beside {names}"
     )
     figures = {
         "apart_from": others,

@@ -31,7 +31,7 @@ class WhatIf:
     fits: Fits = field(default_factory=Fits)
 
     def answer(self, job: Waiting, fits_now: bool = True) -> str | None:
-        """What becomes of the job if it waits with the others: a verb and where. None: it would still wait.
+        """What the job would do if it waits with the others: a verb and where. None: it would still wait.
 
         fits_now: whether some card would take it as it is; else it is worth saying that one would.
         """
@@ -40,19 +40,19 @@ class WhatIf:
         placed = decided.starts.get(job.job_id)
         if placed is not None:
             beside = " beside others" if placed.side else ""
-            return f"start it now on {_where(placed)}{beside}"
+            return f"start now on {_where(placed)}{beside}"
         reason = decided.waits[job.job_id]
         if reason.code is Code.ROOM:
             leaving = sorted([*reason.figures.get("stops", ()), *reason.figures.get("awaits", ())])
-            return f"start it once {_jobs(leaving)} saved and stopped"
+            return f"start once {_jobs(leaving)} saved and stopped"
         if fits_now or job.blocked is not None:
             return None
         alone = explain(job, fleet, self.chooser)
         if isinstance(alone, Misfit) and alone.reason.code is Code.PROFILE_PENDING:
-            return "do, as far as can be told before its memory profile is traced"
+            return "fit, as far as can be told before its memory profile is traced"
         if isinstance(alone, Misfit) and alone.reason.code not in _WAITS:
             return None
-        return "make it fit, and wait for a card that others hold"
+        return "fit, and wait for a card that others hold"
 
 
 def under_way(fleet: Fleet, decided: Plan, now: float, rules: Rules) -> Fleet:
@@ -122,7 +122,7 @@ def sooner(job: Waiting, what_if: WhatIf, fits_now: bool) -> list[str]:
         for text, spec in changes:
             brings = without.answer(_anew(job, spec, number, what_if.now), fits_now)
             if brings is not None:
-                found.append(f"{text} would {brings}")
+                found.append(f"{text} it would {brings}")
                 break
     return found
 
@@ -173,37 +173,45 @@ def _changes(spec: JobSpec) -> Iterator[_Changes]:
     resources = spec.resources
     yield _looser_memory(spec)
     if resources.card is not None:
-        yield [(f"any card instead of resources.card: {resources.card}", _with(spec, "resources", card=None))]
+        yield [
+            (
+                f"with any card in place of resources.card: {resources.card}",
+                _with(spec, "resources", card=None),
+            )
+        ]
     if resources.min_memory is not None:
-        yield [("no resources.min_memory", _with(spec, "resources", min_memory=None))]
+        yield [("without resources.min_memory", _with(spec, "resources", min_memory=None))]
     for name in resources.labels:
         rest = {key: value for key, value in resources.labels.items() if key != name}
-        yield [(f"no resources.labels.{name}", _with(spec, "resources", labels=rest))]
+        yield [(f"without resources.labels.{name}", _with(spec, "resources", labels=rest))]
     if resources.gpus > 1 and not resources.across_hosts:
-        yield [("resources.across_hosts: true", _with(spec, "resources", across_hosts=True))]
+        yield [("with resources.across_hosts: true", _with(spec, "resources", across_hosts=True))]
     if resources.gpus == 1 and not resources.share:
-        yield [("resources.share: true", _with(spec, "resources", share=True))]
+        yield [("with resources.share: true", _with(spec, "resources", share=True))]
     yield [
-        (f"resources.gpus: {gpus} instead of {resources.gpus} (slower)", fewer)
+        (f"with resources.gpus: {gpus} in place of {resources.gpus} (slower)", fewer)
         for gpus in range(resources.gpus - 1, 0, -1)
         if spec.training.global_batch % gpus == 0 and (fewer := _fewer(spec, gpus)) is not None
     ]
     higher = sorted((priority, name) for name, priority in PRIORITIES.items() if priority > spec.priority)
-    yield [(f"priority: {name}", spec.model_copy(update={"priority": priority})) for priority, name in higher]
+    yield [
+        (f"with priority: {name}", spec.model_copy(update={"priority": priority}))
+        for priority, name in higher
+    ]
 
 
 def _looser_memory(spec: JobSpec) -> _Changes:
     memory = spec.memory
     found = []
     if memory.checkpointing != "auto":
-        text = f"memory.checkpointing: auto instead of {_words(memory.checkpointing)}"
+        text = f"with memory.checkpointing: auto in place of {_words(memory.checkpointing)}"
         found.append((text, _with(spec, "memory", checkpointing="auto")))
     if memory.micro_batch != "auto":
-        text = f"memory.micro_batch: auto instead of {memory.micro_batch}"
+        text = f"with memory.micro_batch: auto in place of {memory.micro_batch}"
         found.append((text, _with(spec, "memory", micro_batch="auto")))
     if len(found) == 2:
         loose = _with(spec, "memory", checkpointing="auto", micro_batch="auto")
-        found.append(("memory: {checkpointing: auto, micro_batch: auto}", loose))
+        found.append(("with memory: {checkpointing: auto, micro_batch: auto}", loose))
     return found
 
 

@@ -284,7 +284,7 @@ def _just_wait(row: JobRow) -> list[str]:
     match row.reason.code:
         case Code.AFTER:
             first, *others = figures["after"]
-            more = f", one of {len(others) + 1} that it comes after" if others else ""
+            more = f", one of {len(others) + 1} that it waits for" if others else ""
             return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
         case Code.RESERVED:
             other = figures["job"]
@@ -314,7 +314,7 @@ def _more_quota(row: JobRow, job: Waiting, asked: WhatIf) -> list[str]:
         "--borrow": replace(terms, borrows=True),
     }
     helps = [
-        f"`tuneyard project set {row.project} {flag}` would {brings}"
+        f"after `tuneyard project set {row.project} {flag}` it would {brings}"
         for flag, changed in changes.items()
         if (brings := with_terms(job, asked, changed)) is not None
     ]
@@ -345,7 +345,7 @@ def _general(question: _Question, reason: Reason) -> list[str]:
         else "`tuneyard gpus` shows what there is, and what is wrong with it",
         Code.PROFILE_PENDING: "wait: a host traces its memory, checks its model and reads its data; where nobody has "
         f"read the data within {span(PATIENCE_S)}, it is planned for the whole training.sequence_length",
-        Code.PROFILE_FAILED: "the error above says what to mend; it is tried again every 5 minutes",
+        Code.PROFILE_FAILED: "correct what the error names; the model is traced again every 5 minutes",
     }
     told = [texts[reason.code]] if reason.code in texts else []
     if reason.code is Code.PROFILE_FAILED and "huggingface.co" in reason.text:
@@ -378,7 +378,7 @@ def _advice_after(row: JobRow) -> list[str]:
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
         Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
         Code.BAD_INPUT: "correct what the reason names, then submit the job again: `tuneyard submit`",
-        Code.AFTER: f"`tuneyard requeue {row.id}` runs it without waiting for what can't come to pass any more",
+        Code.AFTER: f"`tuneyard requeue {row.id}` submits it again, and waits for no job that has ended",
     }
     if row.reason.code is Code.DIVERGED:
         kept = f"`tuneyard logs {row.id}` has the losses before it"

@@ -72,7 +72,9 @@ def _refusal(status: int, value: Any, url: str) -> TuneyardError:
         # The message of a SpecError is its source, how many faults, and the faults again.
         return SpecError(faults, message.partition("\n")[0].rpartition(": ")[0] or "job")
     if kind == "internal":
-        return TuneyardError(f"the server failed: {message}; server.log in its home has the details")
+        return TuneyardError(
+            f"the server failed: {message}; on its machine `tail ~/.tuneyard/server.log` shows why"
+        )
     return _KINDS.get(str(kind), TuneyardError)(message)
 
 

@@ -214,8 +214,7 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
         return
     subject = found["job"]
     now = time.time()
-    text = words.why(subject["reason"], now)
-    show_line(f"{words.label(subject)} is {subject['state']}" + (f": {text}" if text else ""))
+    show_line(words.sentence(subject, now))
     if subject["state"] == "queued" and (start := words.eta(subject, now)):
         show_line(f"likely to start {start}")
     if found["hosts"]:

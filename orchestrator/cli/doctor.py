@@ -237,7 +237,10 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         Check("ray", "ok", "ready")
         if ray == "ready"
         else Check(
-            "ray", "warn", str(ray), "wait a few seconds; then look into server.log in the server's home"
+            "ray",
+            "warn",
+            str(ray),
+            "wait a few seconds; then `tail ~/.tuneyard/server.log` on the server's machine",
         )
     )
     if health.get("exposed"):
@@ -270,7 +273,7 @@ def hosts_check(hosts: Sequence[Host]) -> Check:
         return Check("hosts", "fail", f"{found}; {named}", fix)
     coming = [host["name"] for host in online if not host["ray_ready"]]
     if coming:
-        fix = "wait a minute; then look into ray/ in the host's home, and at `tuneyard hosts`"
+        fix = "wait a minute and look at `tuneyard hosts`; then `tail ~/.tuneyard/host.log` there"
         return Check("hosts", "warn", f"{found}; Ray is not ready on {', '.join(coming[:NAMED])}", fix)
     if not online:
         return Check("hosts", "warn", found, "`tuneyard up` here, or `tuneyard host run` on each GPU host")

@@ -126,10 +126,9 @@ def _tell(job: Job, told: dict[int, str]) -> None:
     cards = words.cards(job["cards"])
     if job["state"] == "running":
         where = f" on {', '.join(job['hosts'])} ({cards})" if job["hosts"] and cards else ""
-        line = f"{words.label(job)}: running{where}"
+        line = f"{words.label(job)} is running{where}"
     else:
-        text = (job["reason"] or {}).get("text", "")
-        line = f"{words.label(job)}: {job['state']}" + (f": {text}" if text and text != job["state"] else "")
+        line = words.sentence(job, None)
     if told.get(job["id"]) != line:
         told[job["id"]] = line
         note(line)

@@ -153,6 +153,8 @@ def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape, exp
 
 def _facts(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
+    if rung := card["rung"]:
+        told.append(("batch", _batch(rung["micro_batch"], rung["accumulation"], plan["gpus"])))
     if card["lower_bytes"] is not None:
         basis = "nothing measured yet" if card["basis"] == "prior" else f"measured: {card['basis']}"
         ends = f"{gib(card['lower_bytes'])} to {gib(projection['upper_bytes'])}"
@@ -162,6 +164,13 @@ def _facts(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> list
     told.append(("then", _runners_up(card)))
     told += [("note", text) for text in card["notes"]]
     return [(name, text) for name, text in told if text]
+
+
+def _batch(micro: int, accumulation: int, gpus: int) -> str:
+    """What 2×4 means, said once."""
+    each = " on each GPU" if gpus > 1 else ""
+    rows = "sequence" if micro == 1 else "sequences"
+    return f"{micro}×{accumulation}: micro-batches of {micro} {rows}, {accumulation} accumulated for each step{each}"
 
 
 def _explained(projection: ProjectionShape) -> list[tuple[str, str]]:

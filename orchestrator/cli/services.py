@@ -114,7 +114,7 @@ def down_verb(as_json: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--oom-requeues", type=click.IntRange(0, 100), metavar="N",
-    help="How often a job that ran out of memory goes on with less, or on a larger card; 3 by default.",
+    help="How often a job that ran out of memory continues on a smaller rung or a larger card; 3 by default.",
 )  # fmt: skip
 @click.option(
     "--policy", type=click.Choice(["fair", "fifo", "shortest", "attained"]), envvar="TUNEYARD_POLICY",

@@ -51,7 +51,7 @@ def read_config() -> dict[str, str]:
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path} can't be read: {error}; remove it and start the server again to have it made anew"
+            f"{path} can't be read: {error}; remove it and start the server again, which writes a new one"
         ) from None
     if not isinstance(value, dict):
         raise UsageError(f'{path} is not a JSON object; it should be {{"url": "http://..", "token": ".."}}')

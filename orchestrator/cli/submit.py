@@ -124,7 +124,7 @@ def _tell_group(group: GroupShape, first: Job) -> None:
 def _waits(job: Job) -> str:
     numbers = [str(link["job"]) for link in job["after"]]
     shown = ", ".join(numbers[:3]) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
-    return f", after job {shown}" if numbers else ""
+    return f", waits for job {shown}" if numbers else ""
 
 
 def _plain(value: Any) -> str:

@@ -169,6 +169,22 @@ def clock(ts: float, now: float) -> str:
     return f"{day} {time.strftime('%H:%M', there)}"
 
 
+def sentence(job: Job, now: float | None) -> str:
+    """A job's state and why: job 12 failed: no such file; job 13 (docs) is queued: waits for job 12 to succeed.
+
+    now: None leaves out times, which change from one look to the next.
+    """
+    said = {"failed": "failed", "succeeded": "succeeded", "cancelled": "was cancelled"}
+    verb = said.get(job["state"], f"is {job['state']}")
+    text = why(job["reason"], now) if now is not None else str((job["reason"] or {}).get("text", ""))
+    known = {job["state"], "training"}
+    for lead in ("failed", "cancelled"):  # a reason that begins with the state says it no second time
+        if job["state"] == lead and text.startswith(f"{lead} "):
+            return f"{label(job)} {verb}{text.removeprefix(lead)}"
+        text = text.removeprefix(f"{lead}: ") if job["state"] == lead else text
+    return f"{label(job)} {verb}" + (f": {text}" if text and text not in known else "")
+
+
 def label(job: Job) -> str:
     """How a job is called in a sentence: job 12 (docs-lora)."""
     return f"job {job['id']} ({job['name']})" if job["name"] else f"job {job['id']}"

@@ -148,10 +148,12 @@ def test_why_says_what_in_the_job_file_would_start_it_now(yard):
         lines: list[str] = yard.http.get(f"{PREFIX}/jobs/{number}/why").json()["advice"]
         return lines
 
-    loosened = "memory.checkpointing: auto instead of off would start it now on h2 (cpu 1.50 GiB, "
+    loosened = "with memory.checkpointing: auto in place of off it would start now on h2 (cpu 1.50 GiB, "
     assert any(line.startswith(loosened) for line in advice(2))
-    assert any(line.startswith("no resources.min_memory would start it now on h2") for line in advice(3))
-    assert any(line.startswith("no resources.labels.rack would start it now on h2") for line in advice(4))
+    assert any(line.startswith("without resources.min_memory it would start now on h2") for line in advice(3))
+    assert any(
+        line.startswith("without resources.labels.rack it would start now on h2") for line in advice(4)
+    )
     assert not any("checkpointing" in line for line in advice(3))
 
 

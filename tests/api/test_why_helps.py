@@ -26,7 +26,7 @@ def test_a_higher_priority_helps_where_somebody_gives_way(yard):
     yard.submit(name="waits")
     later(yard, host)
     assert helps(yard, 2) == [
-        "priority: high would start it once job 1 has saved and stopped",
+        "with priority: high it would start once job 1 has saved and stopped",
         "wait: it starts when a card that fits is free",
     ]
     high = instead(yard, 2, priority="high")
@@ -50,7 +50,7 @@ def test_sharing_helps_beside_jobs_that_share(yard):
     yard.submit(name="waits", priority="low")
     later(yard, host, by=10)
     (first, _) = helps(yard, 2)
-    assert first.startswith("resources.share: true would start it now on h1 (cpu 2.00 GiB, ")
+    assert first.startswith("with resources.share: true it would start now on h1 (cpu 2.00 GiB, ")
     assert first.endswith(" beside others")
     shares = instead(yard, 2, priority="low", resources={"share": True})
     later(yard, host, by=1)
@@ -69,7 +69,7 @@ def test_a_free_card_that_is_kept_for_a_gang_is_no_help(yard):
     later(yard, host, by=10)
     host.trace()
     assert (code(yard, 2), code(yard, 3)) == ("busy", "no_card")
-    assert [line for line in helps(yard, 3) if "would start it" in line] == []
+    assert [line for line in helps(yard, 3) if "would start" in line] == []
     freed = instead(yard, 3, training={"steps": 900_000})
     later(yard, host, by=1)
     assert (states(yard)[freed], code(yard, freed)) == ("queued", "reserved")
@@ -83,7 +83,7 @@ def test_what_would_only_make_it_fit_is_said_so(yard):
     yard.submit(name="waits", resources={"labels": {"rack": "c"}})
     later(yard, host, by=10)
     assert helps(yard, 2) == [
-        "no resources.labels.rack would make it fit, and wait for a card that others hold",
+        "without resources.labels.rack it would fit, and wait for a card that others hold",
         "loosen resources.labels; `tuneyard gpus` shows what there is",
     ]
     assert code(yard, 2) == "no_card"
@@ -109,7 +109,7 @@ def test_fewer_cards_help_where_that_many_are_free(yard):
     yard.submit(name="wide", resources={"gpus": 2}, **wide)
     later(yard, host, by=10)
     (line,) = [line for line in helps(yard, 2) if "gpus: 1" in line]
-    assert line.startswith("resources.gpus: 1 instead of 2 (slower) would start it now on h1")
+    assert line.startswith("with resources.gpus: 1 in place of 2 (slower) it would start now on h1")
     narrow = instead(yard, 2, resources={"gpus": 1}, **wide)
     later(yard, host, by=1)
     assert states(yard)[narrow] == "running"

@@ -42,6 +42,7 @@ def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: Fak
         "  optimizer       256 MiB  #",
         "  activations    3.00 GiB  ##",
         "  peak           7.00 GiB  18% of the card, in the backward pass",
+        "  batch        4×2: micro-batches of 4 sequences, 2 accumulated for each step",
         "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured: llama, lora, A100-40GB: 23 attempts)",
         "               checkpointing takes +31%; every layer saves 38.00 GiB",
         "  then         every layer, 4×2 (7.00 GiB, +50%)",

@@ -214,7 +214,7 @@ def test_the_exit_code_of_wait(
     server.on_show = lambda job: server.end(job, state, code, "its reason")
     ran = tuneyard("submit", "-", "--wait", stdin=GOOD)
     assert ran.code == expected
-    assert ran.err == f"job 1 (first): {state}: its reason\n"
+    assert ran.err == f"job 1 (first) {'was cancelled' if state == 'cancelled' else state}: its reason\n"
     ran = tuneyard("submit", "-", "--wait", "--json", stdin=GOOD)
     assert (ran.code, ran.err) == (expected, "")
     assert [job["state"] for job in ran.json["jobs"]] == [state]
@@ -241,9 +241,9 @@ def test_wait_tells_each_move_once(tuneyard: Tuneyard, server: FakeServer) -> No
     server.on_show = move
     ran = tuneyard("submit", "-", "--wait", stdin=GOOD)
     assert ran.err.splitlines() == [
-        "job 1 (first): queued: not yet looked at",
-        "job 1 (first): running on box-1 (A100)",
-        "job 1 (first): succeeded: 100 steps",
+        "job 1 (first) is queued: not yet looked at",
+        "job 1 (first) is running on box-1 (A100)",
+        "job 1 (first) succeeded: 100 steps",
     ]
 
 
@@ -265,7 +265,9 @@ def test_follow_prints_the_logs_of_every_attempt(tuneyard: Tuneyard, server: Fak
             threading.Timer(0.3, server.end, (job, "failed", "oom", "out of memory")).start()
 
     def finish_first() -> None:
-        time.sleep(1.5)
+        while len(seen) < 2:
+            time.sleep(0.05)
+        time.sleep(0.5)
         server.jobs[1]["attempts"] = 2
 
     server.on_show = move

@@ -26,7 +26,7 @@ def test_a_group_is_told_with_its_jobs(tuneyard: Tuneyard, server: FakeServer) -
     ran = tuneyard("submit", "-", "--project", "ours", "--after", "12", stdin=SWEEP)
     assert ran.code == 0, ran.err
     assert ran.out == (
-        "submitted group 1 (lr): 2 jobs of org/tiny, after job 12\n"
+        "submitted group 1 (lr): 2 jobs of org/tiny, waits for job 12\n"
         "  job 1 (lr-1): training.learning_rate=0.0001, method=lora\n"
         "  job 2 (lr-2): training.learning_rate=0.0002, method=lora\n"
     )

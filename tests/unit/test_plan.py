@@ -108,7 +108,7 @@ def test_spanning_hosts_is_proposed_only_where_they_have_such_cards_of_one_type(
         ([host(1, gpu(1, 8))], waiting(1), Code.MEMORY, "fits no card: needs 10 GiB"),
         ([host(1, gpu(1, held_by=7))], waiting(1), Code.BUSY, "held by job 7"),
         ([host(1, gpu(1), ray_ready=False)], waiting(1), Code.BUSY, "Ray worker is still coming up"),
-        ([host(1, gpu(1))], waiting(1, not_before=60), Code.BACKOFF, "rests after a failure"),
+        ([host(1, gpu(1))], waiting(1, not_before=60), Code.BACKOFF, "waits after a failure"),
     ],
 )
 def test_every_job_that_waits_has_a_typed_reason(hosts, job, code, words):

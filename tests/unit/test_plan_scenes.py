@@ -220,7 +220,7 @@ SCENES = (
     ),
     # ---- before a job is looked at
     Scene("after another job", "a 24", ("1 after=7",), waits="1 after comes after job 7"),
-    Scene("resting after a failure", "a 24", ("1 rests=30",), waits="1 backoff rests after a failure"),
+    Scene("resting after a failure", "a 24", ("1 rests=30",), waits="1 backoff waits after a failure"),
     Scene(
         "its profile is being traced", "a 24", ("1 profile=pending",), waits="1 profile_pending being traced"
     ),
