@@ -292,7 +292,7 @@ class JobSpec(Section):
     matrix: dict[Text, Any] | None = Field(
         None,
         description="Makes a group of jobs, one for each combination: lists of values by dotted key, such as "
-        "{training.learning_rate: [1e-4, 2e-4]}. At most 1,000 jobs.",
+        "{training.learning_rate: [1.0e-4, 2.0e-4]}. At most 1,000 jobs.",
     )
     sweep: SweepSpec = Field(
         default_factory=_defaults(SweepSpec), description="What holds for all jobs of a matrix together."

@@ -183,7 +183,7 @@ def _flat(matrix: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _matrix_faults(matrix: Any, axes: Mapping[str, Any], paths: Sequence[str]) -> list[Fault]:
-    example = "write lists of values by dotted key, such as {training.learning_rate: [1e-4, 2e-4]}"
+    example = "write lists of values by dotted key, such as {training.learning_rate: [1.0e-4, 2.0e-4]}"
     if not axes:
         return [Fault("matrix", str(matrix)[:80], "has no axis", example)]
     faults = [Fault(f"matrix.{path}", "", "stands twice", "give one of the two") for path in _repeated(paths)]

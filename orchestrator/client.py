@@ -1,7 +1,7 @@
 """The typed Python client: tuneyard from a script or a notebook.
 
     with Client() as yard:
-        job = yard.submit({"model": "org/name", "data": "pairs.jsonl"})
+        job = yard.submit("job.yaml")  # or a mapping: {"model": "org/name", "data": "pairs.jsonl"}
         print(yard.wait(job["id"])["state"])
 
 It finds the server as the command line does: by its arguments, by TUNEYARD_URL and TUNEYARD_TOKEN, or by
@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 import httpx
 
-from jobs.errors import TuneyardError, Unavailable
+from jobs.errors import Unavailable, UsageError
+from jobs.jobfile import parse_yaml
 from jobs.state import TERMINAL, JobState
 from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone
 from orchestrator.cli.settings import find_server, user_name
@@ -41,7 +42,7 @@ from orchestrator.shapes import (
 )
 
 JobFile = Mapping[str, Any] | str | Path
-"""A job: a mapping as the job file has it, the text of a job file, or the path of one."""
+"""A job: the path of a job file, its text, or a mapping as it has one. Relative paths in a file are from its folder."""
 
 
 class Client:
@@ -290,13 +291,34 @@ def _path(job: int | str, rest: str = "") -> str:
 
 
 def _body(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as a request has it. Raises UsageError, or SpecError for what is no YAML, before the server is asked."""
     made: dict[str, Any] = {"text": None, "spec": None, "overrides": dict(overrides)}
-    if isinstance(job, Path):
-        try:
-            text = job.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TuneyardError(f"{job} can't be read: {error}") from None
-        return {**made, "text": text, "base_dir": str(job.resolve().parent), "source": str(job)}
-    if isinstance(job, str):
-        return {**made, "text": job, "base_dir": str(Path.cwd()), "source": "text"}
-    return {**made, "spec": dict(job), "base_dir": str(Path.cwd()), "source": "mapping"}
+    if isinstance(job, Mapping):
+        return {**made, "spec": dict(job), "base_dir": str(Path.cwd()), "source": "mapping"}
+    if isinstance(job, str) and _is_text(job):
+        text, base, source = job, Path.cwd(), "text"
+    else:
+        path = Path(job)
+        text, base, source = _read(path), path.resolve().parent, str(job)
+    parse_yaml(text, source)
+    return {**made, "text": text, "base_dir": str(base), "source": source}
+
+
+def _is_text(given: str) -> bool:
+    """Whether a string is the text of a job file: a path has no line break, and no key with its value."""
+    return not given.strip() or "\n" in given or ": " in given or given.lstrip().startswith("{")
+
+
+def _read(path: Path) -> str:
+    try:
+        raw = path.expanduser().read_bytes()
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no file {path}; give a path, the text of a job file, or a mapping"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}); is it a job file?") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.spec import schema
-from orchestrator.cli.jobfile import EXAMPLES
+from orchestrator.cli.jobfile import examples
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "job-file.md"
 
@@ -82,9 +82,12 @@ def reference() -> str:
         parts += _section(name, value, made["$defs"])
         if name == "data":
             parts.append(DATA)
-    parts += ["## Examples\n", "`tuneyard init --example NAME` writes one of these.\n"]
-    for file in sorted(EXAMPLES.glob("*.yaml")):
-        parts.append(f"### {file.stem}\n\n```yaml\n{file.read_text(encoding='utf-8').rstrip()}\n```\n")
+    parts += [
+        "## Examples\n",
+        "`tuneyard init --example NAME` writes one of these; `tiny` comes with data and tokenizer.\n",
+    ]
+    for name, file in examples().items():
+        parts.append(f"### {name}\n\n```yaml\n{file.read_text(encoding='utf-8').rstrip()}\n```\n")
     return "\n".join(parts)
 
 

@@ -46,6 +46,19 @@ def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet
     assert "12" in fleet.logs(job)
 
 
+def test_the_tiny_example_trains_as_it_was_written(fleet: Fleet, tmp_path: Path):
+    offline = {**fleet.environment, "HF_HUB_OFFLINE": "1"}
+    for arguments in (("init", "--example", "tiny"), ("submit", "tiny/job.yaml")):
+        done = subprocess.run(
+            [TUNEYARD, *arguments], env=offline, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    shown = fleet.end(fleet.json("list", "--limit", "1")["jobs"][0]["id"])
+    assert (shown["name"], shown["state"]) == ("tiny", "succeeded"), fleet.logs(shown["id"])
+    (attempt,) = shown["attempts_detail"]
+    assert attempt["steps"] == 40 and attempt["last_loss"] < attempt["first_loss"] / 2
+
+
 def test_a_gang_trains_on_two_cards_of_one_host(fleet: Fleet):
     job = fleet.submit("gang", method="full", resources={"gpus": 2})
     shown = fleet.end(job)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, Unauthorized, Unavailable, UsageError
+from jobs.errors import (
+    Conflict,
+    InputError,
+    NotFound,
+    SpecError,
+    Unauthorized,
+    Unavailable,
+    UsageError,
+)
 from orchestrator.client import Client
 from tests.cli import scenes
 from tests.cli.fake_server import TOKEN, FakeServer
@@ -31,8 +39,6 @@ def test_submit_in_three_ways(client: Client, server: FakeServer, tmp_path: Path
     with pytest.raises(SpecError) as caught:
         client.submit({"model": "a", "retries": -1})
     assert {fault.path for fault in caught.value.faults} == {"data", "retries"}
-    with pytest.raises(TuneyardError, match="can't be read"):
-        client.submit(tmp_path / "none.yaml")
 
 
 def test_read(client: Client, server: FakeServer) -> None:
@@ -88,3 +94,48 @@ def test_failures(server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path:
     server.hang_s, server.raw = 0, (200, "text/html", b"<html>")
     with pytest.raises(Unavailable, match="is not a tuneyard server"):
         Client(server.url, TOKEN).health()
+
+
+def test_a_path_is_a_job_file(
+    client: Client, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    text = "name: tune\nmodel: org/m\ndata: pairs.jsonl\n"
+    (folder / "job.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for given in ("jobs/job.yaml", folder / "job.yaml", str(folder / "job.yaml")):
+        assert client.submit(given)["name"] == "tune"
+        (body,) = server.requests[-1][2]["jobs"]
+        assert (body["text"], body["base_dir"], body["source"]) == (text, str(folder), str(given))
+    for job in (text, "{model: org/m, data: pairs.jsonl}", {"model": "org/m", "data": "pairs.jsonl"}):
+        client.submit(job)
+        assert server.requests[-1][2]["jobs"][0]["base_dir"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("none.yaml", "there is no file none.yaml"),
+        (Path("none.yaml"), "there is no file none.yaml"),
+        (Path("."), "Is a directory"),
+        ("binary.yaml", "not UTF-8"),
+        ("broken.yaml", "not readable as YAML"),
+        ("", "not a mapping"),
+        ("a: [", "not readable as YAML"),
+    ],
+)
+def test_what_is_no_job_file_never_reaches_the_server(
+    client: Client,
+    server: FakeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | Path,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("binary.yaml").write_bytes(b"\xff\xfe")
+    Path("broken.yaml").write_text("a: [\n")
+    with pytest.raises(InputError, match=said):
+        client.submit(given)
+    assert not server.requests

@@ -51,13 +51,40 @@ def test_init_elsewhere(bare: Tuneyard, tmp_path: Path) -> None:
     ran = bare("init", "--example", "zzz")
     assert (ran.code, ran.err) == (
         2,
-        "error: there is no example 'zzz'; there are from-config, full, lora, qlora, sweep\n",
+        "error: there is no example 'zzz'; there are from-config, full, lora, qlora, sweep, tiny\n",
     )
+
+
+def test_init_tiny_writes_a_folder_that_needs_nothing_else(bare: Tuneyard, tmp_path: Path) -> None:
+    ran = bare("init", "--example", "tiny")
+    assert (ran.code, "tuneyard submit tiny/job.yaml --follow" in ran.out) == (0, True)
+    made = {str(path.relative_to(tmp_path / "tiny")) for path in (tmp_path / "tiny").rglob("*.*")}
+    assert made == {
+        *("job.yaml", "data.jsonl", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"),
+    }
+    assert sum(path.stat().st_size for path in (tmp_path / "tiny").rglob("*.*")) < 2**17
+    spec = parse_spec(parse_yaml((tmp_path / "tiny" / "job.yaml").read_text()))
+    vocabulary = json.loads((tmp_path / "tiny" / "tokenizer" / "tokenizer.json").read_text())["model"][
+        "vocab"
+    ]
+    assert spec.model.config is not None and spec.model.config["vocab_size"] == len(vocabulary)
+    elsewhere = bare("init", "a/b", "--example", "tiny", "--json").json
+    assert (elsewhere["path"], len(elsewhere["files"])) == ("a/b/job.yaml", 4)
+
+
+def test_init_tiny_never_writes_over_a_file_and_then_writes_none(bare: Tuneyard, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("mine")
+    ran = bare("init", ".", "--example", "tiny")
+    assert (ran.code, "tokenizer/tokenizer.json is there already" in ran.err) == (2, True)
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["tokenizer.json"]
+    assert bare("init", ".", "--example", "tiny", "--force").code == 0
+    assert (tmp_path / "tokenizer" / "tokenizer.json").read_text() != "mine"
 
 
 def test_init_lists_its_examples(bare: Tuneyard) -> None:
     about = bare("init", "--list", "--json").json["examples"]
-    assert list(about) == ["from-config", "full", "lora", "qlora", "sweep"]
+    assert list(about) == ["from-config", "full", "lora", "qlora", "sweep", "tiny"]
     assert all(len(text) > 20 for text in about.values())
     assert bare("init", "--list").out.startswith("EXAMPLE      WHAT\nfrom-config  A model that starts")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.errors import SpecError
 from jobs.spec import JobSpec, parse_spec, parse_yaml, schema
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "jobs" / "examples").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "jobs" / "examples").rglob("*.yaml"))
 LEAST: dict[str, Any] = {"model": "org/name", "data": "pairs.jsonl"}
 
 
@@ -29,7 +29,7 @@ def test_every_example_is_valid_for_parser_and_schema(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"lora", "full", "qlora", "from-config"}
+    assert {path.stem for path in EXAMPLES} >= {"lora", "full", "qlora", "from-config", "job"}
 
 
 def test_model_and_data_are_enough() -> None:

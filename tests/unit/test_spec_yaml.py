@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import SpecError
 from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FILES = [*CHECKOUT.glob("jobs/examples/**/*.yaml"), *CHECKOUT.glob("deploy/demo/jobs/*.yaml")]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *CHECKOUT.glob("docs/*.md")]
+BLOCKS = [
+    (f"{page.name}:{page.read_text()[: block.start()].count(chr(10)) + 1}", block[1])
+    for page in PAGES
+    for block in re.finditer(r"^```ya?ml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(
+    "text", [*(file.read_text() for file in FILES), *(text for _, text in BLOCKS)],
+    ids=[*(str(file.relative_to(CHECKOUT)) for file in FILES), *(name for name, _ in BLOCKS)],
+)  # fmt: skip
+def test_what_we_write_is_the_same_for_a_reader_of_yaml_1_1(text: str) -> None:
+    assert yaml.safe_load(text) == parse_yaml(text)
+
+
+def test_there_is_something_to_read() -> None:
+    assert len(FILES) >= 8 and len(BLOCKS) >= 6
 
 
 def fault(text: str) -> str:
