@@ -84,6 +84,11 @@ class DataLengths:
             return None
         return row.error
 
+    def is_missing(self, job: Waiting) -> bool:
+        """Whether that fault is that the data is not there."""
+        row = self._at_fault.get(job.data_key)
+        return row is not None and row.missing
+
     def lengths(self, job: Waiting) -> Lengths | None:
         """Of a job that was filled in last; None where nobody counted."""
         return self._known.get(job.data_key)

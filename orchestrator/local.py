@@ -15,9 +15,9 @@ from jobs.errors import ProfileError, SpecError, TuneyardError, Unavailable, Usa
 from jobs.lengths import Lengths
 from jobs.profile import MemoryProfile, trace_key
 from jobs.report import TraceRequest, TraceResult
-from jobs.spec import JobSpec
 from orchestrator import shapes
-from orchestrator.api.intake import FleetFacts, JobInput, read_job, replaced
+from orchestrator.api.intake import FleetFacts, JobInput, replaced
+from orchestrator.api.planned import Planned, read_plan
 from orchestrator.config import load
 from orchestrator.data_lengths import key_of, not_counted
 from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plan_shape
@@ -62,9 +62,10 @@ def plan_here(
             "or leave --local out to have a host of the fleet do it"
         )
     settings = load(home)
-    spec = read_job(JobInput(**body), settings, FleetFacts(frozenset(model_types()), None))
+    planned = read_plan(JobInput(**body), settings, FleetFacts(frozenset(model_types()), None))
+    spec = planned.spec
     wanted = list(cards) or _own_gpus() or [find_card(name) for name in COMMON]
-    found = _traced(spec, body["source"], home, settings.trusted_models, timeout_s, say)
+    found = _traced(planned, body["source"], home, settings.trusted_models, timeout_s, say)
     most = found.profile.max_length
     if most is not None and spec.training.sequence_length > most:
         raise SpecError([length_fault(spec.training.sequence_length, most)], body["source"])
@@ -98,7 +99,7 @@ def _own_gpus() -> list[Card]:
 
 
 def _traced(
-    spec: JobSpec,
+    planned: Planned,
     source: str,
     home: Path,
     trusted: Sequence[str],
@@ -106,12 +107,13 @@ def _traced(
     say: Callable[[str], None],
 ) -> Found:
     """Profile and lengths from what earlier plans left under home/traces, else from a child process."""
-    folder = home / "traces"
-    key, data = trace_key(spec, stack(), model_config(spec)), key_of(spec, 0)
+    folder, spec = home / "traces", planned.spec
+    key = trace_key(spec, stack(), model_config(spec))
+    data = "" if planned.without_data else key_of(spec, 0)
     profile = _kept(folder / f"{key}.json", MemoryProfile.from_dict)
-    lengths = _kept(folder / f"{data}.json", Lengths.from_dict)
-    if profile is not None and lengths is not None:
-        return Found(profile, lengths)
+    lengths = _kept(folder / f"{data}.json", Lengths.from_dict) if data else None
+    if profile is not None and (lengths is not None or not data):
+        return Found(profile, lengths, planned.without_data)
     say("tracing the model on this machine .." if profile is None else "counting the data on this machine ..")
     request = TraceRequest(
         key="" if profile else key,
@@ -128,6 +130,8 @@ def _traced(
     if lengths is None and result.lengths is not None:
         lengths = Lengths.from_dict(result.lengths)
         _keep(folder / f"{data}.json", result.lengths)
+    if not data:
+        return Found(profile, None, planned.without_data)
     return Found(profile, lengths, "" if lengths else not_counted(result.data_error or "no answer"))
 
 

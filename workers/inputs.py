@@ -16,6 +16,7 @@ from workers.checks.pointers import is_pointer, pointer_fault
 from workers.checks.weights import weight_faults
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
 
+NO_TOKENIZER = "holds no tokenizer"
 _VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
 _VOCABULARY_ENDS = (".model", ".tiktoken", ".spm")
 _BESIDE = (
@@ -50,7 +51,7 @@ def check_tokenizer_of(spec: JobSpec) -> list[Fault]:
     if spec.model.path is None or not (folder / "config.json").is_file():
         return []  # a hub id, or a folder that has been found wanting
     found = _tokenizer_files(folder, "model.path")
-    if found and found[0].problem == "holds no tokenizer":
+    if found and found[0].problem == NO_TOKENIZER:
         fix = "set model.tokenizer, or save the tokenizer into the folder"
         return [Fault("model.path", str(folder), found[0].problem, fix)]
     return found
@@ -137,7 +138,7 @@ def _tokenizer_files(folder: Path, field: str) -> list[Fault]:
         vocabulary = ["tokenizer.json"]  # it is enough; the others are not read
     if not vocabulary and "tokenizer_config.json" not in names:
         known = ", ".join(("tokenizer.json", "tokenizer_config.json", *_VOCABULARIES))
-        return [Fault(field, str(folder), "holds no tokenizer", f"it needs one of {known}")]
+        return [Fault(field, str(folder), NO_TOKENIZER, f"it needs one of {known}")]
     for path in (folder / name for name in vocabulary):
         if is_pointer(path):
             return [pointer_fault(field, path)]

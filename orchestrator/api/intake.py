@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def read_jobs(
     count = 0
     for item in submission.jobs:
         try:
-            value = _value(item)
+            value = value_of(item)
             members = _members(value, item, settings, facts, checked)
         except SpecError as error:
             faults += [(item.source, fault) for fault in error.faults]
@@ -147,11 +147,12 @@ def read_job(
     item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked | None = None
 ) -> JobSpec:
     """One validated job, or SpecError with every fault. checked: the files that this request has looked at."""
-    members = _members(_value(item), item, settings, facts, {} if checked is None else checked)
+    members = _members(value_of(item), item, settings, facts, {} if checked is None else checked)
     return only_one(members, item.source)
 
 
-def _value(item: JobInput) -> dict[str, Any]:
+def value_of(item: JobInput) -> dict[str, Any]:
+    """Its mapping, with what is laid over it. Raises SpecError."""
     if (item.text is None) == (item.spec is None):
         raise SpecError([Fault("job", "", "give exactly one of text and spec")], item.source)
     value = parse_yaml(item.text, item.source) if item.text is not None else dict(item.spec or {})
@@ -174,12 +175,19 @@ def replaced(items: Sequence[JobInput]) -> list[str]:
 def _members(
     value: dict[str, Any], item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked
 ) -> list[Member]:
+    return members_of(value, item, lambda spec: faults_of(spec, settings, facts, checked))
+
+
+def members_of(
+    value: dict[str, Any], item: JobInput, check: Callable[[JobSpec], list[Fault]]
+) -> list[Member]:
+    """The jobs of a file's mapping, or SpecError. check: more faults of one of them."""
     base = Path(item.base_dir) if item.base_dir is not None else None
     return read_members(
         value,
         item.source,
         prepare=None if base is None else lambda made: absolute(made, base),
-        check=lambda spec: _faults(spec, settings, facts, checked),
+        check=check,
     )
 
 
@@ -208,7 +216,7 @@ def _resolved(given: str, base: Path) -> str:
     return str(path) if is_file or path.exists() else given
 
 
-def _faults(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Checked) -> list[Fault]:
+def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Checked) -> list[Fault]:
     faults: list[Fault] = []
     faults += _trust(spec, settings)
     faults += _gang(spec, facts)

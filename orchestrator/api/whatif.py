@@ -19,8 +19,9 @@ from jobs.state import Code, JobState, Reason
 from jobs.units import span
 from orchestrator import shapes
 from orchestrator.api import views
-from orchestrator.api.intake import JobInput, read_job, replaced
+from orchestrator.api.intake import JobInput, replaced
 from orchestrator.api.jobs import services
+from orchestrator.api.planned import read_plan
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import PATIENCE_S, DataLengths
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Project, Waiting
@@ -54,7 +55,8 @@ class PlanRequest(BaseModel):
 class _Question:
     """A job as if it were the only one that waits, the fleet as it is, and what was measured so far.
 
-    note: why its data was not counted; fault: what is wrong with data, tokenizer or model, as a host found.
+    note: why its data was not counted; fault: what is wrong with data, tokenizer or model, as a host found; missing:
+    whether that is that its data is not there.
     """
 
     job: Waiting
@@ -63,6 +65,7 @@ class _Question:
     calibration: Calibration
     note: str
     fault: str | None = None
+    missing: bool = False
 
     def pick(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         """As the planner chooses."""
@@ -82,8 +85,13 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanSha
     facts = known.facts()
     if named:  # cards that the fleet need not have, as many as the job asks for
         facts = replace(facts, most_gpus=None)
-    spec = read_job(wanted.job, known.settings, facts)
-    question = _question(known, spec, prices)
+    planned = read_plan(wanted.job, known.settings, facts)
+    spec = planned.spec
+    question = _question(known, spec, prices, without_data=planned.without_data)
+    if question.fault is not None and question.missing:
+        length = f"{spec.training.sequence_length:,} tokens"
+        absent = f"{question.fault}: planned for rows of the whole sequence_length, {length}"
+        question = _question(known, spec, prices, without_data=absent)
     if question.fault is not None:
         raise InputError(f"{wanted.job.source}: {question.fault}")
     found = explain(question.job, question.fleet, question.pick)
@@ -143,9 +151,15 @@ def _under_way(question: _Question, wants: _Wants) -> bool:
 
 
 def _question(
-    known: Services, spec: JobSpec, prices: Mapping[str, float], row: JobRow | None = None
+    known: Services,
+    spec: JobSpec,
+    prices: Mapping[str, float],
+    row: JobRow | None = None,
+    without_data: str = "",
 ) -> _Question:
-    """row: the job where it is one that waits, with the attempts behind it."""
+    """row: the job where it is one that waits, with the attempts behind it; without_data: why its data is not looked
+    at, "" where it is.
+    """
     now = known.controller.clock()
     priced = replace(known.settings, prices={**known.settings.prices, **prices})
     hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.started_at)
@@ -159,12 +173,15 @@ def _question(
         )
     fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
     data = DataLengths(known.store)
-    (job,) = data.filled(fleet.queue, now)
+    (job,) = fleet.queue if without_data else data.filled(fleet.queue, now)
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, data.lengths(job), priced.prices, config)
     calibration = known.controller.memo.calibration
     fault = data.fault(job, sum(host.open for host in hosts))
-    return _Question(job, replace(fleet, queue=(job,)), asked, calibration, data.note(job), fault)
+    missing = data.is_missing(job)
+    return _Question(
+        job, replace(fleet, queue=(job,)), asked, calibration, without_data or data.note(job), fault, missing
+    )
 
 
 def _profile(question: _Question) -> MemoryProfile | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -27,7 +28,8 @@ POLL_S = 0.3
 @job_flags
 @click.option(
     "--cards", multiple=True, metavar="NAMES",
-    help="Cards of the catalogue beside the fleet's, such as rtx4090,l40s,h100; h100:40GiB for less of one.",
+    help="Cards of the catalogue beside the fleet's, such as rtx4090,l40s,h100; h100:40GiB for less of one; all for "
+    "all of them.",
 )  # fmt: skip
 @click.option(
     "--local", is_flag=True, help="Trace on this machine: no server, no host. Needs the worker extra."
@@ -37,8 +39,9 @@ POLL_S = 0.3
     help="Price of an hour of one GPU, such as L40S=0.9; over the server's own. May be given again.",
 )  # fmt: skip
 @click.option(
-    "--explain", is_flag=True, help="Every rung that was tried, and the parts of the peak, on every card."
-)
+    "--details", "-v", "--explain", "explain", is_flag=True,
+    help="On every card: all parts of the peak, and every rung that was tried. And the lengths of the data.",
+)  # fmt: skip
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Draw memory by part against rung, with the card's line: .png, .svg or .pdf.",
@@ -65,8 +68,11 @@ def plan_verb(
 
     PEAK is the projected peak of the card's memory, UPPER what it stays under at the confidence that the job
     asks for; SLOWDOWN is against the fastest rung without checkpointing, were memory no matter. TAKES and PRICE are
-    of the whole job, where its steps are known. * marks the card that resources.policy picks. The exit code is 1
-    when the job fits no card.
+    of the whole job, where its steps are known. * marks the card that resources.policy picks; its details follow.
+    The exit code is 1 when the job fits no card.
+
+    No data is needed: without it, rows as long as sequence_length are planned for. --model may be a hub id, a folder
+    with a config.json, or such a file.
     """
     if len(files) > 1:
         raise UsageError("plan takes one job file")
@@ -76,7 +82,10 @@ def plan_verb(
     named = [name for text in cards for name in text.split(",") if name.strip()]
     if cards and not named:
         raise UsageError("--cards names no card; write some such as rtx4090,l40s,h100, or leave it out")
+    if "all" in named:
+        named = [name for name in named if name != "all"] + _catalogue()
     body = job_bodies(files, settings, flags)[0]
+    _read_config(body["overrides"])
     if local or api is None:
         plan = _here(body, named, prices, timeout_s, quiet=as_json)
     else:
@@ -109,6 +118,27 @@ def _here(
 
     say = (lambda _: None) if quiet else note
     return plan_here(body, wanted, priced, home(), timeout_s, say)
+
+
+def _catalogue() -> list[str]:
+    from jobs.cards import CATALOGUE  # here: takes pydantic to import, and few ask for all
+
+    return [card.short for card in CATALOGUE]
+
+
+def _read_config(overrides: dict[str, Any]) -> None:
+    """Where --model is a config.json: what it says in its place. Raises UsageError."""
+    given = overrides.get("model.path")
+    if not isinstance(given, str) or not given.endswith(".json"):
+        return
+    try:
+        config = json.loads(Path(given).expanduser().read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model {given} can't be read as a model's config: {error}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise UsageError(f"--model {given} is no model's config: it has no model_type")
+    del overrides["model.path"]
+    overrides["model.config"] = config
 
 
 def _price(text: str) -> tuple[str, float]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.shapes import Tried as TriedShape
 
 BAR = 32  # characters for all of a card's memory
-SECTIONS = 4  # cards whose parts are shown without --explain; of more, the pick's alone
+PARTS = 4  # of the peak that have a line each without --details
 RUNNERS_UP = 2
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -34,16 +34,17 @@ COLOURS = {
 CARD_COLUMNS = (
     Column(" "),
     Column("CARD", flexible=True),
-    Column("MEMORY", right=True),
+    Column("MEMORY", right=True, keep=6),
     Column("FREE", right=True, keep=2),
+    Column("FITS"),
     Column("PEAK", right=True),
-    Column("UPPER", right=True, keep=5),
+    Column("UPPER", right=True, keep=4),
     Column("CHECKPOINTING", keep=8, flexible=True),
     Column("SLOWDOWN", right=True, keep=4),
     Column("STEP", right=True, keep=3),
-    Column("TOKENS/S", right=True, keep=7),
-    Column("TAKES", right=True, keep=7),
-    Column("PRICE", right=True, keep=7),
+    Column("TOKENS/S", right=True, keep=5),
+    Column("TAKES", right=True, keep=9),
+    Column("PRICE", right=True, keep=9),
 )
 TRIED_COLUMNS = (
     Column(" "),
@@ -58,42 +59,43 @@ TRIED_COLUMNS = (
 
 
 def tell(plan: PlanShape, explain: bool) -> None:
-    """Print a plan for whoever reads stdout."""
+    """Print a plan for whoever reads stdout: a line a card, and the parts of the pick; explain: all there is."""
     if not plan["cards"]:
         note(plan["reason"] or "no cards: no host has joined; --local plans on this machine")
         for line in plan["advice"]:
             note(f"  - {line}")
         return
     show(CARD_COLUMNS, [_card_row(card) for card in plan["cards"]])
-    _tell_misfits(plan["cards"])
-    shown = plan["cards"] if explain or len(plan["cards"]) <= SECTIONS else _foremost(plan["cards"])
+    _tell_misfits(plan["cards"], explain)
+    shown = plan["cards"] if explain else _foremost(plan["cards"])
     for card in shown:
         if card["projection"]:
             _tell_card(plan, card, card["projection"], explain)
         if explain:
             sys.stdout.write("\n")
             show(TRIED_COLUMNS, [_tried_row(tried, card) for tried in card["tried"]])
-    if len(shown) < len(plan["cards"]):
-        sys.stdout.write("\n")
-        show_line("--explain has the parts of every card, and every rung that was tried")
     if plan["data"]:
-        _tell_data(plan, plan["data"])
+        (_tell_data if explain else _sum_up_data)(plan, plan["data"])
     if plan["reason"] and not any((card["reason"] or "-") in plan["reason"] for card in plan["cards"]):
         sys.stdout.write("\n")
         show_line("", Cell(plan["reason"], "red"))
     if plan["advice"]:
-        show_heading("worth knowing" if any(card["fits"] for card in plan["cards"]) else "what would help")
+        fits = any(card["fits"] for card in plan["cards"])
+        heading = show_line if fits and not explain else show_heading  # a screen has 24 lines
+        heading("worth knowing" if fits else "what would help")
         for line in plan["advice"]:
             show_line("  - ", line)
+    if len(shown) < len(plan["cards"]):
+        show_line("--details (-v) has the parts of every card, and every rung that was tried")
 
 
-def _tell_misfits(cards: list[PlanCard]) -> None:
+def _tell_misfits(cards: list[PlanCard], explain: bool) -> None:
     """A line for each card that won't do; those with the same reason share one."""
     named: dict[str, list[str]] = {}
     for card in cards:
         if not card["fits"]:
             named.setdefault(card["reason"] or "does not fit", []).append(card["card"])
-    if named:
+    if named and (explain or not any(card["fits"] for card in cards)):
         sys.stdout.write("\n")
     for reason, names in named.items():
         show_line(f"{', '.join(names)}: ", Cell(reason, "red"))
@@ -113,6 +115,7 @@ def _card_row(card: PlanCard) -> Row:
         Cell(card["card"], "bold" if card["pick"] else ""),
         gib(card["memory_bytes"]),
         f"{card['free']} of {card['count']}" if card["count"] else "",
+        Cell("yes" if fits else "no", "green" if fits else "red"),
         Cell(words.size(projection["device_bytes"]) if projection else "", "green" if fits else "red"),
         words.size(projection["upper_bytes"]) if projection else "",
         card["rung"]["label"] if card["rung"] else "",
@@ -138,6 +141,8 @@ def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape, exp
     nearest = f"does not fit, nearest is {least['rung']['label']}" if least else "does not fit"
     show_heading(f"{card['card']}, {gib(has)}: {card['rung']['label'] if card['rung'] else nearest}")
     parts = [(name, count) for name, count in projection["parts"].items() if count]
+    if not explain:
+        parts = _largest(parts)
     widest = max((len(name) for name, _ in parts), default=0)
     scale = max(has, device)
     for name, count in parts:
@@ -147,21 +152,37 @@ def _tell_card(plan: PlanShape, card: PlanCard, projection: ProjectionShape, exp
     lead = f"  {'peak'.ljust(widest)}  {gib(device).rjust(10)}  "
     where = f"{share} of the card, {moment(projection['phase'])}"
     show_line(lead, Cell(where, "" if card["fits"] else "red"))
-    for name, text in [*_facts(plan, card, projection), *(_explained(projection) if explain else [])]:
+    for name, text in [
+        *_facts(plan, card, projection, explain),
+        *(_explained(projection) if explain else []),
+    ]:
         show_line(f"  {name.ljust(widest)}  ", text)
 
 
-def _facts(plan: PlanShape, card: PlanCard, projection: ProjectionShape) -> list[tuple[str, str]]:
+def _largest(parts: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The weights and the largest other parts, in their order, and the rest as one."""
+    if len(parts) <= PARTS + 1:
+        return parts
+    kept = {name for name, _ in sorted(parts, key=lambda part: (part[0] == "weights", part[1]))[-PARTS:]}
+    rest = sum(count for name, count in parts if name not in kept)
+    return [*(part for part in parts if part[0] in kept), ("others", rest)]
+
+
+def _facts(
+    plan: PlanShape, card: PlanCard, projection: ProjectionShape, explain: bool
+) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
     if rung := card["rung"]:
         told.append(("batch", _batch(rung["micro_batch"], rung["accumulation"], plan["gpus"])))
     if card["lower_bytes"] is not None:
-        basis = "nothing measured yet" if card["basis"] == "prior" else f"measured: {card['basis']}"
+        basis = f"measured: {card['basis']}" if explain else "measured"
+        basis = "nothing measured yet" if card["basis"] == "prior" else basis
         ends = f"{gib(card['lower_bytes'])} to {gib(projection['upper_bytes'])}"
         told.append(("interval", f"{ends} at {plan['confidence']:.0%} confidence ({basis})"))
     if (saves := card["saves_bytes"]) is not None:
         told.append(("", _checkpointing(card, projection, saves)))
-    told.append(("then", _runners_up(card)))
+    if explain:
+        told.append(("then", _runners_up(card)))
     told += [("note", text) for text in card["notes"]]
     return [(name, text) for name, text in told if text]
 
@@ -217,6 +238,16 @@ def _tried_row(tried: TriedShape, card: PlanCard) -> Row:
         "" if slow is None else f"{slow:.2f}×",
         Cell("yes", "green") if tried["fits"] else Cell(why, "red"),
     ]
+
+
+def _sum_up_data(plan: PlanShape, data: PlanData) -> None:
+    """The data in a line or two."""
+    lengths = f"tokens: mean {data['mean']:.0f}, p90 {_count(data['p90'])}, longest {_count(data['longest'])}"
+    lost = [f"{_count(data['truncated'])} cut"] if data["truncated"] else []
+    lost += [f"{_count(data['dropped'])} left out"] if data["dropped"] else []
+    padding = [f"{data['padding']:.0%} padding"] if data["padding"] >= 0.005 else []
+    sampled = " (a sample)" if data["sampled"] else ""
+    show_line("data: ", "; ".join([f"{_count(data['rows'])} rows{sampled}", lengths, *lost, *padding]))
 
 
 def _tell_data(plan: PlanShape, data: PlanData) -> None:

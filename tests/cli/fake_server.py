@@ -164,7 +164,7 @@ class FakeServer:
             case "GET", ["audit"]:
                 return 200, self.audit
             case "POST", ["plan"]:
-                parse(body["job"])
+                parse(body["job"], plan=True)
                 return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
             case "GET", ["hosts"]:
                 return 200, {"hosts": self.hosts}
@@ -282,9 +282,15 @@ class FakeServer:
         }
 
 
-def parse(item: dict[str, Any]) -> list[Member]:
-    """The jobs of a file as the server reads it. Raises SpecError."""
-    return read_members(laid_over(item)[0], item["source"])
+def parse(item: dict[str, Any], plan: bool = False) -> list[Member]:
+    """The jobs of a file as the server reads it; a plan's may lack its data. Raises SpecError."""
+    value, _ = laid_over(item)
+    model = value.get("model")
+    if plan and "data" not in value:
+        value["data"] = "nowhere.jsonl"
+        if isinstance(model, dict) and "config" in model:
+            value["model"] = {**model, "tokenizer": "none"}
+    return read_members(value, item["source"])
 
 
 def laid_over(item: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

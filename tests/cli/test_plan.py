@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.cards import CATALOGUE
 from jobs.units import GiB
 from orchestrator.cli import plan_text
 from orchestrator.cli.plan_plot import rungs_of
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
-from tests.cli.fake_server import FakeServer
+from tests.cli.fake_server import TOKEN, FakeServer
+from tests.cli.test_layout import Terminal
 
 ASKED = ("plan", "--model", "m", "--data", "d")
 
 
-def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: FakeServer) -> None:
+def test_the_cards_then_the_peak_of_the_pick_by_part(tuneyard: Tuneyard, server: FakeServer) -> None:
     server.plans = [(202, {"pending": "k", "text": "tracing on box-1"}), (200, scenes.plan())]
     ran = tuneyard(*ASKED)
     assert (ran.code, ran.err) == (0, "tracing on box-1 ..\n")
     assert ran.out.splitlines() == [
-        "   CARD          MEMORY    FREE       PEAK      UPPER  CHECKPOINTING        SLOWDOWN    STEP  TOKENS/S"
-        "  TAKES  PRICE",
-        "   NVIDIA T4  15.00 GiB  0 of 4  16.00 GiB  17.00 GiB",
-        "*  A100-40GB  40.00 GiB  1 of 2   7.00 GiB   7.50 GiB  every 2 layers, 4×2      +31%  650 ms    12,603"
-        "  1h30m   1.80",
-        "",
+        "   CARD          MEMORY    FREE  FITS       PEAK      UPPER  CHECKPOINTING        SLOWDOWN    STEP"
+        "  TOKENS/S  TAKES  PRICE",
+        "   NVIDIA T4  15.00 GiB  0 of 4  no    16.00 GiB  17.00 GiB",
+        "*  A100-40GB  40.00 GiB  1 of 2  yes    7.00 GiB   7.50 GiB  every 2 layers, 4×2      +31%  650 ms"
+        "    12,603  1h30m   1.80",
         "NVIDIA T4: even every layer, 1×8 takes 17.00 GiB",
-        "",
-        "NVIDIA T4, 15.00 GiB: does not fit, nearest is off, 4×2",
-        "  weights        2.00 GiB  ####",
-        "  optimizer       256 MiB  #",
-        "  activations    3.00 GiB  ######",
-        "  peak          16.00 GiB  107% of the card, in the backward pass",
-        "  interval     15.00 GiB to 17.00 GiB at 95% confidence (nothing measured yet)",
         "",
         "A100-40GB, 40.00 GiB: every 2 layers, 4×2",
         "  weights        2.00 GiB  ##",
@@ -43,10 +38,84 @@ def test_the_cards_then_the_peak_of_each_by_part(tuneyard: Tuneyard, server: Fak
         "  activations    3.00 GiB  ##",
         "  peak           7.00 GiB  18% of the card, in the backward pass",
         "  batch        4×2: micro-batches of 4 sequences, 2 accumulated for each step",
-        "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured: llama, lora, A100-40GB: 23 attempts)",
+        "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured)",
         "               checkpointing takes +31%; every layer saves 38.00 GiB",
-        "  then         every layer, 4×2 (7.00 GiB, +50%)",
+        "--details (-v) has the parts of every card, and every rung that was tried",
     ]
+
+
+@pytest.mark.parametrize("flag", ["--details", "-v", "--explain"])
+def test_details_have_every_card(tuneyard: Tuneyard, server: FakeServer, flag: str) -> None:
+    server.plans = [(200, scenes.plan())]
+    out = tuneyard(*ASKED, flag).out
+    assert "NVIDIA T4, 15.00 GiB: does not fit, nearest is off, 4×2" in out
+    assert "A100-40GB, 40.00 GiB: every 2 layers, 4×2" in out
+    assert "(measured: llama, lora, A100-40GB: 23 attempts)" in out
+    assert "  then         every layer, 4×2 (7.00 GiB, +50%)" in out and "--details" not in out
+
+
+def a_usual_plan() -> Any:
+    """Three cards, all parts that a LoRA job on a GPU has, data and advice."""
+    parts = {"weights": 257, "adapters": 38, "gradients": 19, "optimizer": 77, "activations": 9000}
+    parts |= {"boundaries": 0, "logits_and_loss": 1346, "transients": 120, "allocator": 686, "context": 600}
+    small, picked = scenes.plan()["cards"]
+    whole = {name: count * 2**20 for name, count in parts.items()}
+    picked = {**picked, "projection": {**picked["projection"], "parts": whole}}
+    data = {"rows": 15806, "mean": 711.4, "p50": 600, "p90": 1024, "p99": 1024, "longest": 1024}
+    data |= {
+        "truncated": 1212,
+        "dropped": 3,
+        "sampled": True,
+        "padding": 0.42,
+        "histogram": [[10, 5], [1024, 9]],
+    }
+    packing = "training.packing: true puts several rows into one sequence, and would take 0.6 of the time"
+    return scenes.plan(cards=[small, {**picked, "pick": False}, picked], data=data, advice=[packing])
+
+
+def test_a_usual_plan_fits_on_one_screen(
+    environment: dict[str, str], server: FakeServer, tmp_path: Path
+) -> None:
+    server.plans = [(200, a_usual_plan())]
+    given = {**environment, "TUNEYARD_URL": server.url, "TUNEYARD_TOKEN": TOKEN}
+    terminal = Terminal(given, 80, *ASKED)
+    assert terminal.end() == 0
+    lines = terminal.text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert 16 <= len(lines) < 24, lines
+    header = next(line for line in lines if "CARD" in line).split()
+    assert {"CARD", "FITS", "PEAK", "CHECKPOINTING", "TAKES", "PRICE"} <= set(header)
+
+
+def test_small_parts_are_one_line(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(200, a_usual_plan())]
+    out = tuneyard(*ASKED).out
+    assert "  others" in out and "  gradients" not in out
+    small = (600 + 38 + 19 + 77 + 120) * 2**20
+    assert f"{small / 2**20:.0f} MiB" in next(line for line in out.splitlines() if "  others" in line)
+    details = tuneyard(*ASKED, "-v").out
+    assert "  gradients" in details and "  others" not in details
+
+
+def test_no_data_is_needed(tuneyard: Tuneyard, server: FakeServer, tmp_path: Path) -> None:
+    server.plans = [(200, scenes.plan())]
+    assert tuneyard("plan", "--model", "org/m", "--sequence-length", "2048", "--cards", "rtx4090").code == 0
+    overrides = server.requests[-1][2]["job"]["overrides"]
+    assert overrides == {"model.path": "org/m", "training.sequence_length": 2048}
+    config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert tuneyard("plan", "--model", "config.json").code == 0
+    assert server.requests[-1][2]["job"]["overrides"] == {"model.config": config}
+    (tmp_path / "config.json").write_text("{}")
+    for name, said in (("config.json", "it has no model_type"), ("none.json", "can't be read")):
+        ran = tuneyard("plan", "--model", name)
+        assert (ran.code, said in ran.err) == (2, True)
+
+
+def test_all_cards_are_those_of_the_catalogue(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.plans = [(200, scenes.plan())]
+    assert tuneyard(*ASKED, "--cards", "cpu:2GiB,all").code == 0
+    assert server.requests[-1][2]["cards"] == ["cpu:2GiB", *(card.short for card in CATALOGUE)]
 
 
 def test_explain_has_every_rung_and_marks_the_chosen(tuneyard: Tuneyard, server: FakeServer) -> None:
@@ -88,7 +157,7 @@ def test_of_many_cards_only_the_pick_is_told_by_part(tuneyard: Tuneyard, server:
     out = tuneyard(*ASKED).out
     assert "NVIDIA T4, 15.00 GiB" not in out
     assert "A100-40GB, 40.00 GiB: every 2 layers" in out
-    assert "--explain has the parts of every card" in out
+    assert "--details (-v) has the parts of every card" in out
     assert "NVIDIA T4, NVIDIA L4, NVIDIA T4, NVIDIA T4: even every layer" in out
 
 
@@ -110,7 +179,11 @@ def test_the_data_and_what_to_do_about_its_padding(tuneyard: Tuneyard, server: F
         "histogram": [[10, 5], [256, 10], [512, 1]],
     }
     server.plans = [(200, scenes.plan(data=data, length=512, advice=["training.packing: true avoids it"]))]
-    out = tuneyard(*ASKED).out.splitlines()
+    told = tuneyard(*ASKED).out
+    assert (
+        "data: 12,000 rows (a sample); tokens: mean 111, p90 200, longest 512; 12 cut; 42% padding\n" in told
+    )
+    out = tuneyard(*ASKED, "-v").out.splitlines()
     assert out[-8:] == [
         "data: 12,000 rows, a sample of them counted",
         "  tokens   mean 111, p50 100, p90 200, p99 400, longest 512, 12 cut",
@@ -187,7 +260,7 @@ def test_a_plan_without_a_profile_gives_up(tuneyard: Tuneyard, server: FakeServe
 
 
 def test_a_plan_of_a_bad_job_has_its_faults(tuneyard: Tuneyard) -> None:
-    assert tuneyard("plan", "--model", "m").code == 2
+    assert tuneyard("plan", "--model", "m", "--steps", "0").code == 2
     assert tuneyard("plan", "a", "b").err == "error: plan takes one job file\n"
 
 

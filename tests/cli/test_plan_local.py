@@ -81,6 +81,16 @@ def test_cards_of_the_catalogue_without_any_server(
     assert "what would help" in none.out and "a CPU card of" in none.out
 
 
+def test_a_config_is_enough_without_data_or_tokenizer(bare: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    asked = ("plan", "--local", "--sequence-length", "128", "--global-batch", "4", "--cards", "rtx4090")
+    plan = bare(*asked, "--model", "config.json", "--json").json
+    assert (plan["length"], plan["data"], plan["cards"][0]["fits"]) == (128, None, True)
+    assert plan["cards"][0]["tokens_per_s"] > 0 and "no data was named" in plan["advice"][0]
+    folder = bare(*asked, "--model", ".", "--method", "lora")
+    assert (folder.code, "no data was named" in folder.out) == (0, True), folder.err
+
+
 def test_faults_are_told_before_anything_is_traced(
     bare: Callable[..., Ran], job: Callable[..., Path]
 ) -> None:

@@ -39,6 +39,9 @@ _LAYER = re.compile(r"(?:(?:model|transformer|gpt_neox|language_model)\.)*(?:lay
 Shapes = dict[str, tuple[int, ...]]
 
 
+NO_WEIGHTS = "has no weights (*.safetensors)"
+
+
 class _Bad(Exception):
     """A file that won't do; carries the fault."""
 
@@ -115,9 +118,7 @@ def _none(folder: Path, field: str) -> Fault:
         fix = f"download {kind}{_INDEX} too, or rename the file to {kind} if it is the only one"
         return Fault(field, str(folder), problem, fix)
     other = next((kind for name in names for end, kind in _OTHER.items() if name.endswith(end)), None)
-    problem = "has no weights (*.safetensors)" + (
-        f", only {other} ones, which can't be trained" if other else ""
-    )
+    problem = NO_WEIGHTS + (f", only {other} ones, which can't be trained" if other else "")
     fix = "give a complete folder, or model.config for random weights"
     return Fault(
         field, str(folder), problem, fix if other is None else "give a folder with model.safetensors"
