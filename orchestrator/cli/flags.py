@@ -111,10 +111,11 @@ def job_bodies(
 
 
 @contextlib.contextmanager
-def faults_first(bodies: Sequence[dict[str, Any]]) -> Iterator[None]:
+def faults_first(bodies: Sequence[dict[str, Any]], *, plan: bool = False) -> Iterator[None]:
     """Where the server can't be asked, tell of what is wrong with the jobs themselves instead: it comes first.
 
-    Raises SpecError with the faults of the first job that has any, else Unavailable as the block did.
+    Raises SpecError with the faults of the first job that has any, else Unavailable as the block did. plan: it may lack
+    its data, and a config its tokenizer.
     """
     try:
         yield
@@ -129,7 +130,12 @@ def faults_first(bodies: Sequence[dict[str, Any]]) -> Iterator[None]:
             text, source, overrides = body["text"], body["source"], body["overrides"]
             value = dict(body["spec"] or {}) if text is None else parse_yaml(text, source)
             value, _ = without_contradicted(value, overrides, source)
-            read_members(apply_overrides(value, overrides, source), source)
+            try:
+                read_members(apply_overrides(value, overrides, source), source)
+            except SpecError as error:
+                bad = [one for one in error.faults if not (plan and one.path in ("data", "model.tokenizer"))]
+                if bad:
+                    raise SpecError(bad, source) from None
         raise
 
 

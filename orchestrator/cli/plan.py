@@ -90,7 +90,7 @@ def plan_verb(
         plan = _here(body, named, prices, timeout_s, quiet=as_json)
     else:
         asked = {"job": body, "cards": named, "prices": dict(map(_price, prices))}
-        with faults_first([body]):
+        with faults_first([body], plan=True):
             plan = _ask(api, asked, timeout_s, quiet=as_json)
     if not as_json:
         for line in plan["replaced"]:

@@ -273,3 +273,10 @@ def test_what_a_plan_can_not_be_asked_is_named(
     ran = tuneyard("plan", "job.yaml", *given)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_without_a_server_a_plan_without_data_asks_for_a_server(bare: Tuneyard) -> None:
+    ran = bare("plan", "--model", "org/m")
+    assert (ran.code, "no tuneyard server" in ran.err) == (1, True)
+    ran = bare("plan", "--model", "org/m", "--steps", "0", TUNEYARD_URL="http://127.0.0.1:1")
+    assert (ran.code, "training.steps" in ran.err) == (2, True)
