@@ -301,7 +301,8 @@ class JobSpec(Section):
         0, ge=0, le=100, description="How often to try again after a failure of the job's own."
     )
     time_limit: Duration | None = Field(
-        None, description="End the job after this long in training, such as 4h."
+        None,
+        description="End an attempt of the job after this long in training, such as 4h; `requeue` goes on from there.",
     )
     output: Output | None = Field(
         None,

@@ -38,6 +38,7 @@ from orchestrator.shapes import (
     Metrics,
     PlanShape,
     ProjectPage,
+    Requeued,
     Why,
 )
 
@@ -195,9 +196,16 @@ class Client:
         """Let a held job start. Raises NotFound; Conflict when it is not held."""
         return self._post(_path(job, "/release"))
 
-    def requeue(self, job: int | str) -> Job:
-        """Submit an ended job again; the new job. Raises NotFound; Conflict when it has not ended."""
-        return self._post(_path(job, "/requeue"))
+    def requeue(
+        self, job: int | str, overrides: Mapping[str, Any] | None = None, *, from_start: bool = False
+    ) -> Requeued:
+        """Submit an ended job again, from its newest checkpoint; the new job.
+
+        overrides: values by dotted key, laid over its job file; from_start: begin at step 0. Raises NotFound; Conflict
+        when it has not ended, or can't go on with these changes; SpecError.
+        """
+        body = {"overrides": dict(overrides or {}), "base_dir": str(Path.cwd()), "from_start": from_start}
+        return self._post(_path(job, "/requeue"), body)
 
     def log_page(self, job: int | str, attempt: int | None = None, offset: int = 0) -> LogPage:
         """The log of an attempt (the last by default) from a byte offset."""

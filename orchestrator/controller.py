@@ -245,7 +245,8 @@ class Controller:
         for job in queued:
             try:
                 links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
-                queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held))
+                before = () if job.continues is None else self.store.attempts(job.continues)
+                queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held, before))
             except ValidationError as error:  # stored by another version; one job must not stop the others
                 text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
                 self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)

@@ -62,10 +62,14 @@ class Handover:
         if not waiting:
             return
         jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()
-        histories = self._store.histories({one.job_id for one in waiting if one.number > 1})
+        before = {job.continues for job in jobs.values() if job.continues is not None}
+        histories = self._store.histories({one.job_id for one in waiting if one.number > 1} | before)
         handed = set()
         for attempt in waiting:
             kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, present, yard)
+            if (other := jobs[attempt.job_id].continues) is not None:
+                theirs = kept_elsewhere(histories.get(other, ()), attempt.host_id, hosts, present, yard)
+                kept += [place.model_copy(update={"job_id": other}) for place in theirs]
             parts = self._parts(attempt, jobs[attempt.job_id], kept, hosts, yard)
             if self._dispatch.start(attempt.id, parts):
                 handed.add(attempt.id)

@@ -86,14 +86,14 @@ def checkpoint_step(attempt: AttemptRow) -> int | None:
 
 def steps_done(history: Sequence[AttemptRow]) -> float:
     """Optimizer steps that a queued job need not do again: up to its last checkpoint."""
-    newest = _newest(history)
-    return 0.0 if newest is None else float(checkpoint_step(newest) or 0)
+    last = newest(history)
+    return 0.0 if last is None else float(checkpoint_step(last) or 0)
 
 
 def home_of(history: Sequence[AttemptRow]) -> int | None:
     """The host where a queued job's newest checkpoint lies."""
-    newest = _newest(history)
-    return None if newest is None else newest.host_id
+    last = newest(history)
+    return None if last is None else last.host_id
 
 
 def checkpoint_bytes(history: Sequence[AttemptRow], spec: JobSpec) -> int:
@@ -101,13 +101,13 @@ def checkpoint_bytes(history: Sequence[AttemptRow], spec: JobSpec) -> int:
 
     history: its attempts; of one that has no checkpoint yet, what the next will have.
     """
-    newest = _newest(history) or (history[-1] if history else None)
-    if newest is None:
+    last = newest(history) or (history[-1] if history else None)
+    if last is None:
         return 0
-    measured = (newest.measured or {}).get("checkpoint_bytes")
+    measured = (last.measured or {}).get("checkpoint_bytes")
     if measured is not None:
         return int(measured)
-    return result_bytes(newest, spec) + int(newest.projection.get("parts", {}).get("optimizer", 0))
+    return result_bytes(last, spec) + int(last.projection.get("parts", {}).get("optimizer", 0))
 
 
 def result_bytes(attempt: AttemptRow, spec: JobSpec) -> int:
@@ -116,7 +116,7 @@ def result_bytes(attempt: AttemptRow, spec: JobSpec) -> int:
     return int(attempt.projection.get("parts", {}).get(trained, 0))
 
 
-def _newest(history: Sequence[AttemptRow]) -> AttemptRow | None:
+def newest(history: Sequence[AttemptRow]) -> AttemptRow | None:
     """The attempt with the newest checkpoint; of equal ones the last, which fetched its own."""
     kept = [attempt for attempt in history if attempt.last_checkpoint]
     return max(kept, key=lambda attempt: (checkpoint_step(attempt) or 0, attempt.number), default=None)

@@ -78,6 +78,21 @@ class Job(TypedDict):
     after: list[AfterShape]
 
 
+class GoesOn(TypedDict):
+    """What a requeued job goes on from. step: 0 where it begins anew, None where only a host that is away can tell."""
+
+    job: int | None
+    step: int | None
+    text: str
+    changes: list[str]
+
+
+class Requeued(Job):
+    """`POST /jobs/{id}/requeue`: the new job."""
+
+    goes_on: GoesOn
+
+
 class RungShape(TypedDict):
     every_n: int
     micro_batch: int

@@ -99,20 +99,21 @@ def waiting_of(
     history: Sequence[AttemptRow] = (),
     links: Sequence[LinkRow] = (),
     attained_gpu_s: float = 0.0,
+    before: Sequence[AttemptRow] = (),
 ) -> Waiting:
     """A queued job of the snapshot.
 
     hosts: one of each stack will do (stacks_of); history: its attempts, oldest first; links: what it waits for;
-    attained_gpu_s: what those attempts held.
+    attained_gpu_s: what those attempts held; before: the attempts of the job whose checkpoints it goes on from.
     """
     made_from = (
         *(job.priority, job.submitted_at, job.not_before, job.project, job.user, job.queued_at),
         *(job.held_at, job.held_by, job.revision),
-        *(tuple(history), tuple(links), attained_gpu_s, [host.stack_id for host in hosts]),
+        *(tuple(history), tuple(before), tuple(links), attained_gpu_s, [host.stack_id for host in hosts]),
     )
 
     def make() -> Waiting:
-        return _waiting_of(job, hosts, memo, history, links, attained_gpu_s)
+        return _waiting_of(job, hosts, memo, history, links, attained_gpu_s, before)
 
     return memo.waiting(job.id, made_from, make)
 
@@ -124,8 +125,10 @@ def _waiting_of(
     history: Sequence[AttemptRow],
     links: Sequence[LinkRow],
     attained_gpu_s: float,
+    before: Sequence[AttemptRow],
 ) -> Waiting:
-    spec, done = memo.spec(job), steps_done(history)
+    spec, kept = memo.spec(job), [*before, *history]
+    done = steps_done(kept)
     return Waiting(
         job_id=job.id,
         spec=spec,
@@ -149,11 +152,11 @@ def _waiting_of(
         waiting_since=job.queued_at,
         attained_gpu_s=attained_gpu_s,
         steps_done=done,
-        steps_left=steps_left(total_steps(history, spec), done),
+        steps_left=steps_left(total_steps(kept, spec), done),
         blocked=held_of(job) or blocked_of(links),
         across=spec.resources.across_hosts,
-        home=home_of(history),
-        checkpoint_bytes=checkpoint_bytes(history, spec),
+        home=home_of(kept),
+        checkpoint_bytes=checkpoint_bytes(kept, spec),
         revision=job.revision,
     )
 

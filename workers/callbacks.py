@@ -23,7 +23,7 @@ from workers.checkpoints.folders import prune, publish_checkpoint, staging_folde
 from workers.checkpoints.manifest import size_of
 from workers.folder import AttemptFolder, StopReason
 from workers.measure import Meter
-from workers.resuming import asked_steps
+from workers.resuming import asked_steps, follow_schedule
 from workers.span import Others
 from workers.trainer.decision import Decision
 from workers.trainer.finite import Fault, Guard, weights_fault, word
@@ -137,6 +137,8 @@ class Reporter(TrainerCallback):
         self._figures.steps, self._figures.total_steps = state.global_step, state.max_steps
         asked = self._assignment.spec.training.checkpoint_steps
         self._save_every = asked or max(1, state.max_steps // 10)
+        if state.global_step and (scheduler := kwargs.get("lr_scheduler")) is not None:
+            follow_schedule(scheduler, args.learning_rate)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

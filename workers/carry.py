@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -17,7 +19,7 @@ from typing import Protocol
 from jobs.errors import TuneyardError
 from jobs.report import Kept
 from jobs.units import gib, span
-from workers.checkpoints.folders import listed, name_of, prune, put_in_place
+from workers.checkpoints.folders import belongs, listed, name_of, prune, put_in_place
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in
 from workers.folder import checkpoints_root, sync_file, sync_folder
 
@@ -99,6 +101,7 @@ class Carrier:
     staging: Path
     reach: Reach
     obey: Callable[[], None]
+    digest: str = ""  # of the weights that it is to have (jobs.continuing); empty: any
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _until: float = 0.0
@@ -135,7 +138,7 @@ class Carrier:
         while True:
             before = self._received
             try:
-                with self.reach(place, self.job_id, self.obey) as source:
+                with self.reach(place, place.job_id or self.job_id, self.obey) as source:
                     return self._first_good(source, place, has)
             except SourceLost as error:
                 failed = 1 if self._received > before else failed + 1
@@ -157,7 +160,8 @@ class Carrier:
             self.sleep(LOOK_S)
 
     def _first_good(self, source: Source, place: Kept, has: int) -> tuple[Path, int] | None:
-        while offers := [offer for offer in source.offers(has) if offer[1] not in self._bad]:
+        own = place.job_id in (None, self.job_id)
+        while offers := [offer for offer in source.offers(has) if self._takes(offer[1], own)]:
             step, manifest = offers[0]
             try:
                 return self._copy(source, place, step, manifest), step
@@ -165,6 +169,13 @@ class Carrier:
                 self._bad.add(manifest)
                 log.warning("checkpoint %s of host %s is passed over: %s", name_of(step), place.host, error)
         return None
+
+    def _takes(self, manifest: str, own: bool) -> bool:
+        if manifest in self._bad:
+            return False
+        with contextlib.suppress(ValueError):
+            return not self.digest or belongs(json.loads(manifest), self.digest, own)
+        return True  # taking it says what is wrong with it
 
     @property
     def _staged(self) -> Path:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
+
+from jobs.continuing import weights_digest
 from jobs.report import Assignment, Resumed
 from jobs.spec import JobSpec
 from workers.carry import LOOK_S, Carrier, Reach
-from workers.checkpoints.folders import latest_good, name_of
+from workers.checkpoints.folders import adopt, latest_good, name_of
 from workers.checkpoints.manifest import read_manifest
-from workers.folder import AttemptFolder
+from workers.folder import AttemptFolder, checkpoints_root
 from workers.span import Others
 
 log = logging.getLogger(__name__)
@@ -48,27 +51,49 @@ def checkpoint_of(
     root: of this host's checkpoints of the job; obey: raises where the attempt is to stop; reach: the way to other
     hosts, None: there is none; others: the ranks on other hosts.
     """
-    found = _decided(assignment, root, staging, obey, reach) if assignment.rank == 0 else None
+    adopted = False
+    found = None
+    if assignment.rank == 0:
+        found = _decided(assignment, root, staging, obey, reach)
+        adopted = (
+            found is not None
+            and read_manifest(found[0]).get("job_id", assignment.job_id) != assignment.job_id
+        )
     if others is not None:
         found = others.checkpoint(root, found)
     elif assignment.rank != 0:
         return _told(folder, root, obey)
     if assignment.local_rank == 0:
-        folder.write_resumed(Resumed(ts=time.time(), step=found[1] if found else None))
+        step = found[1] if found else None
+        folder.write_resumed(
+            Resumed(ts=time.time(), step=step, job_id=assignment.continues if adopted else None)
+        )
     return found
 
 
 def _decided(
     assignment: Assignment, root: Path, staging: Path, obey: Callable[[], None], reach: Reach | None
 ) -> tuple[Path, int] | None:
-    own = latest_good(root)
+    digest = weights_digest(assignment.spec)
+    own = latest_good(root, digest)
+    if assignment.continues is not None:
+        before = checkpoints_root(_home_of(root), assignment.continues)
+        found = latest_good(before, digest, own=False)
+        if found is not None and found[1] > (own[1] if own else 0):
+            log.info("checkpoint %s of job %d is taken over", found[0].name, assignment.continues)
+            own = adopt(found[0], staging, root), found[1]
     if not assignment.kept:
         return own
     if reach is None:
         named = ", ".join(place.host for place in assignment.kept)
         log.warning("there is no way to the checkpoints on %s: this trainer runs without Ray", named)
         return own
-    return Carrier(assignment.job_id, root, staging, reach, obey).newest(assignment.kept, own)
+    return Carrier(assignment.job_id, root, staging, reach, obey, digest).newest(assignment.kept, own)
+
+
+def _home_of(root: Path) -> Path:
+    """The host home that a job's checkpoints are in."""
+    return root.parents[2]
 
 
 def _told(folder: AttemptFolder, root: Path, obey: Callable[[], None]) -> tuple[Path, int] | None:
@@ -77,3 +102,14 @@ def _told(folder: AttemptFolder, root: Path, obey: Callable[[], None]) -> tuple[
         obey()
         time.sleep(LOOK_S)
     return None if resumed.step is None else (root / name_of(resumed.step), resumed.step)
+
+
+def follow_schedule(scheduler: LambdaLR, learning_rate: float) -> None:
+    """Have a resumed run follow the job file that it has now: a checkpoint brings the learning rate of the one before.
+
+    The same job file gives the same rates, to the bit.
+    """
+    scheduler.base_lrs = [learning_rate for _ in scheduler.base_lrs]
+    for group, share in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = learning_rate, learning_rate * share(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]

@@ -27,6 +27,7 @@ from orchestrator.api import (
     jobs,
     metrics,
     projects,
+    requeue,
     whatif,
 )
 from orchestrator.api.services import Services
@@ -143,7 +144,19 @@ def create_app(services: Services) -> Gate:
             "hosts_online": sum(hosts.is_online(services, host) for host in known),
         }
 
-    for room in (projects, jobs, metrics, groups, changes, whatif, hosts, accuracy, history, actions):
+    for room in (
+        projects,
+        jobs,
+        metrics,
+        groups,
+        changes,
+        requeue,
+        whatif,
+        hosts,
+        accuracy,
+        history,
+        actions,
+    ):
         app.include_router(room.router, prefix=PREFIX)
     return Gate(app, services.settings.token)
 

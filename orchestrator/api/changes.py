@@ -42,7 +42,7 @@ def change(request: Request, job: str, changes: Changes) -> shapes.Job:
     _refuse(row, changes.overrides)
     if faults := fixed(changes.overrides):
         raise SpecError(faults, source)
-    wanted = JobInput(spec=row.spec, overrides=_resolved(changes), source=source)
+    wanted = JobInput(spec=row.spec, overrides=resolved(changes.overrides, changes.base_dir), source=source)
     spec = read_job(wanted, known.settings, known.facts())
     old, new = (one.model_dump(mode="json") for one in (JobSpec.model_validate(row.spec), spec))
     differ = differences(old, new)
@@ -74,7 +74,7 @@ def _refuse(row: JobRow, paths: dict[str, Any]) -> None:
             f"job {row.id} is running: only {_listed(WHILE_RUNNING)} can change now, not {', '.join(late)}. "
             f"`tuneyard cancel {row.id}`, then {again}"
         )
-    if row.started_at is not None and (late := outside(paths, ONCE_TRAINED)):
+    if (row.started_at is not None or row.continues is not None) and (late := outside(paths, ONCE_TRAINED)):
         raise Conflict(
             f"job {row.id} has trained already: {', '.join(late)} can't change under its checkpoints, only "
             f"{_listed(ONCE_TRAINED)}. `tuneyard cancel {row.id}`, then {again}"
@@ -86,13 +86,13 @@ def _listed(keys: frozenset[str]) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def _resolved(changes: Changes) -> dict[str, Any]:
+def resolved(overrides: dict[str, Any], base_dir: str | None) -> dict[str, Any]:
     """The overrides with relative paths read from base_dir. What is stored is absolute already, or a hub id."""
-    if changes.base_dir is None:
-        return changes.overrides
-    base = Path(changes.base_dir)
+    if base_dir is None:
+        return overrides
+    base = Path(base_dir)
     made: dict[str, Any] = {}
-    for path, given in changes.overrides.items():
+    for path, given in overrides.items():
         found: Any = absolute(apply_overrides({}, {path: given}), base)
         for key in path.split("."):
             found = found[key]

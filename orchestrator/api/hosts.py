@@ -8,11 +8,11 @@ from fastapi import APIRouter, Body, Request
 
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest
 from jobs.spec import JobSpec
-from jobs.state import JobState
 from orchestrator import shapes
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services
+from orchestrator.api.requeue import may_go
 from orchestrator.api.services import Services
 from orchestrator.config import Settings, ray_token
 from orchestrator.endings import stop_grace_s
@@ -20,9 +20,6 @@ from orchestrator.snapshot import online
 from orchestrator.store.rows import AttemptRow, GpuRow, HostRow
 
 router = APIRouter()
-
-# For whoever wants to look at, or rescue, what a job that failed or was cancelled had come to.
-KEEP_UNFINISHED_S = 7 * 86_400.0
 
 
 @router.post("/hosts/join")
@@ -71,19 +68,13 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
 
 def _unneeded(known: Services, job_ids: Collection[int]) -> list[int]:
     """Those of the jobs whose checkpoints nobody goes on from: they ended long enough ago."""
-    now, keep_s = known.controller.clock(), known.settings.keep_checkpoints_s
+    now, asked_s = known.controller.clock(), known.settings.keep_checkpoints_s
+    heirs = known.store.continued_by(job_ids)
     return [
         job.id
         for job in known.store.jobs_by_id(job_ids).values()
-        if job.ended_at is not None and now - job.ended_at >= _keep_s(job.state, keep_s)
+        if all(may_go(one, now, asked_s) for one in (job, *heirs.get(job.id, ())))
     ]
-
-
-def _keep_s(state: JobState, asked_s: float | None) -> float:
-    """How long the checkpoints of an ended job stay. One that succeeded has its result."""
-    if asked_s is not None:
-        return asked_s
-    return 0.0 if state is JobState.SUCCEEDED else KEEP_UNFINISHED_S
 
 
 def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:

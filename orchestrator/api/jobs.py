@@ -1,4 +1,4 @@
-"""Routes of jobs: submit, list, show, logs, cancel, requeue."""
+"""Routes of jobs: submit, list, show, logs, cancel."""
 
 from __future__ import annotations
 
@@ -161,15 +161,6 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
         if attempt.job_id in job_ids:
             known.store.request_stop(attempt.id, "cancelled", known.controller.clock())
     known.controller.wake()
-
-
-@router.post("/jobs/{job}/requeue", status_code=201)
-def requeue(request: Request, job: str) -> shapes.Job:
-    """Submit an ended job again, as a new one."""
-    known = services(request)
-    row = known.store.requeue(known.store.find_job(job).id, known.controller.clock(), actor(request))
-    known.controller.wake()
-    return views.job(known.store.job_view(row.id))
 
 
 @router.get("/jobs/{job}/logs")

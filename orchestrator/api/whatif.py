@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -165,7 +166,8 @@ def _question(
     hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.started_at)
     memo = Memo()
     if row is not None:
-        job = waiting_of(row, hosts, memo, known.store.attempts(row.id))
+        before = () if row.continues is None else known.store.attempts(row.continues)
+        job = waiting_of(row, hosts, memo, known.store.attempts(row.id), before=before)
     else:
         keys = {host.stack_id: memo.key(0, spec, host) for host in hosts}
         job = Waiting(
@@ -389,11 +391,21 @@ def _memory_advice(question: _Question) -> list[str]:
     return [] if largest is None else misfit_advice(question.asked, largest[2], largest[1], question.ladder)
 
 
+def _twice(row: JobRow) -> str:
+    """Twice the time limit of a job, as a job file has it: in whole minutes from one on."""
+    twice = 2 * (JobSpec.model_validate(row.spec).time_limit or 1800.0)
+    for unit, length in (("h", 3600), ("m", 60)):
+        if twice >= length and twice % length == 0:
+            return f"{twice / length:g}{unit}"
+    return f"{math.ceil(twice / 60)}m" if twice > 600 else f"{twice:g}s"
+
+
 def _advice_after(row: JobRow) -> list[str]:
     texts = {
         Code.OOM: f"`tuneyard show {row.id}` has projected against measured; memory.confidence: 0.99 keeps more room",
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
         Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
+        Code.TIMEOUT: f"`tuneyard requeue {row.id} --set time_limit={_twice(row)}` goes on from its last checkpoint",
         Code.BAD_INPUT: "correct what the reason names, then submit the job again: `tuneyard submit`",
         Code.AFTER: f"`tuneyard requeue {row.id}` submits it again, and waits for no job that has ended",
     }

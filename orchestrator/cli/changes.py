@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.errors import UsageError
 from orchestrator.cli import words
-from orchestrator.cli.control import each
-from orchestrator.cli.flags import read_setting
+from orchestrator.cli.control import each, read_settings
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.output import client_verb, emit
 
@@ -29,12 +27,7 @@ def set_verb(api: Api, as_json: bool, job: str, settings: tuple[str, ...]) -> No
     job file is validated again. Of a running job only priority and retries can change; once a job has trained, only
     what changes nothing about what it trains.
     """
-    overrides = {}
-    for text in settings:
-        path, value = read_setting(text, "")
-        if path in overrides:
-            raise UsageError(f"{path} is set twice; give it once")
-        overrides[path] = value
+    overrides = read_settings(settings)
     changed: Job = api.patch(job_path(job), {"overrides": overrides, "base_dir": str(Path.cwd())})
     if as_json:
         emit(changed)

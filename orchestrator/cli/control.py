@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.errors import TuneyardError, UsageError
 from orchestrator.cli import words
+from orchestrator.cli.flags import read_setting
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.sweep import group_path
 from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, note, report
@@ -33,15 +35,36 @@ def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | Non
 
 @click.command("requeue")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the job file.")
+@click.option("--from-start", is_flag=True, help="Begin at step 0, whatever checkpoint there is.")
 @client_verb
-def requeue_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
-    """Submit ended jobs again.
+def requeue_verb(
+    api: Api, as_json: bool, jobs: tuple[str, ...], settings: tuple[str, ...], from_start: bool
+) -> int:
+    """Submit ended jobs again, from where they had come to.
 
-    JOB is an id or a name. The new job has the same job file and an id of its own.
+    JOB is an id or a name. The new job has an id of its own, and the same job file but for --set, such as --set
+    time_limit=8h. It goes on from the newest checkpoint; a change that makes other weights needs --from-start.
     """
-    return each(
-        api, as_json, jobs, "requeue", lambda job, asked: f"{asked} is queued again as {words.label(job)}"
-    )
+    overrides = read_settings(settings)
+    body = {"overrides": overrides, "base_dir": str(Path.cwd()), "from_start": from_start}
+    return each(api, as_json, jobs, "requeue", _requeued, body)
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE of several --set. Raises UsageError."""
+    overrides: dict[str, Any] = {}
+    for text in settings:
+        path, value = read_setting(text, "--set ")
+        if path in overrides:
+            raise UsageError(f"{path} is set twice; give it once")
+        overrides[path] = value
+    return overrides
+
+
+def _requeued(job: Any, asked: str) -> str:
+    told = job.get("goes_on")  # a server of an older version says nothing of it, and begins anew
+    return f"{asked} is queued again as {words.label(job)}" + (f"; it {told['text']}" if told else "")
 
 
 def each(
@@ -49,7 +72,8 @@ def each(
     as_json: bool,
     names: tuple[str, ...],
     action: str,
-    sentence: Callable[[Job, str], str],
+    sentence: Callable[[Any, str], str],
+    body: Any = None,
 ) -> int:
     """Do it to each; a failure on one does not keep the others from it. The highest exit code.
 
@@ -60,7 +84,7 @@ def each(
     code = OK
     for name in names:
         try:
-            _, job = api.post(job_path(name, f"/{action}"))
+            _, job = api.post(job_path(name, f"/{action}"), body)
         except TuneyardError as error:
             failed.append(error)
             code = FAILED if as_json else max(code, report(error, as_json=False))

@@ -25,7 +25,7 @@ _insert_jobs = BulkInsert(
     jobs,
     [
         *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
-        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at"),
+        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at", "continues"),
     ],
 )
 _insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data", "address"])
@@ -201,16 +201,20 @@ class JobStore(Database):
             raise NotFound(f"there is no group {group}; `tuneyard list` shows the groups of jobs")
         return asked
 
-    def requeue(self, job_id: int, now: float, actor: Actor | None = None) -> JobRow:
+    def requeue(
+        self, job_id: int, now: float, actor: Actor | None = None, again: NewJob | None = None
+    ) -> JobRow:
         """Submits an ended job again, as a new job in no group. Raises Conflict while it is queued or running.
 
-        It waits for what the old one waits for still; what can't come to pass any more is not waited for.
+        It waits for what the old one waits for still; what can't come to pass any more is not waited for. again: what
+        is submitted, None: the very same, which begins at step 0.
         """
         with self.write() as connection:
             row = reads.one_job(connection, job_id)
             if not row.ended:
                 raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
-            again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
+            if again is None:
+                again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
             again = replace(again, address=actor.address if actor else None)
             copy = _insert(connection, [[again]], now, {"copy_of": job_id})[0]
             repeat_links(connection, job_id, copy.id)
@@ -219,6 +223,15 @@ class JobStore(Database):
                 connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id}, actor=actor
             )
         return copy
+
+    def continued_by(self, job_ids: Collection[int]) -> dict[int, list[JobRow]]:
+        """By job, those that go on from its checkpoints, or were to."""
+        found: dict[int, list[JobRow]] = {}
+        with self.read() as connection:
+            for ids in reads.chunks(job_ids):
+                for row in reads.job_rows(connection, sa.select(jobs).where(jobs.c.continues.in_(ids))):
+                    found.setdefault(row.continues or 0, []).append(row)
+        return found
 
     def fail_queued(self, job_id: int, reason: Reason, now: float) -> bool:
         """Ends a queued job that can never run. False when it is not queued any more."""
@@ -278,6 +291,7 @@ def _insert(
             project=clean_text(job.project),
             group_id=group_id,
             queued_at=now,
+            continues=job.continues,
         )
         for job_id, job, group_id in zip(ids, new, groups, strict=True)
     ]
@@ -302,6 +316,7 @@ def _insert(
                 row.project,
                 row.group_id,
                 now,
+                row.continues,
             )
             for row in made
         ],

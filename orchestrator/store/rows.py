@@ -55,7 +55,7 @@ class NewJob:
     """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
 
     group: those of one submission that have the same number here make one group; address: where it comes from;
-    held_by: who wants it held, None: nobody.
+    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from.
     """
 
     name: str
@@ -68,6 +68,7 @@ class NewJob:
     links: tuple[NewLink, ...] = ()
     address: str | None = None
     held_by: str | None = None
+    continues: int | None = None
 
 
 @dataclass(frozen=True)

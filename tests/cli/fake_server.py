@@ -154,7 +154,8 @@ class FakeServer:
                 return 200, self._cancel(self.find(name))
             case "POST", ["jobs", name, "requeue"]:
                 old = self.find(name)
-                return 201, _brief(self.add(name=old["name"]))
+                goes_on = {"job": old["id"], "step": 600, "text": f"goes on from step 600 of job {old['id']}"}
+                return 201, {**_brief(self.add(name=old["name"])), "goes_on": {**goes_on, "changes": []}}
             case "POST", ["jobs", name, ("hold" | "release") as action]:
                 return 200, self._hold(self.find(name), action == "hold")
             case "PATCH", ["jobs", name]:

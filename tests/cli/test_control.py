@@ -97,8 +97,20 @@ def test_one_that_can_not_be_cancelled_does_not_keep_the_others(
 
 def test_requeue(tuneyard: Tuneyard, server: FakeServer) -> None:
     server.end(scenes.waiting(server), "failed")
-    assert tuneyard("requeue", "1").out == "1 is queued again as job 2 (too-big)\n"
+    said = tuneyard("requeue", "1").out
+    assert said == "1 is queued again as job 2 (too-big); it goes on from step 600 of job 1\n"
     assert tuneyard("requeue", "1", "--json").json["jobs"][0]["id"] == 3
+
+
+def test_requeue_sends_what_is_to_change(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.end(scenes.waiting(server), "failed")
+    asked = ("--set", "time_limit=8h", "--set", "method.rank=8", "--from-start")
+    assert tuneyard("requeue", "1", *asked).code == 0
+    (body,) = [body for _, path, body in server.requests if path.endswith("/requeue")]
+    assert (body["overrides"], body["from_start"]) == ({"time_limit": "8h", "method.rank": 8}, True)
+    for wrong in (["--set", "time_limit"], ["--set", "a=1", "--set", "a=2"]):
+        ran = tuneyard("requeue", "1", *wrong)
+        assert (ran.code, len(ran.err.splitlines())) == (2, 1)
 
 
 def test_drain(tuneyard: Tuneyard, server: FakeServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -58,16 +59,38 @@ def put_in_place(staged: Path, target: Path, keep_good: bool = False) -> Path:
     return target
 
 
-def latest_good(root: Path) -> tuple[Path, int] | None:
-    """The newest checkpoint that verifies, with its step. Corrupt ones are logged and passed over."""
+def latest_good(root: Path, digest: str = "", own: bool = True) -> tuple[Path, int] | None:
+    """The newest checkpoint that verifies, with its step. Others are logged and passed over.
+
+    digest, own: see belongs; without a digest, whatever they are of.
+    """
     for path, step in reversed(listed(root)):
         try:
-            verify(path)
+            manifest = verify(path)
+            if digest and not belongs(manifest, digest, own):
+                raise Corrupt("it is of a job with other weights")
         except Corrupt as error:
             log.warning("checkpoint %s is passed over: %s", path.name, error)
             continue
         return path, step
     return None
+
+
+def belongs(manifest: dict[str, Any], digest: str, own: bool = True) -> bool:
+    """Whether a checkpoint has the weights of a job with this digest (jobs.continuing.weights_digest).
+
+    own: it lies in that job's own folder, where one that an older version made says nothing of its weights.
+    """
+    found = manifest.get("weights_digest")
+    return own if found is None else bool(found == digest)
+
+
+def adopt(source: Path, staging: Path, root: Path) -> Path:
+    """Make another job's checkpoint one of this job's, of links to its files: that takes no room."""
+    staged = staging / "adopted"
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(source, staged, copy_function=os.link)
+    return put_in_place(staged, root / source.name)
 
 
 def listed(root: Path) -> list[tuple[Path, int]]:

@@ -1,0 +1,153 @@
+"""The route that submits an ended job again, with changes, from the checkpoint that it has come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.changes import fixed
+from jobs.continuing import Change, Effect, changes
+from jobs.errors import Conflict, Fault, SpecError
+from jobs.spec import JobSpec
+from jobs.state import JobState, Outcome
+from orchestrator import shapes
+from orchestrator.api import views
+from orchestrator.api.actors import actor
+from orchestrator.api.changes import resolved
+from orchestrator.api.intake import JobInput, read_job
+from orchestrator.api.jobs import services
+from orchestrator.api.services import Services
+from orchestrator.pace import checkpoint_step, newest
+from orchestrator.store.rows import JobRow, NewJob
+
+router = APIRouter()
+
+# For whoever wants to go on from what a job that failed or was cancelled had come to.
+KEEP_UNFINISHED_S = 7 * 86_400.0
+
+
+class Wanted(BaseModel):
+    """Body of POST /jobs/JOB/requeue. overrides: values by dotted key, laid over the job file; base_dir: of relative
+
+    paths in them; from_start: not to go on from a checkpoint.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    base_dir: str | None = None
+    from_start: bool = False
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where there is a checkpoint to go on from. step: None where only a host that is away can tell."""
+
+    job_id: int
+    step: int | None
+
+    @property
+    def text(self) -> str:
+        at = "its newest checkpoint" if self.step is None else f"step {self.step}"
+        return f"{at} of job {self.job_id}"
+
+
+@router.post("/jobs/{job}/requeue", status_code=201)
+def requeue(request: Request, job: str, wanted: Wanted | None = None) -> shapes.Requeued:
+    """Submit an ended job again, as a new one: it goes on from the newest checkpoint unless its weights are others."""
+    known = services(request)
+    wanted = wanted or Wanted()
+    row = known.store.find_job(job)
+    if not row.ended:
+        raise Conflict(f"job {row.id} is {row.state}; only an ended job can be requeued")
+    old = JobSpec.model_validate(row.spec)
+    spec = _spec(known, row, wanted) if wanted.overrides else old
+    changed = changes(old, spec)
+    found = _source(known, row)
+    source = found if isinstance(found, _Source) and not wanted.from_start else None
+    if source is not None:
+        _refuse(row, spec, changed, source)
+        text = _goes_on(source, changed)
+    else:
+        text = f"begins at step 0{'' if wanted.from_start else f': {found}'}"
+    stored = spec.model_dump(mode="json", exclude_unset=True, exclude={"after", "matrix"})
+    again = NewJob(
+        spec.name,
+        row.user,
+        stored if changed else row.spec,
+        spec.priority,
+        None if changed else row.trace_key,
+        spec.project,
+        continues=source.job_id if source else None,
+    )
+    made = known.store.requeue(row.id, known.controller.clock(), actor(request), again)
+    known.controller.wake()
+    shown = views.job(known.store.job_view(made.id))
+    told: shapes.GoesOn = {
+        "job": source.job_id if source else None,
+        "step": source.step if source else 0,
+        "text": text,
+        "changes": [str(change) for change in changed],
+    }
+    return {**shown, "goes_on": told}
+
+
+def _spec(known: Services, row: JobRow, wanted: Wanted) -> JobSpec:
+    """The new job file. Raises SpecError."""
+    source = f"job {row.id}"
+    if faults := fixed(wanted.overrides):
+        raise SpecError(faults, source)
+    overrides = resolved(wanted.overrides, wanted.base_dir)
+    return read_job(
+        JobInput(spec=row.spec, overrides=overrides, source=source), known.settings, known.facts()
+    )
+
+
+def _source(known: Services, row: JobRow) -> _Source | str:
+    """What there is to go on from, or why there is nothing."""
+    if row.state is JobState.SUCCEEDED:
+        return f"job {row.id} succeeded, so nothing of it is left to do"
+    attempts = known.store.attempts(row.id)
+    if (last := newest(attempts)) is not None:
+        found = _Source(row.id, checkpoint_step(last))
+    elif any(attempt.outcome is Outcome.LOST and attempt.steps for attempt in attempts):
+        found = _Source(row.id, None)
+    elif row.continues is not None:
+        return _source(known, known.store.job(row.continues))
+    else:
+        return f"job {row.id} has no checkpoint"
+    heirs = known.store.continued_by([row.id]).get(row.id, ())
+    now, asked_s = known.controller.clock(), known.settings.keep_checkpoints_s
+    if all(may_go(one, now, asked_s) for one in (row, *heirs)):
+        return f"the checkpoints of job {row.id} have been removed (serve --keep-checkpoints)"
+    return found
+
+
+def may_go(job: JobRow, now: float, asked_s: float | None) -> bool:
+    """Whether the checkpoints of a job are needed no more. One that succeeded has its result."""
+    default_s = 0.0 if job.state is JobState.SUCCEEDED else KEEP_UNFINISHED_S
+    return job.ended_at is not None and now - job.ended_at >= (default_s if asked_s is None else asked_s)
+
+
+def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: _Source) -> None:
+    """Raises where this would throw work away, or has nothing left to train."""
+    others = [str(change) for change in changed if change.effect is Effect.WEIGHTS]
+    if others:
+        raise Conflict(
+            f"job {row.id} can't go on from {source.text} with {', '.join(others)}: these are other weights. "
+            "--from-start begins at step 0"
+        )
+    steps = spec.training.steps
+    if steps is not None and source.step is not None and steps < source.step:
+        problem = f"is less than the {source.step} steps that are done"
+        fault = Fault("training.steps", str(steps), problem, f"use at least {source.step}, or --from-start")
+        raise SpecError([fault], f"job {row.id}")
+
+
+def _goes_on(source: _Source, changed: Sequence[Change]) -> str:
+    later = [str(change) for change in changed if change.effect is Effect.SCHEDULE]
+    return f"goes on from {source.text}" + (f", from there on with {', '.join(later)}" if later else "")
