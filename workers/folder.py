@@ -177,6 +177,13 @@ class AttemptFolder:
             with contextlib.suppress(ValidationError):
                 yield Progress.model_validate_json(line)
 
+    def log_bytes(self) -> int:
+        """Size of the log; 0 where there is none."""
+        try:
+            return self.log_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def read_log(self, offset: int = 0, limit: int = 1_000_000) -> bytes:
         """Bytes of the log from `offset`; cut so that no UTF-8 character is split. b"" at the end."""
         try:

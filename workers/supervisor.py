@@ -14,6 +14,7 @@ from jobs.state import Outcome
 from workers import processes
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, size_of
+from workers.deaths import ran_out
 from workers.folder import AttemptFolder, StopReason, attempt_folders, checkpoints_root
 
 log = logging.getLogger(__name__)
@@ -261,6 +262,12 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
     last = lines[-1] if lines else None
     losses = [line.loss for line in lines if line.loss is not None]
     checkpoint = _last_checkpoint(local) if local.leads else None
+    memory = (
+        None
+        if local.stop or local.unwritten
+        else ran_out(local.folder, local.folder.assignment(local.dead), last)
+    )
+    known = _what_is_known(local, last, checkpoint, forced)
     ended = Ended(
         ts=now,
         # What could not be written to, the trainer could not write to either.
@@ -268,8 +275,10 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
         if local.stop
         else Outcome.STORAGE
         if local.unwritten
+        else Outcome.OOM
+        if memory
         else Outcome.LOST,
-        message=_what_is_known(local, last, checkpoint, forced),
+        message=f"{memory}; {known}" if memory else known,
         rank=local.ranks[local.dead] if local.ranks else None,
         echo=local.stop is not None and local.stop.reason == "stale" and forced,
         steps=last.step if last else 0,
