@@ -44,7 +44,7 @@ WAITING_COLUMNS = (
     Column("NAME", keep=8, flexible=True),
     Column("GPUS", right=True, keep=5),
     Column("SUBMITTED", right=True, keep=4),
-    Column("WAITS FOR", keep=8, flexible=True),
+    Column("REASON", keep=8, flexible=True),
 )
 
 
@@ -188,7 +188,7 @@ def waiting_rows(view: dict[str, Any], now: float) -> list[list[Cell | str]]:
             job["name"] or "-",
             str(job["gpus"]),
             Cell(words.ago(job["submitted_at"], now), "dim"),
-            (job["reason"] or {}).get("text", ""),
+            words.why(job["reason"], now),
         ]
         for job in waiting
     ]

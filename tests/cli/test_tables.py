@@ -208,7 +208,7 @@ def test_top_in_a_pipe_prints_once(tuneyard: Tuneyard, server: FakeServer) -> No
         "       41%  7m01s",
         "box-1  1  A100-40GB  ░░░░░░░░░░ - / 40.00 GiB          -                    -      -  idle",
         "",
-        "ID  NAME     GPUS  SUBMITTED  WAITS FOR",
+        "ID  NAME     GPUS  SUBMITTED  REASON",
         " 2  too-big     1     1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
     ]  # fmt: skip
     assert set(tuneyard("top", "--json").json) == {"gpus", "jobs", "total"}
