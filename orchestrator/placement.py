@@ -143,7 +143,7 @@ def options_of(
     """The host's card types that could take the job, or the first thing that does not fit."""
     need = job.spec.resources
     if not host.online:
-        return Reason(Code.NO_HOST, "its agent was stopped" if host.left else "does not answer")
+        return Reason(Code.NO_HOST, "was stopped" if host.left else "does not answer")
     if host.drained:
         return Reason(Code.NO_HOST, "is drained")
     if host.fault is not None:

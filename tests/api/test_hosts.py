@@ -71,7 +71,7 @@ def test_no_job_starts_on_a_host_that_is_leaving_and_why_says_so(yard):
     yard.tick()
     assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("queued", "no_host")
     why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
-    assert [row["verdict"] for row in why["hosts"]] == ["its agent was stopped"]
+    assert [row["verdict"] for row in why["hosts"]] == ["was stopped"]
     FakeHost(yard, card(0, 2)).report()
     yard.tick()
     assert job(yard)["state"] == "running"
