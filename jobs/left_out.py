@@ -51,13 +51,20 @@ def warnings(lengths: Lengths, spec: JobSpec) -> list[str]:
     return [*lengths.warnings, *([told(lengths, spec)] if much else [])]
 
 
-def nothing_left(lengths: Lengths, spec: JobSpec) -> Fault | None:
-    """Why a job has nothing to train on, or nothing to hold out; None where it has, or nobody looked at every row."""
+def nothing_left(lengths: Lengths, spec: JobSpec, positions: int | None = None) -> Fault | None:
+    """Why a job has nothing to train on, or nothing to hold out; None where it has, or nobody looked at every row.
+
+    positions: that the model has, None: not known; a longer sequence is never advised.
+    """
     if lengths.sampled or lengths.count >= (2 if spec.data.holdout else 1) or not lengths.dropped:
         return None
     limit, longest = spec.training.sequence_length, lengths.longest_row
     most = f" to {longest}, the longest row" if longest else ""
+    if positions is not None and longest > positions:
+        most = f" (at most {positions}, the model's positions; the longest row has {longest} tokens)"
     raised = f"raise training.sequence_length{most}, or shorten the prompts"
+    if positions is not None and limit >= positions:
+        raised = f"shorten the prompts: the model has {positions} positions"
     if 0 < longest <= limit:
         raised = "give rows of more than one token, with something to learn"
     why = _none_left(limit, longest)

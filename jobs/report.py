@@ -82,6 +82,7 @@ class Progress(Message):
         None  # "nan", "inf" or "-inf", where the loss is no finite number: JSON has none for those
     )
     skipped: int = 0  # steps of this attempt so far whose update was left out (training.on_nan: skip)
+    note: str | None = None  # for the job's events, in words
 
 
 class Evaluated(Message):

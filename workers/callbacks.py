@@ -9,7 +9,7 @@ import time
 from array import array
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.report import Assignment, Ended, Evaluated, Progress
 from workers.checkpoints import room
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of
+from workers.data.fingerprint import Fingerprint
 from workers.folder import AttemptFolder, StopReason
 from workers.measure import Meter
 from workers.resuming import asked_steps, follow_schedule
@@ -128,6 +129,8 @@ class Reporter(TrainerCallback):
         self._since_line = self._skipped_before = 0
         self._save_every = 0
         self._mute = False  # the last line could not be written
+        self.data: Fingerprint | None = None  # of the rows, for checkpoints
+        self.note: str | None = None  # what the next progress line is to tell of besides
         self.last: Path | None = None  # the checkpoint of the last step, once it is published
 
     def on_train_begin(
@@ -206,8 +209,10 @@ class Reporter(TrainerCallback):
                     allocated_bytes=peaks.allocated_bytes,
                     reserved_bytes=peaks.reserved_bytes,
                     device_bytes=peaks.device_bytes,
+                    note=self.note,
                 )
             )
+            self.note = None
         self._lined, self._since_line, self._skipped_before = now, 0, figures.skipped
 
     def _mean(self, loss: float) -> float:
@@ -372,6 +377,7 @@ class Reporter(TrainerCallback):
             "asked": asked_steps(assignment.spec),
             "first_loss": figures.first_loss,
             "last_loss": figures.last_loss,
+            **({"data": asdict(self.data)} if self.data else {}),
         }
         path = publish_checkpoint(staged, self._checkpoints, step, facts)
         prune(self._checkpoints)

@@ -41,13 +41,14 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
     """done, with the lengths of the job's data, or why there are none."""
     # Here: the profile must not wait for what only the scan imports, nor fail with it.
     try:
-        from workers.checks.on_host import check_on_host
+        from workers.checks.on_host import check_on_host, positions_of
         from workers.data.lengths import scan
 
         check_on_host(request.spec, request.trusted_models)
         found = scan(request.spec, request.trusted_models)
-        if (fault := nothing_left(found, request.spec)) is not None:
-            raise SpecError([fault], "data")
+        if nothing_left(found, request.spec) is not None:
+            fault = nothing_left(found, request.spec, positions_of(request.spec))
+            raise SpecError([fault] if fault else [], "data")
         lengths = found.as_dict()
     except InputError as error:
         at_fault = {"data_bad_input": True, "data_missing": error.missing}

@@ -16,6 +16,7 @@ from jobs.spec import JobSpec
 from workers.carry import LOOK_S, Carrier, Reach
 from workers.checkpoints.folders import adopt, latest_good, name_of
 from workers.checkpoints.manifest import read_manifest
+from workers.data.fingerprint import Fingerprint, News, changed
 from workers.folder import AttemptFolder, checkpoints_root
 from workers.span import Others
 
@@ -25,6 +26,15 @@ log = logging.getLogger(__name__)
 def asked_steps(spec: JobSpec) -> dict[str, Any]:
     """What of a job file sets its number of steps, as manifests hold it."""
     return {"steps": spec.training.steps, "epochs": spec.training.epochs}
+
+
+def rows_of(data: Path, resume: tuple[Path, int] | None, spec: JobSpec) -> tuple[Fingerprint, News | None]:
+    """What the rows of this attempt are, and what is new about them since the checkpoint that it goes on from.
+
+    data: folder of the rows as tokens.
+    """
+    now = Fingerprint.read(data)
+    return now, changed(now, read_manifest(resume[0]), asked_steps(spec)) if resume else None
 
 
 def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:

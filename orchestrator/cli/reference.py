@@ -70,6 +70,30 @@ the model's own (Llama 3, Qwen 2.5 and 3, Gemma, Phi-3 and others), or, where an
 as the beginning of the whole, by rendering it turn by turn. Where none of these tells them apart, the loss covers every
 turn, and `plan`, `submit`, `show` and the log say so; `loss_on: assistant` is then refused. A row of which nothing to
 learn is left after the cut at `training.sequence_length` is left out, and counted.
+
+### Before a card is assigned
+
+A host reads the model's folder, the tokenizer and the rows of every job first. What can't be trained on ends the job as
+`bad_input` with file, row and remedy; it is not tried again as it is. A host that can't look for a reason of its own
+(no network, no time, a file that is missing there and not on others) holds nobody up: the job is then planned for the
+whole `training.sequence_length`, and so after 15 minutes without an answer.
+
+- Weights: missing, Git LFS pointers, cut off, without a shard, of other sizes than config.json says, lacking tensors
+  (which would begin at random). Most of it is told at submission where the server sees the folder. Pickled weights
+  (.bin) are loaded as tensors alone; GGUF, TensorFlow, Flax and ONNX are refused.
+- Token ids: a tokenizer may have more tokens than the model has rows. A row that uses one out of range is refused, and
+  so is a padding token out of range.
+- Rows that are cut or left out: `plan`, `show`, the log and, once counted, `submit` tell how many, of a sample where
+  the data is large, with a warning above 5% of either. A job is refused when every row is left out, or too few are
+  left to hold some out; `data.holdout` is a share of the rows that are left.
+
+### Data that changes
+
+A file that changes while its job waits is read again. Each checkpoint has the number of rows and a SHA-256 of what they
+say. When an attempt goes on from a checkpoint and the rows are others, the log and an event of the job
+(`tuneyard show`) say so: `the data changed since step 120: 4,000 rows then, 4,100 now`. It goes on with the new rows,
+and the number of steps stays that of the first attempt, also where the job says `epochs`. Only a change of `steps` or
+`epochs` themselves has them counted again.
 """
 
 

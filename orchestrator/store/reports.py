@@ -25,6 +25,7 @@ from orchestrator.tables import (
     attempts,
     clean_text,
     evaluations,
+    events,
     gpus,
     hosts,
     jobs,
@@ -151,6 +152,10 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         if tests:
             connection.execute(self.upsert(evaluations).on_conflict_do_nothing(), tests)
         self.thin_lines(connection, Counter(line["attempt_id"] for line in (*lines, *tests)))
+        for row, item in current:
+            for line in item.progress:
+                if line.note:
+                    _note_once(connection, row, line.note, now)
         self._record_ends(connection, known)
 
     def _record_ends(self, connection: sa.Connection, known: list[tuple[Any, int, AttemptReport]]) -> None:
@@ -206,6 +211,16 @@ def _start(connection: sa.Connection, row: Any, started: Started, now: float) ->
         forget_fault(connection, row.host_id)
         text = "its process is up"
         reads.note(connection, now, Note.TRAINING, text, job_id=row.job_id, attempt_id=row.id, data=said)
+
+
+def _note_once(connection: sa.Connection, row: Any, text: str, now: float) -> None:
+    """An event of what a progress line tells besides; a report may come twice."""
+    kind = Note.DATA_CHANGED
+    there = sa.select(events.c.id).where(
+        events.c.job_id == row.job_id, events.c.attempt_id == row.id, events.c.kind == kind
+    )
+    if connection.execute(there).first() is None:
+        reads.note(connection, now, kind, text, job_id=row.job_id, attempt_id=row.id)
 
 
 def _append(connection: sa.Connection, row: Any, item: AttemptReport) -> None:

@@ -24,6 +24,7 @@ class Note(StrEnum):
     CHANGED = "changed"  # its job file was changed while it waited
     DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
     TRAINING = "training"  # its process is up
+    DATA_CHANGED = "data_changed"  # since the checkpoint that the attempt goes on from
     STOP_REQUESTED = "stop_requested"
     HOST_JOINED = "host_joined"
     HOST_DRAINED = "host_drained"

@@ -344,3 +344,18 @@ def test_rows_that_are_left_out_are_told_by_plan_show_and_the_next_submit(yard: 
     assert plan(yard, **sections)["data"]["warnings"] == [SAID]
     jobs = [yard.job(**sections), yard.job(**sections)]
     assert yard.http.post(f"{PREFIX}/jobs", json={"jobs": jobs}).json()["warnings"] == [SAID]
+
+
+def test_data_that_changed_since_the_checkpoint_is_told_once(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    answers(host)
+    yard.tick()
+    text = "the data changed since step 4: 32 rows then, 40 now"
+    line = {"ts": 1.0, "step": 5, "total_steps": 16, "note": text}
+    started = {"ts": 0.5, "pid": 1, "create_time": 1.0}
+    for _ in range(2):
+        host.report(attempts=[{"attempt_id": 1, "number": 1, "started": started, "progress": [line]}])
+    told = [event["text"] for event in job(yard)["events"] if event["kind"] == "data_changed"]
+    assert told == [text]

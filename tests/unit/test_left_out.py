@@ -71,6 +71,24 @@ def test_nothing_to_train_on_is_refused_with_the_length_that_would_do() -> None:
     assert "raise training.sequence_length to 210" in fault.fix
 
 
+@pytest.mark.parametrize(
+    ("positions", "fix"),
+    [
+        (None, "raise training.sequence_length to 210, the longest row, or shorten the prompts"),
+        (210, "raise training.sequence_length to 210, the longest row, or shorten the prompts"),
+        (
+            64,
+            "raise training.sequence_length (at most 64, the model's positions; the longest row has 210 tokens), "
+            "or shorten the prompts",
+        ),
+        (32, "shorten the prompts: the model has 32 positions"),
+    ],
+)
+def test_no_more_positions_are_advised_than_the_model_has(positions: int | None, fix: str) -> None:
+    fault = nothing_left(lengths(0, 12), spec(), positions)
+    assert fault is not None and fault.fix == fix
+
+
 def test_rows_that_fit_and_have_nothing_to_learn_are_not_told_to_be_longer() -> None:
     found = Lengths.counted({}, rows=3, dropped=3, longest_row=1)
     fault = nothing_left(found, spec())

@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from jobs.errors import Fault, SpecError, words_of
 from jobs.spec import JobSpec
-from workers.building import trusts
+from workers.building import build_config, trusts
 from workers.checks.weights import weight_report
 from workers.inputs import check_model, check_tokenizer_of
 
@@ -27,6 +27,14 @@ def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> None:
             faults = check_architecture(spec.model.path, trust)
     if faults:
         raise SpecError(faults, "model")
+
+
+def positions_of(spec: JobSpec) -> int | None:
+    """The longest sequence that a model has positions for; None where nothing says, or it has code of its own."""
+    if spec.model.trust_remote_code:
+        return None
+    found = getattr(build_config(spec.model, False).get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def check_generation(path: str) -> list[Fault]:

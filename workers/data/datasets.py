@@ -19,6 +19,7 @@ from jobs.spec import DataSpec, JobSpec
 from workers.building import Refused
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
+from workers.data.fingerprint import Printer
 from workers.data.rows import Rows, open_rows
 from workers.data.tokens import Tokens, batches
 
@@ -85,11 +86,13 @@ def _write(
 ) -> None:
     rows, limit = open_data(spec.data), spec.training.sequence_length
     tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids)
-    seen = truncated = dropped = longest = 0
+    printer, seen, truncated, dropped, longest = Printer(), 0, 0, 0, 0
     first = ""  # row that is left out
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as stream:
         for batch in batches(iter(rows)):
             seen += len(batch)
+            for _, row in batch:
+                printer.add(row)
             made = list(tokens.of(batch))
             kept = [one for one in made if one.learned]
             if len(kept) < len(made):
@@ -99,6 +102,7 @@ def _write(
             longest = max([longest, *(one.whole for one in made)])
             columns = [[one.ids for one in kept], [one.labels for one in kept]]
             stream.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
+    printer.made().write(path.parent)
     for warning in tokens.warnings():
         log.warning("%s", warning)
     counted = Lengths.counted(
