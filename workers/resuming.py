@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainingArguments
 
 from jobs.continuing import weights_digest
 from jobs.report import Assignment, Resumed
@@ -16,7 +17,7 @@ from jobs.spec import JobSpec
 from workers.carry import LOOK_S, Carrier, Reach
 from workers.checkpoints.folders import adopt, latest_good, name_of
 from workers.checkpoints.manifest import read_manifest
-from workers.data.fingerprint import Fingerprint, News, changed
+from workers.data.fingerprint import Fingerprint, changed
 from workers.folder import AttemptFolder, checkpoints_root
 from workers.span import Others
 
@@ -28,13 +29,20 @@ def asked_steps(spec: JobSpec) -> dict[str, Any]:
     return {"steps": spec.training.steps, "epochs": spec.training.epochs}
 
 
-def rows_of(data: Path, resume: tuple[Path, int] | None, spec: JobSpec) -> tuple[Fingerprint, News | None]:
+def take_rows(
+    args: TrainingArguments, data: Path, resume: tuple[Path, int] | None, spec: JobSpec
+) -> tuple[Fingerprint, str | None]:
     """What the rows of this attempt are, and what is new about them since the checkpoint that it goes on from.
 
-    data: folder of the rows as tokens.
+    Other rows don't change the number of steps: args gets that of before. data: folder of the rows as tokens.
     """
     now = Fingerprint.read(data)
-    return now, changed(now, read_manifest(resume[0]), asked_steps(spec)) if resume else None
+    news = changed(now, read_manifest(resume[0]), asked_steps(spec)) if resume else None
+    if news is None:
+        return now, None
+    log.warning("%s", news.text)
+    args.max_steps = news.steps or args.max_steps
+    return now, news.text
 
 
 def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
-from workers.resuming import checkpoint_of, finished, rows_of
+from workers.resuming import checkpoint_of, finished, take_rows
 from workers.trainer.diverging import diverged
 from workers.trainer.finite import Guard, NotFinite, weights_fault
 from workers.trainer.late_imports import load
@@ -226,11 +226,7 @@ def _trained(
             check_room(assignment, target, checkpoints)
         callbacks, guard = [reporter, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
-        reporter.data, news = rows_of(folder.data_path, resume, assignment.spec)
-        if news is not None:
-            log.warning("%s", news.text)
-            reporter.note = news.text
-            trainer.args.max_steps = news.steps or trainer.args.max_steps
+        reporter.data, reporter.note = take_rows(trainer.args, folder.data_path, resume, assignment.spec)
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:
