@@ -227,7 +227,8 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
     if settings.sees_files:
         model = spec.model
         kind = model.config["model_type"] if model.config else None
-        named = (spec.data.path, spec.data.split, model.path, model.tokenizer, kind, model.trust_remote_code)
+        data = (spec.data.path, spec.data.split, spec.data.loss_on)
+        named = (*data, model.path, model.tokenizer, kind, model.trust_remote_code)
         if named not in checked:
             checked[named] = check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)
         return faults + checked[named]

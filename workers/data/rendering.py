@@ -80,6 +80,7 @@ class Renderer:
         self._parts = _takes_parts(self)
         self._known = _ROLES | set(re.findall(r"""["'](\w+)["']""", self._source()))
         self._stop = re.compile(_alternatives(tokenizer) + r"(\s+)\Z")
+        self._ended = re.compile(_alternatives(tokenizer) + r"\s*\Z")
 
     def render(self, row: dict[str, Any]) -> Rendered:
         """Of a row with messages, or with prompt and completion. Raises Bad with what the template says."""
@@ -92,6 +93,21 @@ class Renderer:
             return Rendered(text, tuple((start, end) for start, end in spans if end > start))
         text = self._text(messages, row)
         return Rendered(text, self._spans(messages, row, text))
+
+    def leaves_the_end_out(self) -> bool:
+        """Whether the markers end before the token that ends a turn, so that the model would not learn to stop."""
+        if self.marking.by != "markers":
+            return False
+        trial = [
+            {"role": role, "content": said}
+            for role, said in zip(("user", "assistant") * 2, _SAID, strict=True)
+        ]
+        try:
+            # What follows the turn shows to whom the template gives its end.
+            text, spans = self._render(trial[:3], {}, marked=True)
+        except Bad:
+            return False
+        return bool(spans) and not self._ended.search(text[spans[0][0] : spans[0][1]])
 
     def prompt(self, row: dict[str, Any]) -> str:
         """The prompt alone, up to where the model takes over."""

@@ -130,8 +130,15 @@ class Tokens:
         return made + self.loss_warnings()
 
     def loss_warnings(self) -> list[str]:
-        """That every turn is learned from, where nobody asked for that."""
-        if self.renderer is None or not self.renderer.marking.why:
+        """That every turn is learned from, where nobody asked for that; that the end of a turn is not."""
+        if self.renderer is None:
+            return []
+        if self.renderer.leaves_the_end_out():
+            return [
+                "{% generation %} in the chat template ends before the token that ends the assistant's turn: the "
+                "model will not learn to stop. Put that token inside."
+            ]
+        if not self.renderer.marking.why:
             return []
         return [
             f"The loss covers every turn, the user's too: {self.renderer.marking.why}. "

@@ -182,6 +182,15 @@ def test_a_template_that_can_mark_nothing_learns_from_all_and_says_so(
             asks()
 
 
+def test_markers_that_leave_out_the_end_of_a_turn_are_told(tokenizer: Path, tmp_path: Path) -> None:
+    endless = MARKED.replace("{{ eos_token }}{% endgeneration %}", "{% endgeneration %}{{ eos_token }}")
+    assert endless != MARKED
+    data = write_rows(tmp_path / "rows.jsonl", CHATS)
+    for template, told in ((endless, 1), (MARKED, 0)):
+        folder = with_template(tokenizer, tmp_path / f"tokenizer-{told}", template)
+        assert sum("will not learn to stop" in w for w in scan(a_spec(data, folder), []).warnings) == told
+
+
 def test_rows_without_a_word_to_learn_are_left_out_and_counted(
     tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
