@@ -7,13 +7,14 @@ BENCHMARKS := cli submit start telemetry memory gpu.memory gpu.speed gpu.job cov
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test check format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
 	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
 	@echo 'make check        lint, format, types and import contracts'
 	@echo 'make format       apply the format that `make check` asks for'
+	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
 	@echo 'make bench-NAME   NAME is one of: $(BENCHMARKS)'
 	@echo 'make setup        only set up .venv'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
@@ -46,6 +47,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases deploy benchmarks
 	$(BIN)/lint-imports
+	$(BIN)/python -m orchestrator.api.openapi --check
+
+# docs/openapi.json, made from the routes.
+openapi: $(READY)
+	@$(BIN)/python -m orchestrator.api.openapi
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -260,6 +260,53 @@ class GroupTable(TypedDict):
     members: list[GroupMember]
 
 
+class Submitted(TypedDict):
+    """`POST /jobs`. replaced: what was laid over a file took out of it; warnings: what is worth knowing of the jobs."""
+
+    jobs: list[Job]
+    groups: list[GroupShape]
+    replaced: list[str]
+    warnings: list[str]
+
+
+class Checked(TypedDict):
+    """`POST /jobs?dry_run=true`: the valid job files, written out."""
+
+    jobs: list[Job]
+    valid: list[dict[str, Any]]
+    replaced: list[str]
+
+
+class Pending(TypedDict):
+    """`POST /plan` while its memory profile is being traced. text: what it waits for."""
+
+    pending: str
+    text: str
+
+
+class FaultShape(TypedDict):
+    """One thing wrong with what was given. path: where, dotted; fix: what would be right."""
+
+    path: str
+    given: str
+    problem: str
+    fix: str
+
+
+class ErrorBody(TypedDict):
+    """kind: usage, spec, not_found, conflict, unauthorized, unavailable or internal."""
+
+    kind: str
+    message: str
+    faults: list[FaultShape]
+
+
+class ErrorShape(TypedDict):
+    """Every refusal."""
+
+    error: ErrorBody
+
+
 class ProjectShape(TypedDict):
     """A project with terms of its own, or with jobs. guarantee: GPUs, None: only its share; gpus: it holds now."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import logging
@@ -26,6 +27,7 @@ from orchestrator.api import (
     hosts,
     jobs,
     metrics,
+    openapi,
     projects,
     requeue,
     whatif,
@@ -114,36 +116,26 @@ async def _refuse(send: Send, status: int, kind: str, text: str) -> None:
 
 def create_app(services: Services) -> Gate:
     """The application over these services, behind its gate."""
+    app = routes()
+    app.state.services = services
+    return Gate(app, services.settings.token)
+
+
+def routes() -> FastAPI:
+    """All routes and their document; they work once app.state.services is set."""
     app = FastAPI(
         title="tuneyard",
         version=version("tuneyard"),
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
-    app.state.services = services
     app.add_exception_handler(errors.TuneyardError, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unknown_error)
-
-    @app.get(f"{PREFIX}/health")
-    def health() -> shapes.Health:
-        """Whether the server is up; needs no token."""
-        # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
-        connected = services.dispatch.address and services.dispatch.generation
-        ray = "ready" if connected else "starting" if services.settings.ray else "down"
-        known = services.store.hosts()
-        return {
-            "status": "ok",
-            "version": app.version,
-            "pid": os.getpid(),
-            "ray": ray,
-            "exposed": services.settings.exposed,
-            "hosts": len(known),
-            "hosts_online": sum(hosts.is_online(services, host) for host in known),
-        }
-
+    app.add_api_route(f"{PREFIX}/health", health, methods=["GET"], tags=[openapi.tag(__name__)])
     for room in (
         projects,
         jobs,
@@ -157,8 +149,28 @@ def create_app(services: Services) -> Gate:
         history,
         actions,
     ):
-        app.include_router(room.router, prefix=PREFIX)
-    return Gate(app, services.settings.token)
+        app.include_router(room.router, prefix=PREFIX, tags=[openapi.tag(room.__name__)])
+    made = functools.cache(lambda: openapi.document(app))
+    app.openapi = made  # type: ignore[method-assign]
+    return app
+
+
+def health(request: Request) -> shapes.Health:
+    """Whether the server is up; needs no token."""
+    services = jobs.services(request)
+    # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
+    connected = services.dispatch.address and services.dispatch.generation
+    ray = "ready" if connected else "starting" if services.settings.ray else "down"
+    known = services.store.hosts()
+    return {
+        "status": "ok",
+        "version": request.app.version,
+        "pid": os.getpid(),
+        "ray": ray,
+        "exposed": services.settings.exposed,
+        "hosts": len(known),
+        "hosts_online": sum(hosts.is_online(services, host) for host in known),
+    }
 
 
 def _answer(status: int, kind: str, message: str, faults: list[dict[str, str]] | None = None) -> JSONResponse:

@@ -191,7 +191,9 @@ def _batch(micro: int, accumulation: int, gpus: int) -> str:
     """What 2×4 means, said once."""
     each = " on each GPU" if gpus > 1 else ""
     rows = "sequence" if micro == 1 else "sequences"
-    return f"{micro}×{accumulation}: micro-batches of {micro} {rows}, {accumulation} accumulated for each step{each}"
+    return (
+        f"{micro}×{accumulation}: micro-batches of {micro} {rows}, {accumulation} accumulated per step{each}"
+    )
 
 
 def _explained(projection: ProjectionShape) -> list[tuple[str, str]]:

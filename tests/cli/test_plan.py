@@ -37,7 +37,7 @@ def test_the_cards_then_the_peak_of_the_pick_by_part(tuneyard: Tuneyard, server:
         "  optimizer       256 MiB  #",
         "  activations    3.00 GiB  ##",
         "  peak           7.00 GiB  18% of the card, in the backward pass",
-        "  batch        4×2: micro-batches of 4 sequences, 2 accumulated for each step",
+        "  batch        4×2: micro-batches of 4 sequences, 2 accumulated per step",
         "  interval     6.50 GiB to 7.50 GiB at 95% confidence (measured)",
         "               checkpointing takes +31%; every layer saves 38.00 GiB",
         "--details (-v) has the parts of every card, and every rung that was tried",
