@@ -303,6 +303,18 @@ class StopOrder(Message):
     grace_s: float = 20.0
 
 
+class SendOrder(Message):
+    """Send a job's result to the server: its manifest, or its files one after the other by name, from an offset."""
+
+    id: str = ""
+    job_id: int
+    attempt_id: int
+    folder: str  # as the attempt's end named it; its manifest must name this job and attempt
+    what: Literal["manifest", "files"]
+    offset: int = 0
+    manifest_sha256: str = ""  # of the manifest that whoever reads the files goes by
+
+
 class AttemptOffsets(Message):
     """An open attempt of this host, and how much of its news the server has."""
 
@@ -323,6 +335,7 @@ class HostOrders(Message):
     attempts: list[AttemptOffsets] = Field(default_factory=list)  # all open ones on this host
     ray_address: str | None = None  # where the raylet is to join; None while there is no head
     forget: list[int] = Field(default_factory=list)  # ended attempts whose news is all stored
+    sends: list[SendOrder] = Field(default_factory=list)
     drop: list[int] = Field(default_factory=list)  # jobs whose checkpoints nobody needs any more
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +42,7 @@ from orchestrator.shapes import (
     Requeued,
     Why,
 )
+from orchestrator.transfer.receive import pull
 
 JobFile = Mapping[str, Any] | str | Path
 """A job: the path of a job file, its text, or a mapping as it has one. Relative paths in a file are from its folder."""
@@ -227,6 +229,14 @@ class Client:
         query = {"every": every} if last is None else {"every": every, "last": last}
         return self._get(_path(job, "/metrics"), **query)
 
+    def pull(self, job: int | str, folder: str | Path | None = None) -> Path:
+        """Copy a job's result into a folder, or one named after the job, and compare it with its manifest; where it is.
+
+        Goes on where an earlier pull broke off. Raises Conflict where there is no result yet, UsageError where the
+        folder has something else in it, TuneyardError for a file that does not match its checksum.
+        """
+        return pull(_Results(self, job), None if folder is None else Path(folder)).folder
+
     def wait(self, job: int | str, timeout_s: float | None = None, poll_s: float = 1.0) -> JobFull:
         """The job when it has ended. Raises TimeoutError after timeout_s; the job goes on."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -281,17 +291,41 @@ class Client:
         return self._ask("POST", path, json=body)
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
-        try:
+        with _explained(self.url):
             answer = self._http.request(method, path, **given)
-        except httpx.TimeoutException:
-            raise Unavailable(f"the server at {self.url} did not answer in time") from None
-        except httpx.ConnectError:
-            raise gone(self.url) from None
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"the server at {self.url} broke off: {error or type(error).__name__}"
-            ) from None
         return decode(answer.status_code, answer.headers.get("content-type", ""), answer.content, self.url)
+
+
+class _Results:
+    """A transfer.receive.Source over httpx."""
+
+    def __init__(self, client: Client, job: int | str) -> None:
+        self._client, self._job = client, job
+
+    def result(self) -> Any:
+        return self._client._get(_path(self._job, "/result"))
+
+    def files(self, manifest_sha256: str, offset: int) -> Iterator[bytes]:
+        asked: dict[str, Any] = {"manifest": manifest_sha256, "offset": offset}
+        path, url = _path(self._job, "/result/files"), self._client.url
+        with _explained(url), self._client._http.stream("GET", path, params=asked, timeout=90.0) as answer:
+            if answer.status_code >= 400:
+                kind = answer.headers.get("content-type", "")
+                decode(answer.status_code, kind, answer.read(), url)
+            yield from answer.iter_raw()  # as it comes: none is lost where it breaks off
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """What breaks in the block, as jobs.errors has it."""
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise Unavailable(f"the server at {url} did not answer in time") from None
+    except httpx.ConnectError:
+        raise gone(url) from None
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the server at {url} broke off: {error or type(error).__name__}") from None
 
 
 def _path(job: int | str, rest: str = "") -> str:

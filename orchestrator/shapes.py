@@ -235,6 +235,27 @@ class Metrics(TypedDict):
     total: int
 
 
+class ResultFile(TypedDict):
+    name: str  # below the folder
+    size: int
+    sha256: str
+
+
+class Result(TypedDict):
+    """`GET /jobs/{id}/result`. bytes: of all files; manifest: its text as it stands in the folder."""
+
+    job: int
+    name: str
+    attempt: int
+    host: str
+    folder: str
+    kind: str  # adapter, model
+    bytes: int
+    files: list[ResultFile]
+    manifest: str
+    manifest_sha256: str
+
+
 class GroupShape(TypedDict):
     """A sweep that was submitted. values: of each job, by dotted key of the job file."""
 

@@ -30,6 +30,7 @@ from jobs.report import (
     TraceResult,
 )
 from workers import machine, processes
+from workers.agent.results import Sender
 from workers.gpus import Cards, find_cards
 from workers.link import JoinAnew, Link
 from workers.raylet import Raylet
@@ -88,6 +89,7 @@ class Agent:
         self._former: list[Supervisor] = []  # of other databases, until they are quiet
         self._wake = threading.Event()
         self._tracer = Tracer(trace, done=self._wake.set)
+        self._sender = Sender(link)
         self._caller = ThreadPoolExecutor(1, thread_name_prefix="link")
         self._joined: Joined | None = None
         self._orders = HostOrders()
@@ -267,6 +269,7 @@ class Agent:
         self._tracer.acknowledge(report.traces, {key for request in orders.traces for key in request.keys})
         self._tracer.order(orders.traces)
         self._yard.supervisor.admit(orders.attempts)
+        self._sender.follow(orders.sends)
         for stop in orders.stops:
             self._yard.supervisor.stop(stop, now)
         self._yard.supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
 
-from jobs.errors import Conflict, TuneyardError, Unauthorized, Unavailable
+from jobs.errors import Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, Message
 
 M = TypeVar("M", bound=Message)
+_PIECE = httpx.Timeout(90.0, connect=5.0)  # the server answers once its reader has room for the next
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)  # seconds
 
 
@@ -39,6 +41,30 @@ class Link:
 
     def report(self, host_id: int, report: HostReport) -> HostOrders:
         return self._post(f"/hosts/{host_id}/report", report, HostOrders, lost_is_join=True)
+
+    def put_piece(self, order_id: str, offset: int, total: int, data: bytes) -> None:
+        """A piece of a result. Raises NotFound or Conflict where the server wants no more of it."""
+        given = {"offset": offset, "total": total}
+        self._hand(
+            lambda: self._client.put(f"/transfers/{order_id}", params=given, content=data, timeout=_PIECE)
+        )
+
+    def fail_order(self, order_id: str, kind: str, message: str) -> None:
+        """Why a result can't be sent."""
+        body = {"kind": kind, "message": message}
+        self._hand(lambda: self._client.post(f"/transfers/{order_id}/failure", json=body))
+
+    def _hand(self, send: Callable[[], httpx.Response]) -> None:
+        try:
+            response = send()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the server at {self._url} can't be reached: {error}") from error
+        if response.status_code == 404:
+            raise NotFound(_said(response))
+        if response.status_code == 409:
+            raise Conflict(_said(response))
+        if not response.is_success:
+            raise Unavailable(f"the server answered {response.status_code}: {response.text[:500]}")
 
     def close(self) -> None:
         self._client.close()

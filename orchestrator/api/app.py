@@ -30,6 +30,7 @@ from orchestrator.api import (
     openapi,
     projects,
     requeue,
+    results,
     whatif,
 )
 from orchestrator.api.services import Services
@@ -140,6 +141,7 @@ def routes() -> FastAPI:
         projects,
         jobs,
         metrics,
+        results,
         groups,
         changes,
         requeue,

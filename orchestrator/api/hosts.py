@@ -62,6 +62,7 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
         attempts=known.store.offsets(host_id),
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
+        sends=known.relay.orders(host_id),
         drop=_unneeded(known, news.kept) if news.kept else [],
     )
 

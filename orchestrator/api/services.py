@@ -11,6 +11,7 @@ from orchestrator.config import Settings
 from orchestrator.controller import Controller
 from orchestrator.dispatcher import Dispatch
 from orchestrator.store import Store
+from orchestrator.transfer.relay import Relay
 
 FACTS_FOR_S = 1.0
 
@@ -24,6 +25,7 @@ class Services:
     dispatch: Dispatch
     controller: Controller
     commits: GroupCommit
+    relay: Relay = field(default_factory=Relay)
     _facts: FleetFacts | None = field(default=None, repr=False)
     _facts_at: float = field(default=0.0, repr=False)
 

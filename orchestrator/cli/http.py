@@ -19,6 +19,7 @@ from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone, not_http
 from orchestrator.cli.settings import Server, user_name
 
 PATIENCE_S = 120.0
+STREAM_TIMEOUT_S = 90.0  # without a byte
 
 
 class Api:
@@ -66,23 +67,53 @@ class Api:
         """The JSON answer to DELETE. Raises what jobs.errors has for it."""
         return self._ask("DELETE", path)[1]
 
+    def stream(self, path: str, **query: Any) -> Iterator[bytes]:
+        """The bytes of a long answer to GET, on a connection of its own. Raises what jobs.errors has for it, and
+        Unavailable where it ends too early.
+        """
+        known = self._connection
+        connection = type(known)(known.host, known.port, timeout=STREAM_TIMEOUT_S)
+        with contextlib.closing(connection), self._explained(STREAM_TIMEOUT_S):
+            connection.request("GET", f"{self._base}{path}?{urlencode(query)}", headers=self._headers())
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                decode(answer.status, answer.headers.get_content_type(), answer.read(), self.server.url)
+            left = int(answer.headers["Content-Length"] or 0)
+            while left:
+                piece = answer.read(min(left, 1 << 20))
+                if not piece:
+                    raise ConnectionError
+                left -= len(piece)
+                yield piece
+
     def close(self) -> None:
         if "_connection" in vars(self):
             self._connection.close()
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"Accept": "application/json", USER_HEADER: quote(user_name())}
-        if self.server.token:
-            headers["Authorization"] = f"Bearer {self.server.token}"
+        headers = self._headers()
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        try:
+        with self._explained(self._timeout_s):
             status, kind, raw = self._exchange(method, self._base + path, data, headers)
+        return status, decode(status, kind, raw, self.server.url)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", USER_HEADER: quote(user_name())}
+        if self.server.token:
+            headers["Authorization"] = f"Bearer {self.server.token}"
+        return headers
+
+    @contextlib.contextmanager
+    def _explained(self, timeout_s: float) -> Iterator[None]:
+        """What breaks in the block, as jobs.errors has it."""
+        try:
+            yield
         except TimeoutError:
             raise Unavailable(
-                f"the server at {self.server.url} did not answer within {self._timeout_s:g} s"
+                f"the server at {self.server.url} did not answer within {timeout_s:g} s"
             ) from None
         except ConnectionRefusedError:
             raise gone(self.server.url) from None
@@ -96,7 +127,6 @@ class Api:
             raise UsageError("the token has characters that no token has; check TUNEYARD_TOKEN") from None
         except OSError as error:
             raise gone(self.server.url, error.strerror or str(error)) from None
-        return status, decode(status, kind, raw, self.server.url)
 
     def _exchange(
         self, method: str, path: str, data: bytes | None, headers: dict[str, str]

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.",
         ),
         "logs": ("logs", "Print the log of a job's attempt."),
+        "pull": ("jobs.pull", "Copy a job's result to this machine."),
         "cancel": ("control", "Cancel jobs."),
         "requeue": ("control", "Submit ended jobs again."),
         "set": ("changes", "Change the job file of a job that waits."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from orchestrator.cli.http import Api
 from orchestrator.cli.jobs.columns import JOB_COLUMNS, chosen, job_row
 from orchestrator.cli.jobs.sweep import group_path, show_sweep
 from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.settings import user_name
 from orchestrator.cli.table import Column, show
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def list_verb(
     """
     if mine and user is not None:
         raise UsageError("--mine and --user are two answers to one question; give one of the two")
-    asked = {"state": ",".join(states) or None, "user": getpass.getuser() if mine else user, **given}
+    asked = {"state": ",".join(states) or None, "user": user_name() if mine else user, **given}
     narrowed = {name: value for name, value in asked.items() if value is not None}
     if sweep is not None:
         if narrowed or columns:

@@ -1,0 +1,1 @@
+"""The host agent: what it does for the server beside supervising trainers."""
