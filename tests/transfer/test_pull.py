@@ -200,7 +200,8 @@ def test_a_slow_reader_holds_up_the_host_and_no_one_else(depot: Depot) -> None:
         with httpx.stream(
             "GET", f"{depot.url}/api/v1/jobs/{job}/result/files?{query}", headers=headers
         ) as answer:
-            next(answer.iter_raw(100))
+            reading = answer.iter_raw(100)  # held: the connection ends with it
+            next(reading)
             (transfer,) = depot.services.relay._open.values()
             until(lambda: len(transfer._pieces) == relay.AHEAD)
             taken = transfer.next
