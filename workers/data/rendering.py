@@ -185,7 +185,7 @@ class Renderer:
             except Bad as bad:
                 raise _unmarked(number, bad.problem) from None
             if before is None or not (text.startswith(before) and text.startswith(upto)):
-                raise _unmarked(number, "the chat template renders it differently when turns follow")
+                raise _unmarked(number, "the chat template renders a turn differently when others follow")
             # White space after the token that ends a turn is the template's, not the model's.
             ended = self._stop.search(upto)
             spans.append((len(before), len(upto) - (len(ended[1]) if ended else 0)))
@@ -229,7 +229,7 @@ def _prefixes_fail(tokenizer: PreTrainedTokenizerBase, thought: str) -> str:
         text = trial.render({"messages": messages}).text
         spans = trial._spans(messages, {}, text)
     except Bad as bad:
-        return f"{cant}, and {bad.problem}"
+        return f"{cant}, and {bad.problem.partition(': ')[2] or bad.problem}"  # without the trial's place
     found = [text[start:end] for start, end in spans]
     if len(found) == 2 and _SAID[1] in found[0] and _SAID[3] in found[1] and "Ping" not in "".join(found):
         return ""
