@@ -168,15 +168,15 @@ def test_jobs_without_a_result_say_why(depot: Depot, tuneyard: Tuneyard) -> None
     assert tuneyard("pull", "nobody").code == 1
 
 
-def test_a_host_that_is_away_is_named(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_is_away_is_named(depot: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, _ = depot.job()
     depot.away()
     monkeypatch.setattr(relay, "BEGIN_S", 0.2)
     with depot.client() as client, pytest.raises(Unavailable, match="alpha did not begin to send"):
-        client.pull(job)
+        client.pull(job, tmp_path / "here")
     depot.services.controller.clock = lambda: time.time() + 3600
     with depot.client() as client, pytest.raises(Unavailable, match="host alpha, which has the result"):
-        client.pull(job)
+        client.pull(job, tmp_path / "here")
 
 
 def test_only_who_has_the_token_reads_or_sends(depot: Depot) -> None:
