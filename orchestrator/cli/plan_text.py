@@ -243,13 +243,15 @@ def _tried_row(tried: TriedShape, card: PlanCard) -> Row:
 
 
 def _sum_up_data(plan: PlanShape, data: PlanData) -> None:
-    """The data in a line or two."""
+    """The data in a line or two, and what to be warned of."""
     lengths = f"tokens: mean {data['mean']:.0f}, p90 {_count(data['p90'])}, longest {_count(data['longest'])}"
     lost = [f"{_count(data['truncated'])} cut"] if data["truncated"] else []
     lost += [f"{_count(data['dropped'])} left out"] if data["dropped"] else []
     padding = [f"{data['padding']:.0%} padding"] if data["padding"] >= 0.005 else []
     sampled = " (a sample)" if data["sampled"] else ""
     show_line("data: ", "; ".join([f"{_count(data['rows'])} rows{sampled}", lengths, *lost, *padding]))
+    for warning in data["warnings"]:
+        show_line("warning: ", Cell(warning, "yellow"))
 
 
 def _tell_data(plan: PlanShape, data: PlanData) -> None:

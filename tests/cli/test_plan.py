@@ -69,6 +69,7 @@ def a_usual_plan() -> Any:
         "padding": 0.42,
         "histogram": [[10, 5], [1024, 9]],
     }
+    data |= {"left_out": "1,212 cut", "longest_row": 2048, "warnings": []}
     packing = "training.packing: true puts several rows into one sequence, and would take 0.6 of the time"
     return scenes.plan(cards=[small, {**picked, "pick": False}, picked], data=data, advice=[packing])
 
@@ -85,6 +86,13 @@ def test_a_usual_plan_fits_on_one_screen(
     assert 16 <= len(lines) < 24, lines
     header = next(line for line in lines if "CARD" in line).split()
     assert {"CARD", "FITS", "PEAK", "CHECKPOINTING", "TAKES", "PRICE"} <= set(header)
+
+
+def test_what_the_data_warns_of_is_told_without_details(tuneyard: Tuneyard, server: FakeServer) -> None:
+    made = a_usual_plan()
+    made["data"]["warnings"] = ["7 of 40 rows are left out"]
+    server.plans = [(200, made)]
+    assert "warning: 7 of 40 rows are left out\n" in tuneyard(*ASKED).out
 
 
 def test_small_parts_are_one_line(tuneyard: Tuneyard, server: FakeServer) -> None:
