@@ -21,6 +21,10 @@ class ProgressShape(TypedDict):
     skipped: int  # steps of the attempt whose update was left out
     tokens_per_s: float | None
     eta_s: float | None
+    ts: float  # of the step, by the host's clock
+    step_s: float | None
+    age_s: float | None  # since then, while the job runs
+    stalled: bool  # far longer than its steps take: the pace and the time to go are not told then
 
 
 class EvaluationShape(TypedDict):
@@ -156,6 +160,8 @@ class Attempt(TypedDict):
     started_at: float | None
     ended_at: float | None
     last_checkpoint: str | None
+    resumed: dict[str, Any] | None  # {ts, step, job_id}; step: None where it began at 0
+    checkpoints: list[dict[str, Any]]  # {step, bytes, ts, whole} on its host as it ran, newest first
     result: str | None
 
 

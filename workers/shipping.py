@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from jobs.units import KiB
-from workers.folder import AttemptFolder
+from workers.checkpoints.folders import listed, look_at
+from workers.folder import AttemptFolder, checkpoints_root
 
 LOG_BYTES = 256 * KiB  # of one attempt, a report
 PROGRESS_LINES = 500  # of one attempt, a report
@@ -126,10 +127,13 @@ class Shipper:
         progress, evaluated = tail.take(known.step), evaluations.take(known.evaluated)
         data = folder.read_log(known.log_offset, LOG_BYTES)
         whole = tail.at_end and evaluations.at_end and len(data) < LOG_BYTES - 3
+        root = checkpoints_root(self._home, known.job_id)
         report = AttemptReport(
             attempt_id=known.attempt_id,
             number=known.number,
             started=folder.started(),
+            resumed=folder.resumed(),
+            checkpoints=[found for path, _ in reversed(listed(root)) if (found := look_at(path))],
             progress=progress,
             evaluations=evaluated,
             # PostgreSQL's text can't hold a NUL.

@@ -115,7 +115,9 @@ def list_jobs(
     )
     found = known.store.listing(wanted, limit, before, offset)
     return {
-        "jobs": [views.job(view, known.controller.likely.starts) for view in found.views],
+        "jobs": [
+            views.job(view, known.controller.likely.starts, known.controller.clock()) for view in found.views
+        ],
         "more": found.more,
         "total": found.total,
     }
@@ -138,7 +140,7 @@ def show(request: Request, job: str) -> shapes.JobFull:
     attempts = store.attempts(view.job.id)
     latest = store.latest_progress([attempt.id for attempt in attempts])
     data = data_of(store, view.job, attempts)
-    shown = views.job(view, known.controller.likely.starts)
+    shown = views.job(view, known.controller.likely.starts, known.controller.clock())
     spec = view.job.spec
     warned = remedies.warnings_stored(spec)
     return views.job_full(shown, spec, attempts, latest, store.events(view.job.id), data, warned)

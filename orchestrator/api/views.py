@@ -43,8 +43,10 @@ def _start(found: Start | None) -> shapes.StartShape | None:
     return None if found is None else {"earliest": found.earliest, "latest": found.latest}
 
 
-def job(view: JobView, starts: Mapping[int, Start] | None = None) -> shapes.Job:
-    """A row of a list. starts: when queued jobs are likely to, as far as it was worked out."""
+def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | None = None) -> shapes.Job:
+    """A row of a list. starts: when queued jobs are likely to, as far as it was worked out; now: None where nobody
+    asks how long ago its last step was.
+    """
     row, attempt = view.job, view.attempt
     spec = row.spec
     model, method = spec["model"], spec.get("method", {})
@@ -68,7 +70,9 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None) -> shapes.Job:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "attempts": attempt.number if attempt else 0,
-        "progress": progress(view.progress) if view.progress else None,
+        "progress": progress(view.progress, now if row.state is JobState.RUNNING else None)
+        if view.progress
+        else None,
         "evaluation": _evaluation(view.evaluation),
         "host": attempt.host if attempt else None,
         "hosts": [*attempt.hosts.values()] if attempt else [],
@@ -156,15 +160,26 @@ def action(row: ActionRow) -> shapes.ActionShape:
     }
 
 
-def progress(row: ProgressRow) -> shapes.ProgressShape:
+# A step that takes so many times as long as those before it, and so long at least, may never end.
+STALLED_STEPS, STALLED_S = 10.0, 30.0
+
+
+def progress(row: ProgressRow, now: float | None = None) -> shapes.ProgressShape:
+    """now: while its job runs."""
+    age_s = None if now is None else max(0.0, now - row.ts)
+    stalled = age_s is not None and age_s > max(STALLED_S, STALLED_STEPS * (row.step_s or 0.0))
     return {
         "step": row.step,
         "total_steps": row.total_steps,
         "loss": row.loss,
         "loss_text": not_finite(row),
         "skipped": row.skipped,
-        "tokens_per_s": row.tokens_per_s,
-        "eta_s": row.eta_s,
+        "tokens_per_s": None if stalled else row.tokens_per_s,
+        "eta_s": None if stalled else row.eta_s,
+        "ts": row.ts,
+        "step_s": row.step_s,
+        "age_s": age_s,
+        "stalled": stalled,
     }
 
 
@@ -226,6 +241,8 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "last_checkpoint": row.last_checkpoint,
+        "resumed": row.resumed,
+        "checkpoints": row.checkpoints or [],
         "result": row.result,
     }
 

@@ -245,7 +245,7 @@ def why(request: Request, job: str) -> shapes.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
-    view = views.job(known.store.job_view(row.id), known.controller.likely.starts)
+    view = views.job(known.store.job_view(row.id), known.controller.likely.starts, known.controller.clock())
     if row.state is not JobState.QUEUED:
         return {"job": view, "hosts": [], "advice": _advice_after(row)}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)

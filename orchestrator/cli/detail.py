@@ -97,7 +97,10 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
     if progress and progress["tokens_per_s"]:
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
     left = words.eta(job, now)
-    if left and job["state"] == "running":
+    if progress and progress.get("stalled"):
+        pace = f", a step takes {words.duration(progress['step_s'])}" if progress.get("step_s") else ""
+        steps += f"; last step {span(progress['age_s'] or 0)} ago{pace}: it may hang"
+    elif left and job["state"] == "running":
         steps += f", {left} to go"
     stopping = job["cancel_requested"] and job["state"] not in words.ENDED
     took = None if job["started_at"] is None else (job["ended_at"] or now) - job["started_at"]
@@ -152,7 +155,9 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
             ("loss", f"{losses[0]:.3f} -> {losses[1]:.3f}" if None not in losses else ""),
             ("skipped", f"{count} steps (training.on_nan)" if (count := attempt.get("skipped")) else ""),
             ("evaluation loss", loss(attempt.get("eval_loss"))),
+            ("resumed", _resumed(attempt)),
             ("checkpoint", attempt["last_checkpoint"] or ""),
+            ("checkpoints", "; ".join(_checkpoint(one, now) for one in attempt.get("checkpoints") or [])),
             ("result", attempt["result"] or ""),
         ]
     )
@@ -160,6 +165,21 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
         show(COMPARED_COLUMNS, rows)
     if why_not := attempt["not_comparable"]:
         show_line(f"  not comparable: it {words.INCOMPARABLE.get(why_not, why_not)}")
+
+
+def _resumed(attempt: Attempt) -> str:
+    """Where it went on from; empty of a first attempt that had nowhere to."""
+    told = attempt.get("resumed")
+    if not told or (told["step"] is None and attempt["number"] == 1):
+        return ""
+    of = f" of job {told['job_id']}" if told.get("job_id") else ""
+    return "at step 0" if told["step"] is None else f"after step {told['step']}{of}"
+
+
+def _checkpoint(one: dict[str, Any], now: float) -> str:
+    if not one["whole"]:
+        return f"step {one['step']} is damaged"
+    return f"step {one['step']}, {words.size(one['bytes'])}, checksums taken {words.ago(one['ts'], now)}"
 
 
 def compared(attempt: Attempt) -> list[Row]:

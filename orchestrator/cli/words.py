@@ -83,6 +83,8 @@ def eta(job: Job, now: float) -> str:
     if start := job.get("start"):
         return until_start(start, now)
     progress = job["progress"]
+    if progress and progress.get("stalled"):
+        return f"no step {span(progress.get('age_s') or 0)}"
     if job["state"] != "running" or not progress or progress.get("eta_s") is None:
         return ""
     return span(progress["eta_s"] or 0)

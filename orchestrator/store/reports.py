@@ -128,6 +128,8 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         for row, item in current:
             if item.started is not None and row.started_at is None:
                 _start(connection, row, item.started, now)
+        for row, item in current:
+            _keep(connection, row, item)
         for row, item in mine:
             if item.log:
                 _append(connection, row, item)
@@ -188,7 +190,17 @@ def _known(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, li
 
 
 def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]:
-    names = ("id", "job_id", "host_id", "number", "outcome", "started_at", "log_bytes")
+    names = (
+        "id",
+        "job_id",
+        "host_id",
+        "number",
+        "outcome",
+        "started_at",
+        "log_bytes",
+        "resumed",
+        "checkpoints",
+    )
     query = sa.select(*(attempts.c[name] for name in names))
     return {
         row.id: row
@@ -221,6 +233,21 @@ def _note_once(connection: sa.Connection, row: Any, text: str, now: float) -> No
     )
     if connection.execute(there).first() is None:
         reads.note(connection, now, kind, text, job_id=row.job_id, attempt_id=row.id)
+
+
+def _keep(connection: sa.Connection, row: Any, item: AttemptReport) -> None:
+    """What the attempt resumed from, and the checkpoints beside it, where that is news."""
+    said = {
+        "resumed": None if item.resumed is None else item.resumed.model_dump(mode="json"),
+        "checkpoints": None
+        if item.checkpoints is None
+        else [one.model_dump(mode="json") for one in item.checkpoints],
+    }
+    news = {name: value for name, value in said.items() if value is not None and value != getattr(row, name)}
+    if news:
+        connection.execute(
+            attempts.update().where(attempts.c.id == row.id, attempts.c.outcome.is_(None)).values(**news)
+        )
 
 
 def _append(connection: sa.Connection, row: Any, item: AttemptReport) -> None:

@@ -16,6 +16,7 @@ from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
     listed,
+    look_at,
     name_of,
     prune,
     publish_checkpoint,
@@ -176,3 +177,13 @@ def test_dying_while_a_result_is_replaced_loses_neither(tmp_path: Path) -> None:
             replace(root)
         whole = [path for path in root.iterdir() if (path / MANIFEST).exists() and verify(path)]
         assert whole
+
+
+@pytest.mark.parametrize("breakage", [None, "cut short", "a file is gone", "no manifest", "half a manifest"])
+def test_a_look_at_one_finds_what_is_missing(breakage: str | None, tmp_path: Path) -> None:
+    path = publish_checkpoint(stage(tmp_path), tmp_path, 3)
+    if breakage:
+        BREAKAGES[breakage](path)
+    found = look_at(path)
+    assert found is not None and (found.step, found.whole) == (3, breakage is None)
+    assert breakage or found.bytes == 1005

@@ -11,7 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from workers.checkpoints.manifest import MANIFEST, Corrupt, verify, write_manifest
+from jobs.report import Checkpoint
+from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, size_of, verify, write_manifest
 from workers.folder import sync_folder
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,19 @@ def listed(root: Path) -> list[tuple[Path, int]]:
         return []
     found = [(path, step_of(path)) for path in root.iterdir() if path.is_dir()]
     return sorted(((path, step) for path, step in found if step is not None), key=lambda item: item[1])
+
+
+def look_at(path: Path) -> Checkpoint | None:
+    """A checkpoint as its manifest and the sizes of its files have it; None where it is none, or goes just now."""
+    step = step_of(path)
+    try:
+        manifest, made = read_manifest(path)["files"], (path / MANIFEST).stat().st_mtime
+        whole = all((path / name).stat().st_size == facts["size"] for name, facts in manifest.items())
+    except (FileNotFoundError, Corrupt, KeyError, TypeError):
+        made, whole = 0.0, False
+    if step is None or not path.is_dir():
+        return None
+    return Checkpoint(step=step, bytes=size_of(path) or 0, ts=made, whole=whole)
 
 
 def prune(root: Path, keep: int = KEEP) -> None:
