@@ -80,7 +80,6 @@ class Depot:
 
     def run_agent(self) -> None:
         """What of a host agent this is about: it reports, and follows the orders that it gets."""
-        self.restart_agent()
         link = Link(self.url, TOKEN)
         while not self._ended:
             if self._sender is not None:
@@ -113,6 +112,7 @@ def depot(sqlite_store: Store, tmp_path: Path) -> Iterator[Depot]:
     serving.start()
     made = Depot(services, tmp_path / "host", f"http://127.0.0.1:{listener.getsockname()[1]}")
     made.join()
+    made.restart_agent()
     agent = threading.Thread(target=made.run_agent, daemon=True)
     agent.start()
     yield made
