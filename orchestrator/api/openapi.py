@@ -170,6 +170,9 @@ def _what_fastapi_can_not_see(paths: dict[str, Any]) -> None:
         "200": {"description": "With dry_run: all are valid.", "content": _content("Checked")},
         **errors,
     }
+    for path in [path for path in paths if path.endswith("/files")]:  # bytes, streamed
+        found = paths[path]["get"]["responses"]["200"]
+        found["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     plan = paths[f"{PREFIX}/plan"]["post"]["responses"]
     plan["200"] = {"description": "The plan.", "content": _content("Plan")}
     plan["202"] = {
