@@ -173,11 +173,10 @@ def _what_fastapi_can_not_see(paths: dict[str, Any]) -> None:
     for path in [path for path in paths if path.endswith("/files")]:  # bytes, streamed
         found = paths[path]["get"]["responses"]["200"]
         found["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    for path in [
-        path for path in paths if "/transfers/" in path and "post" in paths[path]
-    ]:  # bytes, streamed
-        binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-        paths[path]["post"].setdefault("requestBody", {"required": True, "content": binary})
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    for operations in paths.values():  # what a host sends, streamed
+        if "put" in operations:
+            operations["put"].setdefault("requestBody", {"required": True, "content": binary})
     plan = paths[f"{PREFIX}/plan"]["post"]["responses"]
     plan["200"] = {"description": "The plan.", "content": _content("Plan")}
     plan["202"] = {
