@@ -25,7 +25,7 @@ from jobs.jobfile import parse_yaml
 from jobs.state import TERMINAL, JobState
 from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone
 from orchestrator.cli.settings import find_server, user_name
-from orchestrator.shapes import (
+from orchestrator.schemas import (
     Accuracy,
     ActionPage,
     Gpu,

@@ -14,7 +14,7 @@ from jobs import left_out
 from jobs.errors import ProfileError
 from jobs.lengths import Lengths, data_key
 from jobs.spec import JobSpec
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.fleet import Waiting
 from orchestrator.forecast import data_shape
 from orchestrator.pace import steps_left
@@ -135,7 +135,7 @@ def not_counted(why: str) -> str:
     return f"the data was not counted ({why}): planned for the whole training.sequence_length"
 
 
-def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> shapes.PlanData | None:
+def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> schemas.PlanData | None:
     """Of a job's data, as its last attempt was planned for them; None where nobody counted. attempts: oldest first."""
     try:
         spec = JobSpec.model_validate(job.spec)

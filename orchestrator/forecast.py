@@ -17,7 +17,7 @@ from jobs.memory import Margin, Projection, Rung
 from jobs.profile import MemoryProfile
 from jobs.remedies import warnings
 from jobs.spec import JobSpec
-from orchestrator import shapes
+from orchestrator import schemas
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def card_shape(
     card: Card,
     found: Choice | NoFit,
     seen: Seen,
-) -> shapes.PlanCard:
+) -> schemas.PlanCard:
     """One card type of a plan."""
     best = found if isinstance(found, Choice) else None
     projection = found.projection if isinstance(found, Choice) else found.smallest
@@ -123,8 +123,8 @@ def card_shape(
 
 
 def plan_shape(
-    name: str, asked: Asked, cards: Sequence[shapes.PlanCard], reason: str | None, advice: Sequence[str]
-) -> shapes.PlanShape:
+    name: str, asked: Asked, cards: Sequence[schemas.PlanCard], reason: str | None, advice: Sequence[str]
+) -> schemas.PlanShape:
     """The whole answer."""
     spec = asked.spec
     return {
@@ -146,7 +146,7 @@ def plan_shape(
 
 def catalogue_cards(
     asked: Asked, profile: MemoryProfile, wanted: Sequence[Card], ladder: Ladder, pick: bool
-) -> list[shapes.PlanCard]:
+) -> list[schemas.PlanCard]:
     """A plan's entries for cards that are asked about by name, smallest first.
 
     pick: whether the one that the job's policy would take is marked.
@@ -181,7 +181,7 @@ def _basis(margin: Margin | None) -> str:
     return f"{margin.group}: {margin.count} attempt{'s' if margin.count > 1 else ''}"
 
 
-def rung_shape(rung: Rung) -> shapes.RungShape:
+def rung_shape(rung: Rung) -> schemas.RungShape:
     return {
         "every_n": rung.every_n,
         "micro_batch": rung.micro_batch,
@@ -191,7 +191,7 @@ def rung_shape(rung: Rung) -> shapes.RungShape:
     }
 
 
-def projection_shape(projection: Projection) -> shapes.ProjectionShape:
+def projection_shape(projection: Projection) -> schemas.ProjectionShape:
     return {
         "parts": dict(projection.parts),
         "phase": projection.phase,
@@ -211,14 +211,14 @@ def _step_tokens(asked: Asked) -> float:
     return float(asked.spec.training.global_batch * asked.spec.training.sequence_length)
 
 
-def _micro_batch(asked: Asked, cards: Sequence[shapes.PlanCard]) -> int:
+def _micro_batch(asked: Asked, cards: Sequence[schemas.PlanCard]) -> int:
     """Of the pick, else of the first that fits, else the whole batch of a GPU."""
     fitting = sorted((card for card in cards if card["rung"]), key=lambda card: not card["pick"])
     rung = fitting[0]["rung"] if fitting else None
     return rung["micro_batch"] if rung else asked.spec.batch_per_gpu
 
 
-def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> shapes.PlanData:
+def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> schemas.PlanData:
     """The lengths as the API shows them. micro_batch: of the rung, on which padding depends."""
     return {
         "rows": lengths.rows,
@@ -238,12 +238,12 @@ def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> shapes.Plan
     }
 
 
-def _data_advice(asked: Asked, cards: Sequence[shapes.PlanCard]) -> list[str]:
+def _data_advice(asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:
     told = asked.lengths.suggestion(asked.spec, _micro_batch(asked, cards)) if asked.lengths else None
     return [told] if told else []
 
 
-def _price_advice(asked: Asked, cards: Sequence[shapes.PlanCard]) -> list[str]:
+def _price_advice(asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:
     """cheapest without prices is no policy: say what it does then."""
     if asked.spec.resources.policy != "cheapest":
         return []

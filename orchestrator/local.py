@@ -15,7 +15,7 @@ from jobs.errors import ProfileError, SpecError, TuneyardError, Unavailable, Usa
 from jobs.lengths import Lengths
 from jobs.profile import MemoryProfile, trace_key
 from jobs.report import TraceRequest, TraceResult
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.intake import FleetFacts, JobInput, replaced
 from orchestrator.api.planned import Planned, read_plan
 from orchestrator.config import load
@@ -49,7 +49,7 @@ def plan_here(
     home: Path,
     timeout_s: float,
     say: Callable[[str], None],
-) -> shapes.PlanShape:
+) -> schemas.PlanShape:
     """The answer of POST /plan for these cards; without any, for the GPUs of this machine, else the common ones.
 
     Raises UsageError without the worker extra, SpecError for a fault of the job file, Unavailable for a trace that

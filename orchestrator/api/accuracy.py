@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 
 from jobs.calibration import FIGURES, RAN_OUT, Calibration, Group, Observation
 from jobs.rung import Rung
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.jobs import services
 from orchestrator.store.observations import NEWEST
 
@@ -20,7 +20,7 @@ CONFIDENCE = 0.95  # of the intervals shown by group: the job file's default
 
 
 @router.get("/accuracy")
-def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> shapes.Accuracy:
+def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> schemas.Accuracy:
     """The newest `limit` attempts that were measured, and what calibration makes of them."""
     store = services(request).store
     seen = store.observations(limit)
@@ -52,12 +52,12 @@ def _left_out(seen: Sequence[Observation], all_seen: int, unmeasured: int) -> di
     return {name: count for name, count in found.items() if count}
 
 
-def _badness(row: shapes.AccuracyRow) -> tuple[bool, bool, float]:
+def _badness(row: schemas.AccuracyRow) -> tuple[bool, bool, float]:
     """What ran out of memory first, then what came out over its upper bound; among those by how far off it was."""
     return (row["outcome"] != RAN_OUT, row["covered"] is not False, -abs(row["error"] or 0.0))
 
 
-def _row(seen: Observation, job: int, name: str, number: int) -> shapes.AccuracyRow:
+def _row(seen: Observation, job: int, name: str, number: int) -> schemas.AccuracyRow:
     names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s")
     projected: Any = {key: getattr(seen, f"projected_{key}") for key in (*names, "upper_bytes")}
     measured: Any = {key: getattr(seen, f"measured_{key}") for key in names}
@@ -85,7 +85,7 @@ def _row(seen: Observation, job: int, name: str, number: int) -> shapes.Accuracy
     }
 
 
-def _figure(name: str, seen: Sequence[Observation]) -> shapes.AccuracyFigure:
+def _figure(name: str, seen: Sequence[Observation]) -> schemas.AccuracyFigure:
     """How far one of FIGURES was off. Attempts that ran out are left out: of them only a lower bound is known."""
     found = [error for one in seen if not one.ran_out and (error := one.residual(name)) is not None]
     return {
@@ -97,7 +97,7 @@ def _figure(name: str, seen: Sequence[Observation]) -> shapes.AccuracyFigure:
     }
 
 
-def _groups(seen: Sequence[Observation]) -> list[shapes.AccuracyGroup]:
+def _groups(seen: Sequence[Observation]) -> list[schemas.AccuracyGroup]:
     """A line for each family, method, quantisation and card, the largest first."""
     calibration = Calibration(seen)
     together: dict[Group, list[Observation]] = {}
@@ -111,7 +111,7 @@ def _groups(seen: Sequence[Observation]) -> list[shapes.AccuracyGroup]:
     ]
 
 
-def _group(group: Group, members: Sequence[Observation], calibration: Calibration) -> shapes.AccuracyGroup:
+def _group(group: Group, members: Sequence[Observation], calibration: Calibration) -> schemas.AccuracyGroup:
     figure = _figure("device", members)
     judged = [one.covered for one in members if one.covered is not None]
     margin = calibration.margin(group, CONFIDENCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Query, Request
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.jobs import services
 
@@ -15,7 +15,7 @@ MAX_PAGE = 1000
 @router.get("/audit")
 def audit(
     request: Request, limit: int = Query(50, ge=1, le=MAX_PAGE), before: int | None = Query(None, ge=0)
-) -> shapes.ActionPage:
+) -> schemas.ActionPage:
     """Cancels, holds, changes, requeues, drains and terms of projects, newest first, with who asked and from where.
 
     before: the id of an action, for the next page. `by` is what the client states: one token is everybody's.

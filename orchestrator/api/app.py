@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from jobs import errors
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import (
     accuracy,
     actions,
@@ -157,7 +157,7 @@ def routes() -> FastAPI:
     return app
 
 
-def health(request: Request) -> shapes.Health:
+def health(request: Request) -> schemas.Health:
     """Whether the server is up; needs no token."""
     services = jobs.services(request)
     # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.

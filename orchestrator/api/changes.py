@@ -13,7 +13,7 @@ from jobs.errors import Conflict, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec
 from jobs.state import JobState
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.intake import JobInput, absolute, read_job
@@ -34,7 +34,7 @@ class Changes(BaseModel):
 
 
 @router.patch("/jobs/{job}")
-def change(request: Request, job: str, changes: Changes) -> shapes.Job:
+def change(request: Request, job: str, changes: Changes) -> schemas.Job:
     """Change the job file of a job that waits; of a running one, priority and retries."""
     known = services(request)
     row = known.store.find_job(job)
@@ -101,7 +101,7 @@ def resolved(overrides: dict[str, Any], base_dir: str | None) -> dict[str, Any]:
 
 
 @router.post("/jobs/{job}/hold")
-def hold(request: Request, job: str) -> shapes.Job:
+def hold(request: Request, job: str) -> schemas.Job:
     """Keep a queued job from starting until it is released."""
     known = services(request)
     row = known.store.hold(known.store.find_job(job).id, known.controller.clock(), actor(request))
@@ -110,7 +110,7 @@ def hold(request: Request, job: str) -> shapes.Job:
 
 
 @router.post("/jobs/{job}/release")
-def release(request: Request, job: str) -> shapes.Job:
+def release(request: Request, job: str) -> schemas.Job:
     """Let a held job start."""
     known = services(request)
     row = known.store.release(known.store.find_job(job).id, known.controller.clock(), actor(request))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from jobs.state import JobState
 from jobs.sweep import MAX_MEMBERS, Score, best_first, differences
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services, stop
@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 @router.get("/groups/{group}")
-def show_group(request: Request, group: str) -> shapes.GroupTable:
+def show_group(request: Request, group: str) -> schemas.GroupTable:
     """The jobs of a group, by id or name, with what differs between them: the best first."""
     known = services(request)
     group_id = known.store.find_group(group)
@@ -34,7 +34,7 @@ def show_group(request: Request, group: str) -> shapes.GroupTable:
     }
 
 
-def _score(job: shapes.Job) -> Score:
+def _score(job: schemas.Job) -> Score:
     """What is there without a loss had one that is no number."""
     progress = job["progress"]
     loss = None if progress is None else math.nan if progress["loss"] is None else progress["loss"]
@@ -44,7 +44,7 @@ def _score(job: shapes.Job) -> Score:
 
 
 @router.post("/groups/{group}/cancel")
-def cancel_group(request: Request, group: str) -> dict[str, list[shapes.Job]]:
+def cancel_group(request: Request, group: str) -> dict[str, list[schemas.Job]]:
     """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
     known = services(request)
     group_id = known.store.find_group(group)

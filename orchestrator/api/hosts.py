@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Request
 
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest
 from jobs.spec import JobSpec
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services
@@ -111,7 +111,7 @@ def _traces(known: Services, host_id: int) -> list[TraceRequest]:
 
 
 @router.get("/hosts")
-def list_hosts(request: Request) -> dict[str, list[shapes.Host]]:
+def list_hosts(request: Request) -> dict[str, list[schemas.Host]]:
     """Every host that ever joined."""
     known = services(request)
     by_host = _by_host(known.store.gpus())
@@ -136,7 +136,7 @@ def is_online(known: Services, row: HostRow) -> bool:
 
 
 @router.get("/gpus")
-def list_gpus(request: Request) -> dict[str, list[shapes.Gpu]]:
+def list_gpus(request: Request) -> dict[str, list[schemas.Gpu]]:
     """Every card, with its latest reading and who holds it."""
     known = services(request)
     latest, gpus = known.store.latest_samples(), known.store.gpus()
@@ -149,7 +149,7 @@ def list_gpus(request: Request) -> dict[str, list[shapes.Gpu]]:
 
 
 @router.post("/hosts/{host}/drain")
-def drain(request: Request, host: str, drained: bool = Body(embed=True)) -> dict[str, list[shapes.Host]]:
+def drain(request: Request, host: str, drained: bool = Body(embed=True)) -> dict[str, list[schemas.Host]]:
     """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
     known = services(request)
     row = known.store.find_host(host)

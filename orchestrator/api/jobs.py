@@ -15,7 +15,7 @@ from jobs import remedies
 from jobs.errors import NotFound, UsageError
 from jobs.spec import schema
 from jobs.state import JobState
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.intake import Submission, read_jobs, replaced
@@ -88,7 +88,7 @@ def list_jobs(
     since: float | None = None,
     sort: str = "-id",
     offset: int = 0,
-) -> shapes.JobPage:
+) -> schemas.JobPage:
     """Newest first. state: names with commas between; group: its id or name; name: a pattern with * ? [abc];
     since: submitted then or later, Unix seconds; sort: a column, with a minus in front for the greatest first;
     before: an id, for the next page of the newest first; offset: rows to pass over, for the next page of others.
@@ -132,7 +132,7 @@ def _states(text: str) -> frozenset[JobState] | None:
 
 
 @router.get("/jobs/{job}")
-def show(request: Request, job: str) -> shapes.JobFull:
+def show(request: Request, job: str) -> schemas.JobFull:
     """One job by id or name, with its attempts and events."""
     known = services(request)
     store = known.store
@@ -147,7 +147,7 @@ def show(request: Request, job: str) -> shapes.JobFull:
 
 
 @router.post("/jobs/{job}/cancel")
-def cancel(request: Request, job: str) -> shapes.Job:
+def cancel(request: Request, job: str) -> schemas.Job:
     """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
     known = services(request)
     row = known.store.request_cancel(
@@ -168,7 +168,7 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
 @router.get("/jobs/{job}/logs")
 def logs(
     request: Request, job: str, attempt: int | None = None, offset: int = 0, limit: int = 1_000_000
-) -> shapes.LogPage:
+) -> schemas.LogPage:
     """The log of an attempt (the latest by default) from a byte offset."""
     if offset < 0 or not 1 <= limit <= MAX_LOG_BYTES:
         raise UsageError(f"offset must be at least 0, limit from 1 to {MAX_LOG_BYTES}")

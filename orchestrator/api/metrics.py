@@ -8,7 +8,7 @@ from typing import TypeVar
 from fastapi import APIRouter, Request
 
 from jobs.errors import UsageError
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.jobs import services
 from orchestrator.api.views import not_finite
 from orchestrator.store.rows import EvaluationRow, ProgressRow
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @router.get("/jobs/{job}/metrics")
-def metrics(request: Request, job: str, every: int = 1, last: int | None = None) -> shapes.Metrics:
+def metrics(request: Request, job: str, every: int = 1, last: int | None = None) -> schemas.Metrics:
     """What a job told of its steps: loss, evaluation loss, learning rate, tokens/s, by step. Of a long training some
     hundred lines are kept, spread over all steps. every: each n-th point and the last; last: only the n last.
     """
@@ -41,13 +41,13 @@ def metrics(request: Request, job: str, every: int = 1, last: int | None = None)
     }
 
 
-def _points(attempt: AttemptSeries) -> list[shapes.MetricPoint]:
+def _points(attempt: AttemptSeries) -> list[schemas.MetricPoint]:
     lines = {line.step: line for line in attempt.progress}
     tests = {test.step: test for test in attempt.evaluations}
     return [_point(attempt.number, lines.get(step), tests.get(step)) for step in sorted({*lines, *tests})]
 
 
-def _point(attempt: int, line: ProgressRow | None, test: EvaluationRow | None) -> shapes.MetricPoint:
+def _point(attempt: int, line: ProgressRow | None, test: EvaluationRow | None) -> schemas.MetricPoint:
     some = line or test
     assert some is not None  # a step is there because one of the two is
     given = (("loss", line), ("eval_loss", test))

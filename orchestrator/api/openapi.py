@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.intake import Submission
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
@@ -120,8 +120,8 @@ def tag(module: str) -> str:
 
 def _own_schemas() -> dict[str, Any]:
     """Schemas of what is read and written past FastAPI."""
-    given = {"Submission": Submission, "Submitted": shapes.Submitted, "Checked": shapes.Checked}
-    given |= {"Plan": shapes.PlanShape, "Pending": shapes.Pending, "Error": shapes.ErrorShape}
+    given = {"Submission": Submission, "Submitted": schemas.Submitted, "Checked": schemas.Checked}
+    given |= {"Plan": schemas.PlanShape, "Pending": schemas.Pending, "Error": schemas.ErrorShape}
     found: dict[str, Any] = {}
     for name, kind in given.items():
         mode: Any = "validation" if name == "Submission" else "serialization"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import UsageError
 from jobs.fields import NAME
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.jobs import services
 from orchestrator.store import Store
@@ -32,13 +32,13 @@ class Terms(BaseModel):
 
 
 @router.get("/projects")
-def list_projects(request: Request) -> shapes.ProjectPage:
+def list_projects(request: Request) -> schemas.ProjectPage:
     """Projects with terms of their own, or with jobs that are queued or running."""
     return page(services(request).store)
 
 
 @router.put("/projects/{name}")
-def set_project(request: Request, name: str, terms: Terms) -> shapes.ProjectPage:
+def set_project(request: Request, name: str, terms: Terms) -> schemas.ProjectPage:
     """Change the terms of a project, or make it. The answer is that of GET /projects."""
     if not re.fullmatch(NAME, name):
         raise UsageError(
@@ -53,7 +53,7 @@ def set_project(request: Request, name: str, terms: Terms) -> shapes.ProjectPage
 
 
 @router.delete("/projects/{name}")
-def remove_project(request: Request, name: str) -> shapes.ProjectPage:
+def remove_project(request: Request, name: str) -> schemas.ProjectPage:
     """Take a project's terms away; its jobs go on as those of any other name."""
     known = services(request)
     known.store.remove_project(name, known.controller.clock(), actor(request))
@@ -61,7 +61,7 @@ def remove_project(request: Request, name: str) -> shapes.ProjectPage:
     return page(known.store)
 
 
-def page(store: Store) -> shapes.ProjectPage:
+def page(store: Store) -> schemas.ProjectPage:
     """All projects, and what their terms promise that the fleet can't keep."""
     terms = {row.name: row for row in store.projects()}
     loads = store.project_loads()
@@ -85,7 +85,7 @@ def page(store: Store) -> shapes.ProjectPage:
     return {"projects": made, "gpus": cards, "warnings": warnings}
 
 
-def _shape(row: ProjectRow, own_terms: bool, queued: int, gpus: int) -> shapes.ProjectShape:
+def _shape(row: ProjectRow, own_terms: bool, queued: int, gpus: int) -> schemas.ProjectShape:
     return {
         "name": row.name,
         "guarantee": row.guarantee,

@@ -14,7 +14,7 @@ from jobs.continuing import Change, Effect, changes
 from jobs.errors import Conflict, Fault, SpecError
 from jobs.spec import JobSpec
 from jobs.state import JobState, Outcome
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.changes import resolved
@@ -57,7 +57,7 @@ class _Source:
 
 
 @router.post("/jobs/{job}/requeue", status_code=201)
-def requeue(request: Request, job: str, wanted: Wanted | None = None) -> shapes.Requeued:
+def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas.Requeued:
     """Submit an ended job again, as a new one: it goes on from the newest checkpoint unless its weights are others."""
     known = services(request)
     wanted = wanted or Wanted()
@@ -87,7 +87,7 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> shapes.
     made = known.store.requeue(row.id, known.controller.clock(), actor(request), again)
     known.controller.wake()
     shown = views.job(known.store.job_view(made.id))
-    told: shapes.GoesOn = {
+    told: schemas.GoesOn = {
         "job": source.job_id if source else None,
         "step": source.step if source else 0,
         "text": text,

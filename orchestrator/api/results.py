@@ -16,7 +16,7 @@ from starlette.types import Send
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable, UsageError
 from jobs.report import SendOrder
 from jobs.state import JobState, Outcome
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api.hosts import is_online
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
@@ -31,7 +31,7 @@ _FAILURES: dict[str, type[TuneyardError]] = {"not_found": NotFound, "conflict": 
 
 
 @router.get("/jobs/{job}/result")
-async def result(request: Request, job: str) -> shapes.Result:
+async def result(request: Request, job: str) -> schemas.Result:
     """What a job's result is made of, as its manifest on its host says."""
     known = services(request)
     row, attempt = await run_in_threadpool(_where, known, job)
@@ -142,12 +142,12 @@ async def _closing(known: Services, transfer: Transfer) -> AsyncIterator[bytes]:
         await known.relay.close(transfer)
 
 
-def _described(row: JobRow, attempt: AttemptRow, raw: bytes) -> shapes.Result:
+def _described(row: JobRow, attempt: AttemptRow, raw: bytes) -> schemas.Result:
     """Raises Conflict where the manifest is not that of this job."""
     try:
         manifest = json.loads(raw)
         listed = manifest["files"].items()
-        found: list[shapes.ResultFile] = [
+        found: list[schemas.ResultFile] = [
             {"name": name, "size": int(facts["size"]), "sha256": str(facts["sha256"])}
             for name, facts in sorted(listed)
         ]

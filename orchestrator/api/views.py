@@ -10,7 +10,7 @@ from jobs.memory import Rung
 from jobs.profile import CardKind
 from jobs.projection import error
 from jobs.state import JobState, Outcome
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.estimate import Start
 from orchestrator.snapshot import rests_until
 from orchestrator.store.readings import SampleRow
@@ -35,15 +35,15 @@ def not_finite(line: ProgressRow | EvaluationRow) -> str | None:
     return None if line.loss is not None else line.loss_text or "nan"
 
 
-def _evaluation(found: EvaluationRow | None) -> shapes.EvaluationShape | None:
+def _evaluation(found: EvaluationRow | None) -> schemas.EvaluationShape | None:
     return None if found is None else {"step": found.step, "loss": found.loss, "loss_text": not_finite(found)}
 
 
-def _start(found: Start | None) -> shapes.StartShape | None:
+def _start(found: Start | None) -> schemas.StartShape | None:
     return None if found is None else {"earliest": found.earliest, "latest": found.latest}
 
 
-def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | None = None) -> shapes.Job:
+def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | None = None) -> schemas.Job:
     """A row of a list. starts: when queued jobs are likely to, as far as it was worked out; now: None where nobody
     asks how long ago its last step was.
     """
@@ -90,14 +90,14 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | N
     }
 
 
-def submitted(row: JobRow, links: Sequence[LinkRow] = ()) -> shapes.Job:
+def submitted(row: JobRow, links: Sequence[LinkRow] = ()) -> schemas.Job:
     """A job that has no attempt yet."""
     return job(JobView(row, None, None, tuple(links)))
 
 
-def groups(rows: Sequence[JobRow], values: Sequence[Mapping[str, Any]]) -> list[shapes.GroupShape]:
+def groups(rows: Sequence[JobRow], values: Sequence[Mapping[str, Any]]) -> list[schemas.GroupShape]:
     """The groups among jobs that were submitted together. values: what a matrix gave each of them."""
-    made: dict[int, shapes.GroupShape] = {}
+    made: dict[int, schemas.GroupShape] = {}
     for row, given in zip(rows, values, strict=True):
         if row.group_id is None:
             continue
@@ -115,14 +115,14 @@ def group_name(names: Sequence[str]) -> str:
 
 
 def job_full(
-    shown: shapes.Job,
+    shown: schemas.Job,
     spec: dict[str, Any],
     attempts: list[AttemptRow],
     latest: Mapping[int, ProgressRow],
     events: list[EventRow],
-    data: shapes.PlanData | None,
+    data: schemas.PlanData | None,
     warnings: list[str],
-) -> shapes.JobFull:
+) -> schemas.JobFull:
     """One job with its history."""
     return {
         **shown,
@@ -134,7 +134,7 @@ def job_full(
     }
 
 
-def event(row: EventRow) -> shapes.EventShape:
+def event(row: EventRow) -> schemas.EventShape:
     return {
         "ts": row.ts,
         "kind": row.kind,
@@ -145,7 +145,7 @@ def event(row: EventRow) -> shapes.EventShape:
     }
 
 
-def action(row: ActionRow) -> shapes.ActionShape:
+def action(row: ActionRow) -> schemas.ActionShape:
     """One line of the audit listing."""
     found = row.event
     return {
@@ -164,7 +164,7 @@ def action(row: ActionRow) -> shapes.ActionShape:
 STALLED_STEPS, STALLED_S = 10.0, 30.0
 
 
-def progress(row: ProgressRow, now: float | None = None) -> shapes.ProgressShape:
+def progress(row: ProgressRow, now: float | None = None) -> schemas.ProgressShape:
     """now: while its job runs."""
     age_s = None if now is None else max(0.0, now - row.ts)
     stalled = age_s is not None and age_s > max(STALLED_S, STALLED_STEPS * (row.step_s or 0.0))
@@ -183,7 +183,7 @@ def progress(row: ProgressRow, now: float | None = None) -> shapes.ProgressShape
     }
 
 
-def rung(value: Mapping[str, Any]) -> shapes.RungShape:
+def rung(value: Mapping[str, Any]) -> schemas.RungShape:
     made = Rung(**value)
     return {
         "every_n": made.every_n,
@@ -194,13 +194,13 @@ def rung(value: Mapping[str, Any]) -> shapes.RungShape:
     }
 
 
-def projection(value: Mapping[str, Any]) -> shapes.ProjectionShape:
+def projection(value: Mapping[str, Any]) -> schemas.ProjectionShape:
     names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes", "step_s")
     made: Any = {name: value.get(name) for name in names}
     return made | {name: value.get(name, {}) for name in ("phases", "intervals")}
 
 
-def attempt(row: AttemptRow, latest: ProgressRow | None) -> shapes.Attempt:
+def attempt(row: AttemptRow, latest: ProgressRow | None) -> schemas.Attempt:
     """One try, projected beside measured. While it runs, measured is the latest progress."""
     measured = row.measured or {}
     if latest is not None and not row.measured:
@@ -285,7 +285,7 @@ def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
     return "faulty" if row.fault else "online"
 
 
-def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
+def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
     state = host_state(row, gpus, online)
     present = [gpu for gpu in gpus if gpu.present]
     return {
@@ -305,7 +305,7 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> shapes.Host:
     }
 
 
-def gpu(row: GpuRow, sample: SampleRow | None, host_state: str) -> shapes.Gpu:
+def gpu(row: GpuRow, sample: SampleRow | None, host_state: str) -> schemas.Gpu:
     return {
         "id": row.id,
         "uuid": row.uuid,

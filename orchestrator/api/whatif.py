@@ -18,7 +18,7 @@ from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from jobs.state import Code, JobState, Reason
 from jobs.units import span
-from orchestrator import shapes
+from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.intake import JobInput, replaced
 from orchestrator.api.jobs import services
@@ -78,7 +78,7 @@ class _Question:
 
 
 @router.post("/plan", response_model=None)
-def plan(request: Request, wanted: PlanRequest) -> JSONResponse | shapes.PlanShape:
+def plan(request: Request, wanted: PlanRequest) -> JSONResponse | schemas.PlanShape:
     """What the job would take on each card type of the fleet. 202 while its memory profile is being traced."""
     known = services(request)
     named = [read_card(text) for text in wanted.cards]
@@ -206,7 +206,7 @@ def _unheld(fleet: Fleet, wanted: Callable[[Gpu], bool]) -> Fleet:
     return replace(fleet, hosts=tuple(host for host in hosts if host.gpus))
 
 
-def _cards(question: _Question) -> list[shapes.PlanCard]:
+def _cards(question: _Question) -> list[schemas.PlanCard]:
     """One entry a card type, smallest first. The pick is what the planner would take if no card were held."""
     job, fleet = question.job, question.fleet
     ideal = explain(job, _unheld(fleet, lambda gpu: True), question.pick)
@@ -225,7 +225,7 @@ def _cards(question: _Question) -> list[shapes.PlanCard]:
 
 def _card(
     question: _Question, members: list[tuple[Gpu, Host, MemoryProfile]], pick: str | None
-) -> shapes.PlanCard:
+) -> schemas.PlanCard:
     gpu, host, profile = members[0]
     job, stack = question.job, host.stack_id
     verdict = explain(job, _unheld(question.fleet, lambda other: other.label == gpu.label), question.pick)
@@ -241,7 +241,7 @@ def _card(
 
 
 @router.get("/jobs/{job}/why")
-def why(request: Request, job: str) -> shapes.Why:
+def why(request: Request, job: str) -> schemas.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
@@ -252,7 +252,7 @@ def why(request: Request, job: str) -> shapes.Why:
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):
         text = f"would start on {found.gpus[0].label} ({found.choice.rung.label}); {row.reason.text}"
-        verdicts: list[shapes.HostVerdict] = [
+        verdicts: list[schemas.HostVerdict] = [
             {"host": found.host.name, "verdict": text, "code": str(row.reason.code)}
         ]
     else:

@@ -15,7 +15,7 @@ from orchestrator.cli.output import FAILED, client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Accuracy, AccuracyGroup, AccuracyRow
+    from orchestrator.schemas import Accuracy, AccuracyGroup, AccuracyRow
 
 GROUP_COLUMNS = (
     Column("  MODEL", flexible=True),

@@ -13,7 +13,7 @@ from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import ActionPage, ActionShape
+    from orchestrator.schemas import ActionPage, ActionShape
 
 COLUMNS = (
     Column("WHEN", right=True),

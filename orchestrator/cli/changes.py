@@ -13,7 +13,7 @@ from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.output import client_verb, emit
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Job
+    from orchestrator.schemas import Job
 
 
 @click.command("set")

@@ -16,7 +16,7 @@ from orchestrator.cli.jobs.sweep import group_path
 from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, note, report
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Job
+    from orchestrator.schemas import Job
 
 
 @click.command("cancel")

@@ -17,7 +17,7 @@ from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import AfterShape, Attempt, GroupTable, Job, JobFull, Why
+    from orchestrator.schemas import AfterShape, Attempt, GroupTable, Job, JobFull, Why
 
 EVENTS_SHOWN = 30
 

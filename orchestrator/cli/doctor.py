@@ -24,7 +24,7 @@ from orchestrator.cli.table import Cell, Column, show
 from orchestrator.cli.words import GONE
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Host
+    from orchestrator.schemas import Gpu, Host
 
 SPACE_BYTES = 10 * GiB
 WORKER_PARTS = ("torch", "transformers", "trl", "peft", "datasets", "ray")

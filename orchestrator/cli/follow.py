@@ -11,7 +11,7 @@ from orchestrator.cli.http import Api, Patience, job_path
 from orchestrator.cli.output import note
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Attempt, Job, JobFull
+    from orchestrator.schemas import Attempt, Job, JobFull
 
 POLL_S = 0.5
 RUNNING_POLL_S = 1.0  # hosts tell no sooner, and each look takes time from what trains on this machine

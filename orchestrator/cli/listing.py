@@ -14,7 +14,7 @@ from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Host
+    from orchestrator.schemas import Gpu, Host
 
 HOST_COLUMNS = (
     Column("NAME"),

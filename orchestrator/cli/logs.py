@@ -14,7 +14,7 @@ from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.output import OK, client_verb, emit, note
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import JobFull
+    from orchestrator.schemas import JobFull
 
 
 @click.command("logs")

@@ -19,7 +19,7 @@ from orchestrator.cli.plots import check_plot
 from orchestrator.cli.settings import home
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import PlanShape
+    from orchestrator.schemas import PlanShape
 
 POLL_S = 0.3
 

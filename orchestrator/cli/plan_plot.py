@@ -10,7 +10,7 @@ from orchestrator.cli.output import note
 from orchestrator.cli.plots import BAD, PLAIN, check_plot, new_figure, save
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import PlanCard, PlanShape, Tried
+    from orchestrator.schemas import PlanCard, PlanShape, Tried
 
 MOST = 4  # cards in one picture
 COLOURS = {

@@ -12,8 +12,8 @@ from orchestrator.cli.output import note
 from orchestrator.cli.table import Cell, Column, Row, is_terminal, show, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import PlanCard, PlanData, PlanShape, ProjectionShape
-    from orchestrator.shapes import Tried as TriedShape
+    from orchestrator.schemas import PlanCard, PlanData, PlanShape, ProjectionShape
+    from orchestrator.schemas import Tried as TriedShape
 
 BAR = 32  # characters for all of a card's memory
 PARTS = 4  # of the peak that have a line each without --details

@@ -9,7 +9,7 @@ from jobs.errors import UsageError
 from jobs.units import GiB
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Accuracy
+    from orchestrator.schemas import Accuracy
 
 SUFFIXES = (".png", ".svg", ".pdf")
 GOOD, BAD, PLAIN, FAINT = (

@@ -18,7 +18,7 @@ from orchestrator.cli.settings import user_name
 from orchestrator.cli.table import Cell, show_fields, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import GroupShape, Job
+    from orchestrator.schemas import GroupShape, Job
 
 
 @click.command("submit")

@@ -20,7 +20,7 @@ from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, hidden_note, is_terminal, rich_table, show, terminal_width
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Job
+    from orchestrator.schemas import Gpu, Job
 
 BAR = 10
 PAGE = 500

@@ -9,7 +9,7 @@ from jobs.units import gib, span
 from orchestrator.cli.table import Cell
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Gpu, Host, Job, StartShape
+    from orchestrator.schemas import Gpu, Host, Job, StartShape
 
 STATE_STYLES = {
     "queued": "yellow",

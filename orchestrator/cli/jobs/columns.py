@@ -11,7 +11,7 @@ from orchestrator.cli import words
 from orchestrator.cli.table import Cell, Column
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Job
+    from orchestrator.schemas import Job
 
 Fill = Callable[["Job", float], Cell | str]
 

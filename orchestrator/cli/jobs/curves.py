@@ -11,7 +11,7 @@ from orchestrator.cli.jobs.columns import loss
 from orchestrator.cli.plots import BAD, GOOD, PLAIN, new_figure, save
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import MetricPoint, Metrics
+    from orchestrator.schemas import MetricPoint, Metrics
 
 HEIGHT = 16  # lines of a text plot
 NARROWEST = 30

@@ -18,7 +18,7 @@ from orchestrator.cli.settings import user_name
 from orchestrator.cli.table import Column, show
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import Job
+    from orchestrator.schemas import Job
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 SORTS = (

@@ -19,7 +19,7 @@ from orchestrator.cli.plots import check_plot
 from orchestrator.cli.table import Cell, Column, Row, is_terminal, show, show_line, terminal_width
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import MetricPoint, Metrics
+    from orchestrator.schemas import MetricPoint, Metrics
 
 COLUMNS = (
     Column("STEP", right=True),

@@ -13,7 +13,7 @@ from orchestrator.cli.jobs.columns import evaluation_loss, training_loss
 from orchestrator.cli.table import Cell, Column, Row, show, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.shapes import GroupMember, GroupTable
+    from orchestrator.schemas import GroupMember, GroupTable
 
 
 def group_path(group: str, rest: str = "") -> str:

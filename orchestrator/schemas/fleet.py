@@ -1,0 +1,73 @@
+"""Hosts, cards, projects, the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+
+class ProjectShape(TypedDict):
+    """A project with terms of its own, or with jobs. guarantee: GPUs, None: only its share; gpus: it holds now."""
+
+    name: str
+    guarantee: int | None
+    weight: float
+    borrows: bool
+    own_terms: bool
+    queued: int
+    gpus: int
+
+
+class ProjectPage(TypedDict):
+    """`GET /projects`. gpus: that the fleet has; warnings: what the terms promise and the fleet can't keep."""
+
+    projects: list[ProjectShape]
+    gpus: int
+    warnings: list[str]
+
+
+class Host(TypedDict):
+    """state: online, faulty, away, stopped, draining or drained; drained: it is to take no work, in any state."""
+
+    id: int
+    name: str
+    state: str
+    drained: bool
+    labels: dict[str, str]
+    gpus: int
+    free: int  # that a job could start on now
+    last_seen: float | None
+    stack: dict[str, str]
+    version: str
+    ray_ready: bool
+    fault: str | None  # why no trainer can start there
+    tried_again_at: float | None
+
+
+class Gpu(TypedDict):
+    """host_state: of its host; of one that is away or stopped the sample is from before."""
+
+    id: int
+    uuid: str
+    host: str
+    host_state: str
+    index: int
+    kind: str
+    name: str
+    memory_bytes: int
+    fault: str | None
+    job: int | None  # the first of jobs
+    jobs: list[int]  # several where they share it
+    attempt: int | None
+    sample: dict[str, Any] | None
+
+
+class Health(TypedDict):
+    status: str
+    version: str
+    pid: int
+    ray: str
+    exposed: bool  # whether plain HTTP listens beyond the server's machine
+    hosts: int  # that ever joined
+    hosts_online: int

@@ -1,0 +1,210 @@
+"""Jobs, their attempts, events and groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+from orchestrator.schemas.common import GpuName, PlanData, ProjectionShape, ReasonShape, RungShape
+
+
+class ProgressShape(TypedDict):
+    step: int
+    total_steps: int
+    loss: float | None
+    loss_text: str | None  # "nan", "inf" or "-inf" where loss is null for that reason
+    skipped: int  # steps of the attempt whose update was left out
+    tokens_per_s: float | None
+    eta_s: float | None
+    ts: float  # of the step, by the host's clock
+    step_s: float | None
+    age_s: float | None  # since then, while the job runs
+    stalled: bool  # far longer than its steps take: the pace and the time to go are not told then
+
+
+class EvaluationShape(TypedDict):
+    """The last evaluation."""
+
+    step: int
+    loss: float | None
+    loss_text: str | None  # "nan", "inf" or "-inf" where loss is null
+
+
+class AfterShape(TypedDict):
+    """What a job waits for, or waited for. state: of that other job."""
+
+    job: int
+    on: str
+    state: str
+
+
+class StartShape(TypedDict):
+    """When a queued job is likely to start, Unix seconds. latest: null where nobody can tell."""
+
+    earliest: float
+    latest: float | None
+
+
+class Job(TypedDict):
+    """One row of `GET /jobs`."""
+
+    id: int
+    name: str
+    state: str
+    reason: ReasonShape
+    user: str
+    priority: int
+    gpus: int
+    method: str
+    model: str
+    trainer: str
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    attempts: int
+    progress: ProgressShape | None
+    evaluation: EvaluationShape | None  # of the rows that are held out (data.holdout)
+    host: str | None
+    hosts: list[str]  # all that take part, that of rank 0 first
+    cards: list[str]
+    rung: str | None
+    projected_bytes: int | None
+    measured_bytes: int | None
+    cancel_requested: bool
+    start: StartShape | None
+    project: str
+    group: int | None  # the first job of the sweep that it is of
+    after: list[AfterShape]
+
+
+class GoesOn(TypedDict):
+    """What a requeued job goes on from. step: 0 where it begins anew, None where only a host that is away can tell."""
+
+    job: int | None
+    step: int | None
+    text: str
+    changes: list[str]
+
+
+class Requeued(Job):
+    """`POST /jobs/{id}/requeue`: the new job."""
+
+    goes_on: GoesOn
+
+
+class MeasuredShape(TypedDict):
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+    device_bytes: int | None
+    step_s: float | None
+    tokens_per_s: float | None
+
+
+class Attempt(TypedDict):
+    id: int
+    number: int
+    host: str  # of rank 0
+    hosts: list[str]
+    gpus: list[GpuName]
+    card_bytes: int | None  # that it may have of each card
+    rung: RungShape | None
+    projection: ProjectionShape | None
+    measured: MeasuredShape | None
+    errors: (
+        dict[str, float | None] | None
+    )  # by name in measured: measured / projected - 1, None: not comparable
+    not_comparable: str | None  # why its memory is not: no_peak, roomy_card
+    outcome: str | None
+    message: str | None
+    steps: int | None
+    total_steps: int | None
+    first_loss: float | None
+    last_loss: float | None
+    skipped: int  # steps whose update was left out
+    eval_loss: float | None
+    opened_at: float
+    started_at: float | None
+    ended_at: float | None
+    last_checkpoint: str | None
+    resumed: dict[str, Any] | None  # {ts, step, job_id}; step: None where it began at 0
+    checkpoints: list[dict[str, Any]]  # {step, bytes, ts, whole} on its host as it ran, newest first
+    result: str | None
+
+
+class EventShape(TypedDict):
+    ts: float
+    kind: str
+    text: str
+    attempt: int | None
+    by: str | None  # who asked for it, as the client states it
+    address: str | None  # where that came from
+
+
+class ActionShape(TypedDict):
+    """Something that somebody asked for. subject: the job, host or project that it is about."""
+
+    id: int
+    ts: float
+    kind: str
+    text: str
+    subject: str
+    job: int | None
+    by: str
+    address: str
+
+
+class ActionPage(TypedDict):
+    """`GET /audit`, newest first."""
+
+    actions: list[ActionShape]
+    more: bool
+
+
+class JobFull(Job):
+    """`GET /jobs/{id}`."""
+
+    spec: dict[str, Any]
+    warnings: list[str]  # what the job file says that trains, and hardly does what its writer wants
+    data: PlanData | None  # None where nobody counted
+    attempts_detail: list[Attempt]
+    events: list[EventShape]
+
+
+class JobPage(TypedDict):
+    jobs: list[Job]
+    more: bool
+    total: int
+
+
+class GroupShape(TypedDict):
+    """A sweep that was submitted. values: of each job, by dotted key of the job file."""
+
+    id: int
+    name: str
+    jobs: list[int]
+    values: list[dict[str, Any]]
+
+
+class GroupMember(TypedDict):
+    """A job of a sweep. values: of the keys that differ, by dotted key of the job file."""
+
+    job: Job
+    values: dict[str, Any]
+
+
+class GroupTable(TypedDict):
+    """`GET /groups/{id}`: the jobs of a sweep, best first. keys: of the job file, whose values differ between them."""
+
+    id: int
+    name: str  # empty where the jobs have names of their own
+    keys: list[str]
+    members: list[GroupMember]
+
+
+class LogPage(TypedDict):
+    attempt: int
+    offset: int
+    text: str
+    next_offset: int
+    ended: bool

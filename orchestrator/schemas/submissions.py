@@ -1,0 +1,33 @@
+"""Answers to a submission."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+from orchestrator.schemas.jobs import GroupShape, Job
+
+
+class Submitted(TypedDict):
+    """`POST /jobs`. replaced: what was laid over a file took out of it; warnings: what is worth knowing of the jobs."""
+
+    jobs: list[Job]
+    groups: list[GroupShape]
+    replaced: list[str]
+    warnings: list[str]
+
+
+class Checked(TypedDict):
+    """`POST /jobs?dry_run=true`: the valid job files, written out."""
+
+    jobs: list[Job]
+    valid: list[dict[str, Any]]
+    replaced: list[str]
+
+
+class Pending(TypedDict):
+    """`POST /plan` while its memory profile is being traced. text: what it waits for."""
+
+    pending: str
+    text: str
