@@ -30,7 +30,7 @@ from orchestrator.config import Settings
 from orchestrator.controller import Controller
 from orchestrator.dispatcher import Part
 from orchestrator.store import Store, upgrade
-from orchestrator.store.rows import NewJob
+from orchestrator.store.requests import NewJob
 from tests.postgres import binaries, running
 from tests.profiles import small_profile
 

@@ -41,7 +41,8 @@ from orchestrator.snapshot import (
 from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing
-from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, Start
+from orchestrator.store.requests import Start
+from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from jobs.report import AttemptReport, Ended, GpuInfo, GpuSample, HostInfo, Host
 from jobs.state import Code, Outcome, Reason
 from jobs.units import GiB
 from orchestrator.store import Store
-from orchestrator.store.rows import AttemptRow, JobRow, NewJob
+from orchestrator.store.requests import NewJob
+from orchestrator.store.rows import AttemptRow, JobRow
 
 NOW = 1_000_000.0  # when a test begins, Unix seconds
 CARD_BYTES = 24 * GiB

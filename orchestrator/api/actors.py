@@ -10,7 +10,7 @@ from fastapi import Request
 
 from orchestrator.cli.answers import USER_HEADER
 from orchestrator.config import Network, Settings
-from orchestrator.store.rows import Actor
+from orchestrator.store.requests import Actor
 
 # A statement, not a proof: all clients share one token. With tokens of their own, the name will be the token's.
 FORWARDED_HEADER = "x-forwarded-for"

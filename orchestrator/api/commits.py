@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.store import Store
-from orchestrator.store.rows import JobRow, NewJob
+from orchestrator.store.requests import NewJob
+from orchestrator.store.rows import JobRow
 
 MAX_GROUP = 256
 

@@ -19,7 +19,7 @@ from orchestrator.api.waits import File, Newest, States, links_of
 from orchestrator.config import Settings
 from orchestrator.memo import model_config
 from orchestrator.snapshot import length_fault
-from orchestrator.store.rows import Actor, NewJob, NewLink
+from orchestrator.store.requests import Actor, NewJob, NewLink
 from workers.inputs import check_inputs, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.

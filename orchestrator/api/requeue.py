@@ -22,7 +22,8 @@ from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
 from orchestrator.pace import checkpoint_step, newest
-from orchestrator.store.rows import JobRow, NewJob
+from orchestrator.store.requests import NewJob
+from orchestrator.store.rows import JobRow
 
 router = APIRouter()
 

@@ -10,7 +10,7 @@ from jobs.errors import Fault
 from jobs.spec import AfterSpec
 from jobs.state import JobState, On, opens
 from jobs.sweep import Member
-from orchestrator.store.rows import NewLink
+from orchestrator.store.requests import NewLink
 
 MAX_LINKS = 10_000  # of one submission
 

@@ -16,7 +16,8 @@ from orchestrator.store.database import Database, Stale
 from orchestrator.store.host_faults import note_fault
 from orchestrator.store.move import move
 from orchestrator.store.observations import observe
-from orchestrator.store.rows import AttemptRow, Note
+from orchestrator.store.requests import Note
+from orchestrator.store.rows import AttemptRow
 from orchestrator.tables import attempts, evaluations, jobs, leases, progress
 
 _FIGURES = (

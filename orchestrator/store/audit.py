@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jobs.errors import Conflict
 from jobs.state import TERMINAL, Event, JobState, after
 from orchestrator.store.links import STARTED_EARLY
-from orchestrator.store.rows import Note
+from orchestrator.store.requests import Note
 from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
 
 _OPEN = attempts.c.outcome.is_(None)

@@ -10,7 +10,8 @@ import orchestrator.store.reads as reads
 from jobs.errors import Conflict
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.database import Database
-from orchestrator.store.rows import Actor, JobRow, Note
+from orchestrator.store.requests import Actor, Note
+from orchestrator.store.rows import JobRow
 from orchestrator.tables import clean_text, jobs, quick_json
 
 _CHANGED = Reason(Code.NEW, "changed; waits for the scheduler's next look")

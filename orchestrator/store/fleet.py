@@ -18,7 +18,8 @@ from orchestrator.store.database import Database
 from orchestrator.store.host_faults import NO_FAULT
 from orchestrator.store.links import unmet_links
 from orchestrator.store.projects import project_rows
-from orchestrator.store.rows import Actor, FleetRows, GpuRow, HostRow, Note
+from orchestrator.store.requests import Actor, Note
+from orchestrator.store.rows import FleetRows, GpuRow, HostRow
 from orchestrator.store.usage import Usage
 from orchestrator.tables import attempts, gpus, hosts, jobs, yard
 

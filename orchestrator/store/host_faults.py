@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from orchestrator.store.rows import Note
+from orchestrator.store.requests import Note
 from orchestrator.tables import hosts
 
 NO_FAULT: dict[str, Any] = {"fault": None, "fault_at": None, "fault_times": 0}

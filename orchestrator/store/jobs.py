@@ -16,9 +16,11 @@ from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.groups import groups_named
 from orchestrator.store.holds import hold_jobs
-from orchestrator.store.links import insert_links, links_of, repeat_links
+from orchestrator.store.job_views import views_of
+from orchestrator.store.links import insert_links, repeat_links
 from orchestrator.store.move import move
-from orchestrator.store.rows import Actor, EventRow, JobRow, JobView, NewJob, Note
+from orchestrator.store.requests import Actor, NewJob, Note
+from orchestrator.store.rows import EventRow, JobRow, JobView
 from orchestrator.tables import attempts, clean_text, events, jobs, quick_json, to_json
 
 _insert_jobs = BulkInsert(
@@ -389,24 +391,6 @@ def _page(
     if states is not None:
         query = query.where(jobs.c.state.in_(sorted(states)))
     return query if before is None else query.where(jobs.c.id < before)
-
-
-def views_of(connection: sa.Connection, rows: list[JobRow]) -> list[JobView]:
-    tries = reads.latest_attempts(connection, [row.id for row in rows])
-    lines = reads.latest_progress(connection, [attempt.id for attempt in tries.values()])
-    tests = reads.latest_evaluations(connection, [attempt.id for attempt in tries.values()])
-    waits = links_of(connection, [row.id for row in rows])
-    return [
-        JobView(
-            row,
-            attempt,
-            lines.get(attempt.id) if attempt else None,
-            tuple(waits.get(row.id, ())),
-            tests.get(attempt.id) if attempt else None,
-        )
-        for row in rows
-        for attempt in [tries.get(row.id)]
-    ]
 
 
 def _ended_as(row: JobRow) -> str:

@@ -12,7 +12,8 @@ from jobs.state import Code, Event, JobState, On, Reason, opens
 from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
 from orchestrator.store.move import move
-from orchestrator.store.rows import LinkRow, NewJob
+from orchestrator.store.requests import NewJob
+from orchestrator.store.rows import LinkRow
 from orchestrator.tables import job_links, jobs
 
 _insert = BulkInsert(job_links, ["job_id", "after_id", "on"])

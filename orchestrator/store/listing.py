@@ -14,7 +14,7 @@ import orchestrator.store.reads as reads
 from jobs.errors import UsageError
 from jobs.state import JobState
 from orchestrator.store.database import Database
-from orchestrator.store.jobs import views_of
+from orchestrator.store.job_views import views_of
 from orchestrator.store.rows import JobView
 from orchestrator.tables import attempts, jobs, progress
 

@@ -11,7 +11,8 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.state import JobState
 from orchestrator.store.database import Database
-from orchestrator.store.rows import Actor, Note, ProjectRow
+from orchestrator.store.requests import Actor, Note
+from orchestrator.store.rows import ProjectRow
 from orchestrator.tables import attempts, jobs, leases, projects
 
 

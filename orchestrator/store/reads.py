@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from jobs.errors import NotFound
 from jobs.state import Code, JobState, Outcome, Reason
+from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
-    Actor,
     AttemptRow,
     EvaluationRow,
     GpuRow,

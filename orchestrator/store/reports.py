@@ -18,7 +18,7 @@ from orchestrator.store.fleet import FleetStore
 from orchestrator.store.host_faults import forget_fault
 from orchestrator.store.lengths import answer_lengths
 from orchestrator.store.profiles import answer
-from orchestrator.store.rows import Note
+from orchestrator.store.requests import Note
 from orchestrator.store.series import SeriesStore
 from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
 from orchestrator.tables import (

@@ -1,94 +1,14 @@
-"""What the store takes and gives: frozen rows, JSON already read. Times are Unix seconds, memory is bytes."""
+"""What the store gives: frozen rows, JSON already read. Times are Unix seconds, memory is bytes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from jobs.profile import CardKind
 from jobs.state import TERMINAL, JobState, On, Outcome, Reason
-
-
-class Note(StrEnum):
-    """Kinds of events that move no job (those that do are jobs.state.Event)."""
-
-    SUBMITTED = "submitted"  # the first event of every job
-    COPIED = "copied"  # an ended job was submitted again as another
-    CANCEL_REQUESTED = "cancel_requested"
-    HELD = "held"  # a queued job is not to start
-    RELEASED = "released"
-    CHANGED = "changed"  # its job file was changed while it waited
-    DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
-    TRAINING = "training"  # its process is up
-    DATA_CHANGED = "data_changed"  # since the checkpoint that the attempt goes on from
-    STOP_REQUESTED = "stop_requested"
-    HOST_JOINED = "host_joined"
-    HOST_DRAINED = "host_drained"
-    HOST_RESUMED = "host_resumed"
-    HOST_FAULT = "host_fault"  # no trainer could start there
-    PROJECT_SET = "project_set"
-    PROJECT_REMOVED = "project_removed"
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who asks for something. user: as the client states it, "" where it does not; address: where it comes from."""
-
-    user: str
-    address: str = ""
-
-
-@dataclass(frozen=True)
-class NewLink:
-    """A job to wait for: one of the database by its id or, with `here`, one of this submission by its position."""
-
-    job: int
-    on: On = On.SUCCESS
-    here: bool = False
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
-
-    group: those of one submission that have the same number here make one group; address: where it comes from;
-    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from.
-    """
-
-    name: str
-    user: str
-    spec: dict[str, Any]
-    priority: int = 50
-    trace_key: str | None = None
-    project: str = "default"
-    group: int | None = None
-    links: tuple[NewLink, ...] = ()
-    address: str | None = None
-    held_by: str | None = None
-    continues: int | None = None
-
-
-@dataclass(frozen=True)
-class Start:
-    """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
-    (orchestrator.snapshot.basis_of), for its observation; shared: others may lie on the cards, as long as the
-    projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
-    job that was planned.
-    """
-
-    job_id: int
-    host_id: int
-    gpu_ids: tuple[int, ...]
-    rung: Mapping[str, Any]
-    projection: Mapping[str, Any]
-    basis: Mapping[str, Any] | None = None
-    shared: bool = False
-    host_ids: tuple[int, ...] = ()
-    revision: int = 0
 
 
 @dataclass(frozen=True)

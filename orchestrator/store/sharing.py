@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from orchestrator.store.database import Database
-from orchestrator.store.rows import Note, ProgressRow
+from orchestrator.store.requests import Note
+from orchestrator.store.rows import ProgressRow
 from orchestrator.tables import attempts, events, leases, progress
 
 

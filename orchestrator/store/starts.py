@@ -13,7 +13,8 @@ from jobs.state import Code, Event, JobState, after
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.links import NOT_WAITING
-from orchestrator.store.rows import AttemptRow, Note, Start
+from orchestrator.store.requests import Note, Start
+from orchestrator.store.rows import AttemptRow
 from orchestrator.tables import attempts, clean_text, events, gpus, hosts, jobs, leases, to_json
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)

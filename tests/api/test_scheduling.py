@@ -10,7 +10,7 @@ import pytest
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.snapshot import FIRST_REST_S
-from orchestrator.store.rows import NewJob
+from orchestrator.store.requests import NewJob
 from tests.profiles import small_profile
 
 HOST = {

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from orchestrator.api.app import PREFIX
-from orchestrator.store.rows import NewJob
+from orchestrator.store.requests import NewJob
 from tests.api.test_jobs import faults
 
 JOBS = f"{PREFIX}/jobs"

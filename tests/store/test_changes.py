@@ -13,7 +13,8 @@ from jobs.errors import Conflict, NotFound
 from jobs.state import Code, JobState
 from orchestrator.store import Store
 from orchestrator.store.changes import Change
-from orchestrator.store.rows import Actor, JobRow, Start
+from orchestrator.store.requests import Actor, Start
+from orchestrator.store.rows import JobRow
 from tests.builders import NOW, RUNG, a_job, a_projection, a_spec, joined, opened, submitted, training
 from tests.store.test_races import at_once
 

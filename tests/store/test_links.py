@@ -8,7 +8,8 @@ from sqlalchemy.exc import IntegrityError
 from jobs.errors import NotFound
 from jobs.state import TERMINAL, Code, Event, JobState, On, Outcome, opens
 from orchestrator.store import Store
-from orchestrator.store.rows import AttemptRow, JobRow, LinkRow, NewLink
+from orchestrator.store.requests import NewLink
+from orchestrator.store.rows import AttemptRow, JobRow, LinkRow
 from tests.builders import NOW, RUNG, a_job, a_projection, an_end, because, joined, opened, submitted
 
 ENDS = {Event.SUCCEEDED: Outcome.SUCCEEDED, Event.FAILED: Outcome.FAILED, Event.REQUEUED: Outcome.PREEMPTED}

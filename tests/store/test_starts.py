@@ -7,7 +7,7 @@ from dataclasses import replace
 from jobs.state import Event, JobState, Outcome
 from orchestrator.endings import ends_of
 from orchestrator.store import Store
-from orchestrator.store.rows import NewLink, Start
+from orchestrator.store.requests import NewLink, Start
 from tests.builders import (
     NOW,
     RUNG,
