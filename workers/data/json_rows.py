@@ -13,6 +13,8 @@ from workers.data.faults import Bad, type_of
 
 Row = dict[str, Any]
 
+_HEAD = 4096  # bytes that tell a list from lines
+_BLANK = b" \t\n\r"  # JSON's own
 BLOCK = 1 << 20  # characters of a list that are read at a time
 # Letters that are written as escapes, so that a key can be spelt two ways.
 _ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
@@ -146,14 +148,17 @@ def _no_json(number: int, error: json.JSONDecodeError, text: str) -> Bad:
 
 def is_list(file: IO[bytes]) -> bool:
     """Whether a .json file holds one list of rows. Raises Bad where the list is wrapped in an object."""
-    head = file.read(4096).removeprefix(b"\xef\xbb\xbf")
+    head = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
+    while not (head := head.lstrip(_BLANK)) and (more := file.read(_HEAD)):  # however far blanks go
+        head = more
+    head += file.read(_HEAD - len(head)) if len(head) < _HEAD else b""
     file.seek(0)
     if wrapped := _WRAPPED.match(head.decode(errors="replace")):
         name = wrapped[1]
         if kind_of([name]) is None and name not in EXTRAS and b"\n" in head.strip()[:64]:
             problem = f"is one object with a list under {name}, not a list of rows"
             raise Bad(problem, "write the list alone, without the object around it")
-    return head.lstrip()[:1] == b"["
+    return head[:1] == b"["
 
 
 def json_list(file: IO[bytes]) -> Iterator[tuple[int, Row]]:

@@ -169,6 +169,19 @@ def test_numbers_in_json_are_the_text_that_stands_there(listed: bool, tmp_path: 
     assert [row["completion"] for row in read(path)] == [*NUMBERS, "9" * 5000]
 
 
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    blank=st.integers(0, 12_000) | st.sampled_from([4093, 4095, 4096, 4097, 8192]),
+    of=st.sampled_from([" ", "\n", "\r\n", " \t"]),
+    mark=st.booleans(),
+)
+def test_a_list_may_begin_after_any_blanks(blank: int, of: str, mark: bool, tmp_path: Path) -> None:
+    text = "\ufeff" * mark + of * (blank // len(of)) + '[{"text": "a"},\n {"text": "b"}]'
+    assert read(a_file(tmp_path, text, "rows.json")) == [{"text": "a"}, {"text": "b"}]
+    lines = "\ufeff" * mark + of.replace(" ", "\n") * (blank // len(of)) + '{"text": "a"}\n{"text": "b"}'
+    assert read(a_file(tmp_path, lines, "rows.json")) == [{"text": "a"}, {"text": "b"}]
+
+
 UNUSED = [
     '{"text": "a", "x": null}',
     '{"text": "b", "x": {"page": 1}}',
