@@ -47,6 +47,21 @@ def gib(count: float) -> str:
     return f"{count / GiB:.2f} GiB" if abs(count) >= GiB else f"{count / MiB:.0f} MiB"
 
 
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two sizes for people, such as needed and free: in a unit fine enough to tell them apart, but for equal ones."""
+    texts = _short(one), _short(other)
+    for size, name in ((MiB, "MiB"), (KiB, "KiB"), (1, "bytes")):
+        if texts[0] != texts[1]:
+            break
+        texts = f"{one / size:,.0f} {name}", f"{other / size:,.0f} {name}"
+    return texts
+
+
+def _short(count: float) -> str:
+    """gib(), and KiB below one MiB."""
+    return f"{count / KiB:,.0f} KiB" if 0 < abs(count) < MiB else gib(count)
+
+
 def span(seconds: float) -> str:
     """Seconds for people: 42s, 3m12s, 2h05m, 3d04h."""
     whole = round(seconds)

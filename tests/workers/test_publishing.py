@@ -218,6 +218,22 @@ def test_whatever_a_folder_says_to_a_write_is_named_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("needed", "free", "says"),
+    [
+        (5 * MiB, 0, "needs 5 MiB, 0 MiB free"),
+        (70_000, 12_000, "needs 68 KiB, 12 KiB free"),
+        (70_000, -5, "needs 68 KiB, 0 MiB free"),
+        (600, 0, "needs 1 KiB, 0 MiB free"),
+        (3 * MiB + 400_000, 3 * MiB + 1_000, "needs 3,463 KiB, 3,073 KiB free"),
+        (2048 * MiB + 700_000, 2048 * MiB, "needs 2,049 MiB, 2,048 MiB free"),
+        (5_000_001, 5_000_000, "needs 5,000,001 bytes, 5,000,000 bytes free"),
+    ],
+)
+def test_what_is_needed_and_what_is_free_are_told_apart(needed: int, free: int, says: str) -> None:
+    assert room.figures(needed, free) == says
+
+
 def test_a_fault_of_the_model_is_no_fault_of_the_disk(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
     def fill(folder: Path) -> None:
         folder.mkdir()

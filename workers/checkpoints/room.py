@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import TuneyardError
-from jobs.units import gib
+from jobs.units import apart
 
 # Of a disk that is full, or that takes nothing at all: no read fails so.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -77,7 +77,8 @@ def shortage(needs: Iterable[Need]) -> str | None:
 
 
 def figures(needed: int, free: int) -> str:
-    return f"needs {gib(needed)}, {gib(max(0, free))} free"
+    wanted, left = apart(needed, max(0, free))
+    return f"needs {wanted}, {left} free"
 
 
 def refused(error: BaseException) -> str | None:
