@@ -56,8 +56,10 @@ def nothing_left(lengths: Lengths, spec: JobSpec, positions: int | None = None) 
 
     positions: that the model has, None: not known; a longer sequence is never advised.
     """
-    if lengths.sampled or lengths.count >= (2 if spec.data.holdout else 1) or not lengths.dropped:
+    if lengths.sampled or lengths.count >= (2 if spec.data.holdout else 1):
         return None
+    if not lengths.dropped:
+        return _one_row(spec) if lengths.count else None
     limit, longest = spec.training.sequence_length, lengths.longest_row
     most = f" to {longest}, the longest row" if longest else ""
     if positions is not None and longest > positions:
@@ -76,3 +78,8 @@ def nothing_left(lengths: Lengths, spec: JobSpec, positions: int | None = None) 
         f"{why}"
     )
     return Fault("data.holdout", str(spec.data.holdout), problem, f"{raised}, or leave data.holdout out")
+
+
+def _one_row(spec: JobSpec) -> Fault:
+    problem = f"would keep the only row of {spec.data.path} out of training"
+    return Fault("data.holdout", str(spec.data.holdout), problem, "give two rows or more, or leave it out")

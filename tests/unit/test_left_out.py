@@ -108,9 +108,10 @@ def test_nothing_to_hold_out_is_refused() -> None:
 @given(kept=st.integers(0, 3), dropped=st.integers(0, 3), holdout=st.sampled_from([0.0, 0.1, 0.5]))
 def test_a_sample_or_data_without_long_rows_is_never_refused(kept: int, dropped: int, holdout: float) -> None:
     assert nothing_left(lengths(kept, dropped, rows=99, sampled=True), spec(holdout)) is None
-    assert nothing_left(lengths(kept, 0), spec(holdout)) is None
+    if kept != 1 or not holdout:
+        assert nothing_left(lengths(kept, 0), spec(holdout)) is None
     refused = nothing_left(lengths(kept, dropped), spec(holdout)) is not None
-    assert refused == (dropped > 0 and kept < (2 if holdout else 1))
+    assert refused == (kept + dropped > 0 and kept < (2 if holdout else 1))
 
 
 def test_a_longest_row_survives_storage_and_older_lengths_have_none() -> None:
@@ -118,3 +119,14 @@ def test_a_longest_row_survives_storage_and_older_lengths_have_none() -> None:
     assert Lengths.from_dict(stored).longest_row == 210
     del stored["longest_row"]
     assert told(Lengths.from_dict(stored), spec()).endswith("training.sequence_length 32")
+
+
+def test_one_row_can_not_be_held_out() -> None:
+    """The split would leave nothing: the trainer refuses it."""
+    fault = nothing_left(lengths(1, 0), spec(0.1))
+    assert (
+        fault is not None and fault.path == "data.holdout" and "the only row of rows.jsonl" in fault.problem
+    )
+    assert nothing_left(lengths(1, 0), spec()) is None
+    assert nothing_left(lengths(2, 0), spec(0.1)) is None
+    assert nothing_left(lengths(1, 0, rows=900, sampled=True), spec(0.1)) is None
