@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from jobs.spec import JobSpec
@@ -17,8 +17,20 @@ _WHY = {
 }
 
 
-def lacking(spec: JobSpec, stack: Mapping[str, str], kind: Literal["cuda", "cpu"]) -> Reason | None:
-    """Why a host with these library versions can't run the job on a card of this kind; None where it can."""
+def lacking(
+    spec: JobSpec,
+    stack: Mapping[str, str],
+    kind: Literal["cuda", "cpu"],
+    needs: Sequence[tuple[str, str]] = (),
+) -> Reason | None:
+    """Why a host with these library versions can't run the job on a card of this kind; None where it can.
+
+    needs: packages that the files of its model ask for, each with what needs it.
+    """
+    for name, what in needs:
+        if name not in stack:
+            text = f"has no {name}, which {what} needs: pip install {name}"
+            return Reason(Code.LIBRARY, text, {"library": name})
     if spec.model.attention == "flash_attention_2" and (reason := _no_flash(stack, kind)) is not None:
         return reason
     for name in spec.libraries:

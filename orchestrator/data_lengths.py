@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from orchestrator.pace import steps_left
 from orchestrator.steady import Steady
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
+from workers.checks.libraries import Needs, needs_of
 from workers.data.checks import is_hub_id
 
 RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
@@ -30,9 +31,9 @@ PATIENCE_S = 900.0
 FRESH_S = 60.0
 MOST_WARNED = 20
 LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
-# Files of a folder that change what is counted: not a model's weights.
+# Files of a folder that change what is counted.
 _SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
-_WEIGHTS = (".safetensors", ".bin")
+_WEIGHTS = (".safetensors", ".bin", ".json")  # and what is checked of the model
 
 
 class DataLengths:
@@ -47,6 +48,7 @@ class DataLengths:
         self._notes: dict[str, str] = {}
         self._at_fault: dict[str, LengthsRow] = {}
         self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
+        self._needs: dict[str, Needs] = {}
         self._steady = Steady()
 
     def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
@@ -62,6 +64,10 @@ class DataLengths:
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
         self._means = {shape: means for shape, means in self._means.items() if shape[0] in keys}
+        specs = {self._keys[job.job_id]: job.spec for job in queue}
+        self._needs = {
+            key: self._needs[key] if key in self._needs else needs_of(spec) for key, spec in specs.items()
+        }
         rows = self._store.lengths(keys - self._known.keys())
         self._notes = {key: row.error for key, row in rows.items() if row.error is not None}
         self._at_fault = {key: row for key, row in rows.items() if row.bad_input}
@@ -107,7 +113,8 @@ class DataLengths:
         return found
 
     def _filled(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> Waiting:
-        made, known, training = self._steady.replaced, self._known.get(key), job.spec.training
+        made = partial(self._steady.replaced, needs=self._needs[key])
+        known, training = self._known.get(key), job.spec.training
         if known is not None:
             longest = known.longest_batch_tokens(training.sequence_length, training.packing)
             left = steps_left(known.steps(job.spec), job.steps_done)

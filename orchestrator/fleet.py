@@ -106,7 +106,8 @@ class Waiting:
     apart: jobs beside which it was too slow on a shared card, or they beside it;
     across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
     none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
-    same rungs, None: like no other; revision: of its job file.
+    same rungs, None: like no other; revision: of its job file; needs: packages that the files of its model ask for,
+    each with what needs it.
     """
 
     job_id: int
@@ -138,6 +139,7 @@ class Waiting:
     checkpoint_bytes: int = 0
     shape: Hashable = None
     revision: int = 0
+    needs: tuple[tuple[str, str], ...] = ()
 
     @property
     def shares(self) -> bool:

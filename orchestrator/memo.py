@@ -163,6 +163,7 @@ class Memo:
             job.means,
             job.counted,
             job.apart,
+            job.needs,
         )
 
     def _shape(self, job: Waiting) -> str:

@@ -184,7 +184,7 @@ def options_of(
             },
         )
     kinds = {gpu.kind for group in groups for gpu in group}
-    lacks = {kind: lacking(job.spec, host.stack, kind) for kind in sorted(kinds)}
+    lacks = {kind: lacking(job.spec, host.stack, kind, job.needs) for kind in sorted(kinds)}
     if missing := next((reason for reason in lacks.values() if reason), None):
         groups = [group for group in groups if lacks[group[0].kind] is None]
         if not groups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,20 @@ from typing import Any
 from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
 from jobs.rules import architecture_faults
 from jobs.spec import JobSpec
+from workers.checks.libraries import quantised_faults
 from workers.checks.pointers import is_pointer, pointer_fault
 from workers.checks.weights import weight_faults
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
+from workers.data.faults import type_of
 
 NO_TOKENIZER = "holds no tokenizer"
 _VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
 _VOCABULARY_ENDS = (".model", ".tiktoken", ".spm")
+# Other names of vocabularies (transformers 5.23, VOCAB_FILES_NAMES), and tokenizers that have none.
+_LIKE_VOCABULARY = re.compile(
+    r"vocab|merges|bpe|tekken|encoder|dict|sentencepiece|^tokenizer\.", re.IGNORECASE
+)
+_BY_CHARACTER = ("ByT5", "Canine", "Perceiver")
 _BESIDE = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("chat_template.json", "chat_template.jinja"),
@@ -35,7 +43,8 @@ def check_inputs(
     """
     faults = check_data(spec.data.path, spec.data.split, limit, spec.data.loss_on)
     if spec.model.path is not None:
-        faults += check_model(spec.model.path, () if spec.model.trust_remote_code else known_model_types)
+        found = check_model(spec.model.path, () if spec.model.trust_remote_code else known_model_types)
+        faults += found or quantised_faults(spec)
     else:
         given = (spec.model.config or {}).get("model_type")
         faults += check_model_type(given, known_model_types, "model.config.model_type")
@@ -79,7 +88,7 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
         return [Fault(field, path, "has no config.json", fix)]
     try:
         config = json.loads(config_path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return [
             Fault(
                 field,
@@ -88,7 +97,10 @@ def check_model(path: str, known_model_types: Collection[str] = (), field: str =
                 "restore the model's config.json",
             )
         ]
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+    if not isinstance(config, dict):
+        problem = f"is {type_of(config)}, not an object"
+        return [Fault(field, str(config_path), problem, "restore the model's config.json")]
+    if not isinstance(config.get("model_type"), str):
         return [Fault(field, str(config_path), "has no model_type", "add it, such as model_type: llama")]
     faults = check_model_type(config["model_type"], known_model_types, field)
     faults += [
@@ -115,18 +127,20 @@ def check_model_type(given: Any, known: Collection[str], field: str) -> list[Fau
 
 
 def _small_files(folder: Path, names: Collection[str], field: str) -> list[Fault]:
-    """The first of these JSON files, as far as they are there, that is a pointer or is not readable."""
+    """The first of these JSON files, as far as they are there, that is a pointer, not readable or no object."""
     for path in (folder / name for name in names if (folder / name).is_file()):
         if is_pointer(path):
             return [pointer_fault(field, path)]
         if path.suffix != ".json":
             continue
         try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
+            value = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
             return [Fault(field, str(path), f"is not readable as JSON: {error}", "download the file again")]
         except OSError as error:
             return [Fault(field, str(path), f"{UNREADABLE}{error.strerror}", "make it readable")]
+        if not isinstance(value, dict):
+            return [Fault(field, str(path), f"is {type_of(value)}, not an object", "download the file again")]
     return []
 
 
@@ -139,19 +153,40 @@ def _tokenizer_files(folder: Path, field: str) -> list[Fault]:
     if not vocabulary and "tokenizer_config.json" not in names:
         known = ", ".join(("tokenizer.json", "tokenizer_config.json", *_VOCABULARIES))
         return [Fault(field, str(folder), NO_TOKENIZER, f"it needs one of {known}")]
+    if not vocabulary and not any(map(_LIKE_VOCABULARY.search, names)) and not _needs_none(folder):
+        problem = "holds no vocabulary of a tokenizer: tokenizer.json is missing"
+        return [Fault(field, str(folder), problem, "download the missing files, or save the tokenizer again")]
     for path in (folder / name for name in vocabulary):
         if is_pointer(path):
             return [pointer_fault(field, path)]
-        if path.suffix == ".json" and not _ends_whole(path):
-            return [Fault(field, str(path), "is cut off: it does not end as JSON does", "download it again")]
+        if path.suffix == ".json" and (problem := _no_object(path)):
+            return [Fault(field, str(path), problem, "download it again")]
     return _small_files(folder, _BESIDE, field)
 
 
-def _ends_whole(path: Path) -> bool:
-    """Whether a JSON file ends in a closing bracket: tens of megabytes are not parsed at each submission."""
+def _needs_none(folder: Path) -> bool:
+    """Whether a tokenizer does without a vocabulary: it counts bytes or characters, or has code of its own."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True  # which is told elsewhere
+    if not isinstance(said, dict):
+        return True
+    return bool(said.get("auto_map")) or str(said.get("tokenizer_class")).startswith(_BY_CHARACTER)
+
+
+def _no_object(path: Path) -> str:
+    """What is wrong with a JSON file that is to hold an object, empty if nothing.
+
+    By its first and last characters: tens of megabytes are not parsed at each submission.
+    """
     with path.open("rb") as file:
+        first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         file.seek(max(0, path.stat().st_size - 64))
-        return file.read().rstrip().endswith((b"}", b"]"))
+        last = file.read().rstrip()[-1:]
+    if last not in (b"}", b"]"):
+        return "is cut off: it does not end as JSON does"
+    return "" if (first, last) == (b"{", b"}") else "is not a JSON object"
 
 
 def check_tokenizer(path: str) -> list[Fault]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from jobs.units import GiB
+from workers.checks.libraries import PACKAGES
 
 # What a memory profile depends on, and what some jobs need (jobs/requirements.py).
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth")
@@ -36,7 +37,7 @@ def machine_id(home: Path, system: Path = Path("/etc/machine-id")) -> str:
 def stack() -> dict[str, str]:
     """Versions of Python and the training libraries, from their metadata: none of them is imported."""
     found = {"python": platform.python_version()}
-    for name in (*_STACK, *_BESIDE):
+    for name in sorted({*_STACK, *_BESIDE, *PACKAGES}):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

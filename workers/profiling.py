@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import InputError, SpecError, TuneyardError, words_of
@@ -44,8 +45,9 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
         from workers.checks.on_host import check_on_host, positions_of
         from workers.data.lengths import scan
 
-        check_on_host(request.spec, request.trusted_models)
+        told = check_on_host(request.spec, request.trusted_models)
         found = scan(request.spec, request.trusted_models)
+        found = replace(found, warnings=(*told, *found.warnings))
         if nothing_left(found, request.spec) is not None:
             fault = nothing_left(found, request.spec, positions_of(request.spec))
             raise SpecError([fault] if fault else [], "data")

@@ -31,7 +31,8 @@ from jobs.memory import Rung, project
 from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
-from workers import carried
+from workers import carried, machine
+from workers.checks.libraries import quantised_needs
 from workers.expert_count import with_expert_count
 from workers.fake_model import FakeModel, PlainFakeTensorMode, build, check_config, load_config, shallower
 from workers.four_bit import elements, load_transient_bytes
@@ -49,6 +50,9 @@ _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
     """The memory profile of a job. Raises SpecError when the job file is at fault, ProfileError otherwise."""
+    for name, what in quantised_needs(spec):
+        if name not in machine.stack():  # a host that can't train it has no use for a profile
+            raise ProfileError(f"this host has no {name}, which {what} needs: pip install {name}")
     config = with_expert_count(load_config(spec, trusted_models))
     check_config(spec, config)
     trust = spec.model.trust_remote_code and spec.model.path in trusted_models

@@ -228,7 +228,7 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
         model = spec.model
         kind = model.config["model_type"] if model.config else None
         data = (spec.data.path, spec.data.split, spec.data.loss_on)
-        named = (*data, model.path, model.tokenizer, kind, model.trust_remote_code)
+        named = (*data, model.path, model.tokenizer, kind, model.trust_remote_code, spec.method.kind)
         if named not in checked:
             checked[named] = check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)
         return faults + checked[named]

@@ -33,6 +33,7 @@ from orchestrator.plan import explain
 from orchestrator.snapshot import fleet_of, hosts_of, waiting_of
 from orchestrator.sooner import WhatIf, sooner, under_way, with_terms
 from orchestrator.store.rows import JobRow
+from workers.checks.libraries import needs_of
 
 router = APIRouter()
 
@@ -171,7 +172,10 @@ def _question(
     else:
         keys = {host.stack_id: memo.key(0, spec, host) for host in hosts}
         job = Waiting(
-            0, spec, spec.priority, now, keys, family=memo.family(0, spec), across=spec.resources.across_hosts
+            *(0, spec, spec.priority, now, keys),
+            family=memo.family(0, spec),
+            across=spec.resources.across_hosts,
+            needs=needs_of(spec),
         )
     fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
     data = DataLengths(known.store)

@@ -80,12 +80,22 @@ whole `training.sequence_length`, and so after 15 minutes without an answer.
 
 - Weights: missing, Git LFS pointers, cut off, without a shard, of other sizes than config.json says, lacking tensors
   (which would begin at random). Most of it is told at submission where the server sees the folder. Pickled weights
-  (.bin) are loaded as tensors alone; GGUF, TensorFlow, Flax and ONNX are refused.
+  (.bin) are loaded as tensors alone; GGUF, TensorFlow, Flax and ONNX are refused, and so is an index that names files
+  outside of the model's folder. Tensors that the model has no place for are left out with a warning in `plan`,
+  `submit`, `show` and the log: those of further layers, where config.json says fewer than the weights have, among them.
+- Settings: JSON files of the model and tokenizer that are no objects, and values that transformers refuses, are named
+  with their file.
+- Quantised models (`quantization_config` in config.json): `method: full` is refused, and `qlora` for all but 4 bits of
+  bitsandbytes; `lora` trains adapters beside the weights as they are.
+- Tokenizers: a folder without a vocabulary, or whose tokenizer can't be built, is refused.
+- Libraries: a model or tokenizer that needs a library (optimum and gptqmodel for GPTQ, sentencepiece for a tokenizer
+  without tokenizer.json) goes only to hosts that have it. Where none has, the job waits with the reason `library`,
+  which names it; install it and restart the agent of that host.
 - Token ids: a tokenizer may have more tokens than the model has rows. A row that uses one out of range is refused, and
   so is a padding token out of range.
 - Rows that are cut or left out: `plan`, `show`, the log and, once counted, `submit` tell how many, of a sample where
   the data is large, with a warning above 5% of either. A job is refused when every row is left out, or too few are
-  left to hold some out; `data.holdout` is a share of the rows that are left.
+  left to hold some out; `data.holdout` is a share of the rows that are left, at least one, so it needs two.
 
 ### Data that changes
 

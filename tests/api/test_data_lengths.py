@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from jobs.lengths import Lengths
 from jobs.state import Outcome
@@ -75,6 +78,42 @@ def test_a_job_is_projected_at_the_longest_row_of_its_data(yard: Yard) -> None:
     yard.tick()
     assert (job(yard, 2)["state"], job(yard, 2)["host"], length_of(yard, 2)) == ("running", "small", 300)
     assert job(yard, 2)["projected_bytes"] <= needs[300]
+
+
+def test_a_host_without_a_library_for_the_model_gets_no_job(yard: Yard, tmp_path: Path) -> None:
+    """Another one does, and this one once it has it or the folder needs none any more."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    quantised = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    config: dict[str, Any] = yard.job()["spec"]["model"]["config"]
+    (folder / "config.json").write_text(json.dumps({**config, **quantised}))
+    save_file({"model.norm.weight": numpy.zeros(2)}, folder / "model.safetensors")
+    model = {"model": {"path": str(folder), "tokenizer": "org/tokenizer"}, "method": "lora"}
+    without = FakeHost(yard, card(0, 2))
+    yard.submit(**model)
+    yard.tick()
+    answers(without)
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("queued", "library")
+    assert "has no optimum" in job(yard)["reason"]["text"] and "quantised" in job(yard)["reason"]["text"]
+    assert "has no optimum" in str(plan(yard, **model))
+    stack = {"torch": "2.13.0", "optimum": "1.27", "gptqmodel": "5.0"}
+    other = FakeHost(yard, card(9, 2), name="with", stack=stack)
+    yard.tick()
+    answers(other)
+    yard.tick()
+    assert (job(yard)["state"], job(yard)["host"]) == ("running", "with")
+    yard.submit(**model)
+    yard.http.post(f"{PREFIX}/hosts/{other.id}/drain", json={"drained": True})
+    yard.tick()
+    assert job(yard, 2)["reason"]["code"] == "library"
+    (folder / "config.json").write_text(json.dumps(config))
+    yard.now += LOOK_EVERY_S
+    without.report()
+    yard.tick()
+    answers(without)
+    yard.tick()
+    assert (job(yard, 2)["state"], job(yard, 2)["host"]) == ("running", "h1")
 
 
 def test_one_order_asks_for_profile_and_lengths_and_later_data_alone(yard: Yard, tmp_path: Path) -> None:

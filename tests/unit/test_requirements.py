@@ -55,3 +55,11 @@ def test_what_a_host_lacks(
         assert reason is None
     else:
         assert reason is not None and reason.code is Code.LIBRARY and says in reason.text
+
+
+def test_what_the_files_of_a_model_need() -> None:
+    needs = [("optimum", "the model in /m, whose weights are quantised (gptq),"), ("gptqmodel", "it")]
+    reason = lacking(spec(), {"gptqmodel": "5.0"}, "cuda", needs)
+    assert reason is not None and reason.code is Code.LIBRARY and reason.figures == {"library": "optimum"}
+    assert "has no optimum, which the model in /m" in reason.text and "pip install optimum" in reason.text
+    assert lacking(spec(), {"gptqmodel": "5.0", "optimum": "1.27"}, "cuda", needs) is None

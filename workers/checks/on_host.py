@@ -6,27 +6,46 @@ import logging
 import os
 from collections.abc import Collection
 
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from jobs.errors import Fault, SpecError, words_of
+from jobs.errors import Fault, SpecError, Unavailable, words_of
 from jobs.spec import JobSpec
+from workers import machine
 from workers.building import build_config, trusts
-from workers.checks.weights import weight_report
+from workers.checks.libraries import needs_of, quantised_faults
+from workers.checks.weights import left_over, weight_report
 from workers.inputs import check_model, check_tokenizer_of
 
 
-def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> None:
-    """Raises SpecError for a model or tokenizer in a folder here that can't be trained, Refused for its code."""
+def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> list[str]:
+    """What a user should know of the model, a sentence or two each.
+
+    Raises SpecError for a model or tokenizer in a folder here that can't be trained, Refused for its code, and
+    Unavailable where this host lacks a library for them.
+    """
     trust = trusts(spec.model, trusted_models)
     faults = check_model(spec.model.path) if spec.model.path is not None else []
+    faults = faults or quantised_faults(spec)
     faults = faults or check_tokenizer_of(spec)
+    told: list[str] = []
     if not faults and spec.model.path is not None:
         faults = check_generation(spec.model.path)
         if not faults and os.path.isdir(spec.model.path):
-            faults = check_architecture(spec.model.path, trust)
+            _check_libraries(spec)
+            config = build_config(spec.model, trust)
+            faults, told = check_architecture(spec.model.path, trust, config)
     if faults:
         raise SpecError(faults, "model")
+    return told
+
+
+def _check_libraries(spec: JobSpec) -> None:
+    """Raises Unavailable for what the model's files ask for and this host lacks."""
+    stack = machine.stack()
+    for name, what in needs_of(spec):
+        if name not in stack:
+            raise Unavailable(f"this host has no {name}, which {what} needs: pip install {name}")
 
 
 def positions_of(spec: JobSpec) -> int | None:
@@ -41,20 +60,25 @@ def check_generation(path: str) -> list[Fault]:
     """What is wrong with a model's generation settings, so that it can't be loaded; of a hub id, if they are cached."""
     try:
         GenerationConfig.from_pretrained(path, local_files_only=True)
-    except ValueError as error:
-        where = os.path.join(path, "generation_config.json")
-        problem = f"can't be used: {words_of(error).partition(': ')[2]}"
-        return [Fault("model.path", where, problem, "correct that setting in it, or leave the file out")]
-    except (OSError, TypeError):  # none there: settings come from config.json
+    except OSError:  # none there: settings come from config.json
         return []
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        where = os.path.join(path, "generation_config.json")
+        if os.path.isdir(path) and not os.path.exists(where):
+            return []
+        words = words_of(error).partition(": ")[2]
+        problem = f"can't be used: {words}"
+        if not isinstance(error, ValueError):
+            problem = f"can't be used: a value in it has the wrong type ({words})"
+        return [Fault("model.path", where, problem, "correct that setting in it, or leave the file out")]
     return []
 
 
-def check_architecture(path: str, trust: bool) -> list[Fault]:
-    """Tensors that the model of a folder has and its weights lack, or have in another shape.
+def check_architecture(path: str, trust: bool, config: PreTrainedConfig) -> tuple[list[Fault], list[str]]:
+    """Tensors that the model of a folder has and its weights lack, or have in another shape; and warnings.
 
     transformers would begin those with random values. Only headers are read. Nothing is said where the model can't be
-    built here: whoever trains it will say.
+    built here: whoever trains it will say. Raises Unavailable where a library is missing.
     """
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.CRITICAL)
@@ -66,8 +90,14 @@ def check_architecture(path: str, trust: bool) -> list[Fault]:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError):
-        return []
+    except ImportError as error:
+        text = words_of(error).partition(": ")[2]
+        raise Unavailable(f"this host lacks a library for the model in {path}: {text}") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+        return [], []
     finally:
         transformers_logging.set_verbosity(before)
-    return [] if trust else weight_report(path, found)
+    if trust:
+        return [], []
+    text = left_over(found, config)
+    return weight_report(path, found), [text] if text else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from jobs.errors import UNREADABLE, Fault
 from workers.checks.pointers import is_pointer, pointer_fault
+from workers.data.faults import type_of
 
 # What from_pretrained looks for in a folder, in its order (transformers 5.23, _get_resolved_checkpoint_files).
 _USED = (
@@ -57,7 +59,7 @@ def weight_faults(folder: Path, config: Mapping[str, Any], field: str = "model.p
         problem = "holds an adapter (adapter_config.json), so another model would be loaded in its place"
         return [Fault(field, str(folder), problem, f"give {_base(adapter)}, or a folder with merged weights")]
     if "transformers_weights" in config:  # names another file: left to transformers
-        return []
+        return _named_weights(folder, config["transformers_weights"], field)
     used = next((folder / name for name in _USED if (folder / name).is_file()), None)
     if used is None:
         return [_none(folder, field)]
@@ -74,6 +76,20 @@ def weight_faults(folder: Path, config: Mapping[str, Any], field: str = "model.p
             Fault(field, str(error.filename or used), f"{UNREADABLE}{error.strerror}", "make it readable")
         ]
     return _unlike(folder, shapes, config, field)
+
+
+def _named_weights(folder: Path, named: Any, field: str) -> list[Fault]:
+    """What is wrong with the name that config.json gives its weights."""
+    here, fix = str(folder / "config.json"), "name a file of weights in the model's folder, or leave it out"
+    if not isinstance(named, str):
+        problem = f"has a transformers_weights that is {type_of(named)}, not a file name"
+        return [Fault(field, here, problem, fix)]
+    if _is_outside(named):
+        problem = f"names {named}, which is outside of the model's folder"
+        return [Fault(field, here, problem, fix)]
+    if not (folder / named).is_file():
+        return [Fault(field, str(folder / named), "is missing, which config.json names", fix)]
+    return []
 
 
 class _Pointer(Exception):
@@ -97,6 +113,29 @@ def weight_report(path: str, found: dict[str, Any]) -> list[Fault]:
         )
         return [Fault("model.path", path, f"its weights lack {named}, which would be random", fix)]
     return []
+
+
+def left_over(found: Mapping[str, Any], config: Any) -> str:
+    """Tensors that the weights have and the model that config.json describes has no place for; empty without any.
+
+    found: output_loading_info; config: the model's. Some are no fault: published models bring layers that predict
+    further tokens.
+    """
+    names = sorted(found["unexpected_keys"])
+    if not names:
+        return ""
+    text = config.get_text_config()
+    layers, there = getattr(text, "num_hidden_layers", None), _layers(names)
+    if isinstance(layers, int) and there > layers:
+        return (
+            f"The model has {layers} layers, as config.json says, and its weights have {there}: the others are left "
+            "out. Correct num_hidden_layers if they belong to it."
+        )
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"The weights have tensors that the model has no place for, which are left out: {', '.join(names[:_NAMED])}"
+        f"{more}."
+    )
 
 
 def _base(adapter: Path) -> str:
@@ -127,18 +166,12 @@ def _none(folder: Path, field: str) -> Fault:
 
 def _indexed(folder: Path, index: Path) -> Shapes:
     """Shapes of what an index names. Raises _Bad, _Pointer."""
-    try:
-        value = json.loads(index.read_bytes())
-        placed = {str(name): str(file) for name, file in value["weight_map"].items()}
-        dict(value["metadata"])  # transformers needs it
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _Bad(
-            index, f"is not readable as an index of weights: {type(error).__name__}: {error}"
-        ) from None
-    if not placed:
-        raise _Bad(index, "names no tensors (weight_map is empty)")
+    placed = _placed(index)
     shapes: Shapes = {}
     shards = sorted(set(placed.values()))
+    if outside := next((name for name in shards if _is_outside(name)), None):
+        problem = f"names {outside}, which is outside of the model's folder"
+        raise _Bad(index, problem, "put all files of the model into one folder, and name them in the index")
     if missing := [name for name in shards if not (folder / name).is_file()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         problem = f"is missing{more}, which {index.name} names"
@@ -148,6 +181,32 @@ def _indexed(folder: Path, index: Path) -> Shapes:
             raise _Pointer(folder / name)
         shapes |= _checked(folder / name)
     return shapes
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """File by tensor, as an index says. Raises _Bad."""
+    try:
+        value = json.loads(index.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _Bad(index, f"is not readable as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise _Bad(index, f"is {type_of(value)}, not an object with a weight_map")
+    for key in ("weight_map", "metadata"):  # transformers needs both
+        if key not in value:
+            raise _Bad(index, f"has no {key}, so it is no index of weights")
+        if not isinstance(value[key], dict):
+            raise _Bad(index, f"has a {key} that is {type_of(value[key])}, not an object")
+    placed: dict[str, str] = value["weight_map"]
+    if not placed:
+        raise _Bad(index, "names no tensors (weight_map is empty)")
+    if odd := next((name for name, file in placed.items() if not isinstance(file, str) or not file), None):
+        raise _Bad(index, f"names no file for {odd}: {type_of(placed[odd])} instead of a name")
+    return placed
+
+
+def _is_outside(name: str) -> bool:
+    """Whether the name of a file leads out of its folder."""
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
 
 
 def _checked(path: Path) -> Shapes:

@@ -133,7 +133,7 @@ def _saved(folder: Path, split: str) -> Rows:
         features = json.loads((folder / "dataset_info.json").read_bytes()).get("features") or {}
         parts = json.loads((folder / "state.json").read_bytes())["_data_files"]
         files = [folder / part["filename"] for part in parts]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Bad(f"can't be read as a saved data set: {error}", "save the data set again") from None
     if missing := next((file for file in files if not file.is_file()), None):
         raise Bad(f"lacks {missing.name}: it is missing", "save the data set again")

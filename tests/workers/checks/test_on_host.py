@@ -97,6 +97,61 @@ def test_the_scan_says_whose_fault_it_is(model: Path, tokenizer: Path, rows: Pat
     assert gone.data_missing and "does not exist" in (gone.data_error or "")
 
 
+@pytest.mark.parametrize("value", [[], "text", 3, None, {"watermarking_config": 3}])
+def test_generation_settings_of_another_form_are_named(
+    value: Any, model: Path, tokenizer: Path, rows: Path
+) -> None:
+    (model / "generation_config.json").write_text(json.dumps(value))
+    said = refusal(model, tokenizer, rows)
+    assert str(model / "generation_config.json") in said and "Error" not in said.partition(":")[2]
+    assert "generation_config.json" in str(check_generation(str(model))[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps"),
+        ({"rope_parameters": "x"}, "rope_parameters"),
+        ({"eos_token_id": "x"}, "eos_token_id"),
+        ({"layer_types": ["a"]}, "layer_types"),
+        ({"auto_map": 3}, "can't be used"),
+        ({"dtype": "float31"}, "float31"),
+    ],
+)
+def test_a_config_that_transformers_refuses_is_named(
+    values: dict[str, Any], says: str, model: Path, tokenizer: Path, rows: Path
+) -> None:
+    change(model / "config.json", **values)
+    found = scanned(TraceRequest(data_key="d", spec=spec_of(model, tokenizer, rows)), TraceResult())
+    assert found.data_bad_input, found.data_error
+    said = found.data_error or ""
+    assert str(model / "config.json") in said and says in said and "Error" not in said
+
+
+def test_weights_with_more_layers_than_the_config_are_told(
+    model: Path, tokenizer: Path, rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Published models bring layers that predict further tokens: it is no fault."""
+    change(model / "config.json", num_hidden_layers=1)
+    assignment = make_assignment(rows, tokenizer, model={"config": None, "path": str(model)})
+    found = scanned(TraceRequest(data_key="d", spec=assignment.spec), TraceResult())
+    assert found.lengths is not None, found.data_error
+    said = found.lengths["warnings"][0]
+    assert "The model has 1 layers" in said and "its weights have 2" in said and "left out" in said
+    ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
+    assert ended.outcome is Outcome.SUCCEEDED, ended.message
+    assert said in caplog.text
+
+
+def test_other_tensors_without_a_place_are_told(model: Path, tokenizer: Path, rows: Path) -> None:
+    shard = sorted(model.glob("*.safetensors"))[0]
+    tensors = load_file(shard)
+    more = {f"vision.{n}.weight": tensors[next(iter(tensors))].clone() for n in range(5)}
+    save_file({**tensors, **more}, shard, metadata={"format": "pt"})
+    (said,) = check_on_host(spec_of(model, tokenizer, rows), [])
+    assert "left out: vision.0.weight, vision.1.weight, vision.2.weight and 2 more" in said
+
+
 def test_odd_generation_settings_are_saved_as_they_were(
     model: Path, tokenizer: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -113,7 +113,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "broken index": (
         "shards",
         lambda at: (at / "model.safetensors.index.json").write_text('{"weight_map": {'),
-        "is not readable as an index",
+        "is not readable as JSON",
     ),
     "index of nothing": (
         "shards",
@@ -123,12 +123,27 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "index without a map": (
         "shards",
         lambda at: index(at, lambda v: v.pop("weight_map")),
-        "not readable as an index",
+        "has no weight_map, so it is no index of weights",
     ),
     "index without metadata": (
         "shards",
         lambda at: index(at, lambda v: v.pop("metadata")),
-        "not readable as an index",
+        "has no metadata, so it is no index of weights",
+    ),
+    "index that is a list": (
+        "shards",
+        lambda at: (at / "model.safetensors.index.json").write_text("[]"),
+        "is a list, not an object with a weight_map",
+    ),
+    "index whose map is a list": (
+        "shards",
+        lambda at: index(at, lambda v: v.update(weight_map=["model.safetensors"])),
+        "has a weight_map that is a list, not an object",
+    ),
+    "index with a number for a file": (
+        "shards",
+        lambda at: index(at, lambda v: v["weight_map"].update({"lm_head.weight": 3})),
+        "names no file for lm_head.weight: a number",
     ),
     "cut pickle": (
         "pickle",
@@ -168,6 +183,33 @@ def test_damage_is_named_with_its_file_and_a_remedy(
     assert says in fault.problem and fault.fix
     assert fault.path == "model.path" and fault.given.startswith(str(folder))
     assert check_model(str(folder), ["llama"])[0] == fault
+
+
+@pytest.mark.parametrize("up", ["../base/", "a/../../base/", "here"])
+def test_weights_outside_of_the_folder_are_refused(up: str, saved: dict[str, Path], tmp_path: Path) -> None:
+    """from_pretrained would load them."""
+    folder = shutil.copytree(saved["shards"], tmp_path / "model")
+    (folder / "a").mkdir()
+    base = shutil.copytree(folder, tmp_path / "base")
+    (fault,) = faults_of_moved(folder, f"{base}/" if up == "here" else up)
+    assert "is outside of the model's folder" in fault.problem and "base" in fault.problem
+    assert fault.given == str(folder / "model.safetensors.index.json") and fault.fix
+    config(folder, transformers_weights=f"{up}model.safetensors")
+    (fault,) = faults(folder)
+    assert fault.given.startswith(str(folder))
+
+
+def faults_of_moved(folder: Path, to: str) -> list[Fault]:
+    index(folder, lambda v: v.update(weight_map={name: to + file for name, file in v["weight_map"].items()}))
+    return faults(folder)
+
+
+def test_shards_in_a_folder_of_the_folder_are_not(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(saved["shards"], tmp_path / "model")
+    (folder / "parts").mkdir()
+    for part in folder.glob("model-*.safetensors"):
+        part.rename(folder / "parts" / part.name)
+    assert faults_of_moved(folder, "parts/") == [] and loads(folder)
 
 
 def test_layers_that_the_weights_lack_would_be_random(saved: dict[str, Path], tmp_path: Path) -> None:
@@ -222,6 +264,56 @@ def test_a_pointer_beside_the_weights_is_named(
     found = check_model(str(folder), ["llama"]) + check_tokenizer(str(folder))
     assert [fault.given for fault in found] == [str(folder / name)]
     assert "is a Git LFS pointer" in found[0].problem and "git lfs pull" in found[0].fix
+
+
+@pytest.mark.parametrize("text", ["[]", '"text"', "3", "null", "[" * 100_000])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+        *("added_tokens.json", "chat_template.json", "tokenizer.json"),
+    ],
+)
+def test_json_of_another_type_is_named(
+    name: str, text: str, saved: dict[str, Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(saved["one"], tmp_path / "model")
+    shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+    (folder / name).write_text(text)
+    found = check_model(str(folder), ["llama"]) + check_tokenizer(str(folder))
+    assert [fault.given for fault in found] == [str(folder / name)]
+    said = found[0].problem
+    assert "object" in said or "not readable as JSON" in said or "cut off" in said
+    assert found[0].fix
+
+
+@pytest.mark.parametrize("said", ["{}", '{"tokenizer_class": "LlamaTokenizer"}'])
+def test_a_tokenizer_without_a_vocabulary_is_named(said: str, tmp_path: Path) -> None:
+    """Some are then made with no vocabulary at all, and nothing is said."""
+    (tmp_path / "tokenizer_config.json").write_text(said)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (fault,) = check_tokenizer(str(tmp_path))
+    assert "tokenizer.json is missing" in fault.problem and fault.given == str(tmp_path) and fault.fix
+
+
+@pytest.mark.parametrize(
+    ("said", "file"),
+    [
+        ({"tokenizer_class": "ByT5Tokenizer"}, ""),
+        ({"auto_map": {"AutoTokenizer": ["own.Own", None]}}, "own.py"),
+        ({"tokenizer_class": "GPT2Tokenizer"}, "vocab.bpe"),
+        ({"tokenizer_class": "PhobertTokenizer"}, "bpe.codes"),
+        ({}, "tekken.json"),
+        ({}, "tokenizer.mm.json"),
+    ],
+)
+def test_a_vocabulary_of_another_name_is_left_to_the_scan(
+    said: dict[str, object], file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    if file:
+        (tmp_path / file).write_text("x")
+    assert check_tokenizer(str(tmp_path)) == []
 
 
 def test_a_tokenizer_that_is_cut_off_is_named(tokenizer: Path, tmp_path: Path) -> None:

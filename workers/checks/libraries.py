@@ -1,0 +1,152 @@
+"""Libraries that the files of a model ask for, and whether its quantised weights can be trained. Needs no torch."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import Fault
+from workers.data.faults import type_of
+
+if TYPE_CHECKING:  # a client of the host's facts needs no pydantic
+    from jobs.spec import JobSpec
+
+Needs = tuple[tuple[str, str], ...]  # packages, and what needs them
+
+# Packages by quant_method (transformers 5.23, quantizers/).
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "gptq": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    "bitsandbytes": ("bitsandbytes",),
+    "aqlm": ("aqlm",),
+    "quanto": ("optimum-quanto",),
+    "hqq": ("hqq",),
+    "compressed-tensors": ("compressed-tensors",),
+    "torchao": ("torchao",),
+    "sinq": ("sinq",),
+    "eetq": ("kernels",),
+}
+PACKAGES = tuple(
+    sorted({name for names in _PACKAGES.values() for name in names} | {"sentencepiece", "tiktoken"})
+)
+# Those whose quantizer says is_trainable False, whatever the host has.
+_NOT_TRAINED = frozenset(
+    {"auto-round", "fbgemm_fp8", "gemma", "gguf", "higgs", "metal", "nvfp4", "quark", "spqr", "vptq"}
+)
+# Those of which adapters alone are trained. The others may be unpacked while they are loaded, or have a training of
+# their own: who trains them will say.
+_ADAPTERS_ONLY = frozenset({"aqlm", "awq", "bitsandbytes", "eetq", "gptq", "hqq", "quanto", "sinq"})
+_SENTENCEPIECE_ENDS = (".model", ".spm")
+_INSTEAD = "give the folder of the model before it was quantised"
+
+
+def needs_of(spec: JobSpec) -> Needs:
+    """What the model and tokenizer folders of a job need installed; nothing where this machine does not see them."""
+    config = _config(spec)
+    source = spec.model.tokenizer or spec.model.path
+    return (*quantised_needs(spec, config), *(tokenizer_needs(Path(source)) if source else ()))
+
+
+def tokenizer_needs(folder: Path) -> Needs:
+    """The library that reads a tokenizer's vocabulary; none where tokenizer.json stands beside it."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return ()
+    if "tokenizer.json" in names:
+        return ()
+    what = f"the tokenizer in {folder} (it has no tokenizer.json)"
+    for name in names:
+        if name.endswith(".tiktoken"):
+            return (("tiktoken", what),)
+        if name.endswith(_SENTENCEPIECE_ENDS):
+            return (("tiktoken" if _is_tiktoken(folder / name) else "sentencepiece", what),)
+    return ()
+
+
+def quantised_faults(spec: JobSpec, config: Mapping[str, Any] | None = None) -> list[Fault]:
+    """Why the quantised weights of a model folder can't be trained by the job's method."""
+    config = _config(spec) if config is None else config
+    found = _quantisation(config)
+    here = str(Path(spec.model.path or "") / "config.json")
+    if found is None:
+        return []
+    if not isinstance(found, Mapping):
+        problem = f"has a quantization_config that is {type_of(found)}, not an object"
+        return [Fault("model.path", here, problem, "restore the model's config.json")]
+    method = _quant_method(found)
+    if not method:
+        problem = "has a quantization_config without a quant_method"
+        return [Fault("model.path", here, problem, "restore the model's config.json")]
+    kind = spec.method.kind
+    if method in _NOT_TRAINED:
+        return [
+            Fault(
+                "model.path",
+                here,
+                f"says that the weights are quantised ({method}), which can't be trained",
+                _INSTEAD,
+            )
+        ]
+    if kind == "full" and method in _ADAPTERS_ONLY:
+        problem = f"trains all weights, and those of {spec.model.path} are quantised ({method})"
+        return [Fault("method.kind", kind, problem, f"use lora, or {_INSTEAD}")]
+    eight = method == "bitsandbytes" and found.get("load_in_8bit")
+    if kind == "qlora" and (eight or method != "bitsandbytes"):
+        packed = "in 8 bits" if eight else method
+        problem = (
+            f"packs the weights in 4 bits, and those of {spec.model.path} are quantised already ({packed})"
+        )
+        return [Fault("method.kind", kind, problem, f"use lora, or {_INSTEAD}")]
+    return []
+
+
+def quantised_needs(spec: JobSpec, config: Mapping[str, Any] | None = None) -> Needs:
+    """What the quantised weights of a model folder need; nothing where they are not."""
+    found = _quantisation(_config(spec) if config is None else config)
+    method = _quant_method(found) if isinstance(found, Mapping) else ""
+    what = f"the model in {spec.model.path}, whose weights are quantised ({method}),"
+    return tuple((package, what) for package in _PACKAGES.get(method, ()))
+
+
+def _quantisation(config: Mapping[str, Any]) -> Any:
+    """What a config says of it; None where nothing."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("quantization_config", "compression_config"):
+            if part.get(key) is not None:
+                return part[key]
+    return None
+
+
+def _quant_method(found: Mapping[str, Any]) -> str:
+    if found.get("load_in_4bit") or found.get("load_in_8bit"):
+        return "bitsandbytes"
+    method = found.get("quant_method")
+    return method if isinstance(method, str) else ""
+
+
+def _config(spec: JobSpec) -> Mapping[str, Any]:
+    """config.json of the model's folder; empty where there is none to be seen."""
+    if spec.model.path is None:
+        return {}
+    try:
+        value = json.loads((Path(spec.model.path) / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_tiktoken(path: Path) -> bool:
+    """Whether a vocabulary is tiktoken's text, a token in base64 and its rank a line, not sentencepiece's bytes."""
+    try:
+        with path.open("rb") as file:
+            token, _, rank = file.readline(4096).strip().partition(b" ")
+        base64.b64decode(token, validate=True)
+    except (OSError, binascii.Error):
+        return False
+    return bool(token) and rank.isdigit()
