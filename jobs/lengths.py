@@ -92,7 +92,7 @@ class Lengths:
 
     @property
     def trained_rows(self) -> float:
-        """Rows of the whole data set that are trained on; an estimate where only some were looked at."""
+        """Rows of the whole data set of which something is learned; an estimate where only some were looked at."""
         seen = self.count + self.dropped
         return self.rows * self.count / seen if seen else 0.0
 
@@ -173,6 +173,8 @@ class Lengths:
         if spec.training.steps is not None:
             return spec.training.steps
         sequences = self.trained_rows
+        if spec.data.holdout:
+            sequences -= held_out(round(sequences), spec.data.holdout)
         if spec.training.packing:
             sequences *= self.mean_tokens / max(1, self.longest_batch_tokens(_length(spec), packing=True))
         whole = math.ceil(sequences / spec.training.global_batch)
@@ -193,6 +195,11 @@ class Lengths:
             return cls(**{**value, "bins": bins, "warnings": tuple(map(str, value.get("warnings", ())))})
         except (KeyError, TypeError, ValueError) as error:
             raise ProfileError(f"damaged lengths: {error!r}") from None
+
+
+def held_out(rows: int, share: float) -> int:
+    """Rows that are kept out of training, of those that are not left out, for a data.holdout above 0."""
+    return max(1, round(rows * share))
 
 
 def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None, weights: Any = None) -> str:

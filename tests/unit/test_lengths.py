@@ -152,6 +152,17 @@ def test_steps_of_packed_sampled_and_dropped_rows() -> None:
     assert sample.steps(a_spec()) == 75
 
 
+def test_rows_that_are_held_out_are_no_steps() -> None:
+    """Of the rows that are not left out: what is rounded is rounded as the trainer does it, one row at least."""
+    half = {"path": "org/data", "holdout": 0.5}
+    assert of([50] * 60, rows=100, dropped=40).steps(a_spec(data=half)) == 4
+    assert of([50] * 9).steps(a_spec(batch=1, data={**half, "holdout": 0.01})) == 8
+    packed = a_spec(length=100, batch=5, data=half, training={"packing": True})
+    assert of([50] * 100).steps(packed) == 5
+    assert of([50]).steps(a_spec(data=half)) == 1
+    assert of([50] * 100).steps(a_spec(data=half, training={"steps": 40})) == 40
+
+
 def test_the_key_follows_what_lengths_depend_on_and_nothing_else() -> None:
     base = data_key(a_spec(), [1, 2])
     assert base == data_key(a_spec(batch=16, method="lora", name="other"), [1, 2])

@@ -16,9 +16,10 @@ from jobs.report import AttemptOffsets
 from jobs.rung import Rung
 from jobs.spec import JobSpec, parse_spec
 from jobs.state import Outcome
-from tests.workers.builders import TINY, claimed, make_assignment
+from tests.workers.builders import TINY, claimed, make_assignment, prompt_rows, write_rows
 from workers.building import Refused, build_model, build_tokenizer
 from workers.data.datasets import build_dataset, split
+from workers.data.lengths import scan
 from workers.fake_model import FakeModel, build, load_config
 from workers.shipping import Shipper
 from workers.step_trace import trace_step
@@ -125,3 +126,21 @@ def test_the_trace_is_what_a_real_evaluation_takes() -> None:
     assert found[0] == found[1]
     assert all(p.grad is None for p in base.parameters()) and base.training
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("holdout", "epochs", "count"), [(0.0, 1, 30), (0.25, 1, 30), (0.5, 1.5, 31), (0.01, 2, 9)]
+)
+def test_the_steps_that_are_planned_are_those_of_the_trainer(
+    holdout: float, epochs: float, count: int, tokenizer: Path, tmp_path: Path
+) -> None:
+    """Of the rows that are left: first those without a word to learn go, then those that are held out."""
+    rows = [*prompt_rows(count), *[{"prompt": "long " * 60, "completion": "cut off"}] * 11]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    training = {"steps": None, "epochs": epochs, "sequence_length": 64}
+    assignment = make_assignment(data, tokenizer, holdout=holdout, training=training)
+    trainer = build_trainer(assignment, tmp_path / "out")
+    trainer.train()
+    found = scan(assignment.spec, [])
+    assert found.dropped == 11
+    assert trainer.state.max_steps == found.steps(assignment.spec)
