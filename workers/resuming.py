@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainingArguments
 
 from jobs.continuing import weights_digest
+from jobs.errors import Fault, SpecError
 from jobs.report import Assignment, Resumed
 from jobs.spec import JobSpec
 from workers.carry import LOOK_S, Carrier, Reach
@@ -30,13 +31,22 @@ def asked_steps(spec: JobSpec) -> dict[str, Any]:
 
 
 def take_rows(
-    args: TrainingArguments, data: Path, resume: tuple[Path, int] | None, spec: JobSpec
+    args: TrainingArguments,
+    data: Path,
+    resume: tuple[Path, int] | None,
+    spec: JobSpec,
+    others: Others | None = None,
 ) -> tuple[Fingerprint, str | None]:
     """What the rows of this attempt are, and what is new about them since the checkpoint that it goes on from.
 
-    Other rows don't change the number of steps: args gets that of before. data: folder of the rows as tokens.
+    Other rows don't change the number of steps: args gets that of before. data: folder of the rows as tokens;
+    others: the ranks on other hosts. Raises SpecError where those read other rows.
     """
     now = Fingerprint.read(data)
+    if others is not None and (differ := others.differ(f"{now.rows:,} rows, SHA-256 {now.sha256[:12]}")):
+        fix = "copy one and the same data to each of them, and submit the job again"
+        fault = Fault("data.path", spec.data.path, f"is not the same on all hosts: {differ}", fix)
+        raise SpecError([fault], "data")
     news = changed(now, read_manifest(resume[0]), asked_steps(spec)) if resume else None
     if news is None:
         return now, None

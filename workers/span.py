@@ -127,6 +127,14 @@ class Others:
         dist.barrier(group=self._all)
         return target, step
 
+    def differ(self, what: str) -> str:
+        """What each host says, where not all say the same; empty where they do. Called on every rank."""
+        said: list[Any] = [None] * self._assignment.world_size
+        dist.all_gather_object(said, what, group=self._all)
+        hosts = dict(zip(self._assignment.hosts, said, strict=True))
+        same = len(set(hosts.values())) == 1
+        return "" if same else "; ".join(f"{one} on {host}" for host, one in hosts.items())
+
     def bring_home(self, staged: Path) -> None:
         """Put the random states of ranks elsewhere into the checkpoint that rank 0 has staged."""
         mine, leads = staged / f"rng_state_{self._assignment.rank}.pth", self._assignment.rank == 0

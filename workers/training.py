@@ -226,7 +226,9 @@ def _trained(
             check_room(assignment, target, checkpoints)
         callbacks, guard = [reporter, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
-        reporter.data, reporter.note = take_rows(trainer.args, folder.data_path, resume, assignment.spec)
+        reporter.data, reporter.note = take_rows(
+            trainer.args, folder.data_path, resume, assignment.spec, others
+        )
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:

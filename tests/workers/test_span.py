@@ -124,6 +124,25 @@ def test_they_train_as_one_and_resume_from_the_leads_checkpoint(
     assert not list(checkpoints_root(home_b, 1).glob(".*")), "leftovers"
 
 
+def test_hosts_whose_data_is_not_the_same_train_on_none_of_it(
+    tmp_path: Path, tokenizer: Path, rows: Path
+) -> None:
+    """As many rows, one of them another: nothing else would ever tell."""
+    other = tmp_path / "rows.jsonl"
+    lines = rows.read_text().splitlines()
+    other.write_text("\n".join([*lines[:-1], lines[0]]))
+    first, second = span(rows, tokenizer)
+    data = second.spec.data.model_copy(update={"path": str(other)})
+    second = second.model_copy(update={"spec": second.spec.model_copy(update={"data": data})})
+    trainers = [start(one, home) for one, home in zip((first, second), homes(tmp_path), strict=True)]
+    assert [trainer.wait(timeout=180) for trainer in trainers] == [1, 1]
+    for home in homes(tmp_path):
+        ended, many = said(home), f"{len(lines):,} rows, SHA-256 "
+        assert ended.bad_input and "data.path: is not the same on all hosts: " in ended.message
+        assert f"{many}" in ended.message and " on a; " in ended.message and " on b" in ended.message
+        assert not AttemptFolder(home, 1).progress()
+
+
 def test_the_host_of_a_rank_that_fails_says_why_and_the_other_that_it_only_followed(
     tmp_path: Path, tokenizer: Path, rows: Path
 ) -> None:
