@@ -15,7 +15,7 @@ import pytest
 from jobs.report import Assignment
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
-from tests.workers.builders import TINY, VOCABULARY, make_assignment
+from tests.workers.builders import TINY, VOCABULARY, make_assignment, write_rows
 from workers.checkpoints.folders import latest_good
 from workers.checkpoints.manifest import verify
 from workers.folder import AttemptFolder, checkpoints_root
@@ -99,6 +99,18 @@ def test_a_gang_ends_when_one_rank_does(tmp_path: Path, tokenizer: Path, rows: P
     assert codes == [1, 1]
     assert ended and ended.outcome is Outcome.OOM, AttemptFolder(tmp_path, 1).read_log().decode()
     assert ended.message.startswith("rank 1: memory ran out")
+
+
+def test_no_rank_waits_for_rows_that_another_can_not_read(tmp_path: Path, tokenizer: Path) -> None:
+    """The first rank of a host reads them for all: the others end with what it found."""
+    bad = write_rows(tmp_path / "rows.jsonl", [{"text": "fine"}, {"text": None}])
+    trainers = [start(each, tmp_path) for each in gang(bad, tokenizer)]
+    assert [trainer.wait(timeout=180) for trainer in trainers] == [1, 1]
+    folder = AttemptFolder(tmp_path, 1)
+    for rank in (0, 1):
+        ended = folder.ended(rank)
+        assert ended and ended.bad_input, folder.read_log().decode()
+        assert "data.path: line 2: text is null" in ended.message
 
 
 def test_an_attempt_is_run_once(tmp_path: Path, tokenizer: Path, rows: Path) -> None:

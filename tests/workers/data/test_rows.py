@@ -23,6 +23,7 @@ from tests.workers.builders import make_assignment
 from tests.workers.data.files import CHAT_FORMATS, TEXT_FORMATS, write
 from workers.data import json_rows
 from workers.data.arrow_rows import table_rows
+from workers.data.checks import check_data
 from workers.data.lengths import scan
 from workers.data.rows import Rows, open_rows
 from workers.training import build_trainer
@@ -360,10 +361,20 @@ def test_lists_of_any_kind_are_messages(wrap: Callable[[Any], pyarrow.DataType],
     ]  # fmt: skip
 
 
-def test_a_file_of_the_same_size_that_changed_is_read_again(tokenizer: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_that_was_swapped_for_one_of_its_size_and_date_is_read_again(
+    in_place: bool, tokenizer: Path, tmp_path: Path
+) -> None:
+    """After submission has checked it and a host has scanned it. Its text is a number: it stays as it is written."""
     decode = AutoTokenizer.from_pretrained(str(tokenizer)).decode
-    for word in ("one", "two"):
-        path = a_file(tmp_path, json.dumps({"text": word}))
+    assignment = make_assignment(tmp_path / "rows.jsonl", tokenizer)
+    longest, numbers = [], ("1.0e2", "1.500", "-0.00")
+    for number in numbers:
+        path = a_file(tmp_path, f'{{"text": {number}}}', "rows.jsonl" if in_place else "new.jsonl")
         os.utime(path, (1, 1))
-        trainer = build_trainer(make_assignment(path, tokenizer), tmp_path / word)
-        assert decode(trainer.train_dataset[0]["input_ids"]) == f"{word}<eos>"
+        os.replace(path, assignment.spec.data.path)
+        assert check_data(assignment.spec.data.path) == []
+        trainer = build_trainer(assignment, tmp_path / "out")
+        longest.append(scan(assignment.spec, []).longest)
+        assert decode(trainer.train_dataset[0]["input_ids"]) == f"{number}<eos>"
+        assert longest[-1] == len(trainer.train_dataset[0]["input_ids"])
