@@ -14,14 +14,14 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
 from jobs.left_out import nothing_left, told, worth_a_warning
-from jobs.lengths import Lengths
+from jobs.lengths import Lengths, held_out
 from jobs.spec import DataSpec, JobSpec
 from workers.building import Refused
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
 from workers.data.fingerprint import Printer
 from workers.data.rows import Rows, open_rows
-from workers.data.tokens import Tokens, batches
+from workers.data.tokens import Tokens, batches, every_turn_if_need_be
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def build_dataset(
     if writes:
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".tmp")
-        _write(spec, tokenizer, draft, check_ids)
+        every_turn_if_need_be(lambda why: _write(spec, tokenizer, draft, check_ids, why))
         os.replace(draft, path)
     while not path.exists():
         time.sleep(_LOOK_EVERY_S)
@@ -69,7 +69,7 @@ def split(rows: Dataset, spec: JobSpec) -> tuple[Dataset, Dataset | None]:
     """Rows to train on and rows to evaluate on, None without a holdout; the same for every rank. Raises Refused."""
     if not spec.data.holdout:
         return rows, None
-    held = max(1, round(len(rows) * spec.data.holdout))
+    held = held_out(len(rows), spec.data.holdout)
     if held >= len(rows):
         raise Refused(
             f"data.holdout: {spec.data.path} has too few rows to keep some out of training: {len(rows)}"
@@ -83,9 +83,10 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,
     check_ids: Callable[[Sequence[int]], None],
+    every_turn: str,
 ) -> None:
     rows, limit = open_data(spec.data), spec.training.sequence_length
-    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids)
+    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn)
     printer, seen, truncated, dropped, longest = Printer(), 0, 0, 0, 0
     first = ""  # row that is left out
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as stream:

@@ -14,7 +14,7 @@ from jobs.spec import JobSpec
 from workers.building import build_config, build_tokenizer, trusts
 from workers.checks.ids import Room
 from workers.data.datasets import open_data
-from workers.data.tokens import Tokenized, Tokens, batches
+from workers.data.tokens import Tokenized, Tokens, batches, every_turn_if_need_be
 
 MOST_ROWS = 200_000
 MOST_SECONDS = 60.0
@@ -37,12 +37,27 @@ def scan(
     warnings. Raises SpecError for the first row that won't do, TuneyardError for a tokenizer that won't, and whatever
     the libraries raise for what can't be reached.
     """
-    began = clock()
     tokenizer = build_tokenizer(spec.model, trusted_models)
+    check_ids = _room(spec, tokenizer, trusted_models)
+    return every_turn_if_need_be(
+        lambda why: _scanned(spec, tokenizer, check_ids, why, most_rows, most_seconds, clock)
+    )
+
+
+def _scanned(
+    spec: JobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    check_ids: Callable[[Sequence[int]], None],
+    every_turn: str,
+    most_rows: int,
+    most_seconds: float,
+    clock: Callable[[], float],
+) -> Lengths:
+    began = clock()
     rows = open_data(spec.data)
     limit = spec.training.sequence_length
-    check_ids = _room(spec, tokenizer, trusted_models)
-    tokens, sample = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids), _Sample(limit)
+    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn)
+    sample = _Sample(limit)
     seen = rendered = 0
     spent, allowed, total = 0.0, most_seconds * _TOKENS, None
     for index, batch in enumerate(batches(iter(rows))):

@@ -30,7 +30,16 @@ _TEMPLATE_FAULTS = (
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _SAID = ("Ping one?", "Pong one.", "Ping two?", "Pong two.")
 _THOUGHT = "<think>\nhm\n</think>\n\n"
+_NO_MARKERS = "the chat template has no {% generation %} markers"
 _MARK_IT = "set data.loss_on: all, or put {% generation %} around the assistant's turn in the chat template"
+
+
+class Unmarkable(Exception):
+    """The chat template can't tell the assistant's turns of such a row, whatever they say; nobody asked for it."""
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        self.problem = problem
+        super().__init__(f"{_NO_MARKERS}, and in {where} {problem}")
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,18 @@ class Renderer:
     """Renders conversations with a tokenizer's chat template.
 
     loss_on: of the job file. assistant_only: whether only the assistant's turns are learned from (`messages` alone:
-    of a prompt and its completion it is the completion).
+    of a prompt and its completion it is the completion). every_turn: why every turn is learned from, where a row has
+    shown that the template can't mark the assistant's; only where loss_on is left out.
     Raises Bad for a tokenizer that has no chat template, or one that can't mark what loss_on asks for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, kind: Sequence[str], loss_on: str | None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Sequence[str],
+        loss_on: str | None,
+        every_turn: str = "",
+    ) -> None:
         if not tokenizer.chat_template:
             raise Bad(
                 "the rows are conversations, but the tokenizer has no chat_template",
@@ -70,8 +86,11 @@ class Renderer:
             )
         self._tokenizer = tokenizer
         self._template: str | None = None
-        self.marking = Marking(None)
-        if tuple(kind) == ("messages",) and loss_on != "all":
+        self.marking = Marking(None, why=every_turn)
+        self._asked = loss_on is not None
+        if every_turn:
+            pass
+        elif tuple(kind) == ("messages",) and loss_on != "all":
             self.marking = marking_of(tokenizer)
             if self.marking.by is None and loss_on == "assistant":
                 raise Bad(f"data.loss_on is assistant, but {self.marking.why}", _MARK_IT)
@@ -83,8 +102,12 @@ class Renderer:
         self._ended = re.compile(_alternatives(tokenizer) + r"\s*\Z")
 
     def render(self, row: dict[str, Any]) -> Rendered:
-        """Of a row with messages, or with prompt and completion. Raises Bad with what the template says."""
-        messages = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
+        """Of a row with messages, or with prompt and completion.
+
+        Raises Bad with what the template says, Unmarkable where loss_on is left out and the template can't mark turns
+        such as these.
+        """
+        messages = _messages(row)
         self._check(messages)
         if not self.assistant_only:
             return Rendered(self._text(messages, row))
@@ -92,7 +115,12 @@ class Renderer:
             text, spans = self._render(messages, row, marked=True)
             return Rendered(text, tuple((start, end) for start, end in spans if end > start))
         text = self._text(messages, row)
-        return Rendered(text, self._spans(messages, row, text))
+        try:
+            return Rendered(text, self._spans(messages, row, text))
+        except Bad as bad:
+            if self._asked or not self._fails_on_such(messages, row):
+                raise
+            raise Unmarkable(bad.problem) from None
 
     def leaves_the_end_out(self) -> bool:
         """Whether the markers end before the token that ends a turn, so that the model would not learn to stop."""
@@ -112,6 +140,17 @@ class Renderer:
     def prompt(self, row: dict[str, Any]) -> str:
         """The prompt alone, up to where the model takes over."""
         return self._text(row["prompt"], row, add_generation_prompt=True)
+
+    def unsaid(self, row: dict[str, Any], text: str) -> str:
+        """The first turn of a system or a user that does not stand in the text as it is written; empty: all do."""
+        for number, message in enumerate(_messages(row), 1):
+            if message["role"] not in ("system", "developer", "user"):
+                continue
+            content = message.get("content")
+            said = [part["text"] for part in content] if isinstance(content, list) else [content or ""]
+            if any(one.strip() not in text for one in said):
+                return f"message {number} ({message['role']})"
+        return ""
 
     def ignores_tools(self, row: dict[str, Any]) -> bool:
         """Whether the row brings tools that the template has no place for."""
@@ -175,21 +214,61 @@ class Renderer:
         return made
 
     def _spans(self, messages: Sequence[Message], row: dict[str, Any], text: str) -> tuple[Span, ...]:
+        """Of each of the assistant's turns. Raises Bad for one whose beginning and end the prefixes don't show."""
         spans = []
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
             try:
-                before = self._text(messages[:number], row, add_generation_prompt=True) if number else None
                 upto = self._text(messages[: number + 1], row)
+                if not text.startswith(upto):
+                    raise Bad("the chat template renders what is up to there differently when turns follow")
+                start = self._start(messages, number, row, upto)
             except Bad as bad:
                 raise _unmarked(number, bad.problem) from None
-            if before is None or not (text.startswith(before) and text.startswith(upto)):
-                raise _unmarked(number, "the chat template renders a turn differently when others follow")
             # White space after the token that ends a turn is the template's, not the model's.
             ended = self._stop.search(upto)
-            spans.append((len(before), len(upto) - (len(ended[1]) if ended else 0)))
+            spans.append((start, len(upto) - (len(ended[1]) if ended else 0)))
         return tuple((start, end) for start, end in spans if end > start)
+
+    def _start(self, messages: Sequence[Message], number: int, row: dict[str, Any], upto: str) -> int:
+        """Where in `upto`, which ends with it, a turn of the assistant begins: where the model takes over.
+
+        Nothing is taken over before a user has spoken. Such a turn is held against the same one after a question: it
+        ends in the same words, behind the same generation prompt.
+        """
+        before = messages[:number]
+        if any(message["role"] == "user" for message in before):
+            asked = self._text(before, row, add_generation_prompt=True)
+            if upto.startswith(asked):
+                return len(asked)
+            if upto.startswith(self._text(before, row)):
+                raise Bad("the turn does not begin with the chat template's generation prompt")
+            raise Bad("the chat template renders the turns before it differently when it follows")
+        question = [*before, {"role": "user", "content": _SAID[0]}]
+        plain = self._text(question, row)
+        asked = self._text(question, row, add_generation_prompt=True)
+        whole = self._text([*question, messages[number]], row)
+        if asked.startswith(plain) and whole.startswith(asked) and upto.endswith(whole[len(plain) :]):
+            return len(upto) - (len(whole) - len(asked))
+        raise Bad("no user speaks before it, and the chat template renders it differently after a question")
+
+    def _fails_on_such(self, messages: Sequence[Message], row: dict[str, Any]) -> bool:
+        """Whether turns of the same roles can't be marked with other words either: then it is not for what they say."""
+        said = {"user": _SAID[0], "assistant": _SAID[1]}
+        trial = [
+            {**message, "content": said.get(message["role"], "Count.")} if message.get("content") else message
+            for message in messages
+        ]
+        try:
+            text = self._text(trial, row)
+        except Bad:
+            return False
+        try:
+            self._spans(trial, row, text)
+        except Bad:
+            return True
+        return False
 
 
 def marking_of(tokenizer: PreTrainedTokenizerBase) -> Marking:
@@ -224,16 +303,21 @@ def _prefixes_fail(tokenizer: PreTrainedTokenizerBase, thought: str) -> str:
         {"role": role, "content": (thought if role == "assistant" else "") + said}
         for role, said in zip(roles, _SAID, strict=True)
     ]
-    cant = "the chat template has no {% generation %} markers"
     try:
         text = trial.render({"messages": messages}).text
         spans = trial._spans(messages, {}, text)
     except Bad as bad:
-        return f"{cant}, and {bad.problem.partition(': ')[2] or bad.problem}"  # without the trial's place
+        return (
+            f"{_NO_MARKERS}, and {bad.problem.partition(': ')[2] or bad.problem}"  # without the trial's place
+        )
     found = [text[start:end] for start, end in spans]
     if len(found) == 2 and _SAID[1] in found[0] and _SAID[3] in found[1] and "Ping" not in "".join(found):
         return ""
-    return f"{cant}, and its turns can't be told apart"
+    return f"{_NO_MARKERS}, and its turns can't be told apart"
+
+
+def _messages(row: dict[str, Any]) -> Sequence[Message]:
+    return row["messages"] if "messages" in row else [*row["prompt"], *row["completion"]]
 
 
 def _takes_parts(renderer: Renderer) -> bool:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
 from workers.data.checks import loss_faults
 from workers.data.faults import Bad
-from workers.data.rendering import Rendered, Renderer
+from workers.data.rendering import Rendered, Renderer, Unmarkable
 from workers.data.rows import Row, Rows
 from workers.data.shape import Shape
+
+Made = TypeVar("Made")
 
 IGNORED = -100  # what transformers takes a label for that counts for no loss
 BATCH_ROWS = 256
@@ -56,14 +59,16 @@ class Notes:
 
     seen: int = 0
     doubled_bos: Noted = field(default_factory=Noted)
+    doubled_eos: Noted = field(default_factory=Noted)
+    unsaid: Noted = field(default_factory=Noted)
     tools_ignored: Noted = field(default_factory=Noted)
 
 
 class Tokens:
     """Turns batches of a source's rows into sequences of at most `limit` tokens.
 
-    loss_on: of the job file; check_ids: raises Bad for a sequence that the model has no room for. Raises SpecError for
-    rows, a tokenizer and a model that don't go together.
+    loss_on: of the job file; check_ids: raises Bad for a sequence that the model has no room for; every_turn: see
+    every_turn_if_need_be(). Raises SpecError for rows, a tokenizer and a model that don't go together.
     """
 
     def __init__(
@@ -73,12 +78,16 @@ class Tokens:
         limit: int,
         loss_on: str | None = None,
         check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
+        every_turn: str = "",
     ) -> None:
-        self._check_ids = check_ids
+        self._check_ids, self._every_turn = check_ids, every_turn
         self._rows, self._tokenizer, self._limit, self._loss_on = rows, tokenizer, limit, loss_on
         self._shape: Shape | None = None
         self.renderer: Renderer | None = None
         self.notes = Notes()
+        self._ends = self._ids(["a"])[0][-1:] == [
+            tokenizer.eos_token_id
+        ]  # whether the tokenizer puts one itself
 
     def of(self, batch: Sequence[tuple[int, Row]]) -> Iterator[Tokenized]:
         """Raises SpecError with the line of a row that the chat template won't take."""
@@ -107,7 +116,8 @@ class Tokens:
             if faults := loss_faults(self._loss_on, shape.kind):
                 raise SpecError(faults, "data")
             try:
-                self.renderer = Renderer(self._tokenizer, shape.kind, self._loss_on) if shape.chat else None
+                if shape.chat:
+                    self.renderer = Renderer(self._tokenizer, shape.kind, self._loss_on, self._every_turn)
             except Bad as bad:
                 raise bad.error(self._rows.path) from None
             self._shape = shape
@@ -121,6 +131,17 @@ class Tokens:
             made.append(
                 f"{doubled:,} of {seen:,} rows begin with {bos} (first: {self.notes.doubled_bos.first}), and "
                 f"another {bos} is put before them: remove it from the data, or from the tokenizer's post-processor."
+            )
+        eos = self._tokenizer.eos_token
+        if doubled := self.notes.doubled_eos.count:
+            made.append(
+                f"{doubled:,} of {seen:,} rows end in {eos} twice (first: {self.notes.doubled_eos.first}): the trainer "
+                "puts one there, the tokenizer another. Remove it from the tokenizer's post-processor."
+            )
+        if unsaid := self.notes.unsaid.count:
+            made.append(
+                f"{unsaid:,} of {seen:,} rows have a turn that the chat template leaves out or changes (first: "
+                f"{self.notes.unsaid.first})."
             )
         if ignored := self.notes.tools_ignored.count:
             made.append(
@@ -152,11 +173,13 @@ class Tokens:
         learned = [one if one.endswith(eos) else one + eos for one in learned]
         if text:
             for (number, _), ids in zip(batch, self._ids(learned), strict=True):
+                self._note_eos(number, ids)
                 yield self._cut(number, ids, 0)
             return
         prompts = [row["prompt"] for _, row in batch]
         wholes = self._ids([prompt + one for prompt, one in zip(prompts, learned, strict=True)])
         for (number, _), ids, start in zip(batch, wholes, self._ids(prompts), strict=True):
+            self._note_eos(number, ids)
             yield self._cut(number, ids, _common(start, ids))
 
     def _conversations(self, batch: Sequence[tuple[int, Row]], renderer: Renderer) -> Iterator[Tokenized]:
@@ -173,10 +196,22 @@ class Tokens:
                 yield self._cut(number, ids, 0)
 
     def _rendered(self, renderer: Renderer, number: int, row: Row) -> tuple[Rendered, str | None]:
+        where = self._rows.where(number)
         try:
-            return renderer.render(row), renderer.prompt(row) if "prompt" in row else None
+            rendered, prompt = renderer.render(row), renderer.prompt(row) if "prompt" in row else None
+        except Unmarkable as found:
+            raise Unmarkable(found.problem, where) from None
         except Bad as bad:
-            raise bad.at(self._rows.where(number)).error(self._rows.path) from None
+            raise bad.at(where).error(self._rows.path) from None
+        if unsaid := renderer.unsaid(row, rendered.text):
+            self.notes.unsaid.note(f"{where}, {unsaid}")
+        return rendered, prompt
+
+    def _note_eos(self, number: int, ids: list[int]) -> None:
+        """The trainer ends a row with one: a second is the tokenizer's, or the data's own."""
+        eos = self._tokenizer.eos_token_id
+        if self._ends and ids[-2:] == [eos, eos]:
+            self.notes.doubled_eos.note(self._rows.where(number))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         made: list[list[int]] = self._tokenizer(texts)["input_ids"]
@@ -194,6 +229,14 @@ class Tokens:
         if labels is None:
             labels = [IGNORED] * min(prompt, len(cut)) + cut[prompt:]
         return Tokenized(number, cut, labels[: self._limit], len(ids))
+
+
+def every_turn_if_need_be(make: Callable[[str], Made]) -> Made:
+    """make(""), and again, with why every turn is learned from, where a row shows that the template can't mark it."""
+    try:
+        return make("")
+    except Unmarkable as found:
+        return make(str(found))
 
 
 def batches(rows: Iterator[tuple[int, Row]], size: int = BATCH_ROWS) -> Iterator[list[tuple[int, Row]]]:

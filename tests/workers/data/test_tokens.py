@@ -68,6 +68,15 @@ def with_template(tokenizer: Path, folder: Path, template: str | None, **tokens:
     return folder
 
 
+def adds(tokenizer: Path, folder: Path, before: str = "", after: str = "", **tokens: Any) -> Path:
+    """A tokenizer that puts these tokens around every text by itself."""
+    made = AutoTokenizer.from_pretrained(str(tokenizer), **tokens)
+    special = [(one, made.convert_tokens_to_ids(one)) for one in (before, after) if one]
+    made.backend_tokenizer.post_processor = TemplateProcessing(f"{before} $A {after}".strip(), None, special)
+    made.save_pretrained(folder)
+    return folder
+
+
 def a_spec(data: Path, tokenizer: Path, loss_on: str | None = None, **training: Any) -> JobSpec:
     model = {"config": {**TINY, "vocab_size": 400}}  # room for what tests add to the tokenizer
     spec = make_assignment(data, tokenizer, model=model, training={"sequence_length": 64, **training}).spec
@@ -238,10 +247,7 @@ def test_loss_on_is_for_messages_alone(tokenizer: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["text", "prompt"])
 def test_a_doubled_bos_is_told(column: str, tokenizer: Path, tmp_path: Path) -> None:
-    made = AutoTokenizer.from_pretrained(str(tokenizer), bos_token="<pad>")
-    number = made.convert_tokens_to_ids("<pad>")
-    made.backend_tokenizer.post_processor = TemplateProcessing("<pad> $A", None, [("<pad>", number)])
-    made.save_pretrained(tmp_path / "tokenizer")
+    adds(tokenizer, tmp_path / "tokenizer", before="<pad>", bos_token="<pad>")
     rows = [{column: f"{'<pad>' if i % 4 == 2 else ''}word {i}", "completion": "a"} for i in range(12)]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     (warning,) = scan(a_spec(data, tmp_path / "tokenizer"), []).warnings
@@ -251,3 +257,23 @@ def test_a_doubled_bos_is_told(column: str, tokenizer: Path, tmp_path: Path) -> 
     assert scan(a_spec(data, tokenizer), []).warnings == ()
     chats = write_rows(tmp_path / "chats.jsonl", CHATS)
     assert scan(a_spec(chats, tmp_path / "tokenizer"), []).warnings == ()
+
+
+@pytest.mark.parametrize("column", ["text", "prompt"])
+def test_a_doubled_eos_is_told_and_is_what_trl_trains_on(
+    column: str, tokenizer: Path, tmp_path: Path
+) -> None:
+    """The end is put there by the trainer, the data or neither, and then by the tokenizer once more."""
+    folder = adds(tokenizer, tmp_path / "tokenizer", after="<eos>")
+    text = [f"word {i}{'<eos>' if i % 4 == 2 else ''}" for i in range(12)]
+    rows = [{"text": one} if column == "text" else {"prompt": "a", "completion": one} for one in text]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    found = ours(a_spec(data, folder), tmp_path / "data")
+    assert found == trls(rows, folder, tmp_path / "trl")
+    assert all(ids[-2:] == [0, 0] for ids, _ in found)
+    (warning,) = scan(a_spec(data, folder), []).warnings
+    assert warning.startswith("12 of 12 rows end in <eos> twice (first: line 1): the trainer puts one there")
+    assert scan(a_spec(data, tokenizer), []).warnings == ()
+    chats = write_rows(tmp_path / "chats.jsonl", CHATS)
+    made = with_template(folder, tmp_path / "chat", CHAT_TEMPLATE)
+    assert scan(a_spec(chats, made), []).warnings == ()
