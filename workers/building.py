@@ -139,7 +139,8 @@ def build_model(
 ) -> PreTrainedModel:
     """The model on the CPU (qlora: in 4 bits on the card), in its dtype; the seed makes random weights.
 
-    Raises SpecError for weights that lack tensors of the model or have others of their names.
+    Raises SpecError for weights that lack tensors of the model or have others of their names, Unavailable where this
+    host lacks a library for them.
     """
     model = spec.model
     options: dict[str, Any] = {
@@ -154,14 +155,17 @@ def build_model(
         return quantise(made, device) if packed else made
     if packed:
         options |= {"quantization_config": four_bit(), "device_map": {"": device}}
-    made, found = AutoModelForCausalLM.from_pretrained(
-        model.path,
-        config=config,
-        revision=model.revision,
-        ignore_mismatched_sizes=True,  # they are told below, with their sizes
-        output_loading_info=True,
-        **options,
-    )
+    try:
+        made, found = AutoModelForCausalLM.from_pretrained(
+            model.path,
+            config=config,
+            revision=model.revision,
+            ignore_mismatched_sizes=True,  # they are told below, with their sizes
+            output_loading_info=True,
+            **options,
+        )
+    except ImportError as error:
+        raise _of_host(error, f"the model in {model.path}") from error
     # A model's own code may begin what it does not save by itself.
     if not trust and (faults := weight_report(str(model.path), found)):
         raise SpecError(faults)

@@ -127,8 +127,9 @@ def left_over(found: Mapping[str, Any], config: Any) -> str:
     text = config.get_text_config()
     layers, there = getattr(text, "num_hidden_layers", None), _layers(names)
     if isinstance(layers, int) and there > layers:
+        s = "" if layers == 1 else "s"
         return (
-            f"The model has {layers} layers, as config.json says, and its weights have {there}: the others are left "
+            f"The model has {layers} layer{s}, as config.json says, and its weights have {there}: the others are left "
             "out. Correct num_hidden_layers if they belong to it."
         )
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from jobs.errors import Unavailable
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
+from workers.building import build_config, build_model
 from workers.checks.libraries import needs_of, quantised_faults, tokenizer_needs
 from workers.inputs import check_inputs
 from workers.profiling import scanned
@@ -91,6 +93,19 @@ def test_a_library_for_quantised_weights_that_a_host_lacks_is_the_hosts(
     assignment = make_assignment(rows, model).model_copy(update={"spec": spec})
     ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
     assert ended.outcome is Outcome.NOT_STARTED and "has no optimum" in ended.message
+
+
+@pytest.mark.skipif(find_spec("optimum") is not None, reason="this machine has optimum")
+def test_a_library_that_only_transformers_knows_of_is_the_hosts_too(
+    model: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantised(model, GPTQ)
+    spec = spec_of(model, rows)
+    monkeypatch.setattr("workers.checks.libraries._PACKAGES", {})
+    scan = found(spec)
+    assert not scan.data_bad_input and "this host lacks a library" in (scan.data_error or "")
+    with pytest.raises(Unavailable, match="this host lacks a library"):
+        build_model(spec, build_config(spec.model, False), False)
 
 
 SENTENCEPIECE = b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02"

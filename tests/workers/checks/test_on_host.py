@@ -137,7 +137,7 @@ def test_weights_with_more_layers_than_the_config_are_told(
     found = scanned(TraceRequest(data_key="d", spec=assignment.spec), TraceResult())
     assert found.lengths is not None, found.data_error
     said = found.lengths["warnings"][0]
-    assert "The model has 1 layers" in said and "its weights have 2" in said and "left out" in said
+    assert "The model has 1 layer," in said and "its weights have 2" in said and "left out" in said
     ended = run_attempt(assignment, claimed(tmp_path, assignment), tmp_path, tmp_path / "out")
     assert ended.outcome is Outcome.SUCCEEDED, ended.message
     assert said in caplog.text
