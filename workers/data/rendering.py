@@ -141,6 +141,12 @@ class Renderer:
         """The prompt alone, up to where the model takes over."""
         return self._text(row["prompt"], row, add_generation_prompt=True)
 
+    def changes_prompt(self, row: dict[str, Any], text: str, prompt: str) -> bool:
+        """Whether the prompt does not stand at the beginning of the text, be it without a generation prompt."""
+        if text.startswith(prompt):
+            return False
+        return not text.startswith(self._text(row["prompt"], row))
+
     def unsaid(self, row: dict[str, Any], text: str) -> str:
         """The first turn of a system or a user that does not stand in the text as it is written; empty: all do."""
         for number, message in enumerate(_messages(row), 1):

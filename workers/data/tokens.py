@@ -61,6 +61,8 @@ class Notes:
     doubled_bos: Noted = field(default_factory=Noted)
     doubled_eos: Noted = field(default_factory=Noted)
     unsaid: Noted = field(default_factory=Noted)
+    prompt_changes: Noted = field(default_factory=Noted)
+    unknown: Noted = field(default_factory=Noted)
     tools_ignored: Noted = field(default_factory=Noted)
 
 
@@ -85,6 +87,8 @@ class Tokens:
         self._shape: Shape | None = None
         self.renderer: Renderer | None = None
         self.notes = Notes()
+        others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self._unknown = None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
         self._ends = self._ids(["a"])[0][-1:] == [
             tokenizer.eos_token_id
         ]  # whether the tokenizer puts one itself
@@ -143,6 +147,16 @@ class Tokens:
                 f"{unsaid:,} of {seen:,} rows have a turn that the chat template leaves out or changes (first: "
                 f"{self.notes.unsaid.first})."
             )
+        if changes := self.notes.prompt_changes.count:
+            made.append(
+                f"{changes:,} of {seen:,} rows have a prompt that the chat template renders differently when the "
+                f"completion follows (first: {self.notes.prompt_changes.first}): the loss covers a part of the prompt."
+            )
+        if unknown := self.notes.unknown.count:
+            made.append(
+                f"{unknown:,} of {seen:,} rows have characters that the tokenizer knows only as "
+                f"{self._tokenizer.unk_token} (first: {self.notes.unknown.first})."
+            )
         if ignored := self.notes.tools_ignored.count:
             made.append(
                 f"{ignored:,} of {seen:,} rows have tools (first: {self.notes.tools_ignored.first}), which the chat "
@@ -199,10 +213,13 @@ class Tokens:
         where = self._rows.where(number)
         try:
             rendered, prompt = renderer.render(row), renderer.prompt(row) if "prompt" in row else None
+            changes = prompt is not None and renderer.changes_prompt(row, rendered.text, prompt)
         except Unmarkable as found:
             raise Unmarkable(found.problem, where) from None
         except Bad as bad:
             raise bad.at(where).error(self._rows.path) from None
+        if changes:
+            self.notes.prompt_changes.note(where)
         if unsaid := renderer.unsaid(row, rendered.text):
             self.notes.unsaid.note(f"{where}, {unsaid}")
         return rendered, prompt
@@ -221,6 +238,8 @@ class Tokens:
         bos = self._tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             self.notes.doubled_bos.note(self._rows.where(number))
+        if self._unknown is not None and self._unknown in ids:
+            self.notes.unknown.note(self._rows.where(number))
         cut = ids[: self._limit]
         try:
             self._check_ids(cut)
@@ -251,8 +270,8 @@ def _labels(
     """Tokens that have a character in one of the spans, which are in order."""
     labels, at = [IGNORED] * len(ids), 0
     for place, (start, end) in enumerate(encoded.encodings[index].offsets):
-        if start == end:
-            continue
+        if start == end:  # white space, whose offsets the tokenizer trims from the left
+            start -= 1
         while at < len(spans) and spans[at][1] <= start:
             at += 1
         if at == len(spans):

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Features, Json, List, Value
-from tokenizers.processors import TemplateProcessing
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import ByteLevel, TemplateProcessing
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import llama3_chat_template, qwen2_5_chat_template, qwen3_chat_template
 
@@ -277,3 +280,45 @@ def test_a_doubled_eos_is_told_and_is_what_trl_trains_on(
     chats = write_rows(tmp_path / "chats.jsonl", CHATS)
     made = with_template(folder, tmp_path / "chat", CHAT_TEMPLATE)
     assert scan(a_spec(chats, made), []).warnings == ()
+
+
+def test_white_space_is_learned_from_whatever_offsets_the_tokenizer_tells(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    """Tokens of white space alone have no width where offsets are trimmed, as RoBERTa's are."""
+    said_so = [" a\n\n  b \n", "\n", "c  ", "\t\td"]
+    rows = [{"messages": chat("x \n", one, " y ", "z")} for one in said_so]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    made = AutoTokenizer.from_pretrained(with_template(tokenizer, tmp_path / "wide", MARKED))
+    made.backend_tokenizer.post_processor = ByteLevel(trim_offsets=True)
+    made.save_pretrained(tmp_path / "trimmed")
+    wide = ours(a_spec(data, tmp_path / "wide", sequence_length=256), tmp_path / "data")
+    spec = a_spec(data, tmp_path / "trimmed", sequence_length=256)
+    assert ours(spec, tmp_path / "again") == wide
+    assert [said(spec, *row) for row in wide] == [f"{one}<eos>z<eos>" for one in said_so]
+
+
+def test_a_prompt_that_is_another_before_its_completion_is_told(tokenizer: Path, tmp_path: Path) -> None:
+    """As Mistral's, which writes the system's words before the last turn alone, where a user says that."""
+    last = CHAT_TEMPLATE.replace("{{ m.content }}", "{{ 'Now: ' if loop.last }}{{ m.content }}")
+    prompting = CHAT_TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>{% endif %}")
+    data = write_rows(tmp_path / "rows.jsonl", CHAT_PAIRS)
+    for name, template, told in (("last", last, 1), ("prompting", prompting, 0), ("plain", CHAT_TEMPLATE, 0)):
+        folder = with_template(tokenizer, tmp_path / name, template)
+        warnings = scan(a_spec(data, folder), []).warnings
+        assert len(warnings) == told
+        assert not told or warnings[0].startswith(
+            "24 of 24 rows have a prompt that the chat template renders differently when the completion follows"
+        )
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_told(tokenizer: Path, tmp_path: Path) -> None:
+    words = Tokenizer(WordLevel({"<unk>": 0, "<eos>": 1, "<pad>": 2, "one": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="<eos>", pad_token="<pad>"
+    )
+    made.save_pretrained(tmp_path / "words")
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": "one"}, {"text": "one two"}, {"text": "two"}])
+    (warning,) = scan(a_spec(data, tmp_path / "words"), []).warnings
+    assert warning == "2 of 3 rows have characters that the tokenizer knows only as <unk> (first: line 2)."
