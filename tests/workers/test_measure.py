@@ -13,6 +13,7 @@ import torch
 
 from jobs.report import GpuInfo
 from jobs.units import MiB
+from tests.workers.builders import TINY, answer, make_assignment, question, write_rows
 from workers.measure import card_limit, set_threads
 
 ROOT = Path(__file__).parents[2]
@@ -153,3 +154,71 @@ def test_threads(asked: str, ranks: int, threads: int, monkeypatch: pytest.Monke
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_rows_of_many_lengths_leave_nothing_behind_on_a_tight_card() -> None:
+    """Two libraries keep what they made ready for each shape, a thousand of them (workers/measure.py)."""
+    code = """
+from workers.measure import status_bytes
+net = torch.nn.Sequential(
+    torch.nn.Linear(256, 768, dtype=torch.bfloat16), torch.nn.Linear(768, 256, dtype=torch.bfloat16)
+)
+with card_limit(card, 134 * MiB):
+    for length in range(60, 100):
+        rows = torch.ones(length, 256, dtype=torch.bfloat16, requires_grad=True)
+        net(rows).float().sum().backward()
+        if length in (69, 99):
+            print(status_bytes("VmData"))
+"""
+    early, late = told(code)
+    assert late - early < 8 * MiB  # 76 where each shape is kept
+
+
+TRAINS = """
+import sys
+from pathlib import Path
+from transformers import TrainerCallback
+import workers.training
+from jobs.report import Assignment
+from workers.folder import AttemptFolder
+from workers.measure import status_bytes
+
+class Look(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        print("saved", state.global_step, status_bytes("VmData"), flush=True)
+
+build = workers.training.build_trainer
+def built(*args, **kwargs):
+    trainer = build(*args, **kwargs)
+    trainer.add_callback(Look())
+    return trainer
+workers.training.build_trainer = built
+here = Path(sys.argv[1])
+assignment = Assignment.model_validate_json((here / "assignment.json").read_text())
+folder = AttemptFolder(here / "home", 1)
+assert folder.claim(assignment)
+print(workers.training.run_attempt(assignment, folder, here / "home", here / "out").outcome)
+"""
+
+
+def test_training_takes_no_more_from_checkpoint_to_checkpoint(tmp_path: Path, tokenizer: Path) -> None:
+    """LoRA in bfloat16 on rows of many lengths, a checkpoint every 2 steps, a card that is not roomy."""
+    rows = [{"prompt": question(i), "completion": answer(i) * (1 + i * 7 % 12)} for i in range(64)]
+    assignment = make_assignment(
+        write_rows(tmp_path / "varied.jsonl", rows),
+        tokenizer,
+        memory_bytes=300 * MiB,
+        model={"config": {**TINY, "hidden_size": 128, "intermediate_size": 384}, "dtype": "bfloat16"},
+        method={"kind": "lora", "rank": 4},
+        training={"steps": 14, "sequence_length": 128, "checkpoint_steps": 2},
+    ).model_copy(update={"upper_bytes": 134 * MiB})
+    (tmp_path / "assignment.json").write_text(assignment.model_dump_json())
+    env = {**os.environ, "TUNEYARD_CPU_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINS, str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines and lines[-1] == "succeeded", done.stderr
+    said = [line.split() for line in lines if line.startswith("saved ")]
+    saved = {int(step): int(size) for _, step, size in said}
+    assert saved[max(saved)] - saved[4] < 16 * MiB, saved
