@@ -15,6 +15,8 @@ from jobs.spec import JobSpec
 from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import gib, span
 
+# How the message of a trainer begins whose base model is at fault (workers/trainer/sft.py).
+SPOILT_FROM_THE_START = "diverged in step 1: the weights are not finite before it"
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 600.0
 # An attempt that only looks whether a folder has room again holds its card for a second or two.
@@ -207,9 +209,14 @@ def _own_failure(history: Sequence[Past], ended: Ended, spec: JobSpec) -> Requeu
 
 def _diverged(ended: Ended, spec: JobSpec) -> Finish:
     """The same data, seed and settings would end the same way: none of its retries is tried."""
-    helps = against_divergence(spec)
-    text = f"{ended.message}. What would help: {'; '.join(map(str, helps))}"
-    figures = {"steps": ended.steps, "suggestions": [str(one) for one in helps]}
+    if ended.message.startswith(SPOILT_FROM_THE_START):
+        helps = ["another base model, or a whole copy of this one: its own weights are not finite"]
+        figures: dict[str, Any] = {"steps": ended.steps, "suggestions": helps}
+    else:
+        changes = against_divergence(spec)
+        helps = [str(one) for one in changes]
+        figures = {"steps": ended.steps, "suggestions": helps, "flags": changes[0].flags if changes else ""}
+    text = f"{ended.message}. What would help: {'; '.join(helps)}"
     return Finish(Event.FAILED, Reason(Code.DIVERGED, text, figures))
 
 

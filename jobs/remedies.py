@@ -26,6 +26,11 @@ class Change:
     overrides: Mapping[str, Any]
     effect: str = ""
 
+    @property
+    def flags(self) -> str:
+        """The same for a command line."""
+        return " ".join(f"--set {path}={value}" for path, value in self.overrides.items())
+
     def __str__(self) -> str:
         keys = ", ".join(f"{path}: {value}" for path, value in self.overrides.items())
         return f"{keys} ({self.effect})" if self.effect else keys
@@ -109,11 +114,15 @@ def warnings(spec: JobSpec) -> list[str]:
     if moving is None or moving >= ENOUGH_MOVE:
         return []
     masters = {"model.dtype": "float32", "training.autocast": "bfloat16"}
-    instead = [str(one) for one in _possible(spec, [Change(masters), Change({"method.kind": "lora"})])]
+    instead = []
+    if changed(spec, masters):
+        instead.append("float32 weights with autocast (model.dtype: float32 and training.autocast: bfloat16)")
+    if changed(spec, {"method.kind": "lora"}):
+        instead.append("method.kind: lora")
     how_many = "hardly any weight" if moving < 0.01 else f"about {moving:.0%} of the weights"
     return [
         f"bfloat16 weights at learning rate {spec.training.learning_rate:g} lose most updates to rounding: a step "
-        f"changes {how_many}" + (f"; use {' or '.join(instead)}" if instead else "")
+        f"changes {how_many}" + (f"; use {', or '.join(instead)}" if instead else "")
     ]
 
 

@@ -284,7 +284,7 @@ class Reporter(TrainerCallback):
             self._publish_last(staged, step)
         elif self._leads:
             self._finish_publishing()
-            self._publishing = self._publisher.submit(self._publish, staged, step)
+            self._publishing = self._publisher.submit(self._publish, staged, step, self.guard.left_out)
         now = time.monotonic()
         self._save_cost_s = now - self._step_ended
         self._saved = self._step_ended = now
@@ -292,7 +292,7 @@ class Reporter(TrainerCallback):
     def _publish_last(self, staged: Path, step: int) -> None:
         try:
             self._finish_publishing()
-            self._publishing = self._publisher.submit(self._publish, staged, step)
+            self._publishing = self._publisher.submit(self._publish, staged, step, self.guard.left_out)
             self._finish_publishing()
         except Exception as error:  # as in save_last
             if (refused := room.refused(error)) is None:
@@ -364,7 +364,7 @@ class Reporter(TrainerCallback):
         torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
         return Decision.of(int(code.item()))
 
-    def _publish(self, staged: Path, step: int) -> Path:
+    def _publish(self, staged: Path, step: int, left_out: int) -> Path:
         """Off the training thread: hashing and fsync of gigabytes need not hold up the next steps."""
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
         assignment, figures = self._assignment, self._figures
@@ -374,6 +374,7 @@ class Reporter(TrainerCallback):
             "number": assignment.number,
             "weights_digest": weights_digest(assignment.spec),
             "total_steps": figures.total_steps,
+            "left_out": left_out,
             "asked": asked_steps(assignment.spec),
             "first_loss": figures.first_loss,
             "last_loss": figures.last_loss,

@@ -55,6 +55,11 @@ def take_rows(
     return now, news.text
 
 
+def left_out(checkpoint: Path) -> int:
+    """How many steps up to a checkpoint changed no weight. Older versions did not write it down."""
+    return int(read_manifest(checkpoint).get("left_out", 0))
+
+
 def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:
     """The manifest of a checkpoint that has all steps of the job; None where some are to be trained."""
     manifest = read_manifest(checkpoint)

@@ -48,7 +48,7 @@ from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
-from workers.resuming import checkpoint_of, finished, take_rows
+from workers.resuming import checkpoint_of, finished, left_out, take_rows
 from workers.trainer.diverging import diverged
 from workers.trainer.finite import Guard, NotFinite, weights_fault
 from workers.trainer.late_imports import load
@@ -222,6 +222,7 @@ def _trained(
                 log.info("all %d steps are done: the result is made from %s", resume[1], resume[0])
                 return resume[0]
             log.info("resuming after step %d from %s", resume[1], resume[0])
+            reporter.guard.left_out = left_out(resume[0])
         if assignment.rank == 0:
             check_room(assignment, target, checkpoints)
         callbacks, guard = [reporter, SavesGeneration()], reporter.guard
@@ -232,7 +233,8 @@ def _trained(
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:
-            guard.fault = weights_fault(trainer.model, trainer.state.global_step)
+            step = trainer.state.global_step
+            guard.fault = guard.untrained(step) or weights_fault(trainer.model, step)
             if guard.fault is None:
                 reporter.save_last(trainer)
     return reporter.last or trainer

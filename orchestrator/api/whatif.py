@@ -414,6 +414,8 @@ def _advice_after(row: JobRow) -> list[str]:
         Code.AFTER: f"`tuneyard requeue {row.id}` submits it again, and waits for no job that has ended",
     }
     if row.reason.code is Code.DIVERGED:
-        kept = f"`tuneyard logs {row.id}` has the losses before it"
-        return [*row.reason.figures.get("suggestions", ()), kept]
+        figures, kept = row.reason.figures, f"`tuneyard logs {row.id}` has the losses before it"
+        flags = figures.get("flags")
+        again = f"`tuneyard requeue {row.id} {flags}` goes on from the last good checkpoint, if there is one"
+        return [*([again] if flags else ()), *figures.get("suggestions", ()), kept]
     return [texts[row.reason.code]] if row.reason.code in texts else []

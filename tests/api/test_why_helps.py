@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
+from orchestrator.cli.control import read_settings
 from tests.api.test_policies import submit
 from tests.api.test_preemption import begun, code, later, project, starts, states, stops
-from tests.api.test_scheduling import FakeHost, card
+from tests.api.test_scheduling import FakeHost, card, end
 
 
 def helps(yard, number: int) -> list[str]:
@@ -123,3 +127,23 @@ def test_cards_that_were_given_out_a_moment_ago_are_no_help(yard):
     host.trace()
     assert states(yard) == {1: "running", 2: "queued"}
     assert helps(yard, 2) == ["wait: it starts when a card that fits is free"]
+
+
+@pytest.mark.parametrize("learning_rate", [0.5, 3e-9])
+def test_a_command_is_ready_for_a_job_that_diverged(yard, learning_rate):
+    host = FakeHost(yard, card(0, 2))
+    training = {"learning_rate": learning_rate}
+    yard.submit(training=training)
+    yard.tick()
+    host.trace()
+    told = "diverged in step 8: the loss is nan; there is no good checkpoint"
+    host.report(attempts=end(1, 1, Outcome.DIVERGED, message=told))
+    yard.tick()
+    command = helps(yard, 1)[0].split("`")[1]
+    first, settings = command.split(" --set ", 1)
+    assert first == "tuneyard requeue 1"
+    overrides = read_settings(settings.split(" --set "))
+    made = yard.http.post(f"{PREFIX}/jobs/1/requeue", json={"overrides": overrides})
+    assert made.status_code == 201, made.text
+    spec = made.json()["spec"] if "spec" in made.json() else yard.http.get(f"{PREFIX}/jobs/2").json()["spec"]
+    assert spec["training"]["learning_rate"] == pytest.approx(learning_rate / 10)

@@ -9,6 +9,7 @@ from jobs.recovery import (
     LONGEST_STORAGE_BACKOFF_S,
     MAX_LOST_IN_A_ROW,
     OOM_REQUEUES,
+    SPOILT_FROM_THE_START,
     Finish,
     Past,
     RanOut,
@@ -68,6 +69,14 @@ def test_what_diverged_is_not_tried_blindly_again(retries):
     assert decision.reason.text.startswith("diverged in step 8: the loss is nan. What would help: ")
     assert "training.learning_rate: 0.05" in decision.reason.text
     assert decision.reason.figures["steps"] == 7
+    assert decision.reason.figures["flags"] == "--set training.learning_rate=0.05"
+
+
+def test_a_base_model_that_is_not_finite_is_not_helped_by_a_learning_rate():
+    message = f"{SPOILT_FROM_THE_START}, such as lm_head.weight; there is no good checkpoint"
+    decision = decide([], ended(Outcome.DIVERGED, 1, message), spec(), False)
+    assert "another base model" in decision.reason.text and "learning_rate" not in decision.reason.text
+    assert "flags" not in decision.reason.figures
 
 
 def test_a_failure_spends_a_retry_with_growing_backoff():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jobs.errors import SpecError
 from jobs.remedies import against_divergence, against_memory, changed, share_that_moves, warnings, warnings_of
 from jobs.spec import JobSpec, parse_spec
+from orchestrator.cli.control import read_settings
 from tests.fleets import spec
 
 SECTIONS = {
@@ -65,6 +67,8 @@ def test_every_change_is_accepted_and_changes_something(asked: JobSpec) -> None:
         made = changed(asked, change.overrides)
         assert made is not None and made != asked, change
         assert all(f"{path}: {value}" in str(change) for path, value in change.overrides.items())
+        given = [one.strip() for one in change.flags.split("--set ") if one]
+        assert changed(asked, read_settings(given)) == made, "as a shell would pass it on"
 
 
 def test_what_helps_goes_by_what_the_job_says() -> None:
@@ -97,7 +101,10 @@ def test_the_share_that_moves_is_what_was_measured(rate: float, measured: float)
 def test_small_updates_of_bfloat16_weights_are_warned_of_with_what_to_do(rate: float) -> None:
     (text,) = warnings(full(rate))
     assert f"at learning rate {rate:g} lose most updates" in text
-    assert "use model.dtype: float32, training.autocast: bfloat16 or method.kind: lora" in text
+    assert text.endswith(
+        "; use float32 weights with autocast (model.dtype: float32 and training.autocast: bfloat16), "
+        "or method.kind: lora"
+    )
     assert not warnings(full(rate, "float32", training={"autocast": "bfloat16"}))
     assert not warnings(full(rate, method="lora")) and not warnings(full(rate, method="qlora"))
 
@@ -114,7 +121,6 @@ def test_jobs_that_are_alike_are_warned_of_once() -> None:
 @given(st.fixed_dictionaries(SECTIONS).map(allowed).filter(bool))
 def test_what_a_warning_says_to_use_can_be_used(asked: JobSpec) -> None:
     for text in warnings(asked):
-        for change in text.partition("; use ")[2].split(" or "):
-            pairs = (one.partition(": ") for one in change.split(", ") if one)
-            made = changed(asked, {path: value for path, _, value in pairs})
+        for change in text.partition("; use ")[2].split(", or "):
+            made = changed(asked, dict(re.findall(r"([a-z_]+\.[a-z_]+): (\w+)", change)))
             assert made is not None and not warnings(made)

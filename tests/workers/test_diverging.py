@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
 import workers.training
+from jobs.recovery import SPOILT_FROM_THE_START
 from jobs.report import Assignment, Ended
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
@@ -141,8 +142,9 @@ def test_the_last_step_counts_as_any_other(
     assert ended.result is None and not list((tmp_path).glob("out/*"))
 
 
+@pytest.mark.parametrize("on_nan", ["fail", "skip"])
 def test_weights_that_are_not_finite_from_the_start_are_named(
-    tmp_path: Path, tokenizer: Path, rows: Path
+    tmp_path: Path, tokenizer: Path, rows: Path, on_nan: str
 ) -> None:
     config = {name: value for name, value in TINY.items() if name != "model_type"}
     AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **config)).save_pretrained(
@@ -153,9 +155,11 @@ def test_weights_that_are_not_finite_from_the_start_are_named(
     save_file(weights, tmp_path / "base" / "model.safetensors", {"format": "pt"})
     assert not_finite_in(tmp_path / "base") == "model.layers.2.mlp.up_proj.weight"
     model = {"config": None, "path": str(tmp_path / "base"), "tokenizer": str(tokenizer)}
-    ended, _ = run(tmp_path, make_assignment(rows, tokenizer, model=model, method="lora"))
-    assert ended.outcome is Outcome.DIVERGED
-    assert "in step 1: the weights are not finite before it" in ended.message
+    training = {"on_nan": on_nan, "steps": 6}
+    ended, _ = run(tmp_path, make_assignment(rows, tokenizer, model=model, method="lora", training=training))
+    assert (ended.outcome, ended.steps) == (Outcome.DIVERGED, 1), ended.message
+    assert ended.result is None and not list(tmp_path.glob("out/*"))
+    assert ended.message.startswith(SPOILT_FROM_THE_START)
     assert "layers.2.mlp.up_proj" in ended.message and "no good checkpoint" in ended.message
 
 
@@ -212,6 +216,62 @@ def test_skip_gives_up_in_the_end_and_the_weights_are_as_before(
     )
     assert "the last good checkpoint is of step 10" in ended.message
     assert checkpoints(tmp_path)
+
+
+def test_weights_that_are_spoilt_later_are_found_at_the_first_skip(
+    tmp_path: Path, tokenizer: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, Spoiler("weights", NAN, range(4, 99)))
+    training = {"steps": 12, "on_nan": "skip"}
+    ended, _ = run(tmp_path, make_assignment(rows, tokenizer, training=training))
+    assert (ended.outcome, ended.steps) == (Outcome.DIVERGED, 4), ended.message
+    assert "in step 4: the weights are not finite before it" in ended.message
+
+
+@pytest.mark.parametrize("steps", [1, 2, SKIPS_IN_A_ROW - 1])
+def test_a_run_of_which_no_step_was_trained_has_no_result(
+    tmp_path: Path, tokenizer: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    spoil(monkeypatch, Spoiler("gradients", NAN, range(1, 99)))
+    training = {"steps": steps, "on_nan": "skip"}
+    method = {"kind": "lora", "rank": 2}
+    ended, _ = run(tmp_path, make_assignment(rows, tokenizer, method=method, training=training))
+    assert (ended.outcome, ended.skipped) == (Outcome.DIVERGED, steps), ended.message
+    assert "no step was trained" in ended.message
+    assert ended.result is None and not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("trained", [range(0), range(2, 3)])
+def test_what_an_earlier_attempt_trained_counts(
+    tmp_path: Path, tokenizer: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, trained: range
+) -> None:
+    """The first attempt ends at its time limit, after step 3; of the second all steps are skipped."""
+    bad = [step for step in range(1, 7) if step not in trained]
+    spoil(monkeypatch, *(Spoiler("gradients", NAN, range(step, step + 1)) for step in bad))
+    training = {"steps": 6, "on_nan": "skip", "checkpoint_steps": 3}
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_training_stop = state.global_step == 3
+            if control.should_training_stop:
+                reporters[0].stopped = "preempted"
+
+    reporters: list[Any] = []
+    build = workers.training.build_trainer
+
+    def built(assignment: Assignment, *args: Any, **kwargs: Any) -> Any:
+        trainer = build(assignment, *args, **kwargs)
+        if assignment.attempt_id == 1:
+            reporters.extend(one for one in trainer.callback_handler.callbacks if hasattr(one, "stopped"))
+            trainer.add_callback(Stop())
+        return trainer
+
+    monkeypatch.setattr(workers.training, "build_trainer", built)
+    first, _ = run(tmp_path, make_assignment(rows, tokenizer, training=training))
+    assert (first.outcome, first.steps) == (Outcome.PREEMPTED, 3), first.message
+    second, _ = run(tmp_path, make_assignment(rows, tokenizer, attempt_id=2, training=training))
+    assert (second.steps, second.skipped) == (6, 3), second.message
+    assert second.outcome is (Outcome.SUCCEEDED if trained else Outcome.DIVERGED), second.message
 
 
 RANK = """
@@ -276,6 +336,18 @@ def test_a_scaler_that_looks_for_its_scale_is_no_divergence() -> None:
     assert guard.fault is None and guard.skipped == 0
     assert judged(guard, 31 + OVERFLOWS_IN_A_ROW - 1, 2.0, NAN, scaled=True)
     assert guard.fault and guard.fault.step == 31
+
+
+def test_a_short_float16_run_of_overflows_alone_trained_nothing() -> None:
+    guard = Guard(skip=False)
+    for step in range(1, 7):
+        judged(guard, step, 2.0, INF, scaled=True)
+    assert guard.fault is None
+    assert str(guard.untrained(6)) == (
+        "diverged in step 1: the gradients' norm is inf, as in the 5 steps after it, so no step was trained"
+    )
+    judged(guard, 7, 2.0, 1.0, scaled=True)
+    assert guard.untrained(7) is None
 
 
 def test_a_loss_that_overflows_in_float16_is_one() -> None:

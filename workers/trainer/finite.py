@@ -50,11 +50,18 @@ class Guard:
 
     def __init__(self, skip: bool, lag: bool = False, alone: bool = True) -> None:
         self.fault: Fault | None = None
-        self.skipped = 0
+        self.skipped = 0  # by this attempt
+        self.left_out = 0  # updates of the run that were left out, by us or a scaler, since its first step
         self._skip, self._lag, self._alone = skip, lag and not skip, alone
         self._loss: torch.Tensor | None = None
         self._pending: tuple[int, torch.Tensor, torch.cuda.Event] | None = None
         self._judged = self._skips = self._overflows = 0
+        self._what = "the gradients overflow"
+
+    @property
+    def first_skip(self) -> bool:
+        """Whether the step judged last was skipped, and the one before it was not."""
+        return self._skips == 1
 
     @property
     def begins(self) -> bool:
@@ -101,6 +108,10 @@ class Guard:
             return False
         if self.fault is not None:
             return True
+        what = (
+            f"the loss is {word(loss)}" if not math.isfinite(loss) else f"the gradients' norm is {word(norm)}"
+        )
+        self.left_out, self._what = self.left_out + 1, what
         if scaled and math.isfinite(loss):
             self._overflows += 1
             if self._overflows < OVERFLOWS_IN_A_ROW:
@@ -114,12 +125,19 @@ class Guard:
             first = step - self._skips + 1
         else:
             first = step
-        what = (
-            f"the loss is {word(loss)}" if not math.isfinite(loss) else f"the gradients' norm is {word(norm)}"
-        )
-        row = step - first + 1
-        self.fault = Fault(first, f"{what}, as in the {row - 1} steps after it" if row > 1 else what)
+        self.fault = Fault(first, _in_a_row(what, step - first + 1))
         return True
+
+    def untrained(self, steps: int) -> Fault | None:
+        """Whether none of all the steps of a run changed a weight: then there is nothing to publish."""
+        if not steps or self.left_out < steps:
+            return None
+        return Fault(1, f"{_in_a_row(self._what, steps)}, so no step was trained")
+
+
+def _in_a_row(what: str, steps: int) -> str:
+    after = "the step" if steps == 2 else f"the {steps - 1} steps"
+    return f"{what}, as in {after} after it" if steps > 1 else what
 
 
 def word(value: float) -> str:

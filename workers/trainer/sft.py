@@ -32,8 +32,9 @@ class GuardedTrainer(SFTTrainer):
         known, step = self.guard.fault, self.state.global_step + 1
         if self.guard.judge(step, norm, self.accelerator.scaler is not None):
             model.zero_grad(set_to_none=True)  # optimizers pass over what has no gradient
+            look = known is None and (self.guard.fault is not None or self.guard.first_skip)
+            if look and (name := first_not_finite(model.named_parameters())) is not None:
+                self.guard.fault = Fault(step, f"the weights are not finite before it, such as {name}")
             if self.guard.fault is None:
                 self._tr_loss.copy_(self._before)  # the mean is of the steps that were trained
-            elif known is None and (name := first_not_finite(model.named_parameters())) is not None:
-                self.guard.fault = Fault(step, f"the weights are not finite before it, such as {name}")
         return norm
