@@ -57,6 +57,7 @@ async def submit(request: Request) -> Response:
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
         answer["replaced"] = replaced(wanted.jobs)
+        answer["warnings"] = remedies.warnings_of(job.spec for job in read)
         return Response(json.dumps(answer), 200, media_type="application/json")
     rows = await known.commits.submit([job.new for job in read])
     known.controller.wake()

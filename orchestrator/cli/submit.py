@@ -94,6 +94,7 @@ def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
     if dry_run:
         count = len(answer["valid"])
         click.echo(f"valid: {count} {'job' if count == 1 else 'jobs'}; nothing was submitted")
+        _warn(answer)
         return
     jobs: list[Job] = answer["jobs"]
     groups: dict[int, GroupShape] = {group["id"]: group for group in answer["groups"]}
@@ -107,12 +108,16 @@ def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
             _tell_group(group, job)
         values = ", ".join(f"{path}={_plain(value)}" for path, value in group["values"][at].items())
         click.echo(f"  {words.label(job)}: {values}")
-    for text in answer.get("warnings", []):
-        show_line("warning: ", Cell(text, "yellow"))
+    _warn(answer)
     if len(jobs) == 1 and not watched:
         note("")
         number = jobs[0]["id"]
         show_fields([("follow it", f"tuneyard logs -f {number}"), ("why it waits", f"tuneyard why {number}")])
+
+
+def _warn(answer: Any) -> None:
+    for text in answer.get("warnings", []):
+        show_line("warning: ", Cell(text, "yellow"))
 
 
 def _tell_group(group: GroupShape, first: Job) -> None:

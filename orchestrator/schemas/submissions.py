@@ -24,6 +24,7 @@ class Checked(TypedDict):
     jobs: list[Job]
     valid: list[dict[str, Any]]
     replaced: list[str]
+    warnings: list[str]
 
 
 class Pending(TypedDict):

@@ -61,6 +61,16 @@ def test_dry_run_checks_and_stores_nothing(yard):
     assert yard.http.get(JOBS).json()["total"] == 0
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize("matrix", [{}, {"matrix": {"training.seed": [1, 2, 3]}}])
+def test_what_rounds_its_updates_away_is_warned_of_once(yard, dry_run, matrix):
+    small = yard.job(method="full", model={"path": "a/b", "dtype": "bfloat16"}, **matrix)
+    small["spec"].setdefault("training", {})["learning_rate"] = 2e-5
+    answer = yard.http.post(f"{JOBS}?dry_run={dry_run}", json={"jobs": [small]}).json()
+    (warning,) = answer["warnings"]
+    assert "lose most updates to rounding" in warning
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

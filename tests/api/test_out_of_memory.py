@@ -88,7 +88,7 @@ def test_it_ends_after_a_set_number_of_times(yard):
         run_out(yard, host)
     shown = job(yard)
     assert (shown["state"], shown["reason"]["code"]) == ("failed", "oom")
-    assert "3rd time" in shown["reason"]["text"] and shown["reason"]["figures"]["times"] == 3
+    assert "3 times by now" in shown["reason"]["text"] and shown["reason"]["figures"]["times"] == 3
     assert peaks == sorted(peaks, reverse=True) and len(set(peaks)) == 3
 
 
@@ -173,6 +173,20 @@ def test_accuracy_shows_coverage_and_the_worst_misses(yard):
     short = yard.http.get(f"{PREFIX}/accuracy?limit=1").json()
     assert len(short["attempts"]) == 1 and short["left_out"] == {"older": 1}
     assert yard.http.get(f"{PREFIX}/accuracy?limit=0").status_code == 422
+
+
+@pytest.mark.parametrize("measured", [{}, {"device_bytes": 1000}])
+def test_a_trainer_that_ran_out_by_a_signal_is_a_miss_whatever_was_measured(yard, measured):
+    """The host says it for the trainer (workers/deaths.py), with the memory of the last line if there was one."""
+    host = FakeHost(yard, card(0, snug(yard)))
+    yard.submit(**SIZES)
+    traced(yard, host)
+    host.report(attempts=end(1, 1, Outcome.OOM, message="memory ran out on cpu", **measured))
+    yard.tick()
+    found = yard.http.get(f"{PREFIX}/accuracy").json()
+    assert (found["coverage"]["covered"], found["coverage"]["of"]) == (0, 1)
+    assert [row["outcome"] for row in found["worst"]] == ["oom"] and found["worst"][0]["error"] > 0
+    assert found["groups"][0]["high"] >= found["worst"][0]["error"]
 
 
 def both(yard) -> list[tuple[float | None, str | None]]:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from jobs.contradictions import without_contradicted
 from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
 from jobs.overrides import apply_overrides
+from jobs.remedies import warnings_of
 from jobs.spec import parse_yaml
 from jobs.sweep import Member, read_members
 
@@ -230,6 +231,7 @@ class FakeServer:
                 "jobs": [],
                 "valid": [m.spec.model_dump(mode="json") for f in files for m in f],
                 "replaced": replaced,
+                "warnings": warnings_of(m.spec for f in files for m in f),
             }
         made, groups = [], []
         for members in files:

@@ -192,6 +192,12 @@ def test_a_dry_run_stores_nothing(tuneyard: Tuneyard, server: FakeServer) -> Non
     assert (ran.code, ran.out) == (0, "valid: 1 job; nothing was submitted\n")
     assert tuneyard("submit", "-", "--dry-run", "--json", stdin=GOOD).json["valid"][0]["name"] == "first"
     assert tuneyard("submit", "-", "--dry-run", stdin="model: a").code == 2
+    rounds = (
+        "model: {path: a/b, dtype: bfloat16}\nmethod: full\ntraining: {learning_rate: 2e-5}\n"
+        + GOOD.partition("\n")[2]
+    )
+    ran = tuneyard("submit", "-", "--dry-run", stdin=rounds)
+    assert ran.code == 0 and "warning: bfloat16 weights at learning rate 2e-05" in ran.out, ran.out
     assert server.jobs == {}
 
 
