@@ -204,7 +204,7 @@ def read_client_config(home: Path) -> dict[str, Any]:
             f"{path}: not readable ({error}); correct it, or delete it: the server then writes a new one"
         ) from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: not a mapping; delete it to have a new one made")
+        raise UsageError(f"{path}: not a mapping; correct it, or delete it: the server then writes a new one")
     return value
 
 

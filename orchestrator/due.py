@@ -33,7 +33,7 @@ class Dues:
         self._asked += 1
         at, stops = min(
             (self._on(place, entry, kind.gpus) for place in kind.shelves),
-            key=lambda one: one[0],
+            key=lambda one: (one[0], sorted(job.job_id for job in one[1])),  # not by the hosts' order
             default=(math.inf, []),
         )
         if not stops or at <= self.bench.now or at == math.inf:

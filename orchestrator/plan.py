@@ -120,7 +120,7 @@ class _Pass:
                 if not self.rules.passing:
                     break
         if self.reasons:
-            for entry in line.lanes:
+            for entry in sorted(line.lanes, key=lambda entry: entry.key):  # whom each may stop goes by rank
                 if entry.job.job_id not in self.made.starts:
                     self._say(entry)
         return replace(self.made, reserved=self.holds.reserved)

@@ -27,7 +27,7 @@ def set_verb(api: Api, as_json: bool, job: str, settings: tuple[str, ...]) -> No
     job file is validated again. Of a running job only priority and retries can change; once a job has trained, only
     what changes nothing about what it trains.
     """
-    overrides = read_settings(settings)
+    overrides = read_settings(settings, flag="")
     changed: Job = api.patch(job_path(job), {"overrides": overrides, "base_dir": str(Path.cwd())})
     if as_json:
         emit(changed)

@@ -51,11 +51,11 @@ def requeue_verb(
     return each(api, as_json, jobs, "requeue", _requeued, body)
 
 
-def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of several --set. Raises UsageError."""
+def read_settings(settings: Sequence[str], flag: str = "--set ") -> dict[str, Any]:
+    """KEY=VALUE of several. flag: that each was given by. Raises UsageError."""
     overrides: dict[str, Any] = {}
     for text in settings:
-        path, value = read_setting(text, "--set ")
+        path, value = read_setting(text, flag)
         if path in overrides:
             raise UsageError(f"{path} is set twice; give it once")
         overrides[path] = value
@@ -64,7 +64,7 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _requeued(job: Any, asked: str) -> str:
     told = job.get("goes_on")  # a server of an older version says nothing of it, and begins anew
-    return f"{asked} is queued again as {words.label(job)}" + (f"; it {told['text']}" if told else "")
+    return f"job {asked} is queued again as {words.label(job)}" + (f"; it {told['text']}" if told else "")
 
 
 def each(

@@ -40,7 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("logs", "Print the log of a job's attempt."),
         "pull": ("jobs.pull", "Copy a job's result to this machine."),
         "cancel": ("control", "Cancel jobs."),
-        "requeue": ("control", "Submit ended jobs again."),
+        "requeue": ("control", "Submit ended jobs again, from where they had come to."),
         "set": ("changes", "Change the job file of a job that waits."),
         "hold": ("changes", "Keep queued jobs from starting until they are released."),
         "release": ("changes", "Let held jobs start."),

@@ -48,6 +48,7 @@ def quoted() -> dict[str, str]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         lines = re.findall(r"^    (?:\$ )?(tuneyard [^#\n]*?)(?:   .*|#.*)?$", text, re.MULTILINE)
+        lines = [command for line in lines for command in line.split(" && ")]
         for command in (*_QUOTED.findall(text), *filter(_begins_with_a_verb, lines)):
             found.setdefault(" ".join(command.split()), page.name)
     return {command: place for command, place in found.items() if not any(one in command for one in _LOOSE)}

@@ -55,8 +55,8 @@ def test_follow_goes_on_to_the_end(tuneyard: Tuneyard, server: FakeServer) -> No
     assert ran.code == 0
     assert ran.out == server.logs[1, 1]
     assert ran.err.splitlines() == [
-        "job 1 (docs-lora): running on box-1 (A100-40GB)",
-        "job 1 (docs-lora): succeeded: 100 steps",
+        "job 1 (docs-lora) is running on box-1 (A100-40GB)",
+        "job 1 (docs-lora) succeeded: 100 steps",
     ]
     ran = tuneyard("logs", "-f", "1", "--json")
     assert ran.json["text"] == server.logs[1, 1]
@@ -98,7 +98,7 @@ def test_one_that_can_not_be_cancelled_does_not_keep_the_others(
 def test_requeue(tuneyard: Tuneyard, server: FakeServer) -> None:
     server.end(scenes.waiting(server), "failed")
     said = tuneyard("requeue", "1").out
-    assert said == "1 is queued again as job 2 (too-big); it goes on from step 600 of job 1\n"
+    assert said == "job 1 is queued again as job 2 (too-big); it goes on from step 600 of job 1\n"
     assert tuneyard("requeue", "1", "--json").json["jobs"][0]["id"] == 3
 
 

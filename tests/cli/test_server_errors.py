@@ -107,7 +107,7 @@ def test_the_servers_own_failure(tuneyard: Tuneyard, server: FakeServer) -> None
     ran = tuneyard("list")
     assert (ran.code, ran.err) == (
         1,
-        "error: the server failed: KeyError; server.log in its home has the details\n",
+        "error: the server failed: KeyError; on its machine `tail ~/.tuneyard/server.log` shows why\n",
     )
 
 

@@ -122,7 +122,7 @@ def test_a_setting_that_can_not_be_used_is_named(tmp_path, flags, words):
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_damaged_config_file_says_what_to_do(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match="delete it to have a new one made"):
+    with pytest.raises(UsageError, match="or delete it: the server then writes a new one"):
         read_client_config(tmp_path)
 
 
