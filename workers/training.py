@@ -50,7 +50,7 @@ from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
 from workers.resuming import checkpoint_of, finished, left_out, take_rows
 from workers.trainer.diverging import diverged
-from workers.trainer.finite import Guard, NotFinite, weights_fault
+from workers.trainer.finite import Guard, NotFinite
 from workers.trainer.late_imports import load
 from workers.trainer.sft import GuardedTrainer
 
@@ -174,9 +174,8 @@ def train(
             shutil.rmtree(staging, ignore_errors=True)
     if reporter.stopped:
         outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
-        return figures.ended(
-            ts=time.time(), outcome=outcome, message=message, echo=reporter.stopped == "stale"
-        )
+        echo = reporter.stopped == "stale"
+        return figures.ended(ts=time.time(), outcome=outcome, message=message, echo=echo)
     if guard.fault is not None:
         return figures.ended(ts=time.time(), **diverged(guard.fault, figures, checkpoints))
     message = _summary(figures)
@@ -233,8 +232,7 @@ def _trained(
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:
-            step = trainer.state.global_step
-            guard.fault = guard.untrained(step) or weights_fault(trainer.model, step)
+            guard.fault = trainer.fault_of_all()
             if guard.fault is None:
                 reporter.save_last(trainer)
     return reporter.last or trainer
@@ -247,7 +245,7 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     data_folder: Path | None = None,
     guard: Guard | None = None,
-) -> SFTTrainer:
+) -> GuardedTrainer:
     """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train.
 
     data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out.

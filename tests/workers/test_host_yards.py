@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
+import pytest
 
 from jobs.report import AttemptOffsets
 from jobs.state import Outcome
@@ -146,12 +147,14 @@ def test_a_card_that_an_ending_trainer_is_on_is_not_offered(server: FakeServer, 
     host.tick_until(lambda: fault(server) is None)
 
 
-def test_after_an_absence_the_server_speaks_first(server: FakeServer, host: Host) -> None:
+def test_after_an_absence_the_server_speaks_first(
+    server: FakeServer, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     server.open_attempt(7)
     host.train(7, IGNORES)
     host.tick_until(lambda: bool(server.progress.get(7)))
     server.down()
-    host.agent.tick()
+    host.tick_until(lambda: "news is kept on disk" in caplog.text)  # it has noticed
     server.up()
     told = len(server.reports)
     host.tick_until(lambda: len(server.reports) > told + 1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from workers.trainer.finite import Fault, Guard, first_not_finite
+from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
 
 
 class GuardedTrainer(SFTTrainer):
@@ -38,3 +38,8 @@ class GuardedTrainer(SFTTrainer):
             if self.guard.fault is None:
                 self._tr_loss.copy_(self._before)  # the mean is of the steps that were trained
         return norm
+
+    def fault_of_all(self) -> Fault | None:
+        """Why what all the steps made is not to be saved or published."""
+        step = self.state.global_step
+        return self.guard.untrained(step) or weights_fault(self.model, step)
