@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -17,21 +16,20 @@ from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from jobs.state import Code, JobState, Reason
-from jobs.units import span
 from orchestrator import schemas
-from orchestrator.api import views
+from orchestrator.api import advice, views
 from orchestrator.api.intake import JobInput, replaced
 from orchestrator.api.jobs import services
 from orchestrator.api.planned import read_plan
 from orchestrator.api.services import Services
-from orchestrator.data_lengths import PATIENCE_S, DataLengths
-from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Project, Waiting
+from orchestrator.data_lengths import DataLengths
+from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.forecast import Asked, Seen, card_shape, catalogue_cards, misfit_advice, plan_shape
 from orchestrator.memo import Memo, chooser, model_config
 from orchestrator.placement import Misfit, Placement
 from orchestrator.plan import explain
 from orchestrator.snapshot import fleet_of, hosts_of, waiting_of
-from orchestrator.sooner import WhatIf, sooner, under_way, with_terms
+from orchestrator.sooner import WhatIf, sooner, under_way
 from orchestrator.store.rows import JobRow
 from workers.checks.libraries import needs_of
 
@@ -114,10 +112,10 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | schemas.PlanSh
     if named and (profile := _profile(question)) is not None:
         cards += catalogue_cards(question.asked, profile, named, question.ladder, pick=not cards)
     reason = found.reason.text if isinstance(found, Misfit) else None
-    advice = [question.note] if question.note else []
+    helps = [question.note] if question.note else []
     if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
-        advice += sooner(question.job, _what_if(known, question), False) + _general(question, found.reason)
-    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, advice)
+        helps += sooner(question.job, _what_if(known, question), False) + _misfit(question, found.reason)
+    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, helps)
     return {**shaped, "replaced": replaced([wanted.job])}
 
 
@@ -251,7 +249,7 @@ def why(request: Request, job: str) -> schemas.Why:
     row = known.store.find_job(job)
     view = views.job(known.store.job_view(row.id), known.controller.likely.starts, known.controller.clock())
     if row.state is not JobState.QUEUED:
-        return {"job": view, "hosts": [], "advice": _advice_after(row)}
+        return {"job": view, "hosts": [], "advice": advice.after_end(row)}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):
@@ -273,16 +271,16 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
     """What would make a waiting job start sooner, each tried with all that wait; else what it waits for."""
     code = row.reason.code
     if code in _ONLY_TIME:
-        return _just_wait(row)
+        return advice.just_wait(row)
     fits = isinstance(found, Placement) or found.reason.code in (Code.BUSY, Code.BEHIND)
     asked = _what_if(known, question)
     helps = [] if code in _UNTOLD else sooner(question.job, asked, fits)
     if code is Code.QUOTA:
-        return [*helps, *_more_quota(row, question.job, asked)]
+        return [*helps, *advice.more_quota(row, question.job, asked)]
     if isinstance(found, Misfit) and not fits:
         noted = [question.note] if question.note and found.reason.code is Code.MEMORY else []
-        return helps + noted + _general(question, found.reason)
-    return [*helps, *_just_wait(row)]
+        return helps + noted + _misfit(question, found.reason)
+    return [*helps, *advice.just_wait(row)]
 
 
 def _what_if(known: Services, question: _Question) -> WhatIf:
@@ -301,82 +299,11 @@ def _what_if(known: Services, question: _Question) -> WhatIf:
     return WhatIf(replace(seen, profiles=profiles), controller.clock(), pick, rules)
 
 
-def _just_wait(row: JobRow) -> list[str]:
-    """What a job waits for that nothing in its own file would change."""
-    figures = row.reason.figures
-    match row.reason.code:
-        case Code.AFTER:
-            first, *others = figures["after"]
-            more = f", one of {len(others) + 1} that it waits for" if others else ""
-            return [f"wait: `tuneyard why {first}` says how far job {first} is{more}"]
-        case Code.RESERVED:
-            other = figures["job"]
-            return [
-                f"wait: `tuneyard why {other}` says how far job {other} is, which these cards are kept for"
-            ]
-        case Code.HELD:
-            return [f"`tuneyard release {row.id}` lets it start"]
-        case Code.BACKOFF:
-            return ["wait: it is tried again then"]
-        case Code.STORAGE:
-            return [
-                f"make room on {figures['host']}, or let that folder be written to; it is then tried again by itself"
-            ]
-        case Code.ROOM:
-            return ["wait: it starts when they have saved"]
-        case _:
-            return ["wait: it starts when a card that fits is free"]
-
-
-def _more_quota(row: JobRow, job: Waiting, asked: WhatIf) -> list[str]:
-    """What would help a job whose project may have no more: terms that let it start, else whose end."""
-    terms = asked.fleet.projects.get(row.project, Project())
-    wanted = row.reason.figures["held"] + row.reason.figures.get("promised", 0) + row.reason.figures["gpus"]
-    changes = {
-        f"--guarantee {wanted}": replace(terms, guarantee=wanted),
-        "--borrow": replace(terms, borrows=True),
-    }
-    helps = [
-        f"after `tuneyard project set {row.project} {flag}` it would {brings}"
-        for flag, changed in changes.items()
-        if (brings := with_terms(job, asked, changed)) is not None
-    ]
-    return [*helps, "wait for a job of the project to end"]
-
-
-def _general(question: _Question, reason: Reason) -> list[str]:
+def _misfit(question: _Question, reason: Reason) -> list[str]:
     """What helps a job that fits nowhere, as far as nothing about who else waits need be known."""
     if reason.code is Code.MEMORY:
         return _memory_advice(question)
-    if reason.code is Code.NO_HOST and (drained := [one.name for one in question.fleet.hosts if one.drained]):
-        return [f"`tuneyard host undrain {name}` gives it jobs again" for name in drained]
-    if reason.code is Code.NO_HOST and (ill := [one for one in question.fleet.hosts if one.fault]):
-        return [
-            f"repair {one.name} ({one.fault}), then restart its agent: it is tried at once" for one in ill
-        ]
-    spec = question.job.spec
-    narrow = [
-        f"resources.{name}" for name in ("card", "min_memory", "labels") if getattr(spec.resources, name)
-    ]
-    texts = {
-        Code.NO_HOST: "bring a host up: `tuneyard up` here, or `tuneyard host run --server URL --token T` there; "
-        "`tuneyard plan --local` plans without one",
-        Code.GANG: f"add a host with {spec.resources.gpus} such cards of one type, or ask for fewer",
-        Code.LIBRARY: "install it on that host, then restart its agent; hosts say what they have when they join",
-        Code.NO_CARD: f"loosen {' and '.join(narrow)}; `tuneyard gpus` shows what there is"
-        if narrow
-        else "`tuneyard gpus` shows what there is, and what is wrong with it",
-        Code.PROFILE_PENDING: "wait: a host traces its memory, checks its model and reads its data; where nobody has "
-        f"read the data within {span(PATIENCE_S)}, it is planned for the whole training.sequence_length",
-        Code.PROFILE_FAILED: "correct what the error names; the model is traced again every 5 minutes",
-    }
-    told = [texts[reason.code]] if reason.code in texts else []
-    if reason.code is Code.PROFILE_FAILED and "huggingface.co" in reason.text:
-        told.append(
-            f"a host without a way to huggingface.co: download {spec.model.path} to a folder that every host sees "
-            "(`hf download NAME --local-dir DIR`), and give that as model.path"
-        )
-    return told
+    return advice.misfit(question.job, question.fleet, reason)
 
 
 def _memory_advice(question: _Question) -> list[str]:
@@ -393,29 +320,3 @@ def _memory_advice(question: _Question) -> list[str]:
         default=None,
     )
     return [] if largest is None else misfit_advice(question.asked, largest[2], largest[1], question.ladder)
-
-
-def _twice(row: JobRow) -> str:
-    """Twice the time limit of a job, as a job file has it: in whole minutes from one on."""
-    twice = 2 * (JobSpec.model_validate(row.spec).time_limit or 1800.0)
-    for unit, length in (("h", 3600), ("m", 60)):
-        if twice >= length and twice % length == 0:
-            return f"{twice / length:g}{unit}"
-    return f"{math.ceil(twice / 60)}m" if twice > 600 else f"{twice:g}s"
-
-
-def _advice_after(row: JobRow) -> list[str]:
-    texts = {
-        Code.OOM: f"`tuneyard show {row.id}` has projected against measured; memory.confidence: 0.99 keeps more room",
-        Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; `tuneyard requeue {row.id}` tries again",
-        Code.LOST: f"`tuneyard requeue {row.id}` runs it again",
-        Code.TIMEOUT: f"`tuneyard requeue {row.id} --set time_limit={_twice(row)}` goes on from its last checkpoint",
-        Code.BAD_INPUT: "correct what the reason names, then submit the job again: `tuneyard submit`",
-        Code.AFTER: f"`tuneyard requeue {row.id}` submits it again, and waits for no job that has ended",
-    }
-    if row.reason.code is Code.DIVERGED:
-        figures, kept = row.reason.figures, f"`tuneyard logs {row.id}` has the losses before it"
-        flags = figures.get("flags")
-        again = f"`tuneyard requeue {row.id} {flags}` goes on from the last good checkpoint, if there is one"
-        return [*([again] if flags else ()), *figures.get("suggestions", ()), kept]
-    return [texts[row.reason.code]] if row.reason.code in texts else []
