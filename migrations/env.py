@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from alembic import context
 
-from orchestrator.tables import Json, Words, metadata
+from orchestrator.column_types import Json, Words
+from orchestrator.tables import metadata
 
 
 def _rendered(kind: str, item: Any, _context: Any) -> str | Literal[False]:

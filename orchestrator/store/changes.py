@@ -9,10 +9,11 @@ from typing import Any
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict
 from jobs.state import Code, JobState, Reason
+from orchestrator.column_types import clean_text, quick_json
 from orchestrator.store.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import JobRow
-from orchestrator.tables import clean_text, jobs, quick_json
+from orchestrator.tables import jobs
 
 _CHANGED = Reason(Code.NEW, "changed; waits for the scheduler's next look")
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound, UsageError
 from jobs.state import TERMINAL, Code, Event, JobState, Reason
+from orchestrator.column_types import clean_text, quick_json, to_json
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.groups import groups_named
@@ -21,7 +22,7 @@ from orchestrator.store.links import insert_links, repeat_links
 from orchestrator.store.move import move
 from orchestrator.store.requests import Actor, NewJob, Note
 from orchestrator.store.rows import EventRow, JobRow, JobView
-from orchestrator.tables import attempts, clean_text, events, jobs, quick_json, to_json
+from orchestrator.tables import attempts, events, jobs
 
 _insert_jobs = BulkInsert(
     jobs,

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from jobs.errors import NotFound
 from jobs.state import Code, JobState, Outcome, Reason
+from orchestrator.column_types import to_json
 from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
     AttemptRow,
@@ -20,7 +21,7 @@ from orchestrator.store.rows import (
     LeasedGpu,
     ProgressRow,
 )
-from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, progress, to_json
+from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, progress
 
 CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 

@@ -13,6 +13,7 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.report import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
+from orchestrator.column_types import clean_text
 from orchestrator.store.ends import parts_of, report_end
 from orchestrator.store.fleet import FleetStore
 from orchestrator.store.host_faults import forget_fault
@@ -21,18 +22,7 @@ from orchestrator.store.profiles import answer
 from orchestrator.store.requests import Note
 from orchestrator.store.series import SeriesStore
 from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
-from orchestrator.tables import (
-    attempts,
-    clean_text,
-    evaluations,
-    events,
-    gpus,
-    hosts,
-    jobs,
-    leases,
-    log_chunks,
-    progress,
-)
+from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, log_chunks, progress
 
 _TRAINING = Reason(Code.TRAINING, "training")
 _Report = tuple[int, HostReport]

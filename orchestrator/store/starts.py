@@ -10,12 +10,13 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.state import Code, Event, JobState, after
+from orchestrator.column_types import clean_text, to_json
 from orchestrator.store.bulk import BulkInsert, next_ids
 from orchestrator.store.database import Database
 from orchestrator.store.links import NOT_WAITING
 from orchestrator.store.requests import Note, Start
 from orchestrator.store.rows import AttemptRow
-from orchestrator.tables import attempts, clean_text, events, gpus, hosts, jobs, leases, to_json
+from orchestrator.tables import attempts, events, gpus, hosts, jobs, leases
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 _CARDS = (

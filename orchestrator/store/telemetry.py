@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.report import GpuSample
+from orchestrator.column_types import clean_text, to_json
 from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
 from orchestrator.store.readings import LogPage, SampleRow
 from orchestrator.store.rows import ProgressRow
-from orchestrator.tables import clean_text, gpus, log_chunks, progress, samples, to_json
+from orchestrator.tables import gpus, log_chunks, progress, samples
 
 insert_samples = BulkInsert(samples, samples.c.keys(), ignore_known=True)
 
