@@ -67,9 +67,21 @@ What the loss covers:
 
 The assistant's turns are marked by `{% generation %}` in the chat template, by the training template that TRL has for
 the model's own (Llama 3, Qwen 2.5 and 3, Gemma, Phi-3 and others), or, where an earlier part of a conversation renders
-as the beginning of the whole, by rendering it turn by turn. Where none of these tells them apart, the loss covers every
-turn, and `plan`, `submit`, `show` and the log say so; `loss_on: assistant` is then refused. A row of which nothing to
-learn is left after the cut at `training.sequence_length` is left out, and counted.
+as the beginning of the whole, by rendering it turn by turn. Where none of these tells the turns of every row apart, the
+loss covers every turn of all rows, and `plan`, `submit`, `show` and the log say so, with the first such row;
+`loss_on: assistant` is then refused. A row whose turns can't be told apart for what they say, while others of its kind
+can, is refused with its line: `loss_on: all` takes it. A row of which nothing to learn is left after the cut at
+`training.sequence_length` is left out, and counted.
+
+TRL's training template may render a conversation otherwise than the model's own, such as with a think
+block, if need be an empty one, in every turn of the assistant. `loss_on: all` renders with the model's own template.
+
+Counted, with the first such row in a warning of `plan`, `show` and the log, are rows
+
+- of text that end in two end-of-text tokens, as the tokenizer adds one too, or begin with two beginning-of-text tokens;
+- with a system or user turn that the chat template leaves out or changes, or tools that it leaves out;
+- whose prompt the chat template renders differently when the completion follows, so that a part of it is learned from;
+- with characters that the tokenizer does not know.
 
 ### Before a card is assigned
 
