@@ -28,6 +28,7 @@ from orchestrator.cli.settings import find_server, user_name
 from orchestrator.schemas import (
     Accuracy,
     ActionPage,
+    Changed,
     Gpu,
     GroupTable,
     Health,
@@ -184,7 +185,7 @@ class Client:
         """Ask all jobs of a sweep to end that have not; those. Raises NotFound."""
         return self._post(f"/groups/{quote(str(group), safe='')}/cancel")["jobs"]
 
-    def change(self, job: int | str, overrides: Mapping[str, Any]) -> Job:
+    def change(self, job: int | str, overrides: Mapping[str, Any]) -> Changed:
         """Lay values by dotted path over the job file of a job that waits. Raises SpecError, NotFound, Conflict."""
         return self._ask(
             "PATCH", _path(job), json={"overrides": dict(overrides), "base_dir": str(Path.cwd())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Changes(BaseModel):
 
 
 @router.patch("/jobs/{job}")
-def change(request: Request, job: str, changes: Changes) -> schemas.Job:
+def change(request: Request, job: str, changes: Changes) -> schemas.Changed:
     """Change the job file of a job that waits; of a running one, priority and retries."""
     known = services(request)
     row = known.store.find_job(job)
@@ -57,7 +58,16 @@ def change(request: Request, job: str, changes: Changes) -> schemas.Job:
         )
         known.store.change_job(row, made, known.controller.clock(), actor(request))
         known.controller.wake()
-    return views.job(known.store.job_view(row.id))
+    said = [
+        f"{path}: {_said(before)} -> {_said(after)}"
+        for path, (before, after) in differ.items()
+        if path not in changes.overrides and before != after
+    ]
+    return {**views.job(known.store.job_view(row.id)), "replaced": said}
+
+
+def _said(value: Any) -> str:
+    return "(default)" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _refuse(row: JobRow, paths: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.output import client_verb, emit
 
 if TYPE_CHECKING:
-    from orchestrator.schemas import Job
+    from orchestrator.schemas import Changed
 
 
 @click.command("set")
@@ -28,10 +28,12 @@ def set_verb(api: Api, as_json: bool, job: str, settings: tuple[str, ...]) -> No
     what changes nothing about what it trains.
     """
     overrides = read_settings(settings, flag="")
-    changed: Job = api.patch(job_path(job), {"overrides": overrides, "base_dir": str(Path.cwd())})
+    changed: Changed = api.patch(job_path(job), {"overrides": overrides, "base_dir": str(Path.cwd())})
     if as_json:
         emit(changed)
     else:
+        for line in changed.get("replaced", ()):  # a server of an older version does not tell
+            click.echo(f"changes too: {line}", err=True)
         click.echo(f"{words.label(changed)} has {', '.join(settings)} now")
 
 

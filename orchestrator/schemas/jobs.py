@@ -93,6 +93,12 @@ class Requeued(Job):
     goes_on: GoesOn
 
 
+class Changed(Job):
+    """`PATCH /jobs/{id}`: the job as it is now. replaced: what changed besides the keys that were asked for."""
+
+    replaced: list[str]
+
+
 class MeasuredShape(TypedDict):
     allocated_bytes: int | None
     reserved_bytes: int | None

@@ -213,3 +213,13 @@ def test_a_stated_user_is_one_line_and_short(yard):
     app = type("App", (), {"state": type("S", (), {"services": type("V", (), {"settings": settings})})})
     found = actor(Request({**scope, "app": app, "client": ("10.0.0.7", 1)}))
     assert (found.user[:6], len(found.user), found.address) == ("annaxx", 100, "10.0.0.7")
+
+
+def test_what_changes_besides_what_was_asked_for_is_named(yard):
+    yard.submit(training={"steps": 10})
+    found = change(yard, training__epochs=1).json()
+    assert found["replaced"] == ["training.steps: 10 -> (default)"]
+    assert change(yard, priority="high").json()["replaced"] == []
+    found = change(yard, model="org/other").json()
+    named = {line.partition(":")[0] for line in found["replaced"]}
+    assert {"model.config.model_type", "model.path"} <= named
