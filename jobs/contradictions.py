@@ -25,6 +25,9 @@ def without_contradicted(
     for path, given in overrides.items():
         if given is None:
             continue
+        for gone in _replaced(path, given, made):
+            if not any(gone == one or gone.startswith(f"{one}.") for one in overrides if one != path):
+                said.append(f"{source}: {path} {_shown(given)} replaces {gone} {_shown(_get(made, gone))}")
         for gone in [*_keys(path, given, made), *_axes(path, given, made)]:
             if gone in overrides or (found := _get(made, gone)) is None:
                 continue
@@ -36,6 +39,16 @@ def without_contradicted(
             _drop(made, "sweep.early_stop")
             said.append(f"{source}: sweep.early_stop is left out, for nothing is left of the matrix")
     return made, said
+
+
+def _replaced(path: str, given: Any, value: Mapping[str, Any]) -> list[str]:
+    """Keys of a section that an override of the section as a whole leaves at their defaults."""
+    section = _get(value, path)
+    if not isinstance(section, dict) or path.partition(".")[0] == "matrix":
+        return []
+    meant = written_out({path: given})[path]
+    kept = set(_flat(meant, f"{path}.")) if isinstance(meant, dict) else set()
+    return [key for key in _flat(section, f"{path}.") if key not in kept]
 
 
 def _excluded(path: str, given: Any) -> tuple[str, ...]:

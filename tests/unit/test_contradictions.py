@@ -159,3 +159,13 @@ def test_every_flag_holds_in_every_job_that_comes_of_the_file(
             assert all(
                 spec["method"].get(name, default) == default for name, default in LORA_DEFAULTS.items()
             )
+
+
+def test_a_section_that_is_replaced_whole_is_named_key_by_key() -> None:
+    file = {**FILE, "model": {"config": {"model_type": "llama"}, "tokenizer": "org/t", "dtype": "float32"}}
+    _, found = read(file, {"model": "org/b"})
+    gone = ("model.config.model_type llama", "model.tokenizer org/t", "model.dtype float32")
+    assert found == [f"job.yaml: model org/b replaces {one}" for one in gone]
+    _, found = read({**FILE, "training": {"steps": 200, "seed": 3}}, {"training": {"steps": 5}})
+    assert found == ['job.yaml: training {"steps": 5} replaces training.seed 3']
+    assert read(FILE, {"model": "org/b"})[1] == []
