@@ -47,11 +47,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases deploy benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/python -m orchestrator.api.openapi --check
+	$(BIN)/python -m orchestrator.api.openapi_file --check
 
 # docs/openapi.json, made from the routes.
 openapi: $(READY)
-	@$(BIN)/python -m orchestrator.api.openapi
+	@$(BIN)/python -m orchestrator.api.openapi_file
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

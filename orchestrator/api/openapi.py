@@ -1,10 +1,7 @@
-"""The OpenAPI document: FastAPI's, with what it can't see. `python -m orchestrator.api.openapi [--check]` writes it."""
+"""The OpenAPI document: FastAPI's, with what it can't see."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,7 +12,6 @@ from pydantic import TypeAdapter
 from orchestrator import schemas
 from orchestrator.api.intake import Submission
 
-TARGET = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 PREFIX = "/api/v1"
 
 ABOUT = """\
@@ -191,21 +187,3 @@ def _body(name: str) -> dict[str, Any]:
 
 def _content(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-
-def main() -> int:
-    """Write the document; with --check, say whether it is up to date."""
-    from orchestrator.api.app import routes  # here: which imports this module
-
-    text = json.dumps(document(routes()), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    if sys.argv[1:] == ["--check"]:
-        fresh = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
-        print(f"{TARGET} is {'up to date' if fresh else 'stale: run `make openapi` and commit it'}")
-        return 0 if fresh else 1
-    TARGET.write_text(text, encoding="utf-8")
-    print(f"wrote {TARGET}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from orchestrator.api.app import PREFIX, routes
-from orchestrator.api.openapi import TARGET, document
+from orchestrator.api.openapi import document
+from orchestrator.api.openapi_file import TARGET
 from tests.api.test_scheduling import FakeHost, card
 
 DOCUMENT = document(routes())
