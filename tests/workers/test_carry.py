@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -329,3 +330,19 @@ def test_a_keeper_reads_only_what_a_manifest_lists(scene: Scene, tmp_path: Path)
     with pytest.raises(Corrupt, match="is no file of"):
         keeper.read(50, "weights", 0, PIECE)
     assert Keeper(scene.homes["a"], 2).offers(0) == [], "another job's"
+
+
+def test_a_large_file_is_fetched_without_holding_it_in_memory(scene: Scene) -> None:
+    """The trainer fetches it: on a CPU card whatever it held would count towards the limit of the job."""
+    size = 48 * MiB
+    scene.network.piece = MiB
+    scene.has("a", 10, content=bytes(size))
+    tracemalloc.start()
+    try:
+        found = scene.newest(at("a", 10))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == (scene.root / name_of(10), 10)
+    assert len(scene.network.sent) >= size // MiB, "it came through the network"
+    assert peak < 8 * MiB
