@@ -31,14 +31,19 @@ demo: $(READY)
 
 # What waits for real processes runs alone, last: it watches the clock. tests/workers runs apart from the rest, for an
 # agent that closes ends the children of its process, and those of a test's are the databases of other tests.
+# Both start processes on a machine that others may be using, so what failed there is tried once more. The first
+# failure stays in the output: it is a fault of the test or of the product, to be fixed.
+define WITH_PROCESSES
+$(BIN)/python -m pytest $(1) || { echo 'A second try of what failed:'; $(BIN)/python -m pytest --last-failed $(1); }
+endef
 ALONE := tests/acceptance tests/demo
 test: $(READY)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%) --ignore=tests/workers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/workers
-	@$(BIN)/python -m pytest $(ALONE)
+	@$(call WITH_PROCESSES,-n 2 --dist loadfile tests/workers)
+	@$(call WITH_PROCESSES,$(ALONE))
 endif
 
 check: $(READY)
