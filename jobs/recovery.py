@@ -233,7 +233,7 @@ def _no_storage(history: Sequence[Past], ended: Ended) -> Requeue:
 
 
 def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
-    """Lost, preempted or never started: not the job's fault, so none of its retries is spent."""
+    """Lost, preempted, stopped with its host, never started: not the job's fault, so none of its retries is spent."""
     in_a_row, steps = 1, ended.steps
     for past in reversed(history):
         if past.outcome is Outcome.HOST_FAULT:
@@ -246,6 +246,9 @@ def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
         return Requeue(
             Reason(Code.PREEMPTED, f"stopped at step {ended.steps}; continues from its checkpoint")
         )
+    if ended.outcome is Outcome.HOST_STOPPED:
+        text = f"its host was stopped at step {ended.steps}; continues from its checkpoint"
+        return Requeue(Reason(Code.BACKOFF, text))
     if in_a_row >= MAX_LOST_IN_A_ROW:
         text = f"{in_a_row} attempts in a row made no progress; not tried again: {ended.message}"
         return Finish(Event.FAILED, Reason(code, text, {"attempts": in_a_row}))

@@ -299,7 +299,7 @@ class StopOrder(Message):
     """End this attempt: gently (checkpoint first) until grace_s is over, then by force."""
 
     attempt_id: int
-    reason: Literal["cancelled", "timeout", "preempted", "stale"]
+    reason: Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
     grace_s: float = 20.0
 
 

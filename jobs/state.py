@@ -78,6 +78,7 @@ class Outcome(StrEnum):
     HOST_FAULT = "host_fault"  # the host can't run a trainer, whatever the job: it is the host's fault
     DIVERGED = "diverged"  # the loss, its gradients or the weights are not finite numbers
     STORAGE = "storage"  # a folder on the host took no checkpoint or result: full, read-only, not permitted
+    HOST_STOPPED = "host_stopped"  # the host's agent was told to end, and had it save first
 
 
 class Code(StrEnum):

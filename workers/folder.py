@@ -28,10 +28,19 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from jobs.report import Assignment, Ended, Evaluated, Message, Progress, Resumed, Started
+from jobs.state import Outcome
 from workers import processes
 
-StopReason = Literal["cancelled", "timeout", "preempted", "stale"]
-STOP_REASONS: tuple[StopReason, ...] = ("cancelled", "timeout", "preempted", "stale")
+StopReason = Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
+# How an attempt ends that is stopped for it.
+STOP_OUTCOMES: dict[StopReason, Outcome] = {
+    "cancelled": Outcome.CANCELLED,
+    "timeout": Outcome.TIMEOUT,
+    "preempted": Outcome.PREEMPTED,
+    "stale": Outcome.LOST,
+    "host_stopped": Outcome.HOST_STOPPED,
+}
+STOP_REASONS: tuple[StopReason, ...] = tuple(STOP_OUTCOMES)
 M = TypeVar("M", bound=Message)
 
 

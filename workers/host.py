@@ -155,7 +155,7 @@ class Agent:
                 self._take(self._flight, time.monotonic() + self._period_s)
             self.tick()
         for attempt_id in self._yard.supervisor.running():
-            order = StopOrder(attempt_id=attempt_id, reason="preempted", grace_s=grace_s)
+            order = StopOrder(attempt_id=attempt_id, reason="host_stopped", grace_s=grace_s)
             self._yard.supervisor.stop(order, self._clock())
         deadline = time.monotonic() + grace_s + 5  # 5 s for the kernel to end what was killed
         while self._yard.supervisor.running() and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from workers import processes
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, size_of
 from workers.deaths import ran_out
-from workers.folder import AttemptFolder, StopReason, attempt_folders, checkpoints_root
+from workers.folder import STOP_OUTCOMES, AttemptFolder, StopReason, attempt_folders, checkpoints_root
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,6 @@ LOST_GRACE_S = 3.0  # between a trainer's death and the verdict: its last file m
 LINGER_S = 15.0  # for a trainer to exit after its outcome
 LIMIT_SLACK_S = 30.0  # a trainer looks at its time limit between steps; this long after it, we end it
 LIMIT_GRACE_S = 20.0  # which gives it this long to save a checkpoint
-
-_FORCED: dict[StopReason, Outcome] = {
-    "cancelled": Outcome.CANCELLED,
-    "timeout": Outcome.TIMEOUT,
-    "preempted": Outcome.PREEMPTED,
-    "stale": Outcome.LOST,
-}
 
 
 @dataclass
@@ -271,7 +264,7 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
     ended = Ended(
         ts=now,
         # What could not be written to, the trainer could not write to either.
-        outcome=_FORCED[local.stop.reason]
+        outcome=STOP_OUTCOMES[local.stop.reason]
         if local.stop
         else Outcome.STORAGE
         if local.unwritten
@@ -308,9 +301,10 @@ def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None,
     trainer = local.started.get(local.dead)
     which = f"of rank {local.ranks[local.dead]} " if local.ranks and len(local.ranks) > 1 else ""
     if local.stop and trainer is None:
-        text = f"ended ({local.stop.reason}) before a trainer started"
+        text = f"ended ({_said(local.stop.reason)}) before a trainer started"
     elif local.stop and forced:
-        text = f"ended by force ({local.stop.reason}), {local.stop.grace_s:g} s after it was asked to stop"
+        grace_s = local.stop.grace_s
+        text = f"ended by force ({_said(local.stop.reason)}), {grace_s:g} s after it was asked to stop"
     else:
         text = f"the trainer process {which}(pid {trainer.pid if trainer else '?'}) ended without an outcome"
         if trainer and processes.killed_by_kernel(trainer.pid):
@@ -323,6 +317,10 @@ def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None,
         return text
     text += f"; {last.step} of {last.total_steps} steps done" if last else "; no step was done"
     return text + (f"; last checkpoint {Path(checkpoint).name}" if checkpoint else "; no checkpoint")
+
+
+def _said(reason: StopReason) -> str:
+    return "its host was stopped" if reason == "host_stopped" else reason
 
 
 def _last_checkpoint(local: _Local) -> str | None:

@@ -43,7 +43,7 @@ from workers.checkpoints.folders import clear_leftovers, staging_folder
 from workers.checks.generation import SavesGeneration
 from workers.checks.ids import Room
 from workers.data.datasets import build_dataset, split
-from workers.folder import AttemptFolder, StopReason, checkpoints_root
+from workers.folder import STOP_OUTCOMES, AttemptFolder, StopReason, checkpoints_root
 from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
@@ -56,12 +56,6 @@ from workers.trainer.sft import GuardedTrainer
 
 log = logging.getLogger(__name__)
 
-OUTCOMES: dict[StopReason, Outcome] = {
-    "cancelled": Outcome.CANCELLED,
-    "timeout": Outcome.TIMEOUT,
-    "preempted": Outcome.PREEMPTED,
-    "stale": Outcome.LOST,
-}
 PEER_S = 5.0  # for a rank that failed to say so
 _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 # How torch, cuBLAS, oneDNN, the C++ library and mmap(2) say that memory ran out without a type for it.
@@ -173,7 +167,7 @@ def train(
         if assignment.local_rank == 0:
             shutil.rmtree(staging, ignore_errors=True)
     if reporter.stopped:
-        outcome, message = OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
+        outcome, message = STOP_OUTCOMES[reporter.stopped], f"stopped after step {figures.steps}"
         echo = reporter.stopped == "stale"
         return figures.ended(ts=time.time(), outcome=outcome, message=message, echo=echo)
     if guard.fault is not None:
@@ -305,7 +299,7 @@ def run_attempt(
         with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.local_rank):
             ended = train(assignment, folder, host_home, output_root, figures, reach=reach)
     except Stopped as stopped:
-        outcome, echo = OUTCOMES[stopped.reason], stopped.reason == "stale"
+        outcome, echo = STOP_OUTCOMES[stopped.reason], stopped.reason == "stale"
         ended = figures.ended(ts=time.time(), outcome=outcome, message=str(stopped), echo=echo)
     except Exception as error:  # the edge of the process: every failure becomes an outcome
         ended = _failure(error, figures, assignment, folder)

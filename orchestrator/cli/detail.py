@@ -143,7 +143,9 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
     show_heading(f"attempt {attempt['number']} on {', '.join(attempt['hosts'])}: {names}")
     ended = words.ago(attempt["ended_at"], now)
     outcome = f"{attempt['outcome']} {ended}" if attempt["outcome"] else "open"
-    style = {None: "", "succeeded": "green", "preempted": "yellow"}.get(attempt["outcome"], "red")
+    style = {None: "", "succeeded": "green", "preempted": "yellow", "host_stopped": "yellow"}.get(
+        attempt["outcome"], "red"
+    )
     steps = f"{attempt['steps'] or 0} of {attempt['total_steps']}" if attempt["total_steps"] else ""
     losses = (attempt["first_loss"], attempt["last_loss"])
     show_fields(

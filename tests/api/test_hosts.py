@@ -67,7 +67,7 @@ def test_no_job_starts_on_a_host_that_is_leaving_and_why_says_so(yard):
     host.trace()
     assert job(yard)["state"] == "running"
     # Its trainer was stopped, and has saved; another could start here at once.
-    host.report(boot="", attempts=end(1, 1, Outcome.PREEMPTED))
+    host.report(boot="", attempts=end(1, 1, Outcome.HOST_STOPPED))
     yard.tick()
     assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("queued", "no_host")
     why = yard.http.get(f"{PREFIX}/jobs/1/why").json()

@@ -174,3 +174,10 @@ def test_attempts_may_end_in_new_ways_and_older_versions_read_them(engine: sa.En
         assert found == ["not_started", "failed"]
     with pytest.raises(sa.exc.IntegrityError), engine.begin() as connection:
         connection.exec_driver_sql("UPDATE attempts SET outcome = 'diverged'")
+    migrate(engine, "0011")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE attempts SET outcome = 'host_stopped' WHERE id = 1")
+    downgrade(engine, "0010")
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("SELECT outcome FROM attempts ORDER BY id").scalars().all()
+        assert found == ["preempted", "failed"]

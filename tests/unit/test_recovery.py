@@ -104,9 +104,18 @@ def test_a_folder_that_takes_nothing_is_tried_for_as_long_as_it_takes():
     assert isinstance(decide([], said, spec(), cancel_requested=True), Finish)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.LOST, Outcome.NOT_STARTED, Outcome.PREEMPTED])
+@pytest.mark.parametrize(
+    "outcome", [Outcome.LOST, Outcome.NOT_STARTED, Outcome.PREEMPTED, Outcome.HOST_STOPPED]
+)
 def test_what_is_not_the_jobs_fault_spends_no_retry(outcome):
     assert isinstance(decide([], ended(outcome), spec(), False), Requeue)
+
+
+def test_a_job_whose_host_was_stopped_was_preempted_by_nobody():
+    history = [Past(Outcome.HOST_STOPPED, 3)] * (MAX_LOST_IN_A_ROW + 1)  # nor does it wear the job out
+    decision = decide(history, ended(Outcome.HOST_STOPPED, steps=3), spec(), False)
+    assert isinstance(decision, Requeue) and decision.reason.code is Code.BACKOFF
+    assert decision.reason.text.startswith("its host was stopped at step 3") and not decision.delay_s
 
 
 def test_a_job_that_is_lost_again_and_again_without_progress_is_given_up():

@@ -91,6 +91,16 @@ def test_an_agent_that_is_told_to_end_says_so_before_and_after_its_trainers(
     assert server.ended[7].message == "stopped when asked"
 
 
+def test_what_ends_with_its_host_was_preempted_by_nobody(server: FakeServer, host: Host) -> None:
+    server.open_attempt(7)
+    host.train(7, IGNORES)
+    host.agent.tick()
+    host.leave(grace_s=0.2)
+    assert host.folder(7).stop_requested() == "host_stopped"
+    assert server.ended[7].outcome is Outcome.HOST_STOPPED
+    assert "by force (its host was stopped)" in server.ended[7].message
+
+
 def test_what_the_server_does_not_hold_open_is_ended(server: FakeServer, host: Host) -> None:
     server.open_attempt(8)
     stale, fresh = host.train(7, IGNORES), host.train(8, IGNORES)

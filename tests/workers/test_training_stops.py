@@ -129,6 +129,7 @@ def test_the_last_step_ends_the_run_whatever_is_asked(tmp_path: Path, tokenizer:
         ("cancelled", Outcome.CANCELLED, True),
         ("timeout", Outcome.TIMEOUT, True),
         ("stale", Outcome.LOST, False),
+        ("host_stopped", Outcome.HOST_STOPPED, True),
     ],
 )
 def test_the_stop_file_says_how_it_ends(
