@@ -10,13 +10,14 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.changes import ONCE_TRAINED, WHILE_RUNNING, differences, fixed, outside
-from jobs.errors import Conflict, SpecError
+from jobs.errors import Conflict, NotFound, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec
 from jobs.state import JobState
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, absolute, read_job
 from orchestrator.api.jobs import services
 from orchestrator.store.changes import Change
@@ -34,7 +35,7 @@ class Changes(BaseModel):
     base_dir: str | None = None
 
 
-@router.patch("/jobs/{job}")
+@router.patch("/jobs/{job}", responses=raises(NotFound, Conflict))
 def change(request: Request, job: str, changes: Changes) -> schemas.Changed:
     """Change the job file of a job that waits; of a running one, priority and retries."""
     known = services(request)
@@ -110,7 +111,7 @@ def resolved(overrides: dict[str, Any], base_dir: str | None) -> dict[str, Any]:
     return made
 
 
-@router.post("/jobs/{job}/hold")
+@router.post("/jobs/{job}/hold", responses=raises(NotFound, Conflict))
 def hold(request: Request, job: str) -> schemas.Job:
     """Keep a queued job from starting until it is released."""
     known = services(request)
@@ -119,7 +120,7 @@ def hold(request: Request, job: str) -> schemas.Job:
     return views.job(known.store.job_view(row.id))
 
 
-@router.post("/jobs/{job}/release")
+@router.post("/jobs/{job}/release", responses=raises(NotFound, Conflict))
 def release(request: Request, job: str) -> schemas.Job:
     """Let a held job start."""
     known = services(request)

@@ -6,18 +6,20 @@ import math
 
 from fastapi import APIRouter, Request
 
+from jobs.errors import NotFound
 from jobs.state import JobState
 from jobs.sweep import MAX_MEMBERS, Score, best_first, differences
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services, stop
 from orchestrator.store.listing import Wanted
 
 router = APIRouter()
 
 
-@router.get("/groups/{group}")
+@router.get("/groups/{group}", responses=raises(NotFound))
 def show_group(request: Request, group: str) -> schemas.GroupTable:
     """The jobs of a group, by id or name, with what differs between them: the best first."""
     known = services(request)
@@ -43,7 +45,7 @@ def _score(job: schemas.Job) -> Score:
     return Score(loss, evaluation, job["state"] == JobState.FAILED)
 
 
-@router.post("/groups/{group}/cancel")
+@router.post("/groups/{group}/cancel", responses=raises(NotFound))
 def cancel_group(request: Request, group: str) -> dict[str, list[schemas.Job]]:
     """Ask every job of a group to end that has not ended yet; those jobs. An empty list: all have."""
     known = services(request)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.errors import Conflict, NotFound
 from jobs.report import HostInfo, HostOrders, HostReport, Joined, StopOrder, TraceRequest
 from jobs.spec import JobSpec
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
 from orchestrator.api.requeue import may_go
 from orchestrator.api.services import Services
@@ -22,7 +25,15 @@ from orchestrator.store.rows import AttemptRow, GpuRow, HostRow
 router = APIRouter()
 
 
-@router.post("/hosts/join")
+class Drain(BaseModel):
+    """Body of POST /hosts/HOST/drain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    drained: bool = Field(strict=True)
+
+
+@router.post("/hosts/join", responses=raises(Conflict))
 def join(request: Request, info: HostInfo) -> Joined:
     """A host agent says what it has. The same name joins as the same host again; a namesake is refused."""
     known = services(request)
@@ -34,7 +45,7 @@ def join(request: Request, info: HostInfo) -> Joined:
     )
 
 
-@router.post("/hosts/{host_id}/report")
+@router.post("/hosts/{host_id}/report", responses=raises(NotFound))
 def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
     """News of a host; the answer is what it is to do. Sending the same news twice changes nothing."""
     known = services(request)
@@ -148,11 +159,11 @@ def list_gpus(request: Request) -> dict[str, list[schemas.Gpu]]:
     return {"gpus": [views.gpu(row, latest.get(row.id), states[row.host_id]) for row in gpus if row.present]}
 
 
-@router.post("/hosts/{host}/drain")
-def drain(request: Request, host: str, drained: bool = Body(embed=True)) -> dict[str, list[schemas.Host]]:
+@router.post("/hosts/{host}/drain", responses=raises(NotFound))
+def drain(request: Request, host: str, wanted: Drain) -> dict[str, list[schemas.Host]]:
     """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
     known = services(request)
     row = known.store.find_host(host)
-    known.store.set_drained(row.id, drained, known.controller.clock(), actor(request))
+    known.store.set_drained(row.id, wanted.drained, known.controller.clock(), actor(request))
     known.controller.wake()
     return {"hosts": [shown for shown in list_hosts(request)["hosts"] if shown["id"] == row.id]}

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from jobs import remedies
-from jobs.errors import NotFound, UsageError
+from jobs.errors import Conflict, NotFound
 from jobs.spec import schema
 from jobs.state import JobState
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.edge.query import check_query
+from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.intake import Submission, read_jobs, replaced
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of, warnings_of
@@ -35,13 +37,11 @@ def services(request: Request) -> Services:
 
 
 def parse_body(body: bytes) -> Submission:
-    """The submission in a request's body. Raises UsageError."""
+    """The submission in a request's body. Raises BadRequest."""
     try:
         return Submission.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise UsageError(f"the request is not readable: {where}: {first['msg']}") from None
+        raise of_body(error, body) from None
 
 
 @router.post("/jobs", status_code=201)
@@ -49,7 +49,7 @@ async def submit(request: Request) -> Response:
     """Store jobs, all or none; each is durable before this answers. ?dry_run=true: only check them."""
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
     known = services(request)
-    dry_run = request.query_params.get("dry_run", "").lower() in ("1", "true")
+    dry_run = _dry_run(request)
     store = known.store
     wanted = parse_body(await request.body())
     asks = actor(request, wanted.user)
@@ -76,7 +76,15 @@ async def submit(request: Request) -> Response:
     return Response(body, 201, media_type="application/json")
 
 
-@router.get("/jobs")
+def _dry_run(request: Request) -> bool:
+    check_query(request, ("dry_run",))
+    given = request.query_params.get("dry_run", "false")
+    if given.lower() not in ("0", "1", "false", "true"):
+        raise bad_parameter("dry_run", given, "write true or false")
+    return given.lower() in ("1", "true")
+
+
+@router.get("/jobs", responses=raises(NotFound))
 def list_jobs(
     request: Request,
     state: str = "",
@@ -95,15 +103,15 @@ def list_jobs(
     before: an id, for the next page of the newest first; offset: rows to pass over, for the next page of others.
     """
     if not 1 <= limit <= MAX_PAGE:
-        raise UsageError(f"limit: {limit} is not usable; write a number from 1 to {MAX_PAGE}")
+        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_PAGE}")
     if before is not None and not 0 <= before < 2**31:
-        raise UsageError(f"before: {before} is no id of a job")
+        raise bad_parameter("before", before, "write the id of a job", "is no id of a job")
     if before is not None and sort != "-id":
-        raise UsageError(f"before: goes by id, and these are sorted by {sort}; use offset")
+        raise bad_parameter("before", before, "use offset", f"goes by id, and these are sorted by {sort}")
     if not 0 <= offset < 2**31:
-        raise UsageError(f"offset: {offset} is not usable; write how many rows to pass over")
+        raise bad_parameter("offset", offset, "write how many rows to pass over")
     if since is not None and not math.isfinite(since):
-        raise UsageError(f"since: {since} is no time; write Unix seconds")
+        raise bad_parameter("since", since, "write Unix seconds", "is no time")
     known = services(request)
     wanted = Wanted(
         states=_states(state),
@@ -128,11 +136,11 @@ def _states(text: str) -> frozenset[JobState] | None:
     names = [name for name in text.split(",") if name]
     for name in names:
         if name not in set(JobState):
-            raise UsageError(f"state: {name!r} is no state; write {', '.join(JobState)}")
+            raise bad_parameter("state", name, f"write {', '.join(JobState)}", "is no state")
     return frozenset(map(JobState, names)) or None
 
 
-@router.get("/jobs/{job}")
+@router.get("/jobs/{job}", responses=raises(NotFound))
 def show(request: Request, job: str) -> schemas.JobFull:
     """One job by id or name, with its attempts and events."""
     known = services(request)
@@ -147,7 +155,7 @@ def show(request: Request, job: str) -> schemas.JobFull:
     return views.job_full(shown, spec, attempts, latest, store.events(view.job.id), data, warned)
 
 
-@router.post("/jobs/{job}/cancel")
+@router.post("/jobs/{job}/cancel", responses=raises(NotFound, Conflict))
 def cancel(request: Request, job: str) -> schemas.Job:
     """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
     known = services(request)
@@ -166,13 +174,15 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
     known.controller.wake()
 
 
-@router.get("/jobs/{job}/logs")
+@router.get("/jobs/{job}/logs", responses=raises(NotFound))
 def logs(
     request: Request, job: str, attempt: int | None = None, offset: int = 0, limit: int = 1_000_000
 ) -> schemas.LogPage:
     """The log of an attempt (the latest by default) from a byte offset."""
-    if offset < 0 or not 1 <= limit <= MAX_LOG_BYTES:
-        raise UsageError(f"offset must be at least 0, limit from 1 to {MAX_LOG_BYTES}")
+    if offset < 0:
+        raise bad_parameter("offset", offset, "write a number from 0")
+    if not 1 <= limit <= MAX_LOG_BYTES:
+        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_LOG_BYTES}")
     store = services(request).store
     row = store.find_job(job)
     attempts = store.attempts(row.id)

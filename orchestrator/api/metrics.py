@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request
 
-from jobs.errors import UsageError
+from jobs.errors import NotFound
 from orchestrator import schemas
+from orchestrator.api.edge.refusals import bad_parameter, raises
 from orchestrator.api.jobs import services
 from orchestrator.api.views import not_finite
 from orchestrator.store.rows import EvaluationRow, ProgressRow
@@ -18,14 +19,14 @@ router = APIRouter()
 T = TypeVar("T")
 
 
-@router.get("/jobs/{job}/metrics")
+@router.get("/jobs/{job}/metrics", responses=raises(NotFound))
 def metrics(request: Request, job: str, every: int = 1, last: int | None = None) -> schemas.Metrics:
     """What a job told of its steps: loss, evaluation loss, learning rate, tokens/s, by step. Of a long training some
     hundred lines are kept, spread over all steps. every: each n-th point and the last; last: only the n last.
     """
     for name, given in (("every", every), ("last", last)):
         if given is not None and given < 1:
-            raise UsageError(f"{name}: {given} is not usable; write a number from 1")
+            raise bad_parameter(name, given, "write a number from 1")
     store = services(request).store
     row = store.find_job(job)
     points = [point for attempt in store.series(row.id) for point in _points(attempt)]

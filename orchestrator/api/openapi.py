@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from orchestrator import schemas
+from orchestrator.api.edge.refusals import response
 from orchestrator.api.intake import Submission
-
-PREFIX = "/api/v1"
+from orchestrator.cli.answers import PREFIX
 
 ABOUT = """\
 Everything that `tuneyard` does with a server goes through this API. All routes but `/health` want the header \
@@ -50,15 +50,6 @@ _TAGS = {
     "whatif": "plan",
     "app": "server",
 }
-_REFUSALS = {
-    "401": "The token is missing or wrong.",
-    "404": "There is nothing of that name.",
-    "409": "It is not in a state that allows this.",
-    "413": "The body is too large, or has no length.",
-    "422": "Something given can't be used; `faults` has every fault.",
-    "500": "The server failed; its log says why.",
-    "503": "The database, or what else it needs, is away.",
-}
 _JOB = {
     "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "data": "/data/pairs.jsonl",
@@ -95,9 +86,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= _own_schemas()
     tags: set[str] = set()
     for path, operations in made["paths"].items():
-        for method, operation in operations.items():
+        for operation in operations.values():
             tags.update(operation["tags"])
-            _with_errors(operation, method != "get", open_to_all=path == f"{PREFIX}/health")
+            _with_errors(operation, open_to_all=path == f"{PREFIX}/health")
             if example := _EXAMPLES.get(operation["operationId"]):
                 operation.setdefault("requestBody", _body("Submission"))
                 operation["requestBody"]["content"]["application/json"]["example"] = example
@@ -127,22 +118,12 @@ def _own_schemas() -> dict[str, Any]:
     return found
 
 
-def _with_errors(operation: dict[str, Any], changes: bool, open_to_all: bool) -> None:
-    """One shape for every refusal."""
+def _with_errors(operation: dict[str, Any], open_to_all: bool) -> None:
+    """What every route may refuse, beside what it raises itself."""
     responses = operation["responses"]
-    responses.pop("422", None)
-    named = any(one["in"] == "path" for one in operation.get("parameters", ()))
-    takes = bool(operation.get("parameters") or operation.get("requestBody"))
-    for status, text in _REFUSALS.items():
-        wanted = {
-            "404": named,
-            "409": named and changes,
-            "413": bool(operation.get("requestBody")),
-            "422": takes or named,
-        }
-        if (open_to_all and status == "401") or not wanted.get(status, True):
-            continue
-        responses[status] = {"description": text, "content": _content("Error")}
+    everywhere = [413, 422, 500, 503] if open_to_all else [401, 413, 422, 500, 503]
+    responses |= {str(status): response(status) for status in everywhere}
+    operation["responses"] = dict(sorted(responses.items()))
     if open_to_all:
         operation["security"] = []
 
@@ -159,12 +140,9 @@ def _what_fastapi_can_not_see(paths: dict[str, Any]) -> None:
             "description": "Only check the jobs: nothing is stored.",
         }
     ]
-    errors = {status: submit["responses"].get(status, {"description": text, "content": _content("Error")})
-              for status, text in _REFUSALS.items() if status != "404"}  # fmt: skip
-    submit["responses"] = {
-        "201": {"description": "Stored, all of them; each is durable.", "content": _content("Submitted")},
+    submit["responses"] |= {
         "200": {"description": "With dry_run: all are valid.", "content": _content("Checked")},
-        **errors,
+        "201": {"description": "Stored, all of them; each is durable.", "content": _content("Submitted")},
     }
     for path in [path for path in paths if path.endswith("/files")]:  # bytes, streamed
         found = paths[path]["get"]["responses"]["200"]

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import UsageError
+from jobs.errors import NotFound, UsageError
 from jobs.fields import NAME
 from orchestrator import schemas
 from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
 from orchestrator.store import Store
 from orchestrator.store.rows import ProjectRow
@@ -52,7 +53,7 @@ def set_project(request: Request, name: str, terms: Terms) -> schemas.ProjectPag
     return page(known.store)
 
 
-@router.delete("/projects/{name}")
+@router.delete("/projects/{name}", responses=raises(NotFound))
 def remove_project(request: Request, name: str) -> schemas.ProjectPage:
     """Take a project's terms away; its jobs go on as those of any other name."""
     known = services(request)

@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.changes import fixed
 from jobs.continuing import Change, Effect, changes
-from jobs.errors import Conflict, Fault, SpecError
+from jobs.errors import Conflict, Fault, NotFound, SpecError
 from jobs.spec import JobSpec
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.changes import resolved
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
@@ -57,7 +58,7 @@ class _Source:
         return f"{at} of job {self.job_id}"
 
 
-@router.post("/jobs/{job}/requeue", status_code=201)
+@router.post("/jobs/{job}/requeue", status_code=201, responses=raises(NotFound, Conflict))
 def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas.Requeued:
     """Submit an ended job again, as a new one: it goes on from the newest checkpoint unless its weights are others."""
     known = services(request)

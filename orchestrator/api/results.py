@@ -13,10 +13,11 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Send
 
-from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable, UsageError
+from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable
 from jobs.report import SendOrder
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
+from orchestrator.api.edge.refusals import bad_parameter, raises
 from orchestrator.api.hosts import is_online
 from orchestrator.api.jobs import services
 from orchestrator.api.services import Services
@@ -30,7 +31,7 @@ MANIFEST_BYTES = 16 << 20
 _FAILURES: dict[str, type[TuneyardError]] = {"not_found": NotFound, "conflict": Conflict}
 
 
-@router.get("/jobs/{job}/result")
+@router.get("/jobs/{job}/result", responses=raises(NotFound, Conflict))
 async def result(request: Request, job: str) -> schemas.Result:
     """What a job's result is made of, as its manifest on its host says."""
     known = services(request)
@@ -49,13 +50,13 @@ async def result(request: Request, job: str) -> schemas.Result:
     return _described(row, attempt, raw)
 
 
-@router.get("/jobs/{job}/result/files")
+@router.get("/jobs/{job}/result/files", responses=raises(NotFound, Conflict))
 async def files(request: Request, job: str, manifest: str, offset: int = 0) -> StreamingResponse:
     """The bytes of a result's files, one after the other by name. manifest: sha256 of the one that the reader goes
     by; offset: of the first byte, over all files.
     """
     if offset < 0:
-        raise UsageError(f"offset: {offset} is not usable; write a number of bytes")
+        raise bad_parameter("offset", offset, "write a number of bytes")
     known = services(request)
     row, attempt = await run_in_threadpool(_where, known, job)
     order = _order(row, attempt, "files", offset, manifest)
@@ -69,7 +70,7 @@ async def files(request: Request, job: str, manifest: str, offset: int = 0) -> S
     return _Stream(_closing(known, transfer), 200, headers, "application/octet-stream")
 
 
-@router.put("/transfers/{order_id}")
+@router.put("/transfers/{order_id}", responses=raises(NotFound, Conflict))
 async def put_piece(request: Request, order_id: str, offset: int, total: int) -> dict[str, int]:
     """A piece of a file from its host. The answer comes once there is room for the next."""
     transfer = services(request).relay.find(order_id)
@@ -77,7 +78,7 @@ async def put_piece(request: Request, order_id: str, offset: int, total: int) ->
     return {"next": transfer.next}
 
 
-@router.post("/transfers/{order_id}/failure")
+@router.post("/transfers/{order_id}/failure", responses=raises(NotFound))
 async def fail_order(
     request: Request, order_id: str, kind: str = Body(embed=True), message: str = Body(embed=True)
 ) -> dict[str, str]:

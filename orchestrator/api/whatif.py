@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.calibration import Calibration
 from jobs.cards import Card, check_prices, read_card
-from jobs.errors import InputError
+from jobs.errors import InputError, NotFound
 from jobs.ladder import Choice, NoFit
 from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from jobs.state import Code, JobState, Reason
 from orchestrator import schemas
 from orchestrator.api import advice, views
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, replaced
 from orchestrator.api.jobs import services
 from orchestrator.api.planned import read_plan
@@ -242,7 +243,7 @@ def _card(
     return card_shape(question.asked, profile, gpu.card, found, seen)
 
 
-@router.get("/jobs/{job}/why")
+@router.get("/jobs/{job}/why", responses=raises(NotFound))
 def why(request: Request, job: str) -> schemas.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)

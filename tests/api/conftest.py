@@ -19,6 +19,7 @@ from orchestrator.controller import Controller
 from orchestrator.order import Rules
 from orchestrator.store import Store, upgrade
 from tests import invariants
+from tests.documented import Documented
 from tests.fakes import FakeDispatch
 
 TOKEN = "test-token"
@@ -69,10 +70,12 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     services.commits.open()
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "a line"}\n' * 4)
-    with TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+    app = Documented(create_app(services))
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         made = Yard(services, http, dispatch, data=data)
         controller.started_at = made.now
         yield made
     services.commits.close()
+    assert not app.wrong
     invariants.check_all(store)
     store.close()

@@ -14,7 +14,7 @@ def every_route(app):
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "test-token"}])
 def test_every_route_and_method_needs_the_token(yard, header):
-    routes = {(method, path) for method, path in every_route(yard.http.app.app)}
+    routes = {(method, path) for method, path in every_route(yard.http.app.gate.app)}
     assert len(routes) >= 12
     yard.http.headers.pop("Authorization")
     tried = routes | {(method, f"{PREFIX}/jobs") for method in ("DELETE", "PUT", "PATCH", "OPTIONS", "HEAD")}

@@ -25,6 +25,7 @@ from orchestrator.controller import Controller
 from orchestrator.store import Store
 from tests.builders import RUNG, a_host, a_job, a_projection, a_report, an_end, because
 from tests.cli.conftest import Ran, Tuneyard, bare, environment  # noqa: F401
+from tests.documented import Documented
 from tests.fakes import FakeDispatch
 from workers.agent.results import Sender
 from workers.checkpoints.manifest import write_manifest
@@ -106,7 +107,8 @@ def depot(sqlite_store: Store, tmp_path: Path) -> Iterator[Depot]:
         settings, sqlite_store, FakeDispatch(), controller, GroupCommit(sqlite_store, controller.clock)
     )
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(services), log_level="warning", timeout_graceful_shutdown=1)
+    app = Documented(create_app(services))
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     serving.start()
@@ -121,6 +123,7 @@ def depot(sqlite_store: Store, tmp_path: Path) -> Iterator[Depot]:
     server.should_exit = True
     serving.join()
     listener.close()
+    assert not app.wrong
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What stands in front of every route: the gate, what a query may have, and the shape of every refusal."""

@@ -1,0 +1,159 @@
+"""Every refusal has one shape, and stands in the OpenAPI document of the routes that give it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from jobs import errors
+from jobs.errors import Fault
+
+log = logging.getLogger(__name__)
+
+TEXTS = {
+    401: "The token is missing or wrong.",
+    404: "There is nothing of that name.",
+    409: "It is not in a state that allows this.",
+    413: "The body is too large, or has no length.",
+    422: "Something given can't be used; `faults` has every fault.",
+    500: "The server failed; its log says why.",
+    503: "The database, or what else it needs, is away.",
+}
+_KINDS: list[tuple[type[errors.TuneyardError], int, str]] = [
+    (errors.SpecError, 422, "spec"),
+    (errors.UsageError, 422, "usage"),
+    (errors.InputError, 422, "usage"),
+    (errors.NotFound, 404, "not_found"),
+    (errors.Conflict, 409, "conflict"),
+    (errors.Unauthorized, 401, "unauthorized"),
+    (errors.Unavailable, 503, "unavailable"),
+]
+_BY_STATUS = {status: kind for _, status, kind in reversed(_KINDS)}
+_SHOWN = 80  # characters of what was given
+_NEAR = 20
+
+
+class BadRequest(errors.UsageError):
+    """A request with faults in its parameters or its body; carries all of them."""
+
+    def __init__(self, message: str, faults: list[Fault]) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+def bad_parameter(name: str, given: object, fix: str, problem: str = "is not usable") -> BadRequest:
+    """The refusal of one parameter. fix: what would be right."""
+    fault = Fault(name, str(given)[:_SHOWN], problem, fix)
+    return BadRequest(f"{name}: {given} {problem}; {fix}", [fault])
+
+
+def raises(*kinds: type[errors.TuneyardError]) -> dict[int | str, dict[str, Any]]:
+    """What a route's document says of the errors that it alone raises; openapi.py adds what every route may."""
+    return {status: response(status) for kind, status, _ in _KINDS if kind in kinds}
+
+
+def response(status: int) -> dict[str, Any]:
+    """A refusal as the OpenAPI document has it."""
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": TEXTS[status], "content": {"application/json": {"schema": schema}}}
+
+
+def known_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of jobs.errors."""
+    found = ((status, kind) for cls, status, kind in _KINDS if isinstance(error, cls))
+    status, kind = next(found, (500, "internal"))
+    faults = list(getattr(error, "faults", ()))
+    if status == 422 and not faults:
+        faults = [Fault("", "", str(error))]
+    return _answer(status, kind, str(error), faults)
+
+
+def invalid(request: Request, error: Exception) -> JSONResponse:
+    """The answer to what FastAPI finds wrong with the parts of a request."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        faults = [body_fault(error.body)]
+    else:
+        faults = [_fault(item, item["loc"][1:]) for item in found]
+    return known_error(request, unreadable(faults))
+
+
+def http_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to what Starlette refuses: no such route or method, a body that it can't take in."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400 and error.__cause__ is not None:  # FastAPI, of a body that is no JSON
+        return known_error(request, unreadable([_no_json(error.__cause__)]))
+    kind = _BY_STATUS.get(error.status_code, "usage")
+    return _answer(error.status_code, kind, f"{request.method} {request.url.path}: {error.detail}", [])
+
+
+def unknown_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a fault of ours."""
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    text = f"the server failed on {request.method} {request.url.path}; its log says why"
+    return _answer(500, "internal", text, [])
+
+
+def of_body(error: ValidationError, body: bytes) -> BadRequest:
+    """The refusal of a body that pydantic read itself."""
+    found = error.errors(include_url=False)
+    if found[0]["type"] == "json_invalid":
+        return unreadable([body_fault(body)])
+    return unreadable([_fault(dict(item), item["loc"]) for item in found])
+
+
+def unreadable(faults: list[Fault]) -> BadRequest:
+    """The refusal of a request with these faults."""
+    return BadRequest(f"the request is not readable: {'; '.join(map(str, faults))}", faults)
+
+
+def body_fault(body: bytes | str) -> Fault:
+    """What is wrong with a body that is not JSON, and where."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _no_json(error)
+    return Fault(
+        "body", "", "is not JSON: it has half of a surrogate pair"
+    )  # Python takes it, nobody else does
+
+
+def _no_json(error: BaseException) -> Fault:
+    if isinstance(error, json.JSONDecodeError):
+        near = error.doc[error.pos : error.pos + _NEAR]
+        return Fault("body", near, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+    if isinstance(error, UnicodeDecodeError):
+        return Fault("body", "", f"is not JSON: it is not UTF-8 text (byte {error.start + 1})")
+    if isinstance(error, RecursionError):
+        return Fault("body", "", "is nested too deeply")
+    return Fault("body", "", f"is not JSON: {error}")  # a number of too many digits
+
+
+def _fault(item: dict[str, Any], where: tuple[int | str, ...]) -> Fault:
+    """A fault as pydantic has it."""
+    path = ".".join(map(str, where)) or "body"
+    if item["type"] == "missing":
+        return Fault(path, "", "is missing")
+    given = item.get("input")
+    if path == "body" and isinstance(given, bytes):
+        fix = "send JSON, with the header Content-Type: application/json"
+        return Fault(path, "", "is not marked as JSON", fix)
+    return Fault(path, str(given)[:_SHOWN], item["msg"])
+
+
+def _answer(status: int, kind: str, message: str, faults: list[Fault]) -> JSONResponse:
+    # What was given may have characters that no answer can.
+    listed = [{key: _plain(text) for key, text in fault.as_dict().items()} for fault in faults]
+    return JSONResponse({"error": {"kind": kind, "message": _plain(message), "faults": listed}}, status)
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
