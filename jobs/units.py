@@ -43,23 +43,22 @@ def parse_duration(text: str) -> float:
 
 
 def gib(count: float) -> str:
-    """Bytes for people: GiB with two decimals, MiB below one GiB."""
-    return f"{count / GiB:.2f} GiB" if abs(count) >= GiB else f"{count / MiB:.0f} MiB"
+    """Bytes for people: GiB with two decimals, MiB below one GiB, KiB and bytes for what is smaller than those."""
+    if abs(count) >= GiB:
+        return f"{count / GiB:.2f} GiB"
+    if abs(count) >= MiB or not count:
+        return f"{count / MiB:.0f} MiB"
+    return f"{count / KiB:.0f} KiB" if abs(count) >= KiB else f"{count:.0f} bytes"
 
 
 def apart(one: float, other: float) -> tuple[str, str]:
     """Two sizes for people, such as needed and free: in a unit fine enough to tell them apart, but for equal ones."""
-    texts = _short(one), _short(other)
+    texts = gib(one), gib(other)
     for size, name in ((MiB, "MiB"), (KiB, "KiB"), (1, "bytes")):
         if texts[0] != texts[1]:
             break
         texts = f"{one / size:,.0f} {name}", f"{other / size:,.0f} {name}"
     return texts
-
-
-def _short(count: float) -> str:
-    """gib(), and KiB below one MiB."""
-    return f"{count / KiB:,.0f} KiB" if 0 < abs(count) < MiB else gib(count)
 
 
 def span(seconds: float) -> str:

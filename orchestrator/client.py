@@ -231,7 +231,7 @@ class Client:
         return self._get(_path(job, "/metrics"), **query)
 
     def pull(self, job: int | str, folder: str | Path | None = None) -> Path:
-        """Copy a job's result into a folder, or one named after the job, and compare it with its manifest; where it is.
+        """Copy a job's result into a folder (job-ID-NAME), and compare it with its manifest; where it is.
 
         Goes on where an earlier pull broke off. Raises Conflict where there is no result yet, UsageError where the
         folder has something else in it, TuneyardError for a file that does not match its checksum.

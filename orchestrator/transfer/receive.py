@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from jobs.errors import Conflict, TuneyardError, Unavailable, UsageError
+from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable, UsageError
 from jobs.units import gib
 
 MANIFEST = "manifest.json"
@@ -46,6 +47,11 @@ class Pulled:
     came: int
 
 
+def default_folder(found: Any) -> Path:
+    """Where a result goes that is given no folder: no job has that of another."""
+    return Path(f"job-{found['job']}-{found['name']}" if found["name"] else f"job-{found['job']}")
+
+
 def no_progress(have: int, total: int) -> None:
     """Says nothing."""
 
@@ -59,22 +65,26 @@ def pull(
     clock: Callable[[], float] = time.monotonic,
     patience_s: float = PATIENCE_S,
 ) -> Pulled:
-    """Copy a job's result into a folder: `target`, or one named after the job.
+    """Copy a job's result into a folder: `target`, or default_folder().
 
     tell: bytes that are here, of how many. A server or host that is away is waited for. Raises UsageError where the
-    folder is taken, TuneyardError where a file is not what the manifest says; then nothing is put in place, and what
-    has come whole is not fetched again.
+    folder is taken, Conflict and NotFound where the result was changed on its host, TuneyardError where a file is not
+    what the manifest says. Then nothing is put in place; what has come whole is kept and not fetched again, unless it
+    is of a result that is there no more.
     """
     patience = _Patience(say, sleep, clock, patience_s)
     found = source.result()  # not waited for: only what was there once is
     files = _files(found)
-    target = (target or Path(found["name"] or f"job-{found['job']}")).absolute()
+    target = (target or default_folder(found)).absolute()
     if _taken(target, found, files):
         return Pulled(target, found["bytes"], len(files), 0)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.pull-{found['job']}-{found['manifest_sha256'][:12]}")
+    for stale in target.parent.glob(f"{glob.escape(f'.{target.name}.pull-')}{found['job']}-*"):
+        if stale != staging:  # of a result that was replaced
+            _remove(stale)
     staging.mkdir(exist_ok=True)
-    with _alone(staging):
+    with _alone(staging), _kept(staging):
         files_here = _Staged(staging, files)
         missing = found["bytes"] - files_here.have
         free = shutil.disk_usage(staging).free
@@ -111,12 +121,15 @@ class _Patience:
 
     def __post_init__(self) -> None:
         self._since: float | None = None
+        self._told = False
 
     def bear(self, error: Unavailable, moved: bool) -> None:
         now = self.clock()
         if self._since is None or moved:
+            self._since, self._told = now, False
+        elif not self._told:  # at the first break, the next answer may say more than that it broke
             self.say(f"{error} (waiting for it)")
-            self._since = now
+            self._told = True
         if now - self._since > self.limit_s:
             raise error
         self.sleep(PAUSE_S)
@@ -209,7 +222,7 @@ class _Staged:
             self.have -= size
             raise TuneyardError(
                 f"{name} does not match its checksum: on host {host} it is damaged or was changed; "
-                "nothing was put in place"
+                f"nothing was put in place. What has come is kept in {self._folder} for the next pull"
             )
         self._left.pop(0)
         self._begin()
@@ -262,6 +275,26 @@ def _taken(target: Path, found: Any, files: Mapping[str, tuple[int, str]]) -> bo
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _kept(staging: Path) -> Iterator[None]:
+    """What has come is of use to a later pull, unless the result was changed on its host, or nothing has."""
+    try:
+        yield
+    except (Conflict, NotFound):
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    except TuneyardError:
+        with contextlib.suppress(OSError):
+            staging.rmdir()
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Unless a pull writes to it."""
+    with contextlib.suppress(Conflict, OSError), _alone(folder):
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

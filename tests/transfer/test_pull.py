@@ -32,11 +32,11 @@ def test_a_result_is_copied_whole_and_only_once(depot: Depot, tuneyard: Tuneyard
     job, result = depot.job()
     ran = tuneyard("pull", "tune")
     assert (ran.code, ran.err) == (0, "")
-    target = tmp_path / "tune"
+    target = tmp_path / f"job-{job}-tune"
     assert ran.out == f"{target}: 4 files, 3 MiB, all as the manifest says\n"
     assert content(target) == FILES
     assert (target / "manifest.json").read_bytes() == (result / "manifest.json").read_bytes()
-    assert not list(tmp_path.glob(".tune*")), "nothing is left beside it"
+    assert not list(tmp_path.glob(".*tune*")), "nothing is left beside it"
     assert "was there already" in tuneyard("pull", str(job)).out
     assert tuneyard("pull", str(job), "new/place", "--json").json["fetched_bytes"] == sum(
         map(len, FILES.values())
@@ -72,6 +72,8 @@ def test_a_damaged_file_is_refused_and_the_rest_need_not_come_again(
     assert (ran.code, ran.out) == (1, "")
     assert "tokenizer.json does not match its checksum: on host alpha" in ran.err
     assert not (tmp_path / "here").exists()
+    (kept,) = tmp_path.glob(".here.pull-*")
+    assert f"kept in {kept} for the next pull" in ran.err
     (result / "tokenizer.json").write_bytes(good)
     ran = tuneyard("pull", str(job), "here", "--json")
     assert ran.json["fetched_bytes"] == len(good) and content(tmp_path / "here") == FILES
@@ -143,8 +145,35 @@ def test_what_is_no_plain_file_of_this_result_is_not_sent(
     change(result)
     with depot.client() as client, pytest.raises((Conflict, NotFound), match=said) as caught:
         client.pull(job, tmp_path / "here")
-    assert "host alpha" in str(caught.value) and not (tmp_path / "here").exists()
+    assert "host alpha" in str(caught.value) and not list(tmp_path.glob("*here*"))
     until(lambda: not depot.services.relay.orders(depot.host_id))
+
+
+def test_a_result_that_changes_while_it_is_copied_is_refused_with_that_reason_alone(
+    depot: Depot, tmp_path: Path
+) -> None:
+    job, result = depot.job(files={"a": os.urandom(40 * PIECE_BYTES), "b": b"last"})
+    said: list[str] = []
+
+    def tell(have: int, total: int) -> None:
+        if have:
+            (result / "b").write_bytes(b"another")
+
+    with depot.client() as client, pytest.raises(Conflict, match="b is not what its manifest says"):
+        pull(_Results(client, job), tmp_path / "here", tell, said.append, sleep=lambda pause: None)
+    assert said == [], "it did not say first that the server had broken off"
+    assert list(tmp_path.glob("*here*")) == [], "what came of it is of no use to anybody"
+
+
+def test_two_jobs_of_one_name_go_to_two_folders_and_small_ones_have_a_size(
+    depot: Depot, tuneyard: Tuneyard, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "job.yaml").write_text("the example's own")
+    for size, text in ((900_000, "879 KiB"), (700, "700 bytes")):
+        job, _ = depot.job("tiny", {"a": bytes(size)})
+        ran = tuneyard("pull", "tiny")
+        assert ran.out == f"{tmp_path}/job-{job}-tiny: 1 file, {text}, all as the manifest says\n"
 
 
 def test_a_result_that_was_replaced_meanwhile_is_refused(depot: Depot) -> None:

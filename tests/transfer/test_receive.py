@@ -91,6 +91,29 @@ def test_a_later_pull_goes_on_where_the_last_gave_up(tmp_path: Path) -> None:
     assert (tmp_path / "here" / "b").read_bytes() == files["b"]
 
 
+def test_what_came_of_a_result_that_was_replaced_is_removed(tmp_path: Path) -> None:
+    times = iter((0.0, 1e9, 2e9))
+    with pytest.raises(Unavailable):
+        receive.pull(
+            Line({"a": b"0123456789"}, [4, 0]),
+            tmp_path / "here",
+            sleep=lambda pause: None,
+            clock=lambda: next(times),
+        )
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / ".here.pull-12-abc").mkdir()  # of another job
+    pull(Line({"a": b"0123456780"}, []), tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".here.pull-12-abc", "here"]
+
+
+def test_a_break_is_told_when_it_lasts(tmp_path: Path) -> None:
+    said: list[str] = []
+    pull(Line({"a": b"0123456789"}, [4, 3]), tmp_path / "one", say=said.append)
+    assert said == [], "each time the next answer was there"
+    pull(Line({"a": b"0123456789"}, [4, 0, 0]), tmp_path / "two", say=said.append)
+    assert said == ["it broke (waiting for it)"]
+
+
 def test_what_was_spoilt_here_meanwhile_comes_again(tmp_path: Path) -> None:
     files = {"a": b"0123456789", "b": b"abcdefghij"}
     times = iter((0.0, 1e9, 2e9))

@@ -64,7 +64,7 @@ def pull_verb(api: Api, as_json: bool, job: str, folder: Path | None) -> None:
     """Copy a job's result to this machine.
 
     JOB is an id or a name. The result comes through the server and is compared with the checksums of its manifest.
-    It is put into DIR, or a folder named after the job, once all of it is here; a pull that was broken off goes on
+    It is put into DIR, or a folder named job-ID-NAME, once all of it is here; a pull that was broken off goes on
     where it was. Nothing that is in DIR already is written over.
     """
     meter = _Meter() if sys.stderr.isatty() else None
