@@ -85,7 +85,7 @@ class Observation:
     card_bytes: what its card has; measured: of its first rank; measured_step_s: None unless it made at least two
     steps, and only in the second is memory at its peak, for the first makes the optimizer's state; projected_step_s:
     what the model of time says, without what was measured before; confidence, margin_group, phase, sequence_length:
-    of the projection that it was placed by.
+    of the projection that it was placed by; expandable: whether torch's segments could expand, None: no CUDA.
     """
 
     attempt_id: int = 0
@@ -104,6 +104,7 @@ class Observation:
     sequence_length: int | None = None
     confidence: float | None = None
     margin_group: str | None = None
+    expandable: bool | None = None
     projected_allocated_bytes: int | None = None
     projected_reserved_bytes: int | None = None
     projected_device_bytes: int | None = None

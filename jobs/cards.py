@@ -29,7 +29,8 @@ class Card:
     allocator holds beyond live tensors is reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share
     of the bytes that come and go outside the loss, at most reserve_cap_bytes of them. layer_s: seconds that the host
     takes to launch one layer, forward or backward: no micro-batch is faster, however small. short: what people call
-    it on the command line; price: of an hour of one GPU, in whatever unit the operator thinks in, None when not set.
+    it on the command line; price: of an hour of one GPU, in whatever unit the operator thinks in, None when not set;
+    expandable: whether segments of torch's CUDA allocator can expand on it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Card:
     layer_s: float = 0.0
     short: str = ""
     price: float | None = None
+    expandable: bool = True
 
     def reserve(self, moving: float, adapted: bool) -> int:
         """Bytes the allocator holds beyond live tensors.

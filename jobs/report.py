@@ -27,6 +27,7 @@ class GpuInfo(Message):
     name: str  # as NVML reports it, or "cpu"
     memory_bytes: int
     fault: str | None = None  # why it can't be used now, in words
+    expandable: bool = True  # whether segments of torch's CUDA allocator can expand there, and are to
 
 
 class HostInfo(Message):
@@ -81,6 +82,7 @@ class Progress(Message):
     loss_text: str | None = (
         None  # "nan", "inf" or "-inf", where the loss is no finite number: JSON has none for those
     )
+    expandable: bool | None = None  # as in Ended
     skipped: int = 0  # steps of this attempt so far whose update was left out (training.on_nan: skip)
     note: str | None = None  # for the job's events, in words
 
@@ -141,6 +143,7 @@ class Ended(Message):
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     device_bytes: int | None = None
+    expandable: bool | None = None  # whether torch's CUDA allocator had segments that expand; None: no CUDA
     rank: int | None = None  # of an attempt over several hosts: the rank that this is about
     host: str | None = None  # of a fault of a host: which, where that is not plain from who reports it
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one

@@ -22,7 +22,10 @@ Counted = Literal["yes", "under way", "no"]
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card. held_by: the job that leases it, None when it is free; price: of an hour of it, None when not set."""
+    """A card. held_by: the job that leases it, None when it is free; price: of an hour of it, None when not set.
+
+    expandable: whether segments of torch's CUDA allocator can expand there.
+    """
 
     id: int
     uuid: str
@@ -33,6 +36,7 @@ class Gpu:
     fault: str | None = None
     held_by: int | None = None
     price: float | None = None
+    expandable: bool = True
 
     @property
     def usable(self) -> bool:
@@ -41,7 +45,9 @@ class Gpu:
     @property
     def card(self) -> Card:
         found = card_for(self.kind, self.name, self.memory_bytes)
-        return found if self.price is None else replace(found, price=self.price)
+        if self.price is None and self.expandable:
+            return found
+        return replace(found, price=self.price, expandable=self.expandable)
 
     @property
     def label(self) -> str:

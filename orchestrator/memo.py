@@ -72,6 +72,7 @@ def basis_of(job: Waiting, placement: Placement, calibration: Calibration) -> di
         "margin_group": terms.margin.group if terms.margin else "prior",
         "margin": [terms.margin.low, terms.margin.high] if terms.margin else None,
         "speed": terms.speed,
+        "expandable": placement.gpus[0].card.expandable,
     }
 
 

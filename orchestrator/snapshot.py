@@ -52,6 +52,7 @@ def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings
             Gpu(
                 *(g.id, g.uuid, g.index, g.kind, g.name, g.memory_bytes, g.fault, g.job_id),
                 price=price_of(settings.prices, g.name) if settings.prices else None,
+                expandable=g.expandable,
             )
             for g in sorted(gpus, key=lambda g: g.index)
             if g.present

@@ -133,6 +133,7 @@ gpus = sa.Table(
     sa.Column("memory_bytes", sa.BigInteger, nullable=False),
     sa.Column("fault", Words),
     sa.Column("present", sa.Boolean, nullable=False),
+    sa.Column("expandable", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 attempts = sa.Table(
@@ -338,6 +339,7 @@ observations = sa.Table(
     sa.Column("sequence_length", sa.Integer),
     sa.Column("confidence", sa.Double),
     sa.Column("margin_group", Words),  # whose residuals set the upper bound
+    sa.Column("expandable", sa.Boolean),  # whether torch's segments could expand; NULL: no CUDA, or not known
     sa.Index("ix_observations_card_method", "card", "method"),
     sa.Index("ix_observations_ts", "ts"),
 )

@@ -83,6 +83,7 @@ class Figures:
             allocated_bytes=peaks.allocated_bytes if peaks else None,
             reserved_bytes=peaks.reserved_bytes if peaks else None,
             device_bytes=peaks.device_bytes if peaks else None,
+            expandable=self.meter.expandable,
             **how,
         )
 
@@ -209,6 +210,7 @@ class Reporter(TrainerCallback):
                     allocated_bytes=peaks.allocated_bytes,
                     reserved_bytes=peaks.reserved_bytes,
                     device_bytes=peaks.device_bytes,
+                    expandable=figures.meter.expandable,
                     note=self.note,
                 )
             )

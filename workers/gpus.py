@@ -39,6 +39,9 @@ class Cards(Protocol):
     def sample(self, now: float) -> list[GpuSample]:
         """One reading of each card, stamped `now` (Unix seconds). Never raises for one card's fault."""
 
+    def lost(self) -> frozenset[str]:
+        """uuids of cards that fell off the bus by the last sample: nothing that runs on them ever goes on."""
+
     def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
         """Tell which trainers are on a card now: pid -> bytes that were resident before its first allocation."""
 
@@ -58,6 +61,7 @@ def find_cards(host_name: str, cpu_sizes: Sequence[int] | None = None) -> Cards:
 class _CudaCard:
     info: GpuInfo
     handle: Any  # None after the card failed: looked up anew by UUID
+    lost: bool = False
 
 
 class CudaCards:
@@ -77,6 +81,9 @@ class CudaCards:
 
     def infos(self) -> list[GpuInfo]:
         return [card.info for card in sorted(self._cards.values(), key=lambda card: card.info.index)]
+
+    def lost(self) -> frozenset[str]:
+        return frozenset(uuid for uuid, card in self._cards.items() if card.lost)
 
     def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
         """Nothing to do: NVML knows which process holds what."""
@@ -105,12 +112,14 @@ class CudaCards:
 
     def _sample(self, card: _CudaCard, now: float) -> GpuSample:
         uuid, fault = card.info.uuid, None
+        card.lost = False
         try:
             if card.handle is None:
                 card.handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             sample = _read(card.handle, uuid, now)
         except pynvml.NVMLError as error:
             card.handle = None
+            card.lost = error.value == pynvml.NVML_ERROR_GPU_IS_LOST
             fault = f"NVML: {error}"
             sample = GpuSample(uuid=uuid, ts=now, fault=fault)
             if error.value in _DRIVER_AWAY:
@@ -248,6 +257,9 @@ class CpuCards:
 
     def infos(self) -> list[GpuInfo]:
         return [card.info for card in self._cards.values()]
+
+    def lost(self) -> frozenset[str]:
+        return frozenset()
 
     def assign(self, uuid: str, trainers: Mapping[int, int]) -> None:
         card = self._cards.get(uuid)

@@ -30,7 +30,9 @@ from jobs.report import (
     TraceResult,
 )
 from workers import machine, processes
+from workers.agent.foreign_memory import ForeignMemory
 from workers.agent.results import Sender
+from workers.agent.segments import asked_for, refused
 from workers.gpus import Cards, find_cards
 from workers.link import JoinAnew, Link
 from workers.raylet import Raylet
@@ -87,6 +89,8 @@ class Agent:
         self._boot = uuid.uuid4().hex
         self._yard = Yard(home, last_yard(home))
         self._former: list[Supervisor] = []  # of other databases, until they are quiet
+        self._foreign = ForeignMemory()
+        self._expandable = asked_for(os.environ)
         self._wake = threading.Event()
         self._tracer = Tracer(trace, done=self._wake.set)
         self._sender = Sender(link)
@@ -125,8 +129,10 @@ class Agent:
         for supervisor in (self._yard.supervisor, *self._former):
             supervisor.supervise(now)
         self._former = [one for one in self._former if not one.is_quiet()]
-        # 2 look at cards
+        # 2 look at cards, and end what is on lost ones
         self._sample(now)
+        for supervisor in (self._yard.supervisor, *self._former):
+            supervisor.lose_cards(self._cards.lost(), now)
         while True:
             # 3 send the news, unless the last report is still under way
             flight = self._flight = self._flight or self._send(now)
@@ -193,18 +199,24 @@ class Agent:
         for former in self._former:
             on_way_out |= former.unheld(set())
         what = "is being ended" if self._current else "is on it, and the server has yet to say whether it may"
-        return [
-            info.model_copy(update={"fault": f"attempt {on_way_out[info.uuid]} {what}"})
-            if info.uuid in on_way_out and info.fault is None
-            else info
-            for info in self._cards.infos()
-        ]
+        found = []
+        for info in self._cards.infos():
+            fault = f"attempt {on_way_out[info.uuid]} {what}" if info.uuid in on_way_out else None
+            fault = info.fault or fault or self._foreign.fault(info.uuid)
+            expandable = self._expandable and not refused(self._yard.root, info.uuid)
+            found.append(info.model_copy(update={"fault": fault, "expandable": expandable}))
+        return found
 
     def _sample(self, now: float) -> None:
         on_cards = self._yard.supervisor.on_cards()
-        for info in self._cards.infos():
+        for former in self._former:
+            for card, pids in former.on_cards().items():
+                on_cards[card] = {**pids, **on_cards.get(card, {})}
+        infos = self._cards.infos()
+        for info in infos:
             self._cards.assign(info.uuid, on_cards.get(info.uuid, {}))
         samples = self._cards.sample(now)
+        self._foreign.look(infos, samples, on_cards)
         if self._joined or self._yard.uuid:  # nobody asks what was before the host joined for the first time
             self._yard.spool.put(samples)
 

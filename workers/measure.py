@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import resource
 import threading
@@ -16,6 +17,9 @@ import torch
 from jobs.cards import card_for, roomy
 from jobs.report import GpuInfo
 from workers.gpus import process_bytes
+from workers.trainer.allocator import Allocator
+
+log = logging.getLogger(__name__)
 
 _STATUS = "/proc/self/status"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -43,6 +47,7 @@ class Meter:
         self._cuda = card.kind == "cuda"
         self._card, self._shared = card, shared
         self._highest = 0
+        self.allocator: Allocator | None = None  # of a CUDA card, once that is known
         if not self._cuda:
             _settle_threads()
             self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -51,6 +56,11 @@ class Meter:
             # Its own stack (8 MiB) is not the job's.
             self._taken_before, self._highest = self._writable_bytes(), 0
         self.baseline_bytes = status_bytes("VmRSS")
+
+    @property
+    def expandable(self) -> bool | None:
+        """Whether torch's segments can expand on this card; None: not CUDA, or not known yet."""
+        return None if self.allocator is None else self.allocator.expandable
 
     def read(self) -> Peaks:
         if not self._cuda:
@@ -84,7 +94,11 @@ class Meter:
     def _held_bytes(self) -> int:
         """What is held of the card now: all of it is ours, or NVML can tell what is, or it is worked out."""
         if not self._shared:
-            free, total = torch.cuda.mem_get_info()
+            try:
+                free, total = torch.cuda.mem_get_info()
+            except RuntimeError as error:  # of a card that failed nothing more is to be learnt
+                log.warning("the card's memory can't be read: %s", str(error).partition("\n")[0])
+                return 0
             return total - free
         known = process_bytes(self._card.uuid, os.getpid())
         return torch.cuda.memory_reserved() + _context_bytes(self._card) if known is None else known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from workers.folder import STOP_OUTCOMES, AttemptFolder, StopReason, attempt_fol
 log = logging.getLogger(__name__)
 
 LOST_GRACE_S = 3.0  # between a trainer's death and the verdict: its last file may still be on the way
+LOST_CARD_S = 15.0  # for a trainer to notice that its card is lost; it may wait for the card for ever
 LINGER_S = 15.0  # for a trainer to exit after its outcome
 LIMIT_SLACK_S = 30.0  # a trainer looks at its time limit between steps; this long after it, we end it
 LIMIT_GRACE_S = 20.0  # which gives it this long to save a checkpoint
@@ -56,6 +57,7 @@ class _Local:
     stop: _Stop | None = None
     foreign: bool = False  # the server's attempt of this id is another
     unwritten: str = ""  # why its outcome could not be written so far
+    lost_card: tuple[str, float] | None = None  # uuid of a card of its live ranks that is lost, since when
     oom_kills: int | None = None  # the kernel's count when all ranks were last seen alive
 
 
@@ -152,6 +154,19 @@ class Supervisor:
         if local.stop:  # another reason gives no more time
             deadline = min(deadline, local.stop.deadline)
         local.stop = _Stop(order.reason, deadline, order.grace_s, fenced)
+
+    def lose_cards(self, lost: Collection[str], now: float) -> None:
+        """End what is on these cards, for it can't go on, once it had LOST_CARD_S to say so itself."""
+        for local in self._local.values():
+            gone = [rank for rank in sorted(local.live) if set(local.cards[rank : rank + 1]) & set(lost)]
+            if not gone or local.over_since is not None:
+                local.lost_card = None
+            elif local.lost_card is None:
+                local.lost_card, local.dead = (local.cards[gone[0]], now), gone[0]
+            elif now - local.lost_card[1] >= LOST_CARD_S:
+                _end(local)
+                if not local.live:
+                    _write_outcome(local, now, forced=False)
 
     def admit(self, attempts: Iterable[AttemptOffsets]) -> None:
         """Clear the folders of these attempts of what another attempt by the same id left there."""
@@ -284,6 +299,7 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
         allocated_bytes=last.allocated_bytes if last else None,
         reserved_bytes=last.reserved_bytes if last else None,
         device_bytes=last.device_bytes if last else None,
+        expandable=last.expandable if last else None,
     )
     try:
         written = local.folder.write_ended(ended)
@@ -300,7 +316,9 @@ def _write_outcome(local: _Local, now: float, forced: bool) -> None:
 def _what_is_known(local: _Local, last: Progress | None, checkpoint: str | None, forced: bool) -> str:
     trainer = local.started.get(local.dead)
     which = f"of rank {local.ranks[local.dead]} " if local.ranks and len(local.ranks) > 1 else ""
-    if local.stop and trainer is None:
+    if local.lost_card and not local.stop:
+        text = f"the trainer {which}was ended: its card {local.lost_card[0]} is lost"
+    elif local.stop and trainer is None:
         text = f"ended ({_said(local.stop.reason)}) before a trainer started"
     elif local.stop and forced:
         grace_s = local.stop.grace_s

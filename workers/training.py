@@ -6,7 +6,6 @@ import gc
 import importlib.util
 import logging
 import os
-import re
 import shutil
 import time
 import traceback
@@ -16,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from jobs.errors import InputError, TuneyardError, Unavailable, words_of
+from jobs.errors import TuneyardError
 from jobs.fields import OPTIMIZERS
 from jobs.memory import Rung
 from jobs.report import Assignment, Ended, Started
 from jobs.spec import JobSpec
 from jobs.state import Outcome
-from jobs.units import gib
 from workers import gang, span, unsloth_engine
 from workers.adapters import cast_adapters, lora_config
+from workers.agent.segments import note_found
 from workers.building import (
     build_config,
     build_model,
@@ -49,20 +47,16 @@ from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
 from workers.resuming import checkpoint_of, finished, left_out, take_rows
+from workers.trainer.allocator import settle
 from workers.trainer.diverging import diverged
-from workers.trainer.finite import Guard, NotFinite
+from workers.trainer.failing import failure
+from workers.trainer.finite import Guard
 from workers.trainer.late_imports import load
 from workers.trainer.sft import GuardedTrainer
 
 log = logging.getLogger(__name__)
 
-PEER_S = 5.0  # for a rank that failed to say so
 _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-# How torch, cuBLAS, oneDNN, the C++ library and mmap(2) say that memory ran out without a type for it.
-_OUT_OF_MEMORY = re.compile(
-    r"DefaultCPUAllocator: can't allocate memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
-    r"|could not create a memory object|std::bad_alloc|Cannot allocate memory"
-)
 
 
 class Stopped(TuneyardError):
@@ -220,9 +214,9 @@ def _trained(
             check_room(assignment, target, checkpoints)
         callbacks, guard = [reporter, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
-        reporter.data, reporter.note = take_rows(
-            trainer.args, folder.data_path, resume, assignment.spec, others
-        )
+        reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
+        refusal = figures.meter.allocator.refusal if figures.meter.allocator else None
+        reporter.note = "; ".join(filter(None, [note, refusal])) or None
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:
@@ -296,13 +290,16 @@ def run_attempt(
     figures = Figures(Meter(card, assignment.shared))
     try:
         folder.write_started(_started(figures.meter), assignment.local_rank)
+        if card.kind == "cuda":
+            figures.meter.allocator = settle(assignment.local_rank)
+            note_found(host_home, card.uuid, not figures.meter.allocator.refusal)
         with card_limit(card, assignment.upper_bytes, assignment.shared, assignment.local_rank):
             ended = train(assignment, folder, host_home, output_root, figures, reach=reach)
     except Stopped as stopped:
         outcome, echo = STOP_OUTCOMES[stopped.reason], stopped.reason == "stale"
         ended = figures.ended(ts=time.time(), outcome=outcome, message=str(stopped), echo=echo)
     except Exception as error:  # the edge of the process: every failure becomes an outcome
-        ended = _failure(error, figures, assignment, folder)
+        ended = failure(error, figures, assignment, folder)
         # Its frames hold the model; what they hold must go before the outcome is written.
         traceback.clear_frames(error.__traceback__)
     gc.collect()
@@ -313,52 +310,6 @@ def run_attempt(
     folder.write_ended(ended, assignment.local_rank)
     log.info("ended: %s %s", ended.outcome, ended.message)
     return ended
-
-
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether this, or what caused it, is memory that ran out."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, (torch.OutOfMemoryError, MemoryError)):
-            return True
-        if isinstance(seen, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(str(seen)):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
-def _failure(error: Exception, figures: Figures, assignment: Assignment, folder: AttemptFolder) -> Ended:
-    if not isinstance(error, TuneyardError):
-        traceback.print_exception(error)
-    words = words_of(error)
-    if ran_out_of_memory(error):
-        card = assignment.card
-        where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
-        has = gib(card.memory_bytes)
-        if assignment.shared:
-            has = f"a share of {gib(assignment.upper_bytes)} of {has}"
-        text = f"memory ran out {where} on {card.name} with {has}: {words.partition(': ')[2]}"
-        return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
-    ours = isinstance(error, TuneyardError)
-    if isinstance(error, room.NoStorage):
-        figures.measured = bool(figures.step_times)
-        return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=str(error))
-    if not ours and (said := room.full(error)):
-        text = f"{said[0].lower()}{said[1:]} on this host after step {figures.steps}: {words}"
-        return figures.ended(ts=time.time(), outcome=Outcome.STORAGE, message=text)
-    if assignment.local_rank == 0 and len(assignment.ranks_here) > 1 and not ours:
-        # A collective fails here when another rank has failed: that one knows why.
-        peer = gang.wait_for_failed_peer(folder, assignment, PEER_S)
-        if peer is not None:
-            return figures.ended(ts=time.time(), **gang.as_mine(assignment, *peer))
-    if isinstance(error, NotFinite):
-        return figures.ended(ts=time.time(), outcome=Outcome.DIVERGED, message=str(error))
-    bad_input = isinstance(error, InputError) and not error.missing
-    text = error.line if isinstance(error, InputError) else str(error) if ours else words
-    echo = assignment.spans and not ours and span.lost_touch(error)
-    hosts = isinstance(error, (span.NobodyCame, Unavailable))  # fault: none of the job's retries
-    outcome = Outcome.NOT_STARTED if hosts else Outcome.FAILED
-    return figures.ended(ts=time.time(), outcome=outcome, message=text, echo=echo, bad_input=bad_input)
 
 
 def _load_bitsandbytes(spec: JobSpec) -> None:

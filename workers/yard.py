@@ -20,7 +20,7 @@ class Yard:
 
     def __init__(self, home: Path, uuid: str) -> None:
         """uuid: Joined.yard; "" before the host ever joined."""
-        root = yard_root(home, uuid)
+        self.root = root = yard_root(home, uuid)
         self.uuid = uuid
         self.spool = Spool(root / "spool")
         self.supervisor = Supervisor(root)

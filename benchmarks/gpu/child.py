@@ -29,7 +29,8 @@ from jobs.rung import Rung
 from jobs.spec import JobSpec
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config, build_model
-from workers.training import ran_out_of_memory, sft_config
+from workers.trainer.failing import ran_out_of_memory
+from workers.training import sft_config
 
 
 class _Clock(TrainerCallback):

@@ -77,6 +77,7 @@ def _row(seen: Observation, job: int, name: str, number: int) -> schemas.Accurac
         "sequence_length": seen.sequence_length,
         "confidence": seen.confidence,
         "margin_group": seen.margin_group,
+        "expandable": seen.expandable,
         "projected": projected,
         "measured": measured,
         "error": seen.residual(),

@@ -38,6 +38,7 @@ class AccuracyRow(TypedDict):
     sequence_length: int | None
     confidence: float | None
     margin_group: str | None
+    expandable: bool | None  # whether segments of torch's CUDA allocator could expand
     projected: AccuracyProjected
     measured: AccuracyMeasured
     error: float | None

@@ -164,6 +164,7 @@ def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:
         "memory_bytes": info.memory_bytes,
         "fault": info.fault,
         "present": True,
+        "expandable": info.expandable,
     }
 
 

@@ -87,6 +87,7 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
             sequence_length=basis.get("sequence_length"),
             confidence=basis.get("confidence"),
             margin_group=basis.get("margin_group"),
+            expandable=ended.expandable,
             projected_upper_bytes=projected.get("upper_bytes"),
             projected_step_s=None if attempt.shared else projected.get("step_s"),
             measured_step_s=ended.step_s,

@@ -212,6 +212,7 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
             memory_bytes=row.memory_bytes,
             fault=row.fault,
             present=row.present,
+            expandable=row.expandable,
             holders=tuple(holders.get(row.id, ())),
         )
         for row in connection.execute(query)

@@ -205,6 +205,7 @@ class GpuRow:
     memory_bytes: int
     fault: str | None
     present: bool
+    expandable: bool = True
     holders: tuple[Holder, ...] = ()
 
     @property

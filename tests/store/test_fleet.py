@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobs.errors import Conflict, NotFound
+from orchestrator.config import Settings
+from orchestrator.snapshot import hosts_of
 from orchestrator.store import Store
 from tests.builders import NOW, a_host, a_report, cards, joined, submitted, training
 
@@ -93,3 +97,8 @@ def test_a_report_updates_the_host_and_its_cards(store: Store) -> None:
     assert [(gpu.present, gpu.fault) for gpu in store.gpus()] == [(True, "Xid 48"), (False, None)]
     store.record_report(host_id, a_report(gpus=3), NOW + 2)
     assert [(gpu.present, gpu.fault) for gpu in store.gpus()] == [(True, None)] * 3
+    fixed = cards(count=1)[0].model_copy(update={"expandable": False})
+    store.record_report(host_id, a_report().model_copy(update={"gpus": [fixed]}), NOW + 3)
+    (host,) = hosts_of(store.fleet_rows(), NOW + 3, Settings(home=Path(), database="", token=""), NOW)
+    assert [gpu.expandable for gpu in store.gpus()] == [False, True, True]
+    assert [gpu.card.expandable for gpu in host.gpus] == [False]

@@ -41,7 +41,8 @@ OUT = because(Code.OOM, "memory ran out")
 
 def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) -> None:
     attempt = training(store, spec=SPEC, trace_key="sha")
-    ended = an_end(allocated_bytes=16 * GiB, reserved_bytes=17 * GiB, device_bytes=18 * GiB, step_s=0.6)
+    sizes = {"allocated_bytes": 16 * GiB, "reserved_bytes": 17 * GiB, "device_bytes": 18 * GiB}
+    ended = an_end(**sizes, step_s=0.6, expandable=False)
     store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
     (seen,) = store.observations()
     assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, "sha", "succeeded")
@@ -50,7 +51,7 @@ def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) ->
     assert (seen.stack, seen.rung) == ({"torch": "2.13.0"}, RUNG)
     assert (seen.projected_upper_bytes, seen.projected_device_bytes) == (20 * GiB, 19 * GiB)
     assert (seen.measured_allocated_bytes, seen.measured_device_bytes) == (16 * GiB, 18 * GiB)
-    assert (seen.projected_step_s, seen.measured_step_s) == (0.5, 0.6)
+    assert (seen.projected_step_s, seen.measured_step_s, seen.expandable) == (0.5, 0.6, False)
     assert store.jobs_of_attempts([attempt.id, 999]) == {attempt.id: (attempt.job_id, "tune", 1)}
 
 

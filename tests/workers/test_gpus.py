@@ -36,6 +36,7 @@ def test_every_reading_arrives_in_its_unit(library: Path, state: Path) -> None:
         "name": "Stub H100",
         "memory_bytes": 80 * GiB,
         "fault": None,
+        "expandable": True,  # as far as NVML knows
     }
     assert seen["samples"]["GPU-0"] == {
         "uuid": "GPU-0",
