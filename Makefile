@@ -7,11 +7,13 @@ BENCHMARKS := cli submit start telemetry memory gpu.memory gpu.speed gpu.job cov
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format openapi constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test cuda-double test-cuda check format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
 	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
+	@echo 'make cuda-double  CUDA without a GPU: a CUDA build of torch in .venv-cuda, in front of a stand-in (2.7 GB, once)'
+	@echo 'make test-cuda    the tests that run on it'
 	@echo 'make check        lint, format, types and import contracts'
 	@echo 'make format       apply the format that `make check` asks for'
 	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
@@ -46,6 +48,13 @@ else
 	@$(call WITH_PROCESSES,$(ALONE))
 endif
 
+# Real allocator, no GPU: docs/cuda-double.md.
+cuda-double: $(READY)
+	@VENV='$(VENV)' .ci/cuda-double
+
+test-cuda: $(READY)
+	@$(BIN)/python -m pytest tests/cuda_double $(TESTS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,4 +83,4 @@ constraints:
 	mv build/pin.txt constraints.txt && rm -rf build/pin
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-cuda .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""A driver for tests: the stub library, compiled, and a sampler that runs on it through the real pynvml."""
+"""A driver for tests: the CUDA double's NVML, and a sampler that runs on it through the real pynvml."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-_HERE = Path(__file__).parent
-_REPOSITORY = _HERE.parent.parent
+from workers.cuda_double.library import build_nvml
+
+_REPOSITORY = Path(__file__).parents[2]
 
 
 def compile_stub(folder: Path) -> Path:
-    """Compile nvml_stub.c to <folder>/libnvidia-ml.so.1; returns the folder, for LD_LIBRARY_PATH."""
-    library = folder / "libnvidia-ml.so.1"
-    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", str(library)]
-    subprocess.run([*command, str(_HERE / "nvml_stub.c")], check=True)
-    return folder
+    """Compile <folder>/libnvidia-ml.so.1; returns the folder, for LD_LIBRARY_PATH."""
+    return build_nvml(folder)
 
 
 def card_line(uuid: str, **readings: object) -> str:
-    """One card of the stub's state file: a busy 80 GiB card, but for what the test says."""
+    """One card of the readings file: a busy 80 GiB card, but for what the test says."""
     usual: dict[str, object] = {
         "name": "Stub_H100",
         "total": 80 * 2**30,
@@ -57,7 +55,7 @@ class StubSampler:
         environment = {
             **os.environ,
             "LD_LIBRARY_PATH": str(library),
-            "NVML_STUB_STATE": str(state),
+            "CUDA_DOUBLE_READINGS": str(state),
             "PYTHONPATH": str(_REPOSITORY),
         }
         self._process = subprocess.Popen(

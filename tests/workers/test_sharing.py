@@ -117,7 +117,7 @@ def test_a_process_finds_what_it_holds_itself_of_a_shared_card(tmp_path: Path) -
     script = (
         "from workers.gpus import process_bytes as p; print(p('GPU-0', 4243), p('GPU-0', 1), p('GPU-9', 1))"
     )
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "NVML_STUB_STATE": str(state)}
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "CUDA_DOUBLE_READINGS": str(state)}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, env=environment, capture_output=True, text=True
     )

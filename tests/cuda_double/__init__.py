@@ -1,0 +1,1 @@
+"""The CUDA double, and what runs in front of it: real allocator, no GPU."""
