@@ -94,7 +94,8 @@ def publish_result(
 
     That is another one beside `target` if somebody made something there since check_free. facts go into the
     manifest (steps, losses, versions); fleet: see clear_unfinished; size: bytes of the result, as far as known. Raises
-    NoStorage where the folder takes no result, NotFinite where its weights are none; nothing is left there then.
+    NoStorage where the folder takes no result, NotFinite where its weights are none, Malformed where they
+    can't be read back; nothing is left there then.
     """
     staged = target.with_name(f"{_mark(_STAGED, fleet, assignment)}{assignment.attempt_id}-{_random()}")
     try:

@@ -11,6 +11,7 @@ from workers.callbacks import Figures
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import Corrupt, verify
 from workers.trainer.finite import Fault, not_finite_in
+from workers.trainer.header import Malformed
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def last_good(root: Path) -> tuple[Path, int] | None:
         try:
             verify(path)
             bad = not_finite_in(path)
-        except (Corrupt, OSError, ValueError) as error:
+        except (Corrupt, Malformed, OSError) as error:
             log.warning("checkpoint %s is passed over: %s", path.name, error)
             continue
         if bad is None:

@@ -6,9 +6,7 @@ the first step, float16, whose scaler reads as much); else with the next step, w
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import BinaryIO
 import torch
 
 from jobs.errors import TuneyardError
+from workers.trainer.header import Malformed, floats_in
 
 # training.on_nan: skip gives up when so many steps in a row are not finite: none of them changed a weight.
 SKIPS_IN_A_ROW = 10
@@ -170,19 +169,22 @@ def weights_fault(model: torch.nn.Module | None, step: int) -> Fault | None:
 
 
 def not_finite_in(folder: Path) -> str | None:
-    """The same of the weights in a folder's safetensors files, a piece at a time: a mapping would count as memory."""
+    """The same of the weights in a folder's safetensors files, a piece at a time: a mapping would count as memory.
+
+    Raises Malformed, which names the file.
+    """
+    sizes = {kind: dtype.itemsize for kind, dtype in _FLOATS.items()}
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-            for name, facts in header.items():
-                kind = _FLOATS.get(facts.get("dtype", ""))
-                if kind is None:
-                    continue
-                begin, end = facts["data_offsets"]
-                file.seek(8 + length + begin)
-                if any(first_not_finite([(name, piece)]) for piece in _pieces(file, end - begin, kind)):
-                    return name
+            try:
+                for name, kind, begin, count in floats_in(file, sizes):
+                    file.seek(begin)
+                    if any(
+                        first_not_finite([(name, piece)]) for piece in _pieces(file, count, _FLOATS[kind])
+                    ):
+                        return name
+            except Malformed as error:
+                raise Malformed(f"{path.name} is damaged: {error}") from None
     return None
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
 from trl import SFTTrainer
 
 from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
+from workers.trainer.put_back import check_adapter, put_back
 
 
 class GuardedTrainer(SFTTrainer):
@@ -38,6 +42,15 @@ class GuardedTrainer(SFTTrainer):
             if self.guard.fault is None:
                 self._tr_loss.copy_(self._before)  # the mean is of the steps that were trained
         return norm
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        model, folder = model or self.model, Path(resume_from_checkpoint)
+        if isinstance(model, PreTrainedModel):
+            put_back(model, folder)
+            return
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if isinstance(model, PeftModel):
+            check_adapter(model, folder)
 
     def fault_of_all(self) -> Fault | None:
         """Why what all the steps made is not to be saved or published."""
