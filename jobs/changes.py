@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.errors import Fault
 
@@ -30,14 +31,44 @@ def outside(paths: Iterable[str], allowed: Collection[str]) -> list[str]:
     return [path for path in paths if path.partition(".")[0] not in allowed]
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """By dotted key, what stood in one job file and stands in the other, where they differ."""
-    old, new = dict(_leaves("", before)), dict(_leaves("", after))
-    return {
-        path: (old.get(path), new.get(path))
-        for path in {**old, **new}
-        if old.get(path) != new.get(path) or (path in old) != (path in new)
-    }
+class Difference(NamedTuple):
+    """A dotted key that two job files have other values for. kept, given: whether the old, the new one has that key."""
+
+    path: str
+    before: Any
+    after: Any
+    kept: bool = True
+    given: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.sides}"
+
+    @property
+    def sides(self) -> str:
+        """What was there and what is now, cut to the place where they differ."""
+        old, new = _text(self.before), _text(self.after)
+        pairs = enumerate(zip(old, new, strict=False))
+        shared = next((at for at, (one, other) in pairs if one != other), min(len(old), len(new)))
+        old, new = (_around(text, shared) for text in (old, new))
+        return f"{old} -> {new if self.given else '(removed)'}"
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """Where two job files differ, key by key; inside of mappings too, where one of them has none at that place."""
+    return list(compared("", before, after))
+
+
+def compared(path: str, before: Any, after: Any) -> Iterable[Difference]:
+    """The same of what stands at one dotted key in both."""
+    old, new = dict(_leaves(path, before)), dict(_leaves(path, after))
+    for key in {**old, **new}:
+        kept, given = key in old, key in new
+        was, now = old.get(key), new.get(key)
+        if kept and given and _same(was, now):
+            continue
+        if not (was or now) and not (kept and given) and (_within(key, old) or _within(key, new)):
+            continue  # an empty place of a mapping whose keys are told one by one
+        yield Difference(key, was, now, kept, given)
 
 
 def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
@@ -46,3 +77,28 @@ def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from _leaves(f"{path}.{key}" if path else str(key), inner)
+
+
+def _same(was: Any, now: Any) -> bool:
+    """1, 1.0 and true are equal in Python, and other values in a job file."""
+    return was == now and isinstance(was, bool) == isinstance(now, bool)
+
+
+def _within(path: str, leaves: Mapping[str, Any]) -> bool:
+    return any(key.startswith(f"{path}.") for key in leaves)
+
+
+_MOST, _LEAD = 60, 12
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "(not set)"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _around(text: str, place: int) -> str:
+    """At most _MOST characters of a text, among them the one at `place`."""
+    if len(text) > _MOST and place > _MOST // 2:
+        text = f"...{text[place - _LEAD :]}"
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."

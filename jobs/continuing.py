@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
+from jobs.changes import Difference, compared
 from jobs.spec import DataSpec, JobSpec, ModelSpec, Section
 
 
@@ -84,26 +85,61 @@ EFFECTS: Mapping[str, Effect] = {
 }
 
 
+# Why a job can't go on with another value: the first of these prefixes that its key begins with.
+_WHY: Mapping[str, str] = {
+    "model.tokenizer": "the steps that are done read other tokens",
+    "model.": "the checkpoint holds the weights of another model",
+    "method.kind": "the checkpoint holds weights of another method",
+    "method.dropout": "the steps that are done were computed in another way",
+    "method.": "the checkpoint holds another adapter",
+    "data.": "the steps that are done were trained on other data",
+    "trainer": "the steps that are done were trained by another trainer",
+    "training.optimizer": "the checkpoint holds the state of another optimizer",
+    "training.autocast": "the steps that are done were computed in another way",
+    "training.weight_decay": "the steps that are done were computed in another way",
+    "training.": "the steps that are done were made of other batches",
+}
+
+
 @dataclass(frozen=True)
 class Change:
-    """A key that two job files have other values for."""
+    """A value that two job files differ in. key: of EFFECTS; the path may lead into the mapping that stands there."""
 
-    path: str
-    old: Any
-    new: Any
+    key: str
+    difference: Difference
+
+    @property
+    def path(self) -> str:
+        return self.difference.path
 
     @property
     def effect(self) -> Effect:
-        return EFFECTS.get(self.path, Effect.WEIGHTS)
+        return EFFECTS.get(self.key, Effect.WEIGHTS)
+
+    @property
+    def why_not(self) -> str:
+        """What forbids a job to go on with it, where its effect is WEIGHTS."""
+        return next((text for prefix, text in _WHY.items() if self.key.startswith(prefix)), _WHY["model."])
 
     def __str__(self) -> str:
-        return f"{self.path} {_shown(self.old)} -> {_shown(self.new)}"
+        return str(self.difference)
+
+
+def effect_of(path: str) -> Effect:
+    """What a change at a dotted path means: of a section, or of a key inside of a mapping, too."""
+    names = path.split(".")
+    around = [known for end in range(len(names)) if (known := ".".join(names[: end + 1])) in EFFECTS]
+    keys = around or [key for key in EFFECTS if key.startswith(f"{path}.")]
+    effects = {EFFECTS[key] for key in keys} or {Effect.WEIGHTS}
+    return next(effect for effect in Effect if effect in effects)
 
 
 def changes(old: JobSpec, new: JobSpec) -> list[Change]:
-    """What is new in a job file, in the order of its keys."""
+    """What is new in a job file, in the order of its keys; of a mapping, key by key."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
-    return [Change(path, before[path], after[path]) for path in before if before[path] != after[path]]
+    return [
+        Change(key, difference) for key in before for difference in compared(key, before[key], after[key])
+    ]
 
 
 def weights_digest(spec: JobSpec) -> str:
@@ -135,8 +171,3 @@ def _leaves(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.")
         else:
             yield path, written[name]
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

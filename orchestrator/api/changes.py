@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.changes import ONCE_TRAINED, WHILE_RUNNING, differences, fixed, outside
-from jobs.errors import Conflict, NotFound, SpecError
+from jobs.continuing import Effect, effect_of
+from jobs.errors import Conflict, Fault, NotFound, SpecError
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec
 from jobs.state import JobState
@@ -54,42 +54,31 @@ def change(request: Request, job: str, changes: Changes) -> schemas.Changed:
             spec.model_dump(mode="json", exclude_unset=True, exclude={"after", "matrix"}),
             spec.priority,
             spec.project,
-            {path: before for path, (before, _) in differ.items()},
-            {path: after for path, (_, after) in differ.items()},
+            tuple(differ),
         )
         known.store.change_job(row, made, known.controller.clock(), actor(request))
         known.controller.wake()
-    said = [
-        f"{path}: {_said(before)} -> {_said(after)}"
-        for path, (before, after) in differ.items()
-        if path not in changes.overrides and before != after
-    ]
+    said = [f"{one.path}: {one.sides}" for one in differ if one.path not in changes.overrides]
     return {**views.job(known.store.job_view(row.id)), "replaced": said}
 
 
-def _said(value: Any) -> str:
-    return "(default)" if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
 def _refuse(row: JobRow, paths: dict[str, Any]) -> None:
-    """Raises Conflict where the job has come too far for these changes."""
-    again = f"`tuneyard requeue {row.id} --set {next(iter(paths))}=..`"
+    """Raises where the job has come too far: Conflict for any change, SpecError for these keys."""
+    anew = " --from-start" if any(effect_of(path) is Effect.WEIGHTS for path in paths) else ""
+    again = f"`tuneyard requeue {row.id} --set {next(iter(paths))}=..{anew}`"
     if row.ended:
         raise Conflict(f"job {row.id} has ended ({row.state}); {again} submits it again with the change")
     if row.cancel_requested_at is not None:
         raise Conflict(
             f"job {row.id} was asked to stop; once it has, {again} submits it again with the change"
         )
+    fix = f"`tuneyard cancel {row.id}`, then {again}"
     if row.state is JobState.RUNNING and (late := outside(paths, WHILE_RUNNING)):
-        raise Conflict(
-            f"job {row.id} is running: only {_listed(WHILE_RUNNING)} can change now, not {', '.join(late)}. "
-            f"`tuneyard cancel {row.id}`, then {again}"
-        )
+        problem = f"can't change while the job runs, only {_listed(WHILE_RUNNING)} can"
+        raise SpecError([Fault(path, "", problem, fix) for path in late], f"job {row.id}")
     if (row.started_at is not None or row.continues is not None) and (late := outside(paths, ONCE_TRAINED)):
-        raise Conflict(
-            f"job {row.id} has trained already: {', '.join(late)} can't change under its checkpoints, only "
-            f"{_listed(ONCE_TRAINED)}. `tuneyard cancel {row.id}`, then {again}"
-        )
+        problem = f"can't change once the job has trained, only {_listed(ONCE_TRAINED)} can"
+        raise SpecError([Fault(path, "", problem, fix) for path in late], f"job {row.id}")
 
 
 def _listed(keys: frozenset[str]) -> str:

@@ -13,7 +13,7 @@ from orchestrator.cli import words
 from orchestrator.cli.flags import read_setting
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.sweep import group_path
-from orchestrator.cli.output import FAILED, OK, client_verb, emit, error_value, note, report
+from orchestrator.cli.output import OK, client_verb, emit, error_value, exit_code, note, report
 
 if TYPE_CHECKING:
     from orchestrator.schemas import Job
@@ -44,7 +44,8 @@ def requeue_verb(
     """Submit ended jobs again, from where they had come to.
 
     JOB is an id or a name. The new job has an id of its own, and the same job file but for --set, such as --set
-    time_limit=8h. It goes on from the newest checkpoint; a change that makes other weights needs --from-start.
+    time_limit=8h. It goes on from the newest checkpoint; a change that these steps would have been trained otherwise
+    with needs --from-start.
     """
     overrides = read_settings(settings)
     body = {"overrides": overrides, "base_dir": str(Path.cwd()), "from_start": from_start}
@@ -87,7 +88,7 @@ def each(
             _, job = api.post(job_path(name, f"/{action}"), body)
         except TuneyardError as error:
             failed.append(error)
-            code = FAILED if as_json else max(code, report(error, as_json=False))
+            code = max(code, exit_code(error) if as_json else report(error, as_json=False))
             continue
         done.append(job)
         if not as_json:

@@ -137,4 +137,9 @@ def report(error: TuneyardError, as_json: bool) -> int:
     else:
         lead = click.style("error", fg="red", bold=True)
         click.echo(f"{lead}: {clean(str(error), lines=True)}", err=True)
+    return exit_code(error)
+
+
+def exit_code(error: TuneyardError) -> int:
+    """What a verb ends with that is refused or fails so."""
     return USAGE if isinstance(error, InputError) else FAILED

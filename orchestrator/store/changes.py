@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orchestrator.store.reads as reads
+from jobs.changes import Difference
 from jobs.errors import Conflict
 from jobs.state import Code, JobState, Reason
 from orchestrator.column_types import clean_text, quick_json
@@ -20,14 +21,13 @@ _CHANGED = Reason(Code.NEW, "changed; waits for the scheduler's next look")
 
 @dataclass(frozen=True)
 class Change:
-    """A job's new job file, and what differs: by dotted key, before and after."""
+    """A job's new job file, and what differs from the old one."""
 
     name: str
     spec: Mapping[str, Any]
     priority: int
     project: str
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
 
 
 class ChangeStore(Database):
@@ -59,18 +59,18 @@ class ChangeStore(Database):
             done = connection.execute(mine.values(**values)).rowcount
             row = reads.one_job(connection, was.id)
             if done:
-                text = ", ".join(
-                    f"{key} {_said(change.before.get(key))} -> {_said(given)}"
-                    for key, given in change.after.items()
+                reads.note(
+                    connection,
+                    now,
+                    Note.CHANGED,
+                    clean_text(", ".join(map(str, change.differences))),
+                    job_id=was.id,
+                    data={
+                        "before": {one.path: one.before for one in change.differences if one.kept},
+                        "after": {one.path: one.after for one in change.differences if one.given},
+                    },
+                    actor=actor,
                 )
-                data = {"before": dict(change.before), "after": dict(change.after)}
-                reads.note(connection, now, Note.CHANGED, text, job_id=was.id, data=data, actor=actor)
         if not done:
             raise Conflict(f"job {was.id} moved on meanwhile: it is {row.state} now. Nothing was changed")
         return row
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "(default)"
-    return value if isinstance(value, str) else quick_json(value)

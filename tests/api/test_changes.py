@@ -119,7 +119,7 @@ def test_what_a_running_job_may_change(yard):
     assert change(yard, priority="low", retries=2).json()["priority"] == 25
     assert job(yard)["state"] == "running"
     refused = change(yard, training__steps=3, priority=1)
-    assert refused.status_code == 409
+    assert refused.status_code == 422
     text = refused.json()["error"]["message"]
     assert "training.steps" in text and "`tuneyard cancel 1`" in text and "requeue 1 --set" in text
     assert job(yard)["priority"] == 25
@@ -134,7 +134,7 @@ def test_a_job_that_has_trained_changes_nothing_that_it_trains(yard):
     yard.services.controller._take_reports(yard.now)
     assert job(yard)["state"] == "queued"
     refused = change(yard, model__dtype="float32")
-    assert (refused.status_code, "model.dtype" in refused.json()["error"]["message"]) == (409, True)
+    assert (refused.status_code, "model.dtype" in refused.json()["error"]["message"]) == (422, True)
     assert change(yard, resources__min_memory="1GiB", time_limit="2h").status_code == 200
 
 
@@ -218,8 +218,17 @@ def test_a_stated_user_is_one_line_and_short(yard):
 def test_what_changes_besides_what_was_asked_for_is_named(yard):
     yard.submit(training={"steps": 10})
     found = change(yard, training__epochs=1).json()
-    assert found["replaced"] == ["training.steps: 10 -> (default)"]
+    assert found["replaced"] == ["training.steps: 10 -> (not set)"]
     assert change(yard, priority="high").json()["replaced"] == []
     found = change(yard, model="org/other").json()
     named = {line.partition(":")[0] for line in found["replaced"]}
     assert {"model.config.model_type", "model.path"} <= named
+    (text,) = (
+        one["text"]
+        for one in yard.http.get(f"{PREFIX}/jobs/1").json()["events"]
+        if "model.path" in one["text"]
+    )
+    assert (
+        "model.config.model_type llama -> (removed)" in text and "model.path (not set) -> org/other" in text
+    )
+    assert "(default)" not in text and "model.config (" not in text

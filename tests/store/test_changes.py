@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.changes import differences
 from jobs.errors import Conflict, NotFound
 from jobs.state import Code, JobState
 from orchestrator.store import Store
@@ -23,7 +24,7 @@ ANNA = Actor("anna", "10.0.0.7")
 
 def a_change(row: JobRow, **values) -> Change:
     spec = {**row.spec, **values}
-    return Change(row.name, spec, values.get("priority", row.priority), row.project, {}, values)
+    return Change(row.name, spec, values.get("priority", row.priority), row.project)
 
 
 def tried(act: Callable[..., Any], *given: Any) -> Any:
@@ -89,7 +90,7 @@ def test_a_change_counts_and_what_was_planned_before_it_does_not_start(store: St
     row = submitted(store)
     planned = a_start(row, host_id, card)
     spec = a_spec(training={"sequence_length": 2048}, priority=75)
-    change = Change("tuned", spec, 75, "ours", {"priority": 50}, {"priority": 75})
+    change = Change("tuned", spec, 75, "ours", tuple(differences({"priority": 50}, {"priority": 75})))
     changed = store.change_job(row, change, NOW + 1, ANNA)
     assert store.job(row.id) == changed
     assert (changed.name, changed.priority, changed.project, changed.revision) == ("tuned", 75, "ours", 1)
@@ -99,6 +100,22 @@ def test_a_change_counts_and_what_was_planned_before_it_does_not_start(store: St
     event = store.events(row.id)[1]
     assert (event.kind, event.text, event.actor) == ("changed", "priority 50 -> 75", "anna")
     assert event.data == {"before": {"priority": 50}, "after": {"priority": 75}}
+
+
+def test_the_event_of_a_change_tells_key_by_key_what_was_there_and_what_is(store: Store) -> None:
+    row = submitted(store)
+    old = {"model": {"path": None, "config": {"model_type": "llama", "hidden_size": 32}}, "time_limit": "1h"}
+    new = {"model": {"path": "org/other", "config": None}, "time_limit": None}
+    change = Change("", row.spec, row.priority, row.project, tuple(differences(old, new)))
+    store.change_job(row, change, NOW + 1, ANNA)
+    event = store.events(row.id)[1]
+    assert event.text == (
+        "model.path (not set) -> org/other, model.config.model_type llama -> (removed), "
+        "model.config.hidden_size 32 -> (removed), time_limit 1h -> (not set)"
+    )
+    assert event.data["before"]["model.config.hidden_size"] == 32
+    assert "model.config.hidden_size" not in event.data["after"], "what is not there has no value"
+    assert event.data["after"]["time_limit"] is None
 
 
 def test_a_change_of_what_moved_on_changes_nothing(store: Store) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from jobs.continuing import EFFECTS, Effect, changes, weights_digest
+from jobs.changes import compared
+from jobs.continuing import EFFECTS, Change, Effect, changes, effect_of, weights_digest
 from jobs.overrides import apply_overrides
 from jobs.spec import JobSpec, parse_spec
 
@@ -112,8 +113,9 @@ def test_the_digest_follows_the_table(path: str) -> None:
     beside = WITH.get(path, {})
     old = parse_spec(apply_overrides(BASE, {} if path in ("model.config", "training.epochs") else beside))
     new = parse_spec(apply_overrides(BASE, {**beside, path: OTHERS[path]}))
-    told = {change.path: change for change in changes(old, new)}
+    told = {change.key: change for change in changes(old, new)}
     assert path in told
+    assert effect_of(path) is EFFECTS[path] is told[path].effect
     decisive = any(change.effect is Effect.WEIGHTS for change in told.values())
     assert decisive == (EFFECTS[path] is Effect.WEIGHTS)
     assert (weights_digest(old) != weights_digest(new)) == decisive
@@ -129,6 +131,44 @@ def test_what_stands_at_its_default_counts_as_left_out() -> None:
 def test_the_digest_is_what_it_was() -> None:
     """Checkpoints on disk carry it: a change here makes every job begin anew."""
     assert weights_digest(spec()) == "769c44867f27ab5c086dbd53ddac5d633d7851b196ea27e1835033d337b017c4"
+
+
+def test_what_differs_inside_of_a_mapping_is_named() -> None:
+    """Two long configs that are alike but for one value deep inside."""
+    sizes = {"model_type": "llama", "rope_scaling": {f"key_{n}": n for n in range(20)}, "hidden_size": 64}
+    other = {**sizes, "rope_scaling": {**sizes["rope_scaling"], "key_17": 170}, "vocab_size": 5}
+    was, now = (spec(model={"config": config, "tokenizer": "org/model"}) for config in (sizes, other))
+    found = changes(was, now)
+    assert [str(change) for change in found] == [
+        "model.config.rope_scaling.key_17 17 -> 170",
+        "model.config.vocab_size (not set) -> 5",
+    ]
+    assert {change.effect for change in found} == {Effect.WEIGHTS}
+
+
+@pytest.mark.parametrize("key", [key for key, effect in EFFECTS.items() if effect is Effect.WEIGHTS])
+def test_every_key_that_forbids_to_go_on_says_why(key: str) -> None:
+    (change,) = [Change(key, one) for one in compared(key, 1, 2)]
+    assert change.why_not.startswith(("the checkpoint holds ", "the steps that are done "))
+    of = "model" if key.startswith("model.") and key != "model.tokenizer" else ""
+    assert ("another model" in change.why_not) == bool(of), "no length or batch is another model"
+
+
+@pytest.mark.parametrize(
+    ("path", "effect"),
+    [
+        ("model", Effect.WEIGHTS),
+        ("model.config.hidden_size", Effect.WEIGHTS),
+        ("training", Effect.WEIGHTS),
+        ("resources.labels.rack", Effect.NONE),
+        ("resources", Effect.NONE),
+        ("training.steps", Effect.SCHEDULE),
+        ("priority", Effect.NONE),
+        ("other", Effect.WEIGHTS),
+    ],
+)
+def test_the_effect_of_any_path(path: str, effect: Effect) -> None:
+    assert effect_of(path) is effect
 
 
 def test_a_change_reads_as_people_write_it() -> None:
