@@ -6,10 +6,11 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from jobs.errors import Fault
 from jobs.rules import RuleError
@@ -57,11 +58,11 @@ def _fault(item: Any, root: type[BaseModel]) -> Fault:
         return Fault(path, given, "unknown key", _meant(loc, root))
     if kind == "value_error":  # one of our own types: its message says what would be right
         problem, _, fix = str(context["error"]).partition(": ")
-        return Fault(path, given, problem, fix or _described(loc, root))
+        return Fault(path, given, problem, fix or _expected(loc, root))
     if kind == "literal_error":
         return Fault(path, given, "is not one of the choices", f"use {context['expected']}")
     problem = _PROBLEMS.get(kind, lambda _: item["msg"][0].lower() + item["msg"][1:])(context)
-    return Fault(path, given, problem, _described(loc, root))
+    return Fault(path, given, problem, _expected(loc, root))
 
 
 def _meant(loc: list[str], root: type[BaseModel]) -> str:
@@ -94,18 +95,64 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 
 
-def _walk(loc: list[str], root: type[BaseModel]) -> tuple[type[BaseModel] | None, str]:
-    """The section at a path, and the description of the deepest field on the way that the job file knows."""
+def _walk(loc: list[str], root: type[BaseModel]) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+    """The section at a path, and the deepest field on the way that the job file knows."""
     section: type[BaseModel] | None = root
-    described = ""
+    known: FieldInfo | None = None
     for part in loc:
         field = section.model_fields.get(part) if section else None
         if field is None:
-            return None, described
-        described = f"{part} is: {field.description}" if field.description else described
-        section = _section(field.annotation)
-    return section, described
+            return None, known
+        known, section = field, _section(field.annotation)
+    return section, known
 
 
-def _described(loc: list[str], root: type[BaseModel]) -> str:
-    return _walk(loc, root)[1]
+def _expected(loc: list[str], root: type[BaseModel]) -> str:
+    """What would be right at a path: the range of a number, true or false, else what its field is described as."""
+    field = _walk(loc, root)[1]
+    if field is None:
+        return ""
+    kinds = set(_types(field.annotation))
+    if bool in kinds:
+        return "write true or false"
+    if kinds & {int, float} and str not in kinds:
+        number = "a whole number" if int in kinds else "a number"
+        return f"write {number}{_range(dict(_bounds(field)))}"
+    described = (field.description or "").rstrip(".")
+    first = described.partition(" ")[0]
+    if first[1:].islower():
+        described = described[0].lower() + described[1:]
+    return f"expected: {described}" if described else ""
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The plain types in an annotation."""
+    inner = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner = inner[:1]
+    if isinstance(annotation, type):
+        yield annotation
+    for one in inner:
+        yield from _types(one)
+
+
+def _bounds(noted: Any) -> Iterator[tuple[str, float]]:
+    """Least and greatest value, by pydantic's names, of a field or of what an annotation has noted."""
+    for one in [*getattr(noted, "metadata", ()), *getattr(noted, "__metadata__", ())]:
+        yield from _bounds(one)
+    for name in ("ge", "gt", "le", "lt"):
+        if (bound := getattr(noted, name, None)) is not None:
+            yield name, bound
+    if isinstance(noted, FieldInfo):
+        for one in typing.get_args(noted.annotation):
+            yield from _bounds(one)
+
+
+def _range(bounds: dict[str, float]) -> str:
+    """from 1 to 64, above 0 and below 1, of at least 1: with a space in front; empty of no bounds."""
+    bound = {name: _plain(value) for name, value in bounds.items()}
+    if "ge" in bound and "le" in bound:
+        return f" from {bound['ge']} to {bound['le']}"
+    words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+    said = [f"{words[name]} {bound[name]}" for name in words if name in bound]
+    return f" {' and '.join(said)}" if said else ""

@@ -237,7 +237,8 @@ class SweepSpec(Section):
     """What holds for all jobs of a `matrix` together."""
 
     early_stop: EarlyStop | None = Field(
-        None, description="Stop the worst once they can be told; none is stopped when left out."
+        None,
+        description="When to stop the worst: {after_steps: N, keep: SHARE}; none is stopped when left out.",
     )
 
 
@@ -291,8 +292,8 @@ class JobSpec(Section):
     )
     matrix: dict[Text, Any] | None = Field(
         None,
-        description="Makes a group of jobs, one for each combination: lists of values by dotted key, such as "
-        "{training.learning_rate: [1.0e-4, 2.0e-4]}. At most 1,000 jobs.",
+        description="Lists of values by dotted key, such as {training.learning_rate: [1.0e-4, 2.0e-4]}: makes a group "
+        "of jobs, one for each combination, at most 1,000.",
     )
     sweep: SweepSpec = Field(
         default_factory=_defaults(SweepSpec), description="What holds for all jobs of a matrix together."

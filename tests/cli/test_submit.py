@@ -125,9 +125,8 @@ def test_faults_stand_one_a_line(tuneyard: Tuneyard, server: FakeServer) -> None
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines() == [
         "error: standard input: 3 faults",
-        "  model: is required; model is: Hub id, local folder, or an architecture config with random "
-        "weights.",
-        "  training.steps: must be at least 1 (given: 0); steps is: Optimizer steps; exclusive with epochs.",
+        "  model: is required; expected: hub id, local folder, or an architecture config with random weights",
+        "  training.steps: must be at least 1 (given: 0); write a whole number of at least 1",
         "  modle: unknown key (given: a); did you mean model?",
     ]
     assert server.jobs == {}

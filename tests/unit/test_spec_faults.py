@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs import rules
 from jobs.errors import Fault, SpecError
 from jobs.spec import (
     JobSpec,
@@ -206,8 +207,7 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
         ),
         (
             {"training": {"steps": 0}},
-            "training.steps: must be at least 1 (given: 0); "
-            "steps is: Optimizer steps; exclusive with epochs.",
+            "training.steps: must be at least 1 (given: 0); write a whole number of at least 1",
         ),
         (
             {"model": {"config": {"model_type": "llama"}}},
@@ -216,13 +216,41 @@ def test_the_message_names_the_file_and_each_fault_on_a_line() -> None:
         (
             {"name": 2024},
             "name: is not text; put it in quotes (given: 2024); "
-            "name is: Name for people: letters, digits, dot, underscore, dash.",
+            "expected: name for people: letters, digits, dot, underscore, dash",
         ),
     ],
     ids=lambda value: value.partition(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_the_words_of_a_fault(section: dict[str, Any], said: str) -> None:
     assert one(**section) == said
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"training": {"learning_rate": 1e4}}, "write a number above 0 and at most 10"),
+        ({"training": {"learning_rate": "fast"}}, "write a number above 0 and at most 10"),
+        ({"training": {"epochs": 0}}, "write a number above 0"),
+        ({"training": {"sequence_length": 4}}, "write a whole number from 8 to 2097152"),
+        ({"training": {"packing": 3}}, "write true or false"),
+        ({"method": {"kind": "lora", "dropout": 1}}, "write a number of at least 0 and below 1"),
+        ({"resources": {"labels": 3}}, "expected: labels that the host must carry"),
+        ({"method": {"kind": "lora", "rank": None}}, "write a whole number from 1 to 4096"),
+        ({"model": 3}, "expected: hub id, local folder, or an architecture config with random weights"),
+    ],
+    ids=str,
+)
+def test_a_fault_ends_in_what_would_be_right(section: dict[str, Any], said: str) -> None:
+    assert one(**section).endswith(f"; {said}")
+
+
+@pytest.mark.parametrize("section", [name for name in JobSpec.model_fields if name in rules.SECTIONS])
+def test_no_field_answers_with_a_sentence_about_itself(section: str) -> None:
+    """Whatever stands where its own type was wanted: the words fit what was wrong."""
+    for key in getattr(JobSpec.model_fields[section].annotation, "model_fields", {}):
+        for fault in faults(**{section: {key: {"x": 1}}}):
+            assert " is: " not in fault.fix and not fault.fix.endswith("."), fault
+            assert fault.fix, fault
 
 
 @pytest.mark.parametrize("value", [True, "8", 8.0, 8.5, None, [], "many"], ids=str)
