@@ -15,7 +15,9 @@ from typing import Any
 from jobs.errors import ProfileError
 from jobs.spec import JobSpec
 
-FORMAT = 1  # raise when the meaning changes: older ones are then counted anew
+# Raised when the meaning changes, or something is looked for that was not: older ones are then counted anew.
+# 2: warnings of doubled BOS and EOS, turns that a template leaves out, unknown characters, prompts that change.
+FORMAT = 2
 PER_OCTAVE = 32  # bins in each doubling of the length: a bin is at most 1/32 of its lengths wide
 WASTE_WORTH_PACKING = 0.3
 

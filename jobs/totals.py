@@ -191,9 +191,9 @@ def _seconds(
     layers = profile.layers
     passes = np.array([2 * layers + (-(-layers // rung.every_n) if rung.every_n else 0) for rung in rungs])
     micro = np.maximum(found.flops / card.flops, found.touched_bytes / card.bandwidth_bytes_s)
-    micro = np.maximum(micro, passes * card.layer_s)
+    micro = np.maximum(micro, passes * card.layer_s) + card.batch_s
     micro = micro + 2 * found.offloaded_bytes / HOST_LINK_BYTES_S
-    update = 3 * (profile.optimizer_bytes + profile.trained_bytes) / card.bandwidth_bytes_s
+    update = card.step_s + 3 * (profile.optimizer_bytes + profile.trained_bytes) / card.bandwidth_bytes_s
     if paged_out:
         update += 2 * profile.optimizer_bytes / HOST_LINK_BYTES_S
     seconds: Floats = micro * np.array([rung.accumulation for rung in rungs]) + update

@@ -78,7 +78,7 @@ def card_shape(
     best = found if isinstance(found, Choice) else None
     projection = found.projection if isinstance(found, Choice) else found.smallest
     gpus = asked.spec.resources.gpus
-    step_s = best.step_s if best else None
+    step_s, speed = (best.step_s, best.speed) if best else (None, 1.0)
     steps = asked.steps
     hours = step_s * steps / 3600 if step_s is not None and steps else None
     price = asked.priced(card).price
@@ -91,13 +91,13 @@ def card_shape(
         "free": seen.free,
         "fits": best is not None and seen.reason is None,
         "rung": rung_shape(best.rung) if best else None,
-        "projection": projection_shape(projection),
+        "projection": projection_shape(projection, speed),
         "lower_bytes": projection.intervals["device"][0],
         "basis": _basis(projection.margin),
         "saves_bytes": checkpointing_saves(profile, projection, card, length=asked.length, world_size=gpus),
         "slowdown": best.slowdown if best else None,
         "step_s": step_s,
-        "speed": best.speed if best else 1.0,
+        "speed": speed,
         "tokens_per_s": _step_tokens(asked) / step_s if step_s else None,
         "hours": hours,
         "price": price,
@@ -112,7 +112,7 @@ def card_shape(
                 "phase": entry.projection.phase,
                 "device_bytes": entry.projection.device_bytes,
                 "upper_bytes": entry.projection.upper_bytes,
-                "step_s": entry.projection.step_s * (best.speed if best else 1.0),
+                "step_s": entry.projection.step_s * speed,
                 "fits": entry.fits,
                 "excluded": entry.excluded,
                 "relative_time": entry.relative_time,
@@ -191,7 +191,8 @@ def rung_shape(rung: Rung) -> schemas.RungShape:
     }
 
 
-def projection_shape(projection: Projection) -> schemas.ProjectionShape:
+def projection_shape(projection: Projection, speed: float) -> schemas.ProjectionShape:
+    """speed: measured over projected step time of jobs like it."""
     return {
         "parts": dict(projection.parts),
         "phase": projection.phase,
@@ -201,7 +202,7 @@ def projection_shape(projection: Projection) -> schemas.ProjectionShape:
         "reserved_bytes": projection.reserved_bytes,
         "device_bytes": projection.device_bytes,
         "upper_bytes": projection.upper_bytes,
-        "step_s": projection.step_s,
+        "step_s": projection.step_s * speed,
     }
 
 

@@ -68,12 +68,22 @@ def expected_end(
     if line is not None and line.eta_s is not None:
         return max(now, line.ts + line.eta_s), MEASURED_SPREAD if line.step >= SETTLED_STEPS else 0.5
     steps = None if spec is None else spec.training.steps
-    step_s = attempt.projection.get("step_s")
+    step_s = projected_step_s(attempt)
     if steps is None or not step_s:
         return None, 0.0
-    speed = float((attempt.basis or {}).get("speed") or 1.0)
     began = attempt.started_at or now
-    return max(now, began + steps * step_s * speed), PROJECTED_SPREAD
+    return max(now, began + steps * step_s), PROJECTED_SPREAD
+
+
+def learned_pace(attempt: AttemptRow) -> float:
+    """Measured over projected step time of attempts like this one, as it was known when this one was placed."""
+    return float((attempt.basis or {}).get("speed") or 1.0)
+
+
+def projected_step_s(attempt: AttemptRow) -> float | None:
+    """What a step of an attempt was to take by its plan, at the pace of attempts like it. None: nobody knows."""
+    step_s = attempt.projection.get("step_s")
+    return step_s * learned_pace(attempt) if step_s else None
 
 
 def checkpoint_step(attempt: AttemptRow) -> int | None:

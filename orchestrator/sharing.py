@@ -8,7 +8,7 @@ from statistics import median
 
 from jobs.state import Code, Reason
 from orchestrator.order import Rules
-from orchestrator.pace import PROJECTED_SPREAD, SETTLED_STEPS
+from orchestrator.pace import PROJECTED_SPREAD, SETTLED_STEPS, learned_pace, projected_step_s
 from orchestrator.store.rows import AttemptRow, ProgressRow
 
 SETTLE_S = 10.0  # a dozen steps of a small model are over in a second, and a second says little
@@ -53,8 +53,7 @@ def step_s(lines: Sequence[ProgressRow]) -> float | None:
 
 def projected_s(attempt: AttemptRow) -> float | None:
     """What a step was projected to take alone; None where no pace was ever measured for such a job on such a card."""
-    projected, speed = attempt.projection.get("step_s"), float((attempt.basis or {}).get("speed") or 1.0)
-    return projected * speed if projected and speed != 1.0 else None
+    return projected_step_s(attempt) if learned_pace(attempt) != 1.0 else None
 
 
 def sharer(attempt: AttemptRow, alone_s: float | None, beside_s: float | None) -> Sharer:

@@ -32,7 +32,7 @@ class ProjectionShape(TypedDict):
     reserved_bytes: int
     device_bytes: int
     upper_bytes: int
-    step_s: float | None
+    step_s: float | None  # a mean step, at the pace that was measured of jobs like it
 
 
 class GpuName(TypedDict):

@@ -48,7 +48,7 @@ class PlanCard(TypedDict):
     basis: str  # where the interval comes from: the group of measured attempts, or the prior
     saves_bytes: int | None  # what checkpointing every layer takes off the peak of no checkpointing
     slowdown: float | None  # 0.25: a step takes a quarter longer than without checkpointing
-    step_s: float | None  # a mean step; projection.step_s is the same with nothing measured in it
+    step_s: float | None  # a mean step, as in projection
     speed: float  # measured over projected step time that is in step_s
     tokens_per_s: float | None  # of the data, over all GPUs
     hours: float | None  # of the whole job; None where nobody counted the data

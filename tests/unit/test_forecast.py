@@ -30,7 +30,8 @@ def test_a_step_takes_as_long_as_the_data_as_it_is() -> None:
 
 def test_a_projection_is_shown_with_its_phases_and_intervals() -> None:
     projection = _choice().projection
-    shown = projection_shape(projection)
+    shown = projection_shape(projection, 2.0)
+    assert shown["step_s"] == 2 * projection.step_s, "at the pace of jobs like it"
     assert shown["phases"][projection.phase] == projection.allocated_bytes
     low, high = shown["intervals"]["device"]
     assert low < projection.device_bytes < high == projection.upper_bytes

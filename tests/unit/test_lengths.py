@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import lengths
 from jobs.errors import ProfileError
 from jobs.ladder import Choice, NoFit, choose
 from jobs.lengths import PER_OCTAVE, Lengths, data_key
@@ -22,8 +23,8 @@ some_lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=300)
 few_short = st.lists(st.integers(1, 2 * PER_OCTAVE - 1), min_size=1, max_size=8)
 
 
-def of(lengths: list[int], **values: Any) -> Lengths:
-    return Lengths.counted(Counter(lengths), **{"rows": len(lengths), **values})
+def of(found: list[int], **values: Any) -> Lengths:
+    return Lengths.counted(Counter(found), **{"rows": len(found), **values})
 
 
 def a_spec(length: int = 4096, batch: int = 8, **sections: Any) -> JobSpec:
@@ -104,6 +105,15 @@ def test_what_was_stored_before_there_were_warnings_has_none() -> None:
 def test_what_is_not_lengths_is_refused(value: dict[str, Any]) -> None:
     with pytest.raises(ProfileError):
         Lengths.from_dict(value)
+
+
+def test_what_was_stored_in_an_older_format_is_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning that is looked for now was not when it was stored: neither its key nor its content is taken."""
+    key = data_key(a_spec())
+    with pytest.raises(ProfileError, match="of format 1"):
+        Lengths.from_dict({**of([3, 4]).as_dict(), "format": 1})
+    monkeypatch.setattr(lengths, "FORMAT", 1)
+    assert data_key(a_spec()) != key
 
 
 def test_the_longest_that_can_occur() -> None:

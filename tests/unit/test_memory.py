@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.cards import card_for
 from jobs.errors import ProfileError
 from jobs.memory import DEVIATION, PARTS, PHASES, Margin, Projection, Rung, prior, project
 from jobs.profile import Line, MemoryProfile, Pass, Segment
@@ -363,3 +364,18 @@ def test_packed_weights_are_unpacked_each_time_that_they_are_used() -> None:
     )
     assert packed.step_s > plain.step_s
     assert packed.parts == plain.parts
+
+
+@pytest.mark.parametrize("layers", [1, 8])
+def test_no_step_on_a_cpu_card_is_faster_than_what_it_launches(layers: int) -> None:
+    """Rows of few tokens of a tiny model: what the host does around the arithmetic, for each layer, batch and step."""
+    on = replace(card_for("cpu", "cpu", 2 * GiB), flops=1e18, bandwidth_bytes_s=1e15)
+    tiny = profile(layers)
+
+    def step_s(accumulation: int) -> float:
+        return project(tiny, Rung(0, 1, accumulation), sequence_length=1, card=on).step_s
+
+    batch = 2 * layers * on.layer_s + on.batch_s
+    assert step_s(1) == pytest.approx(batch + on.step_s, rel=1e-3)
+    assert step_s(4) == pytest.approx(4 * batch + on.step_s, rel=1e-3)
+    assert step_s(1) > 3e-3

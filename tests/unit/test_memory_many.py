@@ -19,7 +19,15 @@ from tests.random_profiles import RUNGS, SEEDS, random_profile
 from tests.step_profiles import card, profile
 from tests.walked import BACKWARD, FORWARD, LOSS, UPDATE, Moment, Walk
 
-ON = card(context_bytes=300 * MiB, distributed_bytes=50, reserve_bytes=7, reserve_share=0.03)
+ON = card(
+    layer_s=1e-3,
+    batch_s=2e-3,
+    step_s=1e-3,
+    context_bytes=300 * MiB,
+    distributed_bytes=50,
+    reserve_bytes=7,
+    reserve_share=0.03,
+)
 many = settings(deadline=None, max_examples=200)
 
 
@@ -81,8 +89,10 @@ def _same_parts(found: Projection, moment: Moment) -> None:
 def _seconds(walk: Walk, on: Card) -> float:
     made = walk.profile
     micro = max(walk.flops() / on.flops, walk.touched_bytes() / on.bandwidth_bytes_s)
+    passes = 2 * made.layers + (-(-made.layers // walk.rung.every_n) if walk.rung.every_n else 0)
+    micro = max(micro, passes * on.layer_s) + on.batch_s
     micro += 2 * walk.offloaded_bytes() / 12e9
-    update = 3 * (made.optimizer_bytes + made.trained_bytes) / on.bandwidth_bytes_s
+    update = on.step_s + 3 * (made.optimizer_bytes + made.trained_bytes) / on.bandwidth_bytes_s
     return micro * walk.rung.accumulation + update
 
 

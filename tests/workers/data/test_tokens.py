@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import llama3_chat_template, qwen2_5_chat_template, qwen3_chat_template
 
 from jobs.errors import SpecError
+from jobs.lengths import FORMAT
 from jobs.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, TINY, answer, make_assignment, question, write_rows
 from workers.building import build_tokenizer
 from workers.data.datasets import build_dataset
 from workers.data.lengths import scan
 from workers.data.rendering import marking_of
-from workers.data.tokens import IGNORED
+from workers.data.tokens import IGNORED, Notes
 from workers.inputs import check_inputs
 from workers.training import build_trainer
 
@@ -322,3 +324,9 @@ def test_characters_that_the_tokenizer_does_not_know_are_told(tokenizer: Path, t
     data = write_rows(tmp_path / "rows.jsonl", [{"text": "one"}, {"text": "one two"}, {"text": "two"}])
     (warning,) = scan(a_spec(data, tmp_path / "words"), []).warnings
     assert warning == "2 of 3 rows have characters that the tokenizer knows only as <unk> (first: line 2)."
+
+
+def test_what_is_looked_for_belongs_to_the_format_of_what_is_kept() -> None:
+    """A new note raises FORMAT and stands here: else data that was counted before is never looked at for it."""
+    noted = {"doubled_bos", "doubled_eos", "unsaid", "prompt_changes", "unknown", "tools_ignored"}
+    assert (FORMAT, {field.name for field in fields(Notes)} - {"seen"}) == (2, noted)
