@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobs.errors import Fault
 from jobs.lengths import Lengths
 from jobs.spec import JobSpec
+from jobs.units import counted
 
 WARN_SHARE = 0.05  # of the rows: more that are left out, or cut, are worth a warning
 
@@ -17,7 +18,7 @@ def left_out(
     seen: rows that were looked at; longest_row: in tokens before it is cut, 0: not known; limit:
     training.sequence_length; sampled: these are not all.
     """
-    of = f"of a sample of {seen:,} rows" if sampled else f"of {seen:,} rows"
+    of = f"of a sample of {counted(seen, 'row')}" if sampled else f"of {counted(seen, 'row')}"
     s = "" if longest_row == 1 else "s"
     longest = f" (longest row {longest_row:,} token{s})" if longest_row else ""
     if dropped:

@@ -13,7 +13,7 @@ from jobs.report import Ended
 from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Event, Outcome, Reason
-from jobs.units import gib, span
+from jobs.units import counted, gib, span
 
 # How the message of a trainer begins whose base model is at fault (workers/trainer/sft.py).
 SPOILT_FROM_THE_START = "diverged in step 1: the weights are not finite before it"
@@ -92,7 +92,8 @@ def decide(
     outcome = ended.outcome
     if outcome is Outcome.SUCCEEDED:
         return Finish(
-            Event.SUCCEEDED, Reason(Code.SUCCEEDED, f"{ended.steps} steps done", {"steps": ended.steps})
+            Event.SUCCEEDED,
+            Reason(Code.SUCCEEDED, f"{counted(ended.steps or 0, 'step')} done", {"steps": ended.steps}),
         )
     if because is not None:
         figures = {**because.figures, "steps": ended.steps}

@@ -42,6 +42,11 @@ def parse_duration(text: str) -> float:
     return sum(float(match[1]) * _TIMES[match[2]] for match in parts)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """How many there are, in words: 1 step, 2 steps, 1,000 rows. plural: where that takes more than an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def gib(count: float) -> str:
     """Bytes for people: GiB with two decimals, MiB below one GiB, KiB and bytes for what is smaller than those."""
     if abs(count) >= GiB:

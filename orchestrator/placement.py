@@ -13,7 +13,7 @@ from jobs.profile import MemoryProfile
 from jobs.requirements import lacking
 from jobs.spec import JobSpec
 from jobs.state import Code, Reason
-from jobs.units import gib
+from jobs.units import counted, gib
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 
 
@@ -157,7 +157,8 @@ def options_of(
     usable = [gpu for gpu in host.gpus if gpu.usable]
     if not usable:
         return Reason(
-            Code.NO_CARD, f"none of its {len(host.gpus)} cards is usable" if host.gpus else "has no cards"
+            Code.NO_CARD,
+            f"has {counted(len(host.gpus), 'card')}, and none is usable" if host.gpus else "has no cards",
         )
     if need.card is not None:
         usable = [gpu for gpu in usable if need.card.lower() in gpu.label.lower()]
@@ -270,7 +271,7 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
     name, reason = next(iter(chosen.items()))
     if code is Code.GANG:
         need, most = reason.figures["gpus"], [one.figures["most"] for one in chosen.values()]
-        text = f"gang of {need}, at most {max(most)} cards of one type on one host"
+        text = f"gang of {need}, at most {counted(max(most), 'card')} of one type on one host"
         by_type: Counter[str] = Counter()
         for one in chosen.values():
             by_type.update(one.figures["types"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.state import Code, Reason
-from jobs.units import span
+from jobs.units import counted, span
 from orchestrator.claims import Claims
 from orchestrator.fleet import Project, Running, Waiting
 from orchestrator.kinds import Kind
@@ -37,7 +37,7 @@ def room(clearing: Clearing, awaited: Sequence[Running]) -> Reason:
 def quota(job: Waiting, terms: Project, runs: int, held: int) -> Reason:
     """Its project may have no more. runs: GPUs that it has; held: with those that it was promised in this plan."""
     has = f"holds {runs}" + (f" and was just promised {held - runs} more" if held > runs else "")
-    text = f"project {job.project} {has} of its {terms.guarantee} GPUs and may not borrow"
+    text = f"project {job.project} {has} of its {counted(terms.guarantee or 0, 'GPU')} and may not borrow"
     figures = {"held": runs, "guarantee": terms.guarantee, "gpus": job.spec.resources.gpus}
     return Reason(Code.QUOTA, text, figures | ({"promised": held - runs} if held > runs else {}))
 

@@ -24,6 +24,7 @@ from jobs.memory import Rung
 from jobs.report import Assignment, Ended, Started
 from jobs.spec import JobSpec
 from jobs.state import Outcome
+from jobs.units import counted
 from workers import gang, span, unsloth_engine
 from workers.adapters import cast_adapters, lora_config
 from workers.agent.segments import note_found
@@ -337,9 +338,9 @@ def _started(meter: Meter) -> Started:
 
 
 def _summary(figures: Figures) -> str:
-    text = f"{figures.steps} steps"
+    text = counted(figures.steps, "step")
     if figures.first_loss is not None and figures.last_loss is not None:
         text += f", loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
     if figures.skipped:
-        text += f"; {figures.skipped} steps were skipped, for their loss or gradients were not finite"
+        text += f"; {counted(figures.skipped, 'step')} skipped: the loss or the gradients were not finite"
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +13,9 @@ from jobs.spec import JobSpec
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
-from orchestrator.api.requeue import may_go
 from orchestrator.api.services import Services
 from orchestrator.config import Settings, ray_token
 from orchestrator.endings import stop_grace_s
@@ -74,19 +74,8 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
         sends=known.relay.orders(host_id),
-        drop=_unneeded(known, news.kept) if news.kept else [],
+        drop=unneeded(known, news.kept) if news.kept else [],
     )
-
-
-def _unneeded(known: Services, job_ids: Collection[int]) -> list[int]:
-    """Those of the jobs whose checkpoints nobody goes on from: they ended long enough ago."""
-    now, asked_s = known.controller.clock(), known.settings.keep_checkpoints_s
-    heirs = known.store.continued_by(job_ids)
-    return [
-        job.id
-        for job in known.store.jobs_by_id(job_ids).values()
-        if all(may_go(one, now, asked_s) for one in (job, *heirs.get(job.id, ())))
-    ]
 
 
 def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:

@@ -15,9 +15,11 @@ from jobs import remedies
 from jobs.errors import Conflict, NotFound
 from jobs.spec import schema
 from jobs.state import JobState
+from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
+from orchestrator.api.checkpoints import standing, unneeded
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.intake import Submission, read_jobs, replaced
@@ -112,6 +114,9 @@ def list_jobs(
         raise bad_parameter("offset", offset, "write how many rows to pass over")
     if since is not None and not math.isfinite(since):
         raise bad_parameter("since", since, "write Unix seconds", "is no time")
+    for key, value in (("group", group), ("project", project), ("user", user), ("name", name)):
+        if value is not None and not value.strip():
+            raise bad_parameter(key, value, "write a name, or leave it out for all jobs", "is empty")
     known = services(request)
     wanted = Wanted(
         states=_states(state),
@@ -152,7 +157,9 @@ def show(request: Request, job: str) -> schemas.JobFull:
     shown = views.job(view, known.controller.likely.starts, known.controller.clock())
     spec = view.job.spec
     warned = remedies.warnings_stored(spec)
-    return views.job_full(shown, spec, attempts, latest, store.events(view.job.id), data, warned)
+    left = standing(attempts, bool(unneeded(known, [view.job.id])))
+    tried = [views.attempt(row, latest.get(row.id), left[row.id]) for row in attempts]
+    return views.job_full(shown, spec, tried, store.events(view.job.id), data, warned)
 
 
 @router.post("/jobs/{job}/cancel", responses=raises(NotFound, Conflict))
@@ -206,7 +213,7 @@ def _attempt(attempts: list[AttemptRow], number: int | None, job_id: int) -> Att
     for found in attempts:
         if found.number == number:
             return found
-    raise NotFound(f"job {job_id} has no attempt {number}; it has {len(attempts)}")
+    raise NotFound(f"job {job_id} has no attempt {number}; it has {counted(len(attempts), 'attempt')}")
 
 
 @router.get("/schema")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import NotFound, UsageError
 from jobs.fields import NAME
+from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
@@ -71,7 +72,7 @@ def page(store: Store) -> schemas.ProjectPage:
     warnings = []
     if guaranteed > cards:
         warnings.append(
-            f"guarantees add up to {guaranteed} GPUs, and the fleet has {cards}: not all can be kept at once"
+            f"guarantees add up to {counted(guaranteed, 'GPU')}, and the fleet has {cards}: not all can be kept at once"
         )
     warnings += [
         f"{name} may not borrow but has no guarantee, so nothing keeps it from taking what is idle: give it one"

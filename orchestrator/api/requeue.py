@@ -14,10 +14,12 @@ from jobs.continuing import Change, Effect, changes
 from jobs.errors import Conflict, Fault, NotFound, SpecError
 from jobs.spec import JobSpec
 from jobs.state import JobState, Outcome
+from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.changes import resolved
+from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
@@ -27,9 +29,6 @@ from orchestrator.store.requests import NewJob
 from orchestrator.store.rows import JobRow
 
 router = APIRouter()
-
-# For whoever wants to go on from what a job that failed or was cancelled had come to.
-KEEP_UNFINISHED_S = 7 * 86_400.0
 
 
 class Wanted(BaseModel):
@@ -122,32 +121,28 @@ def _source(known: Services, row: JobRow) -> _Source | str:
         return _source(known, known.store.job(row.continues))
     else:
         return f"job {row.id} has no checkpoint"
-    heirs = known.store.continued_by([row.id]).get(row.id, ())
-    now, asked_s = known.controller.clock(), known.settings.keep_checkpoints_s
-    if all(may_go(one, now, asked_s) for one in (row, *heirs)):
+    if unneeded(known, [row.id]):
         return f"the checkpoints of job {row.id} have been removed (serve --keep-checkpoints)"
     return found
 
 
-def may_go(job: JobRow, now: float, asked_s: float | None) -> bool:
-    """Whether the checkpoints of a job are needed no more. One that succeeded has its result."""
-    default_s = 0.0 if job.state is JobState.SUCCEEDED else KEEP_UNFINISHED_S
-    return job.ended_at is not None and now - job.ended_at >= (default_s if asked_s is None else asked_s)
-
-
 def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: _Source) -> None:
-    """Raises where this would throw work away, or has nothing left to train."""
-    others = [str(change) for change in changed if change.effect is Effect.WEIGHTS]
-    if others:
-        raise Conflict(
-            f"job {row.id} can't go on from {source.text} with {', '.join(others)}: these are other weights. "
-            "--from-start begins at step 0"
-        )
+    """Raises SpecError where this would throw work away, or has nothing left to train."""
+    faults = [_fault(change, source) for change in changed if change.effect is Effect.WEIGHTS]
     steps = spec.training.steps
     if steps is not None and source.step is not None and steps < source.step:
-        problem = f"is less than the {source.step} steps that are done"
-        fault = Fault("training.steps", str(steps), problem, f"use at least {source.step}, or --from-start")
-        raise SpecError([fault], f"job {row.id}")
+        problem = f"is less than the {counted(source.step, 'step')} already done"
+        fix = f"use at least {source.step}, or --from-start to train anew"
+        faults.append(Fault("training.steps", str(steps), problem, fix))
+    if faults:
+        raise SpecError(faults, f"job {row.id}")
+
+
+def _fault(change: Change, source: _Source) -> Fault:
+    problem = (
+        f"can't change ({change.difference.sides}) where a job goes on from {source.text}: {change.why_not}"
+    )
+    return Fault(change.path, "", problem, "--from-start trains from step 0 with it")
 
 
 def _goes_on(source: _Source, changed: Sequence[Change]) -> str:

@@ -11,7 +11,9 @@ from jobs.profile import CardKind
 from jobs.projection import error
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
+from orchestrator.api.checkpoints import Standing
 from orchestrator.estimate import Start
+from orchestrator.pace import projected_step_s
 from orchestrator.snapshot import rests_until
 from orchestrator.store.readings import SampleRow
 from orchestrator.store.rows import (
@@ -117,8 +119,7 @@ def group_name(names: Sequence[str]) -> str:
 def job_full(
     shown: schemas.Job,
     spec: dict[str, Any],
-    attempts: list[AttemptRow],
-    latest: Mapping[int, ProgressRow],
+    attempts: list[schemas.Attempt],
     events: list[EventRow],
     data: schemas.PlanData | None,
     warnings: list[str],
@@ -129,7 +130,7 @@ def job_full(
         "spec": spec,
         "warnings": warnings,
         "data": data,
-        "attempts_detail": [attempt(row, latest.get(row.id)) for row in attempts],
+        "attempts_detail": attempts,
         "events": [event(one) for one in events],
     }
 
@@ -194,13 +195,14 @@ def rung(value: Mapping[str, Any]) -> schemas.RungShape:
     }
 
 
-def projection(value: Mapping[str, Any]) -> schemas.ProjectionShape:
-    names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes", "step_s")
+def projection(value: Mapping[str, Any], step_s: float | None) -> schemas.ProjectionShape:
+    """step_s: at the pace of jobs like it."""
+    names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes")
     made: Any = {name: value.get(name) for name in names}
-    return made | {name: value.get(name, {}) for name in ("phases", "intervals")}
+    return made | {name: value.get(name, {}) for name in ("phases", "intervals")} | {"step_s": step_s}
 
 
-def attempt(row: AttemptRow, latest: ProgressRow | None) -> schemas.Attempt:
+def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> schemas.Attempt:
     """One try, projected beside measured. While it runs, measured is the latest progress."""
     measured = row.measured or {}
     if latest is not None and not row.measured:
@@ -215,7 +217,8 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> schemas.Attempt:
         }
     names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s", "tokens_per_s")
     steps = row.steps if row.steps is not None else (latest.step if latest else None)
-    why_not = _incomparable(row, measured, steps) if measured else None
+    known = any(measured.get(name) is not None for name in _MEMORY)
+    why_not = _incomparable(row, measured, steps) if known else None
     errors = _errors(row, measured, why_not) if measured else None
     return {
         "id": row.id,
@@ -225,7 +228,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> schemas.Attempt:
         "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name, "host": gpu.host} for gpu in row.gpus],
         "card_bytes": _card_bytes(row) or None,
         "rung": rung(row.rung),
-        "projection": projection(row.projection),
+        "projection": projection(row.projection, projected_step_s(row)),
         "measured": {name: measured.get(name) for name in names} if measured else None,  # type: ignore[typeddict-item]
         "errors": errors,
         "not_comparable": why_not,
@@ -235,14 +238,16 @@ def attempt(row: AttemptRow, latest: ProgressRow | None) -> schemas.Attempt:
         "total_steps": latest.total_steps if latest else None,
         "first_loss": measured.get("first_loss"),
         "last_loss": measured.get("last_loss"),
+        "last_loss_text": not_finite(latest) if latest is not None else None,
         "skipped": measured.get("skipped", 0),
         "eval_loss": measured.get("eval_loss"),
         "opened_at": row.opened_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
-        "last_checkpoint": row.last_checkpoint,
+        "last_checkpoint": left.last,
         "resumed": row.resumed,
-        "checkpoints": row.checkpoints or [],
+        "checkpoints": [*left.listed],
+        "checkpoints_gone": left.gone,
         "result": row.result,
     }
 
@@ -261,9 +266,9 @@ def _errors(row: AttemptRow, measured: Mapping[str, Any], why_not: str | None) -
     if row.outcome is Outcome.OOM:
         seen["device_bytes"] = wanted(seen["device_bytes"], _card_bytes(row))
     unsaid = {*(_MEMORY if why_not else ()), *(("step_s",) if row.shared else ())}
+    expected = {**row.projection, "step_s": projected_step_s(row)}
     return {
-        name: None if name in unsaid else error(row.projection.get(name), value)
-        for name, value in seen.items()
+        name: None if name in unsaid else error(expected.get(name), value) for name, value in seen.items()
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import NotFound
-from jobs.units import span
+from jobs.units import counted, span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.columns import loss
@@ -48,7 +48,8 @@ def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
     """Show one job: attempts, projected against measured, events.
 
     JOB is an id or a name; the name of a sweep shows its jobs side by side. ERROR is measured / projected - 1, as in
-    `tuneyard accuracy`: +3% took 3% more than projected.
+    `tuneyard accuracy`: +3% took 3% more than projected. A step time is projected at the pace that was measured of jobs
+    like this one before it began.
     """
     now = time.time()
     try:
@@ -69,7 +70,7 @@ def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
         show_heading("events")
         show(EVENT_COLUMNS, [_event_row(event, now) for event in events])
     if hidden := len(found["events"]) - len(events):
-        click.echo(f"  {hidden} earlier events; --events shows them")
+        click.echo(f"  {counted(hidden, 'earlier event')}; --events shows all of them")
 
 
 def _sweep(api: Api, name: str, error: NotFound) -> GroupTable:
@@ -94,7 +95,7 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         steps += f", {progress['skipped']} skipped"
     if evaluation := job.get("evaluation"):
         steps += f", evaluation loss {loss(evaluation['loss']) or evaluation['loss_text']}"
-    if progress and progress["tokens_per_s"]:
+    if progress and progress["tokens_per_s"] and job["state"] == "running":
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
     left = words.eta(job, now)
     if progress and progress.get("stalled"):
@@ -130,7 +131,7 @@ def _data(found: JobFull) -> list[tuple[str, Cell | str]]:
         return [*warned]
     warned += [("warning", Cell(text, "yellow")) for text in data["warnings"]]
     said = "" if data["left_out"] in data["warnings"] else data["left_out"]
-    return [("data", f"{data['rows']:,} rows" + (f"; {said}" if said else "")), *warned]
+    return [("data", counted(data["rows"], "row") + (f"; {said}" if said else "")), *warned]
 
 
 def _link(link: AfterShape) -> str:
@@ -147,19 +148,21 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
         attempt["outcome"], "red"
     )
     steps = f"{attempt['steps'] or 0} of {attempt['total_steps']}" if attempt["total_steps"] else ""
-    losses = (attempt["first_loss"], attempt["last_loss"])
     show_fields(
         [
             ("outcome", Cell(outcome, style)),
             ("message", attempt["message"] or ""),
             ("checkpointing", attempt["rung"]["label"] if attempt["rung"] else ""),
             ("steps", steps),
-            ("loss", f"{losses[0]:.3f} -> {losses[1]:.3f}" if None not in losses else ""),
-            ("skipped", f"{count} steps (training.on_nan)" if (count := attempt.get("skipped")) else ""),
+            ("loss", _losses(attempt)),
+            (
+                "skipped",
+                f"{counted(count, 'step')} (training.on_nan)" if (count := attempt.get("skipped")) else "",
+            ),
             ("evaluation loss", loss(attempt.get("eval_loss"))),
             ("resumed", _resumed(attempt)),
             ("checkpoint", attempt["last_checkpoint"] or ""),
-            ("checkpoints", "; ".join(_checkpoint(one, now) for one in attempt.get("checkpoints") or [])),
+            ("checkpoints", _checkpoints(attempt, now)),
             ("result", attempt["result"] or ""),
         ]
     )
@@ -167,6 +170,27 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
         show(COMPARED_COLUMNS, rows)
     if why_not := attempt["not_comparable"]:
         show_line(f"  not comparable: it {words.INCOMPARABLE.get(why_not, why_not)}")
+    if attempt["outcome"] and not any((attempt["measured"] or {}).values()):
+        show_line(f"  nothing was measured: {_unmeasured(attempt)}")
+
+
+def _unmeasured(attempt: Attempt) -> str:
+    steps = attempt["steps"] or 0
+    if steps and (attempt.get("resumed") or {}).get("step") == steps:
+        return "every step was done before, it published the result"
+    return "no figure of its steps came from its host" if steps else "it ended before its first step"
+
+
+def _losses(attempt: Attempt) -> str:
+    """The first loss and the last, in words where that is no number any more."""
+    first, last = loss(attempt["first_loss"]), attempt.get("last_loss_text") or loss(attempt["last_loss"])
+    return f"{first} -> {last}" if first and last else last
+
+
+def _checkpoints(attempt: Attempt, now: float) -> str:
+    if gone := attempt.get("checkpoints_gone"):
+        return words.CHECKPOINTS_GONE.get(gone, f"removed: {gone}")
+    return "; ".join(_checkpoint(one, now) for one in attempt.get("checkpoints") or [])
 
 
 def _resumed(attempt: Attempt) -> str:
@@ -206,8 +230,8 @@ def compared(attempt: Attempt) -> list[Row]:
             rows.append([f"  {name}", form(left), said, off])
     if projection.get("upper_bytes"):
         rows.append(["  upper bound", words.size(projection["upper_bytes"]), "", ""])
-    if measured.get("tokens_per_s"):
-        rows.append(["  tokens/s", "", f"{measured['tokens_per_s']:,.0f}", ""])
+    if measured.get("tokens_per_s") and attempt["outcome"]:  # the pace of now stands with the progress
+        rows.append(["  tokens/s, mean", "", f"{measured['tokens_per_s']:,.0f}", ""])
     return rows
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.errors import TuneyardError, Unauthorized, Unavailable
-from jobs.units import GiB, gib
+from jobs.units import GiB, counted, gib
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import FAILED, OK, emit, json_option
 from orchestrator.cli.settings import find_server, home, read_config
@@ -170,7 +170,7 @@ def card_check() -> Check:
         library.nvmlSystemGetDriverVersion(version, 96)
     finally:
         library.nvmlShutdown()
-    found = f"{count.value} GPUs, driver {version.value.decode(errors='replace')}"
+    found = f"{counted(count.value, 'GPU')}, driver {version.value.decode(errors='replace')}"
     return Check("GPUs", "ok" if count.value else "warn", found)
 
 
@@ -191,7 +191,10 @@ def database_check() -> Check:
     kind = url.partition(":")[0]
     if report.faults:
         return Check(
-            "database", "fail", f"{len(report.faults)} faults: {report.faults[0]}", "tuneyard db check"
+            "database",
+            "fail",
+            f"{counted(len(report.faults), 'fault')}: {report.faults[0]}",
+            "tuneyard db check",
         )
     if report.revision != report.head:
         return Check("database", "warn", f"{kind} at revision {report.revision}", "tuneyard db upgrade")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.errors import UsageError
+from jobs.units import counted
 from orchestrator.cli import follow as watch
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
@@ -33,7 +34,7 @@ def logs_verb(api: Api, as_json: bool, job: str, following: bool, attempt: int |
     found: JobFull = api.get(job_path(job))
     if attempt and attempt > found["attempts"] and not following:
         raise UsageError(
-            f"{words.label(found)} has {found['attempts']} attempts; --attempt {attempt} is not one"
+            f"{words.label(found)} has {counted(found['attempts'], 'attempt')}; --attempt {attempt} is not one"
         )
     if following:
         ended = watch.follow(api, str(found["id"]), attempt, quiet=as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import UsageError
-from jobs.units import GiB
+from jobs.units import GiB, counted
 
 if TYPE_CHECKING:
     from orchestrator.schemas import Accuracy
@@ -112,6 +112,6 @@ def draw_accuracy(found: Accuracy, path: Path) -> bool:
     right.set(xlabel="measured over projected, %", ylabel="share of attempts with less, %", ylim=(0, 102))
     coverage = found["coverage"]
     share = "" if coverage["share"] is None else f": {coverage['share']:.0%} under the bound"
-    right.set_title(f"{len(rows)} attempts{share}", fontsize=10)
+    right.set_title(f"{counted(len(rows), 'attempt')}{share}", fontsize=10)
     save(figure, path)
     return True

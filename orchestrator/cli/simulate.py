@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import SpecError, UsageError
+from jobs.units import counted
 from orchestrator.cli.output import emit, json_option, note, seconds
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _fitting(trace: Trace, fleet: FleetFile, given: dict[str, Any], warnings: li
     out = {index for index, _ in found}
     if len(out) == len(trace.jobs):
         raise UsageError(f"{trace.source}: no job fits the fleet; the first: {first}")
-    warnings.append(f"left out {len(out):,} jobs that the fleet could never run; the first: {first}")
+    warnings.append(f"left out {counted(len(out), 'job')} that the fleet could never run; the first: {first}")
     kept = [index for index in range(len(trace.jobs)) if index not in out]
     return replace(
         trace,
@@ -308,4 +309,4 @@ def _save(jobs: tuple[TraceJob, ...], path: Path) -> None:
         path.write_text(as_csv(jobs), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--save {path} can't be written: {error.strerror or error}") from None
-    note(f"{len(jobs):,} jobs are in {path}")
+    note(f"{path} has {counted(len(jobs), 'job')}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import UsageError
+from jobs.units import counted
 from orchestrator.cli import follow as watch
 from orchestrator.cli import words
 from orchestrator.cli.flags import faults_first, job_bodies, job_flags
@@ -122,7 +123,7 @@ def _warn(answer: Any) -> None:
 
 def _tell_group(group: GroupShape, first: Job) -> None:
     name = f" ({group['name']})" if group["name"] else ""
-    what = f"{len(group['jobs'])} jobs of {first['model']}{_waits(first)}"
+    what = f"{counted(len(group['jobs']), 'job')} of {first['model']}{_waits(first)}"
     click.echo(f"submitted group {group['id']}{name}: {what}")
 
 

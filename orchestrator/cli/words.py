@@ -30,6 +30,11 @@ INCOMPARABLE = {
     "no_peak": "made fewer than two steps, and memory is at its peak from the second on",
     "roomy_card": "had a CPU card with room to spare, where malloc keeps what is freed",
 }
+# Why none of an attempt's checkpoints is on its host any more (checkpoints_gone in JSON).
+CHECKPOINTS_GONE = {
+    "unneeded": "removed: the job has ended, and nothing goes on from them (serve --keep-checkpoints)",
+    "replaced": "removed: later ones took their place",
+}
 GONE = frozenset({"away", "stopped"})  # states of hosts
 
 

@@ -126,15 +126,19 @@ class Attempt(TypedDict):
     steps: int | None
     total_steps: int | None
     first_loss: float | None
-    last_loss: float | None
+    last_loss: float | None  # the last one that is finite
+    last_loss_text: str | None  # of the last line of progress, where its loss is not: nan, inf, -inf
     skipped: int  # steps whose update was left out
     eval_loss: float | None
     opened_at: float
     started_at: float | None
     ended_at: float | None
-    last_checkpoint: str | None
+    last_checkpoint: str | None  # a folder on its host
     resumed: dict[str, Any] | None  # {ts, step, job_id}; step: None where it began at 0
-    checkpoints: list[dict[str, Any]]  # {step, bytes, ts, whole} on its host as it ran, newest first
+    checkpoints: list[dict[str, Any]]  # {step, bytes, ts, whole} on its host, newest first
+    checkpoints_gone: (
+        str | None
+    )  # why none of those it made is there: unneeded (its job ended), replaced (by later)
     result: str | None
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from jobs.errors import Conflict
 from jobs.state import TERMINAL, Event, JobState, after
+from jobs.units import counted
 from orchestrator.store.links import STARTED_EARLY
 from orchestrator.store.requests import Note
 from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
@@ -73,7 +74,7 @@ def _running(connection: sa.Connection) -> Iterator[str]:
         .having(sa.or_(sa.and_(_OPEN, held == 0), sa.and_(sa.not_(_OPEN), held > 0)))
     )
     for row in connection.execute(ends):
-        yield f"attempt {row.id} ({row.outcome or 'open'}) holds {row.held} cards"
+        yield f"attempt {row.id} ({row.outcome or 'open'}) holds {counted(row.held, 'card')}"
 
 
 def _history(connection: sa.Connection) -> Iterator[str]:

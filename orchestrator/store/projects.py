@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.state import JobState
+from jobs.units import counted
 from orchestrator.store.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import ProjectRow
@@ -74,5 +75,5 @@ def project_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
 
 
 def _terms(row: ProjectRow) -> str:
-    guarantee = "no guarantee" if row.guarantee is None else f"{row.guarantee} GPUs guaranteed"
+    guarantee = "no guarantee" if row.guarantee is None else f"{counted(row.guarantee, 'GPU')} guaranteed"
     return f"{guarantee}, weight {row.weight:g}, {'borrows' if row.borrows else 'does not borrow'}"

@@ -81,18 +81,43 @@ def test_what_waits_counts_as_done_what_it_goes_on_from(yard, host):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "path", "sides", "why"),
     [
-        ({"method.rank": 8}, "method.rank 16 -> 8"),
-        ({"training.seed": 1, "time_limit": "8h"}, "training.seed 0 -> 1"),
-        ({"model.dtype": "float32"}, "model.dtype bfloat16 -> float32"),
+        ({"method.rank": 8}, "method.rank", "16 -> 8", "the checkpoint holds another adapter"),
+        (
+            {"training.seed": 1, "time_limit": "8h"},
+            "training.seed",
+            "0 -> 1",
+            "the steps that are done were made of other batches",
+        ),
+        (
+            {"training.sequence_length": 64},
+            "training.sequence_length",
+            "1024 -> 64",
+            "the steps that are done were made of other batches",
+        ),
+        (
+            {"model.dtype": "float32"},
+            "model.dtype",
+            "bfloat16 -> float32",
+            "the checkpoint holds the weights of another model",
+        ),
+        (
+            {"model.config.num_hidden_layers": 3},
+            "model.config.num_hidden_layers",
+            "2 -> 3",
+            "the checkpoint holds the weights of another model",
+        ),
     ],
 )
-def test_other_weights_are_refused_unless_it_is_to_begin_anew(overrides, says, yard, host):
-    error = requeue(yard, code=409, overrides=overrides)
-    assert error["message"] == (
-        f"job 1 can't go on from step 40 of job 1 with {says}: these are other weights. --from-start begins at step 0"
-    )
+def test_what_was_trained_otherwise_is_refused_unless_it_is_to_begin_anew(
+    overrides, path, sides, why, yard, host
+):
+    error = requeue(yard, code=422, overrides=overrides)
+    (fault,) = error["faults"]
+    assert fault["path"] == path
+    assert fault["problem"] == f"can't change ({sides}) where a job goes on from step 40 of job 1: {why}"
+    assert fault["fix"] == "--from-start trains from step 0 with it"
     assert yard.http.get(f"{PREFIX}/jobs").json()["total"] == 1
     made = requeue(yard, overrides=overrides, from_start=True)
     assert (made["goes_on"]["job"], made["goes_on"]["text"]) == (None, "begins at step 0")
@@ -109,7 +134,7 @@ def test_a_new_schedule_holds_from_there_on(yard, host):
 
 def test_fewer_steps_than_are_done_are_refused(yard, host):
     error = requeue(yard, code=422, overrides={"training.steps": 30})
-    assert "training.steps: is less than the 40 steps that are done (given: 30)" in error["message"]
+    assert "training.steps: is less than the 40 steps already done (given: 30)" in error["message"]
     assert requeue(yard, overrides={"training.steps": 40})["goes_on"]["step"] == 40
 
 
@@ -169,7 +194,12 @@ def test_a_job_that_waits_to_go_on_keeps_its_weights(yard, host):
     drain(yard, True, host)
     requeue(yard)
     answer = yard.http.patch(f"{PREFIX}/jobs/2", json={"overrides": {"method.rank": 8}})
-    assert answer.status_code == 409, answer.text
+    assert answer.status_code == 422, answer.text
+    (fault,) = answer.json()["error"]["faults"]
+    assert (fault["path"], fault["fix"]) == (
+        "method.rank",
+        "`tuneyard cancel 2`, then `tuneyard requeue 2 --set method.rank=.. --from-start`",
+    )
     assert yard.http.patch(f"{PREFIX}/jobs/2", json={"overrides": {"time_limit": "9h"}}).status_code == 200
 
 

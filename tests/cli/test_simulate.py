@@ -66,7 +66,7 @@ def test_a_made_up_trace_is_saved_and_gives_the_same_again(bare: Tuneyard, files
     made = bare(
         "simulate", "--generate", "jobs=60,users=4,seed=3,longest_s=9000", "--save", "made.csv", *args
     )
-    assert made.code == 0 and "60 jobs are in made.csv" in made.err
+    assert made.code == 0 and "made.csv has 60 jobs" in made.err
     again = bare("simulate", "made.csv", *args)
     results = [{**run.json["results"][0], "took_s": 0} for run in (made, again)]
     assert results[0] == results[1]

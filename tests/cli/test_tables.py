@@ -38,7 +38,7 @@ def test_list(tuneyard: Tuneyard, server: FakeServer) -> None:
 def test_list_has_the_columns_that_are_asked_for(tuneyard: Tuneyard, server: FakeServer) -> None:
     scenes.running(server)
     server.add(name="waits", user="eve")
-    ran = tuneyard("list", "--columns", "loss,Name,eval-loss,name,user", COLUMNS="40")
+    ran = tuneyard("list", "--columns", "loss,Name,eval-loss,user", COLUMNS="40")
     assert ran.out.splitlines() == [
         " LOSS  NAME       EVAL_LOSS  USER",
         "    -  waits              -  eve",
@@ -48,6 +48,18 @@ def test_list_has_the_columns_that_are_asked_for(tuneyard: Tuneyard, server: Fak
         ran = tuneyard("list", "--columns", given)
         assert ran.code == 2 and "; use id, name, group, user" in ran.err, given
     assert len(server.requests) == 1, "a fault of the flags is told before the server is asked"
+
+
+def test_what_could_not_be_shown_is_refused_before_the_server_is_asked(
+    tuneyard: Tuneyard, server: FakeServer
+) -> None:
+    twice = tuneyard("list", "--columns", "id,name,id")
+    assert (twice.code, twice.out) == (2, "") and "--columns names id twice" in twice.err
+    nobody = tuneyard("list", "--user", "")
+    assert (nobody.code, nobody.out) == (2, "") and "--user is empty; write a name" in nobody.err
+    both = tuneyard("list", "--columns", "id", "--json")
+    assert both.code == 2 and "--columns is for the table" in both.json["error"]["message"]
+    assert server.requests == []
 
 
 def test_a_loss_that_is_no_number_is_not_hidden(tuneyard: Tuneyard, server: FakeServer) -> None:
@@ -116,6 +128,12 @@ def test_list_of_nothing(tuneyard: Tuneyard) -> None:
         ("--since", "2999-01-01"),
         ("--since", "0000-00-00"),
         ("--columns", "colour"),
+        ("--columns", "id,name,ID"),
+        ("--user", ""),
+        ("--name", " "),
+        ("--project", ""),
+        ("--group", ""),
+        ("--state", ","),
     ],
     ids=str,
 )
@@ -247,7 +265,7 @@ def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:
         "  steps          3 of 100",
         "  peak on card     7.00 GiB  6.90 GiB  -1.4%",
         "  step time          500 ms    520 ms  +4.0%",
-        "  tokens/s                      5,123",
+        "  tokens/s, mean                5,123",
         "  50s ago        1  started  on box-1",
     ):
         assert line in out.splitlines(), line
@@ -291,7 +309,7 @@ def test_show_cuts_old_events(tuneyard: Tuneyard, server: FakeServer) -> None:
     out = tuneyard("show", "1").out
     assert "event 9\n" not in out
     assert "event 10\n" in out
-    assert "10 earlier events; --events shows them" in out
+    assert "10 earlier events; --events shows all of them" in out
     assert "event 0\n" in tuneyard("show", "1", "--events").out
 
 

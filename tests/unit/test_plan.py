@@ -95,7 +95,7 @@ def test_spanning_hosts_is_proposed_only_where_they_have_such_cards_of_one_type(
         ([host(1, gpu(1), online=False)], waiting(1), Code.NO_HOST, "does not answer"),
         ([host(1, gpu(1), drained=True)], waiting(1), Code.NO_HOST, "drained"),
         ([host(1)], waiting(1), Code.NO_CARD, "no cards"),
-        ([host(1, gpu(1, fault="lost"))], waiting(1), Code.NO_CARD, "none of its 1 cards is usable"),
+        ([host(1, gpu(1, fault="lost"))], waiting(1), Code.NO_CARD, "has 1 card, and none is usable"),
         ([host(1, gpu(1))], waiting(1, resources={"card": "h100"}), Code.NO_CARD, "no card of type h100"),
         (
             [host(1, gpu(1))],

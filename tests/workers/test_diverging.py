@@ -180,7 +180,7 @@ def test_skip_leaves_out_those_steps_alone(
     spoil(monkeypatch, Look())  # type: ignore[arg-type]
     ended = workers.training.train(assignment, folder, tmp_path / "home", tmp_path / "out", line_every_s=0.0)
     assert (ended.outcome, ended.steps, ended.skipped) == (Outcome.SUCCEEDED, 7, 3), ended.message
-    assert "3 steps were skipped" in ended.message
+    assert "3 steps skipped" in ended.message
     same = [step for step in range(2, 8) if torch.equal(seen[step], seen[step - 1])]
     assert same == [2, 4, 5]
     lines = folder.progress()

@@ -94,7 +94,9 @@ def chosen(text: str) -> list[Column]:
         raise UsageError(f"--columns {unknown[0]!r} is no column; use {', '.join(known)}")
     if not names:
         raise UsageError(f"--columns {text!r} names no column; use {', '.join(known)}")
-    return [replace(known[name], keep=9) for name in dict.fromkeys(names)]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"--columns names {twice[0]} twice; name each column once")
+    return [replace(known[name], keep=9) for name in names]
 
 
 def loss(value: float | None) -> str:

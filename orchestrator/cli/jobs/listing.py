@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import UsageError
-from jobs.units import parse_duration
+from jobs.units import counted, parse_duration
 from orchestrator.cli.http import Api
 from orchestrator.cli.jobs.columns import JOB_COLUMNS, chosen, job_row
 from orchestrator.cli.jobs.sweep import group_path, show_sweep
@@ -28,8 +28,17 @@ SORTS = (
 PAGE = 500
 
 
+def _named(_: click.Context, option: click.Parameter, given: str | None) -> str | None:
+    """An empty name would ask for nobody's jobs, most likely of a variable that is not set."""
+    if given is not None and not given.strip():
+        raise UsageError(f"{option.opts[0]} is empty; write a name, or leave it out for all jobs")
+    return given
+
+
 def _states(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
     asked = [state for text in given for state in text.split(",") if state]
+    if given and not asked:
+        raise UsageError(f"--state {given[0]!r} names no state; use {', '.join(STATES)}")
     for state in asked:
         if state not in STATES:
             raise UsageError(f"--state {state!r} is no state; use {', '.join(STATES)}")
@@ -73,11 +82,16 @@ def _since(_: click.Context, __: click.Parameter, given: str | None) -> float | 
 @click.option(
     "--state", "states", multiple=True, callback=_states, metavar="STATE", help="Only these, comma-separated."
 )
-@click.option("--user", metavar="NAME", help="Only the jobs of this user.")
+@click.option("--user", callback=_named, metavar="NAME", help="Only the jobs of this user.")
 @click.option("--mine", is_flag=True, help="Only your own.")
-@click.option("--name", metavar="PATTERN", help="Only names like this, such as 'docs-*'; also ? and [abc].")
-@click.option("--project", metavar="NAME", help="Only the jobs of this project.")
-@click.option("--group", metavar="G", help="Only the jobs of this sweep, by its id or name.")
+@click.option(
+    "--name",
+    callback=_named,
+    metavar="PATTERN",
+    help="Only names like this, such as 'docs-*'; also ? and [abc].",
+)
+@click.option("--project", callback=_named, metavar="NAME", help="Only the jobs of this project.")
+@click.option("--group", callback=_named, metavar="G", help="Only the jobs of this sweep, by its id or name.")
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Only what was submitted since: 2h ago, or 2026-11-01."
 )
@@ -107,6 +121,8 @@ def list_verb(
     States: queued, running, succeeded, failed, cancelled; running* has a cancel on its way. SWEEP is the id or name
     of a group of jobs. A loss of nan is no number any more.
     """
+    if columns and as_json:
+        raise UsageError("--columns is for the table, and --json prints every field; give one of the two")
     if mine and user is not None:
         raise UsageError("--mine and --user are two answers to one question; give one of the two")
     asked = {"state": ",".join(states) or None, "user": user_name() if mine else user, **given}
@@ -133,7 +149,7 @@ def list_verb(
     else:
         show(JOB_COLUMNS, [job_row(job, now) for job in jobs], "--columns")
     if page["more"]:
-        note(f"{len(jobs)} of {page['total']:,} jobs; --limit N or --all shows more")
+        note(f"{len(jobs)} of {counted(page['total'], 'job')}; --limit N or --all shows more")
 
 
 def _all(api: Api, asked: dict[str, Any]) -> Any:

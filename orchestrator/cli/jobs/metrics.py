@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.errors import UsageError
-from jobs.units import span
+from jobs.units import counted, span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.columns import loss
@@ -97,7 +97,7 @@ def metrics_verb(
         shown = points if everything or asked or len(points) <= ROWS else _spread(points, ROWS)
         show(COLUMNS, [_row(point, points[0]["ts"]) for point in shown])
         if len(shown) < len(points):
-            note(f"{len(shown)} of {len(points):,} lines; --all, --last N or --every N shows others")
+            note(f"{len(shown)} of {counted(len(points), 'line')}; --all, --last N or --every N shows others")
 
 
 def _none(found: Metrics) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from jobs.units import counted
 from orchestrator.cli import words
 from orchestrator.cli.jobs.columns import evaluation_loss, training_loss
 from orchestrator.cli.table import Cell, Column, Row, show, show_line
@@ -25,9 +26,9 @@ def show_sweep(table: GroupTable, now: float) -> None:
     """Print a line of what it is, and a row a job."""
     members = table["members"]
     states = Counter(member["job"]["state"] for member in members)
-    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    states_said = ", ".join(f"{count} {state}" for state, count in states.items())
     named = f"group {table['id']} ({table['name']})" if table["name"] else f"group {table['id']}"
-    show_line(f"{named}: {len(members)} jobs, {counted}")
+    show_line(f"{named}: {counted(len(members), 'job')}, {states_said}")
     show(_columns(table["keys"]), [_row(member, table["keys"], now) for member in members])
 
 
