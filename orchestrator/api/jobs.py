@@ -116,7 +116,7 @@ def list_jobs(
         raise bad_parameter("since", since, "write Unix seconds", "is no time")
     for key, value in (("group", group), ("project", project), ("user", user), ("name", name)):
         if value is not None and not value.strip():
-            raise bad_parameter(key, value, "write a name, or leave it out for all jobs", "is empty")
+            raise bad_parameter(key, repr(value), "write a name, or leave it out for all jobs", "is empty")
     known = services(request)
     wanted = Wanted(
         states=_states(state),

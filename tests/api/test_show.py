@@ -136,4 +136,5 @@ def test_show_and_plan_project_a_step_at_the_same_pace(yard):
 def test_a_name_that_is_empty_is_refused(yard):
     for key in ("user", "name", "project", "group"):
         answer = yard.http.get(f"{PREFIX}/jobs", params={key: " "})
-        assert answer.status_code == 422 and answer.json()["error"]["message"].startswith(f"{key}: is empty")
+        assert answer.status_code == 422
+        assert answer.json()["error"]["message"].startswith(f"{key}: ' ' is empty; write a name")
