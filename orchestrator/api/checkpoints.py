@@ -37,11 +37,10 @@ def _may_go(job: JobRow, now: float, asked_s: float | None) -> bool:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is still there of an attempt's checkpoints. last: the path of its last one; listed: as the attempt reported
-    them; gone: why nothing is, one of UNNEEDED and REPLACED; None: it had none, or some is.
+    """What is still there of an attempt's checkpoints. listed: as it reported them; gone: why nothing is, one of
+    UNNEEDED and REPLACED; None: it had none, or some is.
     """
 
-    last: str | None = None
     listed: tuple[dict[str, Any], ...] = ()
     gone: str | None = None
 
@@ -65,5 +64,5 @@ def standing(attempts: Sequence[AttemptRow], removed: bool) -> dict[int, Standin
         if had and (removed or not (last or listed)):
             found[attempt.id] = Standing(gone=UNNEEDED if removed else REPLACED)
         else:
-            found[attempt.id] = Standing(last, listed)
+            found[attempt.id] = Standing(listed)
     return found

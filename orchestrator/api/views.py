@@ -244,7 +244,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
         "opened_at": row.opened_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
-        "last_checkpoint": left.last,
+        "last_checkpoint": row.last_checkpoint,
         "resumed": row.resumed,
         "checkpoints": [*left.listed],
         "checkpoints_gone": left.gone,

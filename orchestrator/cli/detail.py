@@ -161,7 +161,7 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
             ),
             ("evaluation loss", loss(attempt.get("eval_loss"))),
             ("resumed", _resumed(attempt)),
-            ("checkpoint", attempt["last_checkpoint"] or ""),
+            ("checkpoint", "" if attempt.get("checkpoints_gone") else attempt["last_checkpoint"] or ""),
             ("checkpoints", _checkpoints(attempt, now)),
             ("result", attempt["result"] or ""),
         ]

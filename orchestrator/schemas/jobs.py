@@ -133,7 +133,7 @@ class Attempt(TypedDict):
     opened_at: float
     started_at: float | None
     ended_at: float | None
-    last_checkpoint: str | None  # a folder on its host
+    last_checkpoint: str | None  # a folder on its host; checkpoints_gone: whether it is still there
     resumed: dict[str, Any] | None  # {ts, step, job_id}; step: None where it began at 0
     checkpoints: list[dict[str, Any]]  # {step, bytes, ts, whole} on its host, newest first
     checkpoints_gone: (

@@ -69,7 +69,7 @@ def test_no_checkpoint_is_named_that_its_host_has_been_told_to_remove(yard, outc
         assert found["checkpoints"] == listing(40, 30) and host.report(kept=[1])["drop"] == []
         yard.now += 1
     (found,) = attempts(yard)
-    assert (found["last_checkpoint"], found["checkpoints"], found["checkpoints_gone"]) == (None, [], UNNEEDED)
+    assert (found["checkpoints"], found["checkpoints_gone"]) == ([], UNNEEDED)
     assert host.report(kept=[1])["drop"] == [1], "as the host is told"
 
 
@@ -79,7 +79,8 @@ def test_what_goes_on_from_them_keeps_them_named(yard):
     yard.now += 6 * 86_400
     assert yard.http.post(f"{PREFIX}/jobs/1/requeue").status_code == 201
     yard.now += 2 * 86_400
-    assert attempts(yard)[0]["last_checkpoint"] == step(40)
+    assert attempts(yard)[0]["checkpoints_gone"] is None
+    assert attempts(yard)[0]["checkpoints"] == listing(40)
 
 
 def test_of_two_attempts_on_one_host_the_last_one_tells_what_is_there(yard):
@@ -93,7 +94,7 @@ def test_of_two_attempts_on_one_host_the_last_one_tells_what_is_there(yard):
     ends(yard, host, 3, Outcome.PREEMPTED, [50, 40])
     first, second, third = attempts(yard)[:3]
     assert [one["checkpoints_gone"] for one in (first, second, third)] == [REPLACED, REPLACED, None]
-    assert first["last_checkpoint"] is None and third["checkpoints"] == listing(50, 40)
+    assert first["checkpoints"] == [] and third["checkpoints"] == listing(50, 40)
 
 
 def test_an_attempt_that_never_saved_has_lost_nothing(yard):

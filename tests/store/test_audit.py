@@ -58,7 +58,7 @@ BREACHES: dict[str, Callable[[int, AttemptRow], list[sa.Executable]]] = {
     "bytes are promised of": lambda job, attempt: [L.update().values(memory_bytes=2**40)],
     "queued with 1 open attempts": lambda job, attempt: [J.update().values(state=JobState.QUEUED)],
     "(open) holds 0 cards": lambda job, attempt: [L.update().values(released_at=NOW)],
-    "(lost) holds 1 cards": lambda job, attempt: [A.update().values(outcome="lost", ended_at=NOW)],
+    "(lost) holds 1 card": lambda job, attempt: [A.update().values(outcome="lost", ended_at=NOW)],
     "its events say queued": lambda job, attempt: [E.delete().where(E.c.kind == "started")],
     "a running job can't be started": lambda job, attempt: [
         E.insert().values(ts=NOW, job_id=job, kind="started", text="again", data={})
