@@ -188,7 +188,7 @@ def nothing_smaller(ran_out: Sequence[RanOut], spec: JobSpec, misfit: Reason) ->
         "card_bytes": last.card_bytes,
         "suggestions": helps,
     }
-    return Reason(Code.OOM, f"{text}. What would help: {'; '.join(helps)}", figures)
+    return Reason(Code.OOM, text, figures)
 
 
 def suggestions(spec: JobSpec) -> list[str]:
@@ -214,11 +214,8 @@ def _diverged(ended: Ended, spec: JobSpec) -> Finish:
         helps = ["another base model, or a whole copy of this one: its own weights are not finite"]
         figures: dict[str, Any] = {"steps": ended.steps, "suggestions": helps}
     else:
-        changes = against_divergence(spec)
-        helps = [str(one) for one in changes]
-        figures = {"steps": ended.steps, "suggestions": helps, "flags": changes[0].flags if changes else ""}
-    text = f"{ended.message}. What would help: {'; '.join(helps)}"
-    return Finish(Event.FAILED, Reason(Code.DIVERGED, text, figures))
+        figures = {"steps": ended.steps, "suggestions": [str(one) for one in against_divergence(spec)]}
+    return Finish(Event.FAILED, Reason(Code.DIVERGED, ended.message, figures))
 
 
 def _no_storage(history: Sequence[Past], ended: Ended) -> Requeue:

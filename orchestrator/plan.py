@@ -144,6 +144,8 @@ class _Pass:
         """Why one waits that may not start, whatever is free."""
         if job.blocked is not None:
             self._waits(job, job.blocked)
+        elif job.not_before > self.now and not any(host.open for host in self.fleet.hosts):
+            self._nowhere(job, self.stock.kind(job))  # the host that failed it is not there either
         elif job.not_before > self.now:
             # No clock in the text: a reason is written again whenever it changes.
             why = job.rests or Reason(Code.BACKOFF, "waits after a failure")

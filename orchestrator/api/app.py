@@ -30,6 +30,7 @@ from orchestrator.api import (
 from orchestrator.api.edge import refusals
 from orchestrator.api.edge.gate import Gate
 from orchestrator.api.edge.query import only_known
+from orchestrator.api.presence import is_online
 from orchestrator.api.services import Services
 from orchestrator.cli.answers import PREFIX
 
@@ -92,5 +93,5 @@ def health(request: Request) -> schemas.Health:
         "ray": ray,
         "exposed": services.settings.exposed,
         "hosts": len(known),
-        "hosts_online": sum(hosts.is_online(services, host) for host in known),
+        "hosts_online": sum(is_online(services, host) for host in known),
     }

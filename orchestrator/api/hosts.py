@@ -16,11 +16,11 @@ from orchestrator.api.actors import actor
 from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
+from orchestrator.api.presence import is_online
 from orchestrator.api.services import Services
 from orchestrator.config import Settings, ray_token
 from orchestrator.endings import stop_grace_s
-from orchestrator.snapshot import online
-from orchestrator.store.rows import AttemptRow, GpuRow, HostRow
+from orchestrator.store.rows import AttemptRow, GpuRow
 
 router = APIRouter()
 
@@ -129,23 +129,17 @@ def _by_host(gpus: Iterable[GpuRow]) -> dict[int, list[GpuRow]]:
     return found
 
 
-def is_online(known: Services, row: HostRow) -> bool:
-    """Whether a host answers now, as the planner judges it."""
-    controller = known.controller
-    return online(row, controller.clock(), controller.started_at, known.settings.away_after_s)
-
-
 @router.get("/gpus")
 def list_gpus(request: Request) -> dict[str, list[schemas.Gpu]]:
     """Every card, with its latest reading and who holds it."""
     known = services(request)
     latest, gpus = known.store.latest_samples(), known.store.gpus()
     by_host = _by_host(gpus)
-    states = {
-        row.id: views.host_state(row, by_host.get(row.id, []), is_online(known, row))
+    hosts = {
+        row.id: (views.host_state(row, by_host.get(row.id, []), is_online(known, row)), row.last_seen)
         for row in known.store.hosts()
     }
-    return {"gpus": [views.gpu(row, latest.get(row.id), states[row.host_id]) for row in gpus if row.present]}
+    return {"gpus": [views.gpu(row, latest.get(row.id), *hosts[row.host_id]) for row in gpus if row.present]}
 
 
 @router.post("/hosts/{host}/drain", responses=raises(NotFound))

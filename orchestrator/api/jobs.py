@@ -23,6 +23,7 @@ from orchestrator.api.checkpoints import standing, unneeded
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.intake import Submission, read_jobs, replaced
+from orchestrator.api.presence import shower
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of, warnings_of
 from orchestrator.store.listing import Wanted
@@ -129,9 +130,7 @@ def list_jobs(
     )
     found = known.store.listing(wanted, limit, before, offset)
     return {
-        "jobs": [
-            views.job(view, known.controller.likely.starts, known.controller.clock()) for view in found.views
-        ],
+        "jobs": [*map(shower(known), found.views)],
         "more": found.more,
         "total": found.total,
     }
@@ -154,7 +153,7 @@ def show(request: Request, job: str) -> schemas.JobFull:
     attempts = store.attempts(view.job.id)
     latest = store.latest_progress([attempt.id for attempt in attempts])
     data = data_of(store, view.job, attempts)
-    shown = views.job(view, known.controller.likely.starts, known.controller.clock())
+    shown = shower(known)(view)
     spec = view.job.spec
     warned = remedies.warnings_stored(spec)
     left = standing(attempts, bool(unneeded(known, [view.job.id])))

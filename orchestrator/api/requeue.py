@@ -45,7 +45,7 @@ class Wanted(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Where there is a checkpoint to go on from. step: None where only a host that is away can tell."""
 
     job_id: int
@@ -68,8 +68,8 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
     old = JobSpec.model_validate(row.spec)
     spec = _spec(known, row, wanted) if wanted.overrides else old
     changed = changes(old, spec)
-    found = _source(known, row)
-    source = found if isinstance(found, _Source) and not wanted.from_start else None
+    found = source_of(known, row)
+    source = found if isinstance(found, Source) and not wanted.from_start else None
     if source is not None:
         _refuse(row, spec, changed, source)
         text = _goes_on(source, changed)
@@ -108,17 +108,17 @@ def _spec(known: Services, row: JobRow, wanted: Wanted) -> JobSpec:
     )
 
 
-def _source(known: Services, row: JobRow) -> _Source | str:
+def source_of(known: Services, row: JobRow) -> Source | str:
     """What there is to go on from, or why there is nothing."""
     if row.state is JobState.SUCCEEDED:
         return f"job {row.id} succeeded, so nothing of it is left to do"
     attempts = known.store.attempts(row.id)
     if (last := newest(attempts)) is not None:
-        found = _Source(row.id, checkpoint_step(last))
+        found = Source(row.id, checkpoint_step(last))
     elif any(attempt.outcome is Outcome.LOST and attempt.steps for attempt in attempts):
-        found = _Source(row.id, None)
+        found = Source(row.id, None)
     elif row.continues is not None:
-        return _source(known, known.store.job(row.continues))
+        return source_of(known, known.store.job(row.continues))
     else:
         return f"job {row.id} has no checkpoint"
     if unneeded(known, [row.id]):
@@ -126,7 +126,7 @@ def _source(known: Services, row: JobRow) -> _Source | str:
     return found
 
 
-def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: _Source) -> None:
+def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: Source) -> None:
     """Raises SpecError where this would throw work away, or has nothing left to train."""
     faults = [_fault(change, source) for change in changed if change.effect is Effect.WEIGHTS]
     steps = spec.training.steps
@@ -138,13 +138,13 @@ def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: _Sour
         raise SpecError(faults, f"job {row.id}")
 
 
-def _fault(change: Change, source: _Source) -> Fault:
+def _fault(change: Change, source: Source) -> Fault:
     problem = (
         f"can't change ({change.difference.sides}) where a job goes on from {source.text}: {change.why_not}"
     )
     return Fault(change.path, "", problem, "--from-start trains from step 0 with it")
 
 
-def _goes_on(source: _Source, changed: Sequence[Change]) -> str:
+def _goes_on(source: Source, changed: Sequence[Change]) -> str:
     later = [str(change) for change in changed if change.effect is Effect.SCHEDULE]
     return f"goes on from {source.text}" + (f", from there on with {', '.join(later)}" if later else "")

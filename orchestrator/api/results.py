@@ -18,8 +18,8 @@ from jobs.report import SendOrder
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import bad_parameter, raises
-from orchestrator.api.hosts import is_online
 from orchestrator.api.jobs import services
+from orchestrator.api.presence import is_online
 from orchestrator.api.services import Services
 from orchestrator.store.rows import AttemptRow, JobRow
 from orchestrator.transfer.relay import Transfer

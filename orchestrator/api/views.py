@@ -45,11 +45,18 @@ def _start(found: Start | None) -> schemas.StartShape | None:
     return None if found is None else {"earliest": found.earliest, "latest": found.latest}
 
 
-def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | None = None) -> schemas.Job:
+def job(
+    view: JobView,
+    starts: Mapping[int, Start] | None = None,
+    now: float | None = None,
+    silences: Mapping[int, schemas.SilenceShape] | None = None,
+) -> schemas.Job:
     """A row of a list. starts: when queued jobs are likely to, as far as it was worked out; now: None where nobody
-    asks how long ago its last step was.
+    asks how long ago its last step was; silences: hosts that are not there, by id.
     """
     row, attempt = view.job, view.attempt
+    running = row.state is JobState.RUNNING
+    silent = _silent(attempt, silences or {}) if running and attempt else None
     spec = row.spec
     model, method = spec["model"], spec.get("method", {})
     config = model.get("config") or {}
@@ -72,12 +79,13 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | N
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "attempts": attempt.number if attempt else 0,
-        "progress": progress(view.progress, now if row.state is JobState.RUNNING else None)
+        "progress": progress(view.progress, now if running else None, silent is not None)
         if view.progress
         else None,
         "evaluation": _evaluation(view.evaluation),
         "host": attempt.host if attempt else None,
         "hosts": [*attempt.hosts.values()] if attempt else [],
+        "silent": silent,
         "cards": [gpu.name for gpu in attempt.gpus] if attempt else [],
         "rung": rung(attempt.rung)["label"] if attempt else None,
         "projected_bytes": projection.get("device_bytes"),
@@ -90,6 +98,12 @@ def job(view: JobView, starts: Mapping[int, Start] | None = None, now: float | N
             {"job": link.after_id, "on": str(link.on), "state": str(link.state)} for link in view.links
         ],
     }
+
+
+def _silent(attempt: AttemptRow, silences: Mapping[int, schemas.SilenceShape]) -> schemas.SilenceShape | None:
+    """Of the hosts of an attempt the one that has been silent for longest."""
+    found = [silences[host_id] for host_id in attempt.hosts if host_id in silences]
+    return min(found, key=lambda one: one["since"], default=None)
 
 
 def submitted(row: JobRow, links: Sequence[LinkRow] = ()) -> schemas.Job:
@@ -165,18 +179,19 @@ def action(row: ActionRow) -> schemas.ActionShape:
 STALLED_STEPS, STALLED_S = 10.0, 30.0
 
 
-def progress(row: ProgressRow, now: float | None = None) -> schemas.ProgressShape:
-    """now: while its job runs."""
+def progress(row: ProgressRow, now: float | None = None, silent: bool = False) -> schemas.ProgressShape:
+    """now: while its job runs; silent: its host is not there, and nobody knows whether it trains on."""
     age_s = None if now is None else max(0.0, now - row.ts)
     stalled = age_s is not None and age_s > max(STALLED_S, STALLED_STEPS * (row.step_s or 0.0))
+    stalled, unknown = stalled and not silent, stalled or silent
     return {
         "step": row.step,
         "total_steps": row.total_steps,
         "loss": row.loss,
         "loss_text": not_finite(row),
         "skipped": row.skipped,
-        "tokens_per_s": None if stalled else row.tokens_per_s,
-        "eta_s": None if stalled else row.eta_s,
+        "tokens_per_s": None if unknown else row.tokens_per_s,
+        "eta_s": None if unknown else row.eta_s,
         "ts": row.ts,
         "step_s": row.step_s,
         "age_s": age_s,
@@ -310,12 +325,15 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
     }
 
 
-def gpu(row: GpuRow, sample: SampleRow | None, host_state: str) -> schemas.Gpu:
+def gpu(
+    row: GpuRow, sample: SampleRow | None, host_state: str, host_seen: float | None = None
+) -> schemas.Gpu:
     return {
         "id": row.id,
         "uuid": row.uuid,
         "host": row.host,
         "host_state": host_state,
+        "host_seen": host_seen,
         "index": row.index,
         "kind": row.kind,
         "name": row.name,

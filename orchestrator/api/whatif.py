@@ -17,11 +17,13 @@ from jobs.profile import MemoryProfile
 from jobs.spec import JobSpec
 from jobs.state import Code, JobState, Reason
 from orchestrator import schemas
-from orchestrator.api import advice, views
+from orchestrator.api import advice, next_steps
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, replaced
 from orchestrator.api.jobs import services
 from orchestrator.api.planned import read_plan
+from orchestrator.api.presence import shower
+from orchestrator.api.requeue import source_of
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import DataLengths
 from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
@@ -248,9 +250,13 @@ def why(request: Request, job: str) -> schemas.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
-    view = views.job(known.store.job_view(row.id), known.controller.likely.starts, known.controller.clock())
+    found_view = known.store.job_view(row.id)
+    view = shower(known)(found_view)
+    if row.state is JobState.RUNNING:
+        told = next_steps.while_running(view, row, found_view.attempt, known.controller.clock())
+        return {"job": view, "hosts": [], "advice": told}
     if row.state is not JobState.QUEUED:
-        return {"job": view, "hosts": [], "advice": advice.after_end(row)}
+        return {"job": view, "hosts": [], "advice": next_steps.after_end(row, source_of(known, row))}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):
@@ -272,7 +278,7 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
     """What would make a waiting job start sooner, each tried with all that wait; else what it waits for."""
     code = row.reason.code
     if code in _ONLY_TIME:
-        return advice.just_wait(row)
+        return advice.just_wait(row, question.fleet)
     fits = isinstance(found, Placement) or found.reason.code in (Code.BUSY, Code.BEHIND)
     asked = _what_if(known, question)
     helps = [] if code in _UNTOLD else sooner(question.job, asked, fits)
@@ -281,7 +287,7 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
     if isinstance(found, Misfit) and not fits:
         noted = [question.note] if question.note and found.reason.code is Code.MEMORY else []
         return helps + noted + _misfit(question, found.reason)
-    return [*helps, *advice.just_wait(row)]
+    return [*helps, *advice.just_wait(row, question.fleet)]
 
 
 def _what_if(known: Services, question: _Question) -> WhatIf:

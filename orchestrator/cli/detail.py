@@ -98,7 +98,9 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
     if progress and progress["tokens_per_s"] and job["state"] == "running":
         steps += f", {progress['tokens_per_s']:,.0f} tokens/s"
     left = words.eta(job, now)
-    if progress and progress.get("stalled"):
+    if progress and job.get("silent"):
+        steps += f"; as it was told {span(progress['age_s'] or 0)} ago"
+    elif progress and progress.get("stalled"):
         pace = f", a step takes {words.duration(progress['step_s'])}" if progress.get("step_s") else ""
         steps += f"; last step {span(progress['age_s'] or 0)} ago{pace}: it may hang"
     elif left and job["state"] == "running":
@@ -107,7 +109,8 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
     took = None if job["started_at"] is None else (job["ended_at"] or now) - job["started_at"]
     return [
         ("state", words.state(job["state"], stopping)),
-        ("reason", words.why(job["reason"], now)),
+        ("reason", words.silence(job, now) or words.why(job["reason"], now)),
+        ("would help", _would_help(job)),
         ("starts", left if job["state"] == "queued" else ""),
         ("what", f"{job['trainer']}, {job['method']} of {job['model']}"),
         ("progress", steps),
@@ -121,6 +124,14 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         ("ended", words.ago(job["ended_at"], now)),
         ("took", span(took) if took is not None and job["ended_at"] else ""),
     ]
+
+
+def _would_help(job: Job) -> str:
+    """What an ended job's reason suggests; nothing where it does not."""
+    told = (
+        (job["reason"] or {}).get("figures", {}).get("suggestions") if job["state"] in words.ENDED else None
+    )
+    return f"{'; '.join(told)}: `tuneyard why {job['id']}` has the commands" if told else ""
 
 
 def _data(found: JobFull) -> list[tuple[str, Cell | str]]:
@@ -261,6 +272,9 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
     subject = found["job"]
     now = time.time()
     show_line(words.sentence(subject, now))
+    standing = subject["progress"]
+    if standing and standing.get("stalled"):
+        show_line(f"no step for {span(standing['age_s'] or 0)}: it may hang")
     if subject["state"] == "queued" and (start := words.eta(subject, now)):
         show_line(f"likely to start {start}")
     if found["hosts"]:
@@ -270,6 +284,6 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
             [[f"  {row['host']}", Cell(row["code"], "dim"), row["verdict"]] for row in found["hosts"]],
         )
     if found["advice"]:
-        show_heading("what would help")
+        show_heading("what would help" if subject["state"] != "running" else "what happens, and what to do")
         for line in found["advice"]:
             show_line("  - ", line)

@@ -129,6 +129,8 @@ def _tell(job: Job, told: dict[int, str]) -> None:
         line = f"{words.label(job)} is running{where}"
     else:
         line = words.sentence(job, None)
+        if job["state"] in words.ENDED and ((job["reason"] or {}).get("figures") or {}).get("suggestions"):
+            line += f"; `tuneyard why {job['id']}` says what would help"
     if told.get(job["id"]) != line:
         told[job["id"]] = line
         note(line)

@@ -88,14 +88,17 @@ def gpus_verb(api: Api, as_json: bool) -> None:
     if not answer["gpus"]:
         note("no cards: no host has joined; `tuneyard hosts` shows who has")
         return
-    show(GPU_COLUMNS, [gpu_row(gpu) for gpu in answer["gpus"]])
+    now = time.time()
+    show(GPU_COLUMNS, [gpu_row(gpu, now) for gpu in answer["gpus"]])
 
 
-def _card_note(gpu: Gpu) -> Cell:
+def _card_note(gpu: Gpu, now: float) -> Cell:
     """Why no job starts there now. A host that is away says no more of what is wrong with its cards."""
     if gpu["host_state"] == "online":
         return Cell(gpu["fault"] or "", "red")
     text = f"host is {gpu['host_state']}"
+    if words.gone(gpu) and (seen := gpu.get("host_seen")) is not None:
+        text += f" since {words.clock(seen, now)}"
     return (
         Cell(text, words.STATE_STYLES.get(gpu["host_state"], ""))
         if words.gone(gpu) or not gpu["fault"]
@@ -103,7 +106,7 @@ def _card_note(gpu: Gpu) -> Cell:
     )
 
 
-def gpu_row(gpu: Gpu) -> list[Cell | str]:
+def gpu_row(gpu: Gpu, now: float) -> list[Cell | str]:
     """One card as a row under GPU_COLUMNS."""
     used = words.latest(gpu).get("memory_used_bytes")
     return [
@@ -116,5 +119,5 @@ def gpu_row(gpu: Gpu) -> list[Cell | str]:
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
         Cell(", ".join(map(str, gpu["jobs"])), "cyan"),
-        _card_note(gpu),
+        _card_note(gpu, now),
     ]

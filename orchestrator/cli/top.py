@@ -162,16 +162,23 @@ def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:
         Cell("-" if busy is None else f"{bar(busy)} {100 * busy:3.0f}%", _heat(None)),
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
-        _on_it(gpu, f"{on_it} {job['name']}".strip() if job else on_it),
+        _on_it(gpu, f"{on_it} {job['name']}".strip() if job else on_it, _heard(gpu, now)),
         words.percent(job["progress"]) if job else "",
         words.eta(job, now) if job else "",
     ]
 
 
-def _on_it(gpu: Gpu, job: str) -> Cell:
-    """What a card does: a fault, its job, or why it is idle."""
+def _heard(gpu: Gpu, now: float) -> str:
+    """When the host of a card was heard of last; empty of an older server's."""
+    seen = gpu.get("host_seen")
+    return "" if seen is None else words.clock(seen, now)
+
+
+def _on_it(gpu: Gpu, job: str, silence: str = "") -> Cell:
+    """What a card does: a fault, its job, or why it is idle. silence: since when its host is not there."""
     if words.gone(gpu):
-        return Cell(f"host is {gpu['host_state']}" + (f", had {job}" if job else ""), "red")
+        since = f" since {silence}" if silence else ""
+        return Cell(f"host is {gpu['host_state']}{since}" + (f", had {job}" if job else ""), "red")
     if gpu["fault"]:
         return Cell(f"FAULT: {gpu['fault']}", "red")
     if job:

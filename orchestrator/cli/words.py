@@ -87,6 +87,8 @@ def eta(job: Job, now: float) -> str:
     """Time to go of a running job, and until a queued one is likely to start: in 5m00s to 20m00s."""
     if start := job.get("start"):
         return until_start(start, now)
+    if job.get("silent"):
+        return "unknown"
     progress = job["progress"]
     if progress and progress.get("stalled"):
         return f"no step {span(progress.get('age_s') or 0)}"
@@ -135,9 +137,24 @@ def cards(names: list[str]) -> str:
 
 def reason(job: Job, now: float) -> str:
     """The reason, where it says more than the state does."""
+    if told := silence(job, now):
+        return told
     code = (job["reason"] or {}).get("code", "")
     said_already = job["state"] == "succeeded" or code in ("training", "succeeded", "cancelled")
     return "" if said_already else why(job["reason"], now)
+
+
+def silence(job: Job, now: float | None) -> str:
+    """That a host of a running job is not there, and since when: what the job does now is not known. Else empty."""
+    found = job.get("silent")  # an older server leaves it out
+    if not found:
+        return ""
+    if found["stopped"]:
+        return f"host {found['host']} was stopped" + (
+            f" {ago(found['since'], now)}" if now is not None else ""
+        )
+    text = f"host {found['host']} has not been heard of"
+    return text if now is None else f"{text} since {clock(found['since'], now)} ({ago(found['since'], now)})"
 
 
 def why(reason: Any, now: float) -> str:
@@ -184,6 +201,7 @@ def sentence(job: Job, now: float | None) -> str:
     said = {"failed": "failed", "succeeded": "succeeded", "cancelled": "was cancelled"}
     verb = said.get(job["state"], f"is {job['state']}")
     text = why(job["reason"], now) if now is not None else str((job["reason"] or {}).get("text", ""))
+    text = silence(job, now) or text
     known = {job["state"], "training"}
     for lead in ("failed", "cancelled"):  # a reason that begins with the state says it no second time
         if job["state"] == lead and text.startswith(f"{lead} "):

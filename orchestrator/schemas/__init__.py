@@ -39,6 +39,7 @@ from orchestrator.schemas.jobs import (
     MeasuredShape,
     ProgressShape,
     Requeued,
+    SilenceShape,
     StartShape,
 )
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
@@ -93,6 +94,7 @@ __all__ = [
     "Result",
     "ResultFile",
     "RungShape",
+    "SilenceShape",
     "StartShape",
     "Submitted",
     "Tried",

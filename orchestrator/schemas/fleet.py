@@ -52,6 +52,7 @@ class Gpu(TypedDict):
     uuid: str
     host: str
     host_state: str
+    host_seen: float | None  # when it was heard of last
     index: int
     kind: str
     name: str

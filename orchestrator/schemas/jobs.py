@@ -46,6 +46,17 @@ class StartShape(TypedDict):
     latest: float | None
 
 
+class SilenceShape(TypedDict):
+    """A host that is not there. since: when it was heard of last, Unix seconds; stopped: it said that it ends;
+    given_up_at: when what runs there counts as lost, unless it is heard of before.
+    """
+
+    host: str
+    stopped: bool
+    since: float
+    given_up_at: float
+
+
 class Job(TypedDict):
     """One row of `GET /jobs`."""
 
@@ -67,6 +78,7 @@ class Job(TypedDict):
     evaluation: EvaluationShape | None  # of the rows that are held out (data.holdout)
     host: str | None
     hosts: list[str]  # all that take part, that of rank 0 first
+    silent: SilenceShape | None  # of a running job: a host of it that is not there; what it does is not known
     cards: list[str]
     rung: str | None
     projected_bytes: int | None

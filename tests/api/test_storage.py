@@ -46,7 +46,8 @@ def test_it_waits_with_that_reason_and_frees_its_card(yard):
     assert yard.http.get(f"{PREFIX}/gpus").json()["gpus"][0]["job"] is None
     why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
     assert why["advice"] == [
-        "make room on a, or let that folder be written to; it is then tried again by itself"
+        "make room on a, or let that folder be written to; it is then tried again by itself. "
+        "`tuneyard hosts` shows the room that is left"
     ]
 
 

@@ -13,6 +13,16 @@ from tests.api.test_policies import submit
 from tests.api.test_preemption import begun, code, later, project, starts, states, stops
 from tests.api.test_scheduling import FakeHost, card, end
 
+FREE = "wait: it starts when a card that fits is free; `tuneyard top` shows who holds them"
+ENDS = (
+    Outcome.FAILED,
+    Outcome.FAILED,
+    Outcome.SUCCEEDED,
+    Outcome.CANCELLED,
+    Outcome.TIMEOUT,
+    Outcome.DIVERGED,
+)
+
 
 def helps(yard, number: int) -> list[str]:
     lines: list[str] = yard.http.get(f"{PREFIX}/jobs/{number}/why").json()["advice"]
@@ -31,19 +41,19 @@ def test_a_higher_priority_helps_where_somebody_gives_way(yard):
     later(yard, host)
     assert helps(yard, 2) == [
         "with priority: high it would start once job 1 has saved and stopped",
-        "wait: it starts when a card that fits is free",
+        FREE,
     ]
     high = instead(yard, 2, priority="high")
     later(yard, host, by=1)
     assert (code(yard, high), stops(host)) == ("room", [(1, "preempted", 120.0)])
-    assert helps(yard, high) == ["wait: it starts when they have saved"]
+    assert helps(yard, high) == ["wait: it starts when they have saved; `tuneyard top` shows them"]
 
 
 def test_no_priority_helps_against_one_that_has_only_just_begun(yard):
     host = begun(yard, priority="normal")
     yard.submit(name="waits")
     later(yard, host, by=10)
-    assert helps(yard, 2) == ["wait: it starts when a card that fits is free"]
+    assert helps(yard, 2) == [FREE]
     high = instead(yard, 2, priority="high")
     later(yard, host, by=1)
     assert (code(yard, high), stops(host)) == ("busy", [])
@@ -102,7 +112,8 @@ def test_terms_of_a_project_help_only_where_they_start_the_job(yard):
     yard.submit(name="second", project="strict")
     later(yard, host, by=1)
     assert code(yard, 2) == "quota"
-    assert helps(yard, 2) == ["wait for a job of the project to end"], "there is no other card"
+    (line,) = helps(yard, 2)  # there is no other card
+    assert line == "wait for a job of the project to end: `tuneyard list --project strict --state running`"
 
 
 def test_fewer_cards_help_where_that_many_are_free(yard):
@@ -126,24 +137,51 @@ def test_cards_that_were_given_out_a_moment_ago_are_no_help(yard):
     yard.submit(name="low", priority="low")
     host.trace()
     assert states(yard) == {1: "running", 2: "queued"}
-    assert helps(yard, 2) == ["wait: it starts when a card that fits is free"]
+    assert helps(yard, 2) == [FREE]
 
 
-@pytest.mark.parametrize("learning_rate", [0.5, 3e-9])
-def test_a_command_is_ready_for_a_job_that_diverged(yard, learning_rate):
+@pytest.mark.parametrize(("step", "learning_rate"), [(None, 0.5), (None, 3e-9), (6, 0.5)])
+def test_every_change_that_helps_a_job_that_diverged_is_a_command_that_does_it(yard, step, learning_rate):
+    """Each is submitted: it is accepted, and begins where it was said to."""
     host = FakeHost(yard, card(0, 2))
-    training = {"learning_rate": learning_rate}
-    yard.submit(training=training)
+    model = {**yard.job()["spec"]["model"], "dtype": "float32"}
+    training = {"learning_rate": learning_rate, "warmup_ratio": 0.0, "autocast": "bfloat16"}
+    yard.submit(model=model, method="full", training=training)
     yard.tick()
     host.trace()
-    told = "diverged in step 8: the loss is nan; there is no good checkpoint"
-    host.report(attempts=end(1, 1, Outcome.DIVERGED, message=told))
+    kept = "there is no good checkpoint" if step is None else f"the last good checkpoint is of step {step}"
+    told = f"diverged in step 8: the loss is nan; {kept}"
+    last = None if step is None else f"/c/step-{step:08d}"
+    host.report(attempts=end(1, 1, Outcome.DIVERGED, message=told, last_checkpoint=last))
     yard.tick()
-    command = helps(yard, 1)[0].split("`")[1]
-    first, settings = command.split(" --set ", 1)
-    assert first == "tuneyard requeue 1"
-    overrides = read_settings(settings.split(" --set "))
-    made = yard.http.post(f"{PREFIX}/jobs/1/requeue", json={"overrides": overrides})
-    assert made.status_code == 201, made.text
-    spec = made.json()["spec"] if "spec" in made.json() else yard.http.get(f"{PREFIX}/jobs/2").json()["spec"]
-    assert spec["training"]["learning_rate"] == pytest.approx(learning_rate / 10)
+    answer = yard.http.get(f"{PREFIX}/jobs/1/why").json()
+    assert answer["job"]["reason"]["text"] == told, "the suggestions stand below, once"
+    *commands, losses = answer["advice"]
+    assert "`tuneyard metrics 1`" in losses and len(commands) == len({*commands}) >= 4
+    found = {}
+    for line in commands:
+        command, _, rest = line.removeprefix("`tuneyard requeue 1 --set ").partition("`")
+        path, _, value = command.removesuffix(" --from-start").partition("=")
+        from_start = command.endswith(" --from-start")
+        body = {"overrides": read_settings([f"{path}={value}"]), "from_start": from_start}
+        made = yard.http.post(f"{PREFIX}/jobs/1/requeue", json=body)
+        assert made.status_code == 201, (line, made.text)
+        goes_on = made.json()["goes_on"]["step"]
+        assert rest.endswith(f"goes on from step {goes_on}" if goes_on else "begins at step 0"), line
+        found[path] = goes_on
+    assert found["training.learning_rate"] == (step or 0) and found["training.autocast"] == 0
+
+
+def test_every_line_for_a_job_that_ended_has_its_command(yard):
+    host = FakeHost(yard, card(0, 2))
+    for number, outcome in enumerate(ENDS, 1):
+        yard.submit(name=f"n{number}", retries=0, time_limit="2h")
+        host.trace()
+        bad = {"bad_input": True} if outcome is Outcome.FAILED and number == 2 else {}
+        host.report(attempts=end(number, 1, outcome, **bad))
+        yard.tick()
+        shown = yard.http.get(f"{PREFIX}/jobs/{number}").json()
+        assert shown["ended_at"], (outcome, shown["reason"])
+        lines = helps(yard, number)
+        assert lines and all("`tuneyard" in line for line in lines), (outcome, lines)
+        assert all("checkpoint, if there is one" not in line for line in lines)

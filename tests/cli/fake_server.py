@@ -51,6 +51,7 @@ class FakeServer:
         self.hang_s = 0.0
         self.exposed = False  # plain HTTP beyond loopback
         self.on_show: Callable[[dict[str, Any]], None] = lambda job: None  # called before each GET /jobs/ID
+        self.on_metrics: Callable[[dict[str, Any]], None] = lambda job: None  # and before each of its metrics
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -91,6 +92,7 @@ class FakeServer:
             "evaluation": None,
             "host": None,
             "hosts": [],
+            "silent": None,
             "cards": [],
             "rung": None,
             "projected_bytes": None,
@@ -147,6 +149,7 @@ class FakeServer:
                 return 200, {"job": _brief(self.find(name)), **self.why}
             case "GET", ["jobs", name, "metrics"]:
                 job = self.find(name)
+                self.on_metrics(job)
                 about = {"job": job["id"], "name": job["name"], "state": job["state"]}
                 return 200, {**about, "points": self.points, "total": len(self.points)}
             case "GET", ["jobs", name, "logs"]:
@@ -182,6 +185,11 @@ class FakeServer:
             case "POST", ["groups", name, "cancel"]:
                 mine = self._group(name)
                 return 200, {"jobs": [self._cancel(job) for job in mine if job["state"] not in ENDED]}
+            case "POST", ["groups", name, ("hold" | "release") as action]:
+                held = action == "hold"
+                mine = [job for job in self._group(name) if job["state"] == "queued"]
+                mine = [job for job in mine if (job["reason"]["code"] == "held") is not held]
+                return 200, {"jobs": [self._hold(job, held) for job in mine]}
             case "GET", ["projects"]:
                 return 200, self.projects
             case (("PUT" | "DELETE"), ["projects", _]):

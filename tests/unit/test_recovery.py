@@ -66,17 +66,16 @@ def test_what_diverged_is_not_tried_blindly_again(retries):
     decision = decide([], ended(Outcome.DIVERGED, 7, "diverged in step 8: the loss is nan"), asked, False)
     assert isinstance(decision, Finish)
     assert (decision.event, decision.reason.code) == (Event.FAILED, Code.DIVERGED)
-    assert decision.reason.text.startswith("diverged in step 8: the loss is nan. What would help: ")
-    assert "training.learning_rate: 0.05" in decision.reason.text
+    assert decision.reason.text == "diverged in step 8: the loss is nan"
     assert decision.reason.figures["steps"] == 7
-    assert decision.reason.figures["flags"] == "--set training.learning_rate=0.05"
+    assert decision.reason.figures["suggestions"][0] == "training.learning_rate: 0.05 (it is 0.5)"
 
 
 def test_a_base_model_that_is_not_finite_is_not_helped_by_a_learning_rate():
     message = f"{SPOILT_FROM_THE_START}, such as lm_head.weight; there is no good checkpoint"
     decision = decide([], ended(Outcome.DIVERGED, 1, message), spec(), False)
-    assert "another base model" in decision.reason.text and "learning_rate" not in decision.reason.text
-    assert "flags" not in decision.reason.figures
+    (helps,) = decision.reason.figures["suggestions"]
+    assert helps.startswith("another base model") and "learning_rate" not in helps
 
 
 def test_a_failure_spends_a_retry_with_growing_backoff():
@@ -180,14 +179,14 @@ def test_what_ran_out_is_not_given_again_on_such_a_card_or_a_smaller_one():
     assert rungs == {RAN_OUT.rung, lower.rung} and ceiling == 15 * GiB
 
 
-def test_where_nothing_smaller_fits_the_reason_says_so_with_figures_and_what_would_help():
+def test_where_nothing_smaller_fits_the_reason_says_so_with_figures_and_suggestions():
     misfit = Reason(Code.MEMORY, "fits no card: needs at least 25.00 GiB", {"needs_bytes": 25 * GiB})
     reason = nothing_smaller([RAN_OUT], spec(method="full"), misfit)
     assert reason.code is Code.OOM
     assert reason.figures["needs_bytes"] == 25 * GiB and reason.figures["rungs"] == ["off, 4×2"]
     assert "needs at least 25.00 GiB" in reason.text and "nothing that needs less fits" in reason.text
     for words in ("method.kind: qlora", "adamw_8bit"):
-        assert words in reason.text and any(words in line for line in reason.figures["suggestions"])
+        assert any(words in line for line in reason.figures["suggestions"])
 
 
 def test_suggestions_name_only_what_the_job_does_not_do_yet():
