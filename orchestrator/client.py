@@ -199,6 +199,14 @@ class Client:
         """Let a held job start. Raises NotFound; Conflict when it is not held."""
         return self._post(_path(job, "/release"))
 
+    def hold_group(self, group: int | str) -> list[Job]:
+        """Keep the queued jobs of a sweep from starting; those that were not held before. Raises NotFound."""
+        return self._post(f"/groups/{quote(str(group), safe='')}/hold")["jobs"]
+
+    def release_group(self, group: int | str) -> list[Job]:
+        """Let the held jobs of a sweep start; those. Raises NotFound."""
+        return self._post(f"/groups/{quote(str(group), safe='')}/release")["jobs"]
+
     def requeue(
         self, job: int | str, overrides: Mapping[str, Any] | None = None, *, from_start: bool = False
     ) -> Requeued:

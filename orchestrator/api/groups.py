@@ -1,8 +1,9 @@
-"""Routes of groups: the jobs of a sweep side by side, and cancel for all of them."""
+"""Routes of groups: the jobs of a sweep side by side; cancel, hold and release for all of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from fastapi import APIRouter, Request
 
@@ -14,6 +15,8 @@ from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services, stop
+from orchestrator.api.presence import shower
+from orchestrator.api.services import Services
 from orchestrator.store.listing import Wanted
 
 router = APIRouter()
@@ -27,12 +30,12 @@ def show_group(request: Request, group: str) -> schemas.GroupTable:
     found = known.store.listing(Wanted(group=group_id, sort="id"), MAX_MEMBERS).views
     keys, values = differences([view.job.spec for view in found])
     order = best_first([_score(views.job(view)) for view in found])
-    starts = known.controller.likely.starts
+    show = shower(known)
     return {
         "id": group_id,
         "name": views.group_name([view.job.name for view in found]),
         "keys": keys,
-        "members": [{"job": views.job(found[at], starts), "values": values[at]} for at in order],
+        "members": [{"job": show(found[at]), "values": values[at]} for at in order],
     }
 
 
@@ -52,5 +55,30 @@ def cancel_group(request: Request, group: str) -> dict[str, list[schemas.Job]]:
     group_id = known.store.find_group(group)
     asked = set(known.store.cancel_group(group_id, known.controller.clock(), actor(request)))
     stop(known, asked)
-    views_of = known.store.job_views(limit=MAX_MEMBERS, group=group_id)
-    return {"jobs": [views.job(view) for view in reversed(views_of) if view.job.id in asked]}
+    return _members(known, group_id, asked)
+
+
+@router.post("/groups/{group}/hold", responses=raises(NotFound))
+def hold_group(request: Request, group: str) -> dict[str, list[schemas.Job]]:
+    """Keep every queued job of a group from starting until it is released; those that were not held before."""
+    known = services(request)
+    group_id = known.store.find_group(group)
+    held = known.store.hold_group(group_id, known.controller.clock(), actor(request))
+    known.controller.wake()
+    return _members(known, group_id, held)
+
+
+@router.post("/groups/{group}/release", responses=raises(NotFound))
+def release_group(request: Request, group: str) -> dict[str, list[schemas.Job]]:
+    """Let every held job of a group start; those."""
+    known = services(request)
+    group_id = known.store.find_group(group)
+    released = known.store.release_group(group_id, known.controller.clock(), actor(request))
+    known.controller.wake()
+    return _members(known, group_id, released)
+
+
+def _members(known: Services, group_id: int, ids: Collection[int]) -> dict[str, list[schemas.Job]]:
+    """Those of the jobs of a group, oldest first."""
+    found, show = known.store.job_views(limit=MAX_MEMBERS, group=group_id), shower(known)
+    return {"jobs": [show(view) for view in reversed(found) if view.job.id in ids]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli import words
-from orchestrator.cli.control import each, read_settings
+from orchestrator.cli.control import each_or_group, read_settings
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.output import client_verb, emit
 
@@ -37,23 +38,35 @@ def set_verb(api: Api, as_json: bool, job: str, settings: tuple[str, ...]) -> No
         click.echo(f"{words.label(changed)} has {', '.join(settings)} now")
 
 
+def _group_option(which: str) -> Callable[[Any], Any]:
+    return click.option("--group", metavar="G", help=f"All {which} jobs of this sweep, by its id or name.")
+
+
 @click.command("hold")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="JOB...")
+@_group_option("queued")
 @client_verb
-def hold_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+def hold_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | None) -> int:
     """Keep queued jobs from starting until they are released.
 
-    JOB is an id or a name. Jobs that come after a held one wait with it.
+    JOB is an id or a name. Jobs that come after a held one wait with it. With --group, those that run already run on.
     """
-    return each(api, as_json, jobs, "hold", lambda job, _: f"{words.label(job)} is held")
+    none = "no job of group {} was queued and not held"
+    return each_or_group(
+        api, as_json, jobs, group, "hold", lambda job, _: f"{words.label(job)} is held", none
+    )
 
 
 @click.command("release")
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.argument("jobs", nargs=-1, metavar="JOB...")
+@_group_option("held")
 @client_verb
-def release_verb(api: Api, as_json: bool, jobs: tuple[str, ...]) -> int:
+def release_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | None) -> int:
     """Let held jobs start.
 
     JOB is an id or a name. The time for which a job was held does not count as waiting.
     """
-    return each(api, as_json, jobs, "release", lambda job, _: f"{words.label(job)} is released")
+    none = "no job of group {} was held"
+    return each_or_group(
+        api, as_json, jobs, group, "release", lambda job, _: f"{words.label(job)} is released", none
+    )

@@ -28,9 +28,8 @@ def cancel_verb(api: Api, as_json: bool, jobs: tuple[str, ...], group: str | Non
 
     JOB is an id or a name. A running job is stopped by its host within seconds; `tuneyard show` tells when.
     """
-    if (group is None) == (not jobs):
-        raise UsageError("give jobs to cancel or --group G for all of a sweep, one of the two")
-    return each(api, as_json, jobs, "cancel", _cancelled) if group is None else _group(api, as_json, group)
+    none = "every job of group {} has ended already"
+    return each_or_group(api, as_json, jobs, group, "cancel", _cancelled, none)
 
 
 @click.command("requeue")
@@ -99,15 +98,30 @@ def each(
     return code
 
 
-def _group(api: Api, as_json: bool, group: str) -> int:
-    _, answer = api.post(group_path(group, "/cancel"))
+def each_or_group(
+    api: Api,
+    as_json: bool,
+    jobs: tuple[str, ...],
+    group: str | None,
+    action: str,
+    sentence: Callable[[Any, str], str],
+    none: str,
+) -> int:
+    """Do it to each job, or to those of a group that it can be done to; the exit code. none: what is said where there
+    are none of these, with the group for {}. Raises UsageError without either, and with both.
+    """
+    if (group is None) == (not jobs):
+        raise UsageError(f"give jobs to {action} or --group G for all of a sweep, one of the two")
+    if group is None:
+        return each(api, as_json, jobs, action, sentence)
+    _, answer = api.post(group_path(group, f"/{action}"))
     if as_json:
         emit(answer)
         return OK
     for job in answer["jobs"]:
-        click.echo(_cancelled(job))
+        click.echo(sentence(job, ""))
     if not answer["jobs"]:
-        note(f"every job of group {group} has ended already")
+        note(none.format(group))
     return OK
 
 

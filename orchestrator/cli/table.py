@@ -135,6 +135,30 @@ def show(columns: Sequence[Column], rows: Sequence[Row], remedy: str = "") -> No
         sys.stderr.write(said + "\n")
 
 
+class Stream:
+    """A table whose rows come one after the other: its widths are settled before they are known.
+
+    widest: a row of the longest texts to be looked for; what is longer still is printed whole.
+    """
+
+    def __init__(self, columns: Sequence[Column], widest: Row) -> None:
+        width = terminal_width() if is_terminal() else sys.maxsize
+        self._columns, self._widths = columns, fit(columns, [widest], width)
+        self._begun = False
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Print them, below the titles where these are the first."""
+        titles = [[column.title for column in self._columns]]
+        for line in [*(() if self._begun else titles), *rows]:
+            cells = (
+                _text(line[i]).rjust(width) if self._columns[i].right else _text(line[i]).ljust(width)
+                for i, width in self._widths.items()
+            )
+            sys.stdout.write((" " * GAP).join(cells).rstrip() + "\n")
+        self._begun = True
+        sys.stdout.flush()
+
+
 def show_fields(fields: Sequence[tuple[str, Cell | str]], indent: int = 2) -> None:
     """Print `name  value` lines; empty values are left out."""
     kept = [(name, cell) for name, cell in fields if _text(cell)]

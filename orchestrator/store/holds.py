@@ -44,32 +44,50 @@ class HoldStore(Database):
             f"job {job_id} is running; a hold keeps a queued job from starting. `tuneyard cancel {job_id}` stops it"
         )
 
+    def hold_group(self, group_id: int, now: float, actor: Actor) -> list[int]:
+        """Keeps the queued jobs of a group from starting; those that were not held before. Others stay as they are."""
+        members = sa.select(jobs.c.id).where(jobs.c.group_id == group_id)
+        with self.write() as connection:
+            ids = connection.execute(members).scalars().all()
+            return hold_jobs(connection, dict.fromkeys(ids, actor), now)
+
     def release(self, job_id: int, now: float, actor: Actor) -> JobRow:
         """Lets a held job start; what it was held does not count as waiting. Raises Conflict, NotFound."""
-        free = jobs.update().where(
-            jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.held_at.is_not(None)
-        )
-        waited_until = jobs.c.queued_at + sa.literal(now, sa.Double) - jobs.c.held_at
-        values = {"held_at": None, "held_by": None, "queued_at": waited_until}
         with self.write() as connection:
-            done = connection.execute(free.values(**values, **reads.reason_values(_RELEASED))).rowcount
-            if done:
-                reads.note(connection, now, Note.RELEASED, "released", job_id=job_id, actor=actor)
+            done = _release(connection, jobs.c.id == job_id, now, actor)
             row = reads.one_job(connection, job_id)
         if not done:
             raise Conflict(f"job {job_id} is not held: it is {row.state}")
         return row
 
+    def release_group(self, group_id: int, now: float, actor: Actor) -> list[int]:
+        """Lets the held jobs of a group start; those."""
+        with self.write() as connection:
+            return _release(connection, jobs.c.group_id == group_id, now, actor)
 
-def hold_jobs(connection: sa.Connection, actors: Mapping[int, Actor], now: float) -> None:
-    """Holds those of the jobs that are queued and not held."""
+
+def _release(connection: sa.Connection, which: sa.ColumnElement[bool], now: float, actor: Actor) -> list[int]:
+    """Releases those of the jobs that are held; their ids."""
+    held_now = (which, jobs.c.state == JobState.QUEUED, jobs.c.held_at.is_not(None))
+    found = sa.select(jobs.c.id).where(*held_now).order_by(jobs.c.id).with_for_update(key_share=True)
+    ids = list(connection.execute(found).scalars())
+    waited_until = jobs.c.queued_at + sa.literal(now, sa.Double) - jobs.c.held_at
+    values = {"held_at": None, "held_by": None, "queued_at": waited_until}
+    connection.execute(jobs.update().where(*held_now).values(**values, **reads.reason_values(_RELEASED)))
+    for job_id in ids:
+        reads.note(connection, now, Note.RELEASED, "released", job_id=job_id, actor=actor)
+    return ids
+
+
+def hold_jobs(connection: sa.Connection, actors: Mapping[int, Actor], now: float) -> list[int]:
+    """Holds those of the jobs that are queued and not held; their ids."""
     free = [
         job_id
         for ids in reads.chunks(actors)
         for job_id in connection.execute(_FREE.where(jobs.c.id.in_(ids))).scalars()
     ]
     if not free:
-        return
+        return []
     rows = [
         {"job": job_id, "now": now, "by": by, **reads.reason_values(held(job_id, by, now))}
         for job_id in free
@@ -90,3 +108,4 @@ def hold_jobs(connection: sa.Connection, actors: Mapping[int, Actor], now: float
             for job_id in free
         ],
     )
+    return free

@@ -23,6 +23,20 @@ def change(yard, number=1, base_dir=None, **overrides):
     return yard.http.patch(f"{JOBS}/{number}", json={**body, "base_dir": base_dir}, headers=ANNA)
 
 
+def test_a_group_is_held_and_released(yard) -> None:
+    yard.submit(name="other")
+    body = {"jobs": [yard.job(name="lr", matrix={"training.seed": [1, 2]})]}
+    group = yard.http.post(JOBS, json=body, headers=ANNA).json()["groups"][0]["id"]
+    groups = f"{PREFIX}/groups"
+    for name in (str(group), "lr"):
+        held = yard.http.post(f"{groups}/{name}/hold", headers=ANNA).json()["jobs"]
+        assert [(job["id"], job["reason"]["code"]) for job in held] == [(2, "held"), (3, "held")]
+        assert yard.http.post(f"{groups}/{name}/hold").json() == {"jobs": []}
+        freed = yard.http.post(f"{groups}/{name}/release", headers=ANNA).json()["jobs"]
+        assert [(job["id"], job["reason"]["code"]) for job in freed] == [(2, "new"), (3, "new")]
+    assert yard.http.post(f"{groups}/none/hold").status_code == 404
+
+
 def test_a_held_job_waits_while_a_later_one_starts(yard):
     host = FakeHost(yard, card(0, 2))
     yard.submit(name="a")

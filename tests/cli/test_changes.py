@@ -51,6 +51,24 @@ def test_hold_and_release(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert tuneyard("hold", "1", "--json").json["jobs"][0]["reason"]["code"] == "held"
 
 
+def test_hold_and_release_a_whole_sweep(tuneyard: Tuneyard, server: FakeServer) -> None:
+    for state in ("queued", "queued", "running"):
+        server.add(name=f"lr-{len(server.jobs) + 1}", group=1, state=state)
+    ran = tuneyard("hold", "--group", "lr")
+    assert (ran.code, ran.out) == (0, "job 1 (lr-1) is held\njob 2 (lr-2) is held\n")
+    ran = tuneyard("hold", "--group", "1")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no job of group 1 was queued and not held\n")
+    assert len(tuneyard("release", "--group", "lr", "--json").json["jobs"]) == 2
+    assert tuneyard("release", "--group", "lr").err == "no job of group lr was held\n"
+    with Client(server.url, TOKEN) as client:
+        assert [job["id"] for job in client.hold_group("lr")] == [1, 2]
+        assert [job["id"] for job in client.release_group(1)] == [1, 2]
+    for verb in ("hold", "release"):
+        for given in ((), ("1", "--group", "lr")):
+            ran = tuneyard(verb, *given)
+            assert (ran.code, f"give jobs to {verb} or --group G" in ran.err) == (2, True)
+
+
 def test_a_hold_says_since_when_and_what_ends_it() -> None:
     now = time.mktime((2026, 3, 4, 14, 5, 0, 0, 0, -1))
     text = "held by an: na: `tuneyard release 12` lets it start"

@@ -153,3 +153,56 @@ def test_any_curve_fits_any_width(told: dict[int, tuple[float | None, float | No
     assert ("!" in shown) == any(point["not_finite"] for point in points)
     if any(point["loss"] is not None for point in points):
         assert set("*o!") & set(shown)
+
+
+def test_lines_are_followed_to_the_end_of_the_job(tuneyard: Tuneyard, trained: FakeServer) -> None:
+    """More come at each look: each is printed once, that of step 100 again with its evaluation, and then it ends."""
+    later = [[point(150, 0.5, attempt=2)], [point(100, 0.00012, attempt=2, eval_loss=1.5)]]
+
+    def look(job: dict[str, Any]) -> None:
+        if not later:
+            trained.end(job, "failed", "timeout", "its time limit of 2h00m has passed")
+            return
+        for new in later.pop():
+            trained.points = sorted(
+                [*(old for old in trained.points if old["step"] != new["step"]), new],
+                key=lambda one: (one["attempt"], one["step"]),
+            )
+
+    trained.on_metrics = look
+    ran = tuneyard("metrics", "docs-lora", "--follow")
+    assert ran.code == 0, ran.err
+    titles, *rows = ran.out.splitlines()
+    assert titles.split()[:3] == ["STEP", "ATTEMPT", "TIME"]
+    assert [row.split()[0] for row in rows] == ["1", "20", "25", "100", "150"]
+    assert len({len(row) for row in rows if "GiB" in row}) == 1, "columns stay where they are"
+    assert ran.err.splitlines() == [
+        "job 1 (docs-lora) is running",
+        "job 1 (docs-lora) failed: its time limit of 2h00m has passed",
+    ]
+
+
+def test_an_evaluation_that_comes_late_is_told(tuneyard: Tuneyard, trained: FakeServer) -> None:
+    looks: list[int] = []
+
+    def look(job: dict[str, Any]) -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            trained.points[-1] = {**trained.points[-1], "eval_loss": 1.5}
+        if len(looks) == 3:
+            trained.end(job, "succeeded")
+
+    trained.on_metrics = look
+    ran = tuneyard("metrics", "1", "-f", "--csv")
+    lines = [line.split(",") for line in ran.out.splitlines()]
+    assert [line[0] for line in lines] == ["step", "1", "20", "25", "100", "100"]
+    assert [line[4] for line in lines[-2:]] == ["", "1.5"]
+
+
+def test_following_gives_one_json_value_and_no_picture(tuneyard: Tuneyard, trained: FakeServer) -> None:
+    trained.end(trained.jobs[1], "succeeded")
+    assert tuneyard("metrics", "1", "--follow", "--json").json["points"] == trained.points
+    ran = tuneyard("metrics", "1", "--follow", "--plot")
+    assert (ran.code, "--follow prints lines" in ran.err) == (2, True)
+    assert len(tuneyard("metrics", "1", "--follow", "--last", "2").out.splitlines()) == 3
+    assert len(tuneyard("metrics", "1", "--follow", "--every", "2").out.splitlines()) == 3

@@ -132,6 +132,24 @@ def test_a_change_of_what_moved_on_changes_nothing(store: Store) -> None:
     assert [event.kind for event in store.events(row.id)] == ["submitted", "changed", "cancelled"]
 
 
+def test_a_group_is_held_and_released_as_far_as_it_can_be(store: Store) -> None:
+    host_id, (card,) = joined(store)
+    alone = submitted(store)
+    first, *rest = store.submit([a_job(group=1) for _ in range(4)], NOW)
+    runs, held, gone, free = first, *rest
+    opened(store, runs, host_id, [card])
+    store.hold(held.id, NOW + 5, Actor("bert"))
+    store.request_cancel(gone.id, NOW)
+    assert store.hold_group(first.id, NOW + 10, ANNA) == [free.id]
+    assert store.job(held.id).held_by == "bert" and store.job(alone.id).held_at is None
+    assert store.hold_group(first.id, NOW + 11, ANNA) == []
+    assert store.release_group(first.id, NOW + 65, ANNA) == [held.id, free.id]
+    assert [store.job(job.id).queued_at for job in (held, free)] == [NOW + 60, NOW + 55]
+    assert store.release_group(first.id, NOW + 66, ANNA) == store.release_group(999, NOW, ANNA) == []
+    asked = [event.actor for event in store.events(free.id) if event.kind in ("held", "released")]
+    assert asked == ["anna", "anna"]
+
+
 def test_a_hold_keeps_its_reason_through_a_change(store: Store) -> None:
     held = store.hold(submitted(store).id, NOW, ANNA)
     assert store.change_job(held, a_change(held, priority=75), NOW, ANNA).reason.code is Code.HELD

@@ -14,9 +14,10 @@ from jobs.units import counted, span
 from orchestrator.cli import words
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.columns import loss
+from orchestrator.cli.jobs.follow_metrics import Each, follow_metrics
 from orchestrator.cli.output import client_verb, emit, note
 from orchestrator.cli.plots import check_plot
-from orchestrator.cli.table import Cell, Column, Row, is_terminal, show, show_line, terminal_width
+from orchestrator.cli.table import Cell, Column, Row, Stream, is_terminal, show, show_line, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.schemas import MetricPoint, Metrics
@@ -36,12 +37,14 @@ CSV_COLUMNS = (
     *("step", "attempt", "ts", "loss", "eval_loss", "learning_rate"),
     *("tokens", "tokens_per_s", "step_s", "device_bytes"),
 )
+WIDEST = ("100000", "1", "23h59m", "1234.567", "1234.567", "0.000123", "123,456", "9.99 s", "99.99 GiB")
 ROWS = 40  # of a table, unless --every, --last or --all say otherwise
 ON_TERMINAL = "-"  # what --plot is without a file
 
 
 @click.command("metrics")
 @click.argument("job")
+@click.option("--follow", "-f", "following", is_flag=True, help="Go on until the job has ended.")
 @click.option("--every", type=click.IntRange(1), metavar="N", help="Each n-th line, and the last.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the n last lines.")
 @click.option("--all", "everything", is_flag=True, help=f"All lines, not {ROWS} of them.")
@@ -58,6 +61,7 @@ def metrics_verb(
     api: Api,
     as_json: bool,
     job: str,
+    following: bool,
     every: int | None,
     last: int | None,
     everything: bool,
@@ -67,10 +71,17 @@ def metrics_verb(
     """Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.
 
     JOB is an id or a name. The attempts of a job are one curve: steps that were trained again stand once. Of a long
-    training some hundred lines are kept, spread over all steps. nan is a loss that is no finite number.
+    training some hundred lines are kept, spread over all steps. nan is a loss that is no finite number. With --follow,
+    lines are printed as they come, that of a step once more when its evaluation comes later, and a server that restarts
+    is waited for.
     """
     if as_json + as_csv + (plot is not None) > 1:
         raise UsageError("--json, --csv and --plot are three forms of one answer; give one of them")
+    if following:
+        if plot is not None:
+            raise UsageError("--follow prints lines as they come; without it --plot draws what there is")
+        _follow(api, job, as_json, as_csv, every, last, everything)
+        return
     file = None if plot in (None, ON_TERMINAL) else Path(str(plot))
     check_plot(file)
     asked = {name: value for name, value in (("every", every), ("last", last)) if value is not None}
@@ -98,6 +109,33 @@ def metrics_verb(
         show(COLUMNS, [_row(point, points[0]["ts"]) for point in shown])
         if len(shown) < len(points):
             note(f"{len(shown)} of {counted(len(points), 'line')}; --all, --last N or --every N shows others")
+
+
+def _follow(
+    api: Api, job: str, as_json: bool, as_csv: bool, every: int | None, last: int | None, everything: bool
+) -> None:
+    """Lines as they come; of those that are there already as many as without --follow. JSON comes at the end."""
+    each, stream, begun = Each(every or 1), Stream(COLUMNS, WIDEST), [0.0]
+
+    def tell(found: Metrics, points: list[MetricPoint]) -> None:
+        first = not begun[0]
+        begun[0] = begun[0] or points[0]["ts"]
+        shown = each.of(points)
+        if first and last is not None:
+            shown = shown[-last:]
+        elif first and not (as_csv or everything or every) and len(shown) > ROWS:
+            note(f"{ROWS} of {len(shown):,} lines so far; --all, --last N or --every N shows others")
+            shown = _spread(shown, ROWS)
+        if as_csv:
+            _write_csv(shown, titles=first)
+            sys.stdout.flush()
+        elif not as_json:
+            stream.show([_row(point, begun[0]) for point in shown])
+
+    whole = follow_metrics(api, job, tell)
+    if as_json:
+        asked = {name: value for name, value in (("every", every), ("last", last)) if value is not None}
+        emit(api.get(job_path(str(whole["job"]), "/metrics"), **asked))
 
 
 def _none(found: Metrics) -> str:
@@ -150,10 +188,11 @@ def _loss(point: MetricPoint, name: str) -> Cell | str:
     return loss(value)
 
 
-def _write_csv(points: list[MetricPoint]) -> None:
+def _write_csv(points: list[MetricPoint], titles: bool = True) -> None:
     """A value that is no number is nan, one that there is not is empty."""
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(CSV_COLUMNS)
+    if titles:
+        out.writerow(CSV_COLUMNS)
     for point in points:
         values = {**point, **point["not_finite"]}
         out.writerow(["" if values[name] is None else values[name] for name in CSV_COLUMNS])
