@@ -284,6 +284,15 @@ class AttemptReport(Message):
     ended: Ended | None = None
 
 
+class Disk(Message):
+    """Room on a disk of a host."""
+
+    holds: str  # "checkpoints", "results", or "checkpoints and results"
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
 class HostReport(Message):
     """What a host sends once a second. Sending the same report twice changes nothing."""
 
@@ -296,6 +305,7 @@ class HostReport(Message):
     ray_ready: bool = False
     running: list[int] = Field(default_factory=list)  # attempt ids with a live process here
     kept: list[int] = Field(default_factory=list)  # jobs with checkpoints here; said once in a while
+    disks: list[Disk] = Field(default_factory=list)  # empty until they were looked at
 
 
 class StopOrder(Message):

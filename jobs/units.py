@@ -30,6 +30,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * unit)
 
 
+def exact_size(count: int) -> str:
+    """Bytes as parse_size() reads them back, in the largest unit of which they are a whole number: 700MiB."""
+    units = (("TiB", TiB), ("GiB", GiB), ("MiB", MiB), ("KiB", KiB))
+    return next(
+        (f"{count // size}{name}" for name, size in units if count and count % size == 0), f"{count}B"
+    )
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a duration such as "90s", "4h" or "1h30m". Raises ValueError with what would be right."""
     stripped = text.strip()

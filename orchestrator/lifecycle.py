@@ -18,12 +18,13 @@ from typing import Any
 import psutil
 
 from jobs.errors import Unavailable, UsageError
-from jobs.units import gib
-from orchestrator.config import Settings, load, write_client_config
+from jobs.units import exact_size, gib
+from orchestrator.config import Settings, load, write_client_config, write_private
 from orchestrator.tokens import check_token
 
 READY_S = 60.0
 STOP_S = 40.0
+OPTIONS = "up.json"  # in the home: what `up` was given for the host agent
 
 
 def up(
@@ -35,13 +36,15 @@ def up(
 ) -> dict[str, Any]:
     """Start what does not run yet; returns once this machine's host has joined.
 
-    cpu_cards: bytes of each CPU card, in place of GPUs. Returns {"url", "home", "server_pid", "host", "host_pid",
+    cpu_cards: bytes of each CPU card, in place of GPUs; [] for the GPUs; None: as at the last `up`, and so is warm.
+    Returns {"url", "home", "server_pid", "host", "host_pid",
     "gpus", "started"}, host and gpus of this machine alone. Raises Unavailable with the end of the log when one of them
     does not come up, UsageError for what can't be had while one runs as it does.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     _refuse_what_would_be_ignored(home, cpu_cards, port, warm)
+    given: dict[str, Any] = {"cpu_cards": None if cpu_cards is None else list(cpu_cards), "warm": warm}
     started = []
     if running(home, "server") is None:
         settings = load(home, port=port)
@@ -53,9 +56,17 @@ def up(
         started.append("server")
     settings = load(home)
     if running(home, "host") is None:
-        cards = None if cpu_cards is None else ",".join(f"{size}B" for size in cpu_cards)
-        flags = [*_given("--cpu-cards", cards), *_given("--warm", warm)]
-        _spawn(home, "host", ["host", "run", *flags], {"cpu_cards": cpu_cards, "warm": warm})
+        options = kept_options(home)
+        if taken := {name: value for name, value in options.items() if given[name] is None}:
+            say(
+                f"with {flags_of(taken)}, as at the last `tuneyard up`; --cpu-cards none takes this machine's GPUs"
+            )
+        options |= {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in options.items() if value != []}
+        cards = ",".join(f"{size}B" for size in options.get("cpu_cards", ()))
+        flags = [*_given("--cpu-cards", cards or None), *_given("--warm", options.get("warm"))]
+        _spawn(home, "host", ["host", "run", *flags], options)
+        _keep_options(home, options)
         started.append("host")
     if "server" in started:
         try:
@@ -95,6 +106,24 @@ def down(home: Path, say: Callable[[str], None] = lambda text: None) -> dict[str
     return {"stopped": stopped}
 
 
+def kept_options(home: Path) -> dict[str, Any]:
+    """Options of the host agent that the last `up` on this home had; {} where it had none."""
+    kept = _record(home / OPTIONS) or _record(home / "run" / "host.json").get("given") or {}
+    return {name: kept[name] for name in ("cpu_cards", "warm") if kept.get(name) is not None}
+
+
+def flags_of(options: Mapping[str, Any]) -> str:
+    """The same for a command line: --cpu-cards 700MiB,2GiB --warm 1."""
+    cards = ",".join(exact_size(size) for size in options.get("cpu_cards") or ())
+    flags = [*_given("--cpu-cards", cards or None), *_given("--warm", options.get("warm"))]
+    return " ".join(flags)
+
+
+def _keep_options(home: Path, options: Mapping[str, Any]) -> None:
+    """For the next `up`."""
+    write_private(home / OPTIONS, json.dumps(dict(options)) + "\n")
+
+
 def _refuse_what_would_be_ignored(
     home: Path, cpu_cards: Sequence[int] | None, port: int | None, warm: int | None
 ) -> None:
@@ -105,10 +134,10 @@ def _refuse_what_would_be_ignored(
     if running(home, "host") is not None:
         given = _record(home / "run" / "host.json").get("given") or {}
         has = given.get("cpu_cards")
-        if cpu_cards is not None and has != list(cpu_cards):
+        if cpu_cards is not None and (has or []) != list(cpu_cards):
             cards = f"the CPU cards {','.join(map(gib, has))}" if has else "this machine's GPUs"
             faults.append(
-                f"--cpu-cards {','.join(map(gib, cpu_cards))}: the host agent runs already, with {cards}"
+                f"--cpu-cards {','.join(map(gib, cpu_cards)) or 'none'}: the host agent runs already, with {cards}"
             )
         if warm is not None and warm != given.get("warm"):
             kept = "its default" if given.get("warm") is None else given["warm"]

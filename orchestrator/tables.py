@@ -119,6 +119,7 @@ hosts = sa.Table(
     ),  # why no trainer can start there, since fault_at; NULL once one did, or the agent joined
     sa.Column("fault_at", sa.Double),
     sa.Column("fault_times", sa.Integer, nullable=False, server_default="0"),  # in a row
+    sa.Column("disks", Json),  # jobs.report.Disk of each, as last reported; NULL: it has not said
 )
 
 gpus = sa.Table(

@@ -30,6 +30,7 @@ from jobs.report import (
     TraceResult,
 )
 from workers import machine, processes
+from workers.agent.disks import Disks
 from workers.agent.foreign_memory import ForeignMemory
 from workers.agent.results import Sender
 from workers.agent.segments import asked_for, refused
@@ -94,6 +95,7 @@ class Agent:
         self._wake = threading.Event()
         self._tracer = Tracer(trace, done=self._wake.set)
         self._sender = Sender(link)
+        self._disks = Disks({"checkpoints": home, "results": Path(info.output_root)})
         self._caller = ThreadPoolExecutor(1, thread_name_prefix="link")
         self._joined: Joined | None = None
         self._orders = HostOrders()
@@ -237,6 +239,7 @@ class Agent:
             ray_ready=self._raylet.ready(self._address),
             running=self._yard.supervisor.running(),
             kept=self._yard.tidier.kept(now),
+            disks=self._disks.latest(),
         )
         self._more = news.more
         return _Flight(self._caller.submit(self._link.report, self._joined.host_id, report), report, listed)

@@ -320,6 +320,10 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
         "stack": row.info.get("stack", {}),
         "version": row.info.get("version", ""),
         "ray_ready": row.ray_ready,
+        "disks": [
+            {name: disk[name] for name in ("holds", "path", "free_bytes", "total_bytes")}  # type: ignore[misc]
+            for disk in row.disks or ()
+        ],
         "fault": row.fault,
         "tried_again_at": rests_until(row) if row.fault else None,
     }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.schemas import Gpu, Host
 
 SPACE_BYTES = 10 * GiB
+NO_SPACE_BYTES = GiB // 2  # less than this, and the next checkpoint or result may not be written
 WORKER_PARTS = ("torch", "transformers", "trl", "peft", "datasets", "ray")
 NAMED = 5  # hosts or cards at fault that are named
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -58,7 +59,7 @@ def doctor_verb(server: str | None, token: str | None, as_json: bool) -> int:
     """Check this machine and the server, with what to do about each fault.
 
     warn is what this machine may do without; the exit code is 1 when something fails. A host that is away or was
-    stopped fails, unless it is drained.
+    stopped fails, unless it is drained; so does a fleet all of whose hosts are drained.
     """
     checks = [check() for check in LOCAL_CHECKS] + server_checks(server, token)
     if as_json:
@@ -132,17 +133,24 @@ def home_check() -> Check:
 
 
 def space_check() -> Check:
-    folder = home()
-    place = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    if free < SPACE_BYTES:
-        return Check(
-            "disk space",
-            "warn",
-            f"{gib(free)} free at {place}",
-            "checkpoints and results take several GiB; make room",
-        )
-    return Check("disk space", "ok", f"{gib(free)} free at {place}")
+    """Of the home, and where that is another disk, of the results that this machine's host writes there."""
+    places: dict[int, Path] = {}
+    for folder in (home(), home() / "host" / "output"):
+        place = next(p for p in (folder, *folder.parents) if p.exists())
+        places.setdefault(place.stat().st_dev, place)
+    room = [(shutil.disk_usage(place).free, f"at {place}") for place in places.values()]
+    return _room("disk space", room)
+
+
+def _room(name: str, places: Sequence[tuple[int, str]]) -> Check:
+    """places: free bytes, and where."""
+    short = sorted(place for place in places if place[0] < SPACE_BYTES)
+    named = "; ".join(f"{gib(free)} free {where}" for free, where in (short or [min(places)])[:NAMED])
+    if not short:
+        return Check(name, "ok", named)
+    named += f"; and {len(short) - NAMED} more" if len(short) > NAMED else ""
+    status = "fail" if short[0][0] < NO_SPACE_BYTES else "warn"
+    return Check(name, status, named, "checkpoints and results take several GiB; make room")
 
 
 def card_check() -> Check:
@@ -248,7 +256,7 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
     )
     if health.get("exposed"):
         checks.append(EXPOSED)
-    return [*checks, hosts_check(hosts), *cards_checks(gpus)]
+    return [*checks, hosts_check(hosts), *disks_checks(hosts), *cards_checks(gpus)]
 
 
 def hosts_check(hosts: Sequence[Host]) -> Check:
@@ -280,7 +288,23 @@ def hosts_check(hosts: Sequence[Host]) -> Check:
         return Check("hosts", "warn", f"{found}; Ray is not ready on {', '.join(coming[:NAMED])}", fix)
     if not online:
         return Check("hosts", "warn", found, "`tuneyard up` here, or `tuneyard host run` on each GPU host")
+    if all(host["drained"] for host in online):
+        named = ", ".join(f"{host['name']} is {host['state']}" for host in online[:NAMED])
+        named += f" and {len(online) - NAMED} more" if len(online) > NAMED else ""
+        fix = f"`tuneyard host undrain {online[0]['name']}` gives it jobs again"
+        return Check("hosts", "fail", f"{found}; no job can start: {named}", fix)
     return Check("hosts", "ok", found)
+
+
+def disks_checks(hosts: Sequence[Host]) -> list[Check]:
+    """The room that hosts which are there have for checkpoints and results, as they say; an older one says nothing."""
+    room = [
+        (disk["free_bytes"], f"for {disk['holds']} on {host['name']} ({disk['path']})")
+        for host in hosts
+        if host["state"] not in GONE
+        for disk in host.get("disks") or ()
+    ]
+    return [_room("hosts' disks", room)] if room else []
 
 
 def cards_checks(gpus: Sequence[Gpu]) -> list[Check]:

@@ -61,7 +61,7 @@ def run_verb(
         token=found.token,
         home=home() / "host",
         name=name,
-        cpu_cards=cpu_cards,
+        cpu_cards=cpu_cards or None,
         labels=labels,
         output_root=output_root,
         warm=warm,

@@ -14,9 +14,11 @@ from orchestrator.cli.table import show_fields
 
 
 def parse_cards(_: click.Context, __: click.Parameter, text: str | None) -> list[int] | None:
-    """Sizes of CPU cards in bytes, from `700MiB,2GiB`. Raises UsageError."""
+    """Sizes of CPU cards in bytes, from `700MiB,2GiB`; `none` is no card. Raises UsageError."""
     if text is None:
         return None
+    if text.strip().lower() == "none":
+        return []
     sizes = []
     for part in text.split(","):
         try:
@@ -32,7 +34,7 @@ cpu_cards_option = click.option(
     "--cpu-cards",
     callback=parse_cards,
     metavar="SIZES",
-    help="CPU cards in place of GPUs, such as 700MiB,2GiB.",
+    help="CPU cards in place of GPUs, such as 700MiB,2GiB; none: the GPUs.",
 )
 warm_option = click.option(
     "--warm", type=click.IntRange(0, 64), metavar="N", help="Trainers to keep with their imports done."
@@ -51,8 +53,8 @@ def up_verb(cpu_cards: list[int] | None, port: int | None, warm: int | None, as_
     """Start server, host agent and Ray on this machine.
 
     It listens on loopback only, with a token that it makes, and keeps everything in TUNEYARD_HOME
-    (~/.tuneyard). The cards are the GPUs that NVML shows, or CPU cards. What runs already is left as it is; an option
-    that differs from how it runs is refused.
+    (~/.tuneyard). The cards are the GPUs that NVML shows, or CPU cards; options that are not given are as at the
+    last `up`. What runs already is left as it is, and an option that differs from how it runs is refused.
     """
     from orchestrator import lifecycle  # here: no client verb needs it
 

@@ -19,7 +19,7 @@ from orchestrator.schemas.common import (
     ReasonShape,
     RungShape,
 )
-from orchestrator.schemas.fleet import Gpu, Health, Host, ProjectPage, ProjectShape
+from orchestrator.schemas.fleet import DiskShape, Gpu, Health, Host, ProjectPage, ProjectShape
 from orchestrator.schemas.jobs import (
     ActionPage,
     ActionShape,
@@ -60,6 +60,7 @@ __all__ = [
     "Changed",
     "Checked",
     "Coverage",
+    "DiskShape",
     "ErrorBody",
     "ErrorShape",
     "EvaluationShape",

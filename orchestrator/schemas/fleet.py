@@ -27,6 +27,15 @@ class ProjectPage(TypedDict):
     warnings: list[str]
 
 
+class DiskShape(TypedDict):
+    """A disk of a host, as it said last. holds: checkpoints, results, or both."""
+
+    holds: str
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
 class Host(TypedDict):
     """state: online, faulty, away, stopped, draining or drained; drained: it is to take no work, in any state."""
 
@@ -41,6 +50,7 @@ class Host(TypedDict):
     stack: dict[str, str]
     version: str
     ray_ready: bool
+    disks: list[DiskShape]  # empty where it has not said
     fault: str | None  # why no trainer can start there
     tried_again_at: float | None
 

@@ -30,7 +30,7 @@ _Report = tuple[int, HostReport]
 _SEEN = (
     hosts.update()
     .where(hosts.c.id == sa.bindparam("host"))
-    .values({name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running")})
+    .values({name: sa.bindparam(name) for name in ("boot", "last_seen", "ray_ready", "running", "disks")})
 )
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 _KNOWN = (
@@ -85,6 +85,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
                     "last_seen": now,
                     "ray_ready": report.ray_ready,
                     "running": report.running,
+                    "disks": [disk.model_dump(mode="json") for disk in report.disks],
                 }
                 for host_id, report in reports
             ],

@@ -174,6 +174,7 @@ class HostRow:
     fault: str | None = None  # why no trainer can start there; None once one did, or its agent joined
     fault_at: float | None = None
     fault_times: int = 0  # in a row
+    disks: list[dict[str, Any]] | None = None  # jobs.report.Disk of each, as last reported
 
     @property
     def left(self) -> bool:

@@ -61,6 +61,15 @@ def test_a_server_that_just_started_holds_no_silence_against_a_host_that_did_not
     assert seen(yard) == {"h1": ("stopped", 0), "h2": ("online", 1)}
 
 
+def test_the_room_on_its_disks_is_as_a_host_said_last(yard):
+    host = FakeHost(yard, card(0, 2))
+    told = {"holds": "results", "path": "/data", "free_bytes": 2**43, "total_bytes": 2**44}
+    host.report(disks=[{**told, "of_a_newer_agent": 1}])
+    assert yard.http.get(f"{PREFIX}/hosts").json()["hosts"][0]["disks"] == [told]
+    host.report()  # an older one's
+    assert yard.http.get(f"{PREFIX}/hosts").json()["hosts"][0]["disks"] == []
+
+
 def test_no_job_starts_on_a_host_that_is_leaving_and_why_says_so(yard):
     host = FakeHost(yard, card(0, 2))
     yard.submit(name="a")

@@ -6,16 +6,21 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import psutil
 import pytest
 
 from jobs.spec import parse_spec, parse_yaml
+from jobs.units import GiB, MiB
+from orchestrator import lifecycle
 from orchestrator.cli.reference import TARGET, reference
+from orchestrator.cli.services import parse_cards
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer
+from tests.workers.disks import mounted
 
 
 def test_init_writes_a_job_that_is_valid(bare: Tuneyard, tmp_path: Path) -> None:
@@ -176,9 +181,24 @@ def test_up_names_its_own_host_and_cards(bare: Tuneyard, up_already: Path) -> No
     assert (found["host"], [gpu["id"] for gpu in found["gpus"]]) == (socket.gethostname(), [2])
 
 
+def test_up_takes_the_options_of_the_last_up(tmp_path: Path) -> None:
+    """Of a home whose agent has ended, also one that an older version began."""
+    assert lifecycle.kept_options(tmp_path) == {}
+    record = {"pid": 2**22 + 1, "create_time": 1.0, "given": {"cpu_cards": [700 * MiB, GiB], "warm": None}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "host.json").write_text(json.dumps(record))
+    options = lifecycle.kept_options(tmp_path)
+    assert lifecycle.flags_of(options) == "--cpu-cards 700MiB,1GiB"
+    assert parse_cards(None, None, "700MiB,1GiB") == options["cpu_cards"]  # type: ignore[arg-type]
+    (tmp_path / lifecycle.OPTIONS).write_text('{"warm": 2}')
+    assert lifecycle.flags_of(lifecycle.kept_options(tmp_path)) == "--warm 2"
+    assert parse_cards(None, None, "none") == []  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (("--cpu-cards", "none"), "the host agent runs already, with the CPU cards 1.00 GiB"),
         (("--cpu-cards", "1GiB,700MiB"), "the host agent runs already, with the CPU cards 1.00 GiB"),
         (("--port", "1"), "the server runs already, on port "),
         (("--warm", "4"), "the host agent runs already, with 1"),
@@ -262,6 +282,62 @@ def test_doctor_names_every_host_and_card_at_fault(tuneyard: Tuneyard, server: F
     assert well()
     server.hosts[0]["ray_ready"] = False
     assert fleet()[1]["hosts"][:2] == ("warn", "2 of 2 online with 4 cards; Ray is not ready on a")
+
+
+def test_doctor_fails_where_no_host_takes_jobs(tuneyard: Tuneyard, server: FakeServer) -> None:
+    def hosts() -> tuple[str, str, str]:
+        checks = {each["name"]: each for each in tuneyard("doctor", "--json").json["checks"]}
+        return checks["hosts"]["status"], checks["hosts"]["found"], checks["hosts"]["fix"]
+
+    server.hosts = [
+        scenes.host("a", state="draining", drained=True),
+        scenes.host("b", state="drained", drained=True),
+    ]
+    assert hosts() == (
+        "fail",
+        "2 of 2 online with 4 cards; no job can start: a is draining, b is drained",
+        "`tuneyard host undrain a` gives it jobs again",
+    )
+    server.hosts[1] = scenes.host("b")
+    assert hosts()[0] == "ok"
+    server.hosts[1] = scenes.host("b", state="stopped", drained=True)
+    assert hosts()[:2] == ("fail", "1 of 2 online with 2 cards; no job can start: a is draining")
+
+
+def test_doctor_looks_at_the_disks_of_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
+    def disk(holds: str, free: float, path: str) -> dict[str, Any]:
+        return {"holds": holds, "path": path, "free_bytes": int(free * 2**30), "total_bytes": 2**40}
+
+    def disks() -> list[tuple[str, str]]:
+        found = tuneyard("doctor", "--json").json["checks"]
+        return [(each["status"], each["found"]) for each in found if each["name"] == "hosts' disks"]
+
+    server.hosts = [scenes.host("a")]
+    assert disks() == []  # an older agent says nothing
+    server.hosts[0]["disks"] = [disk("checkpoints", 50, "/home"), disk("results", 40, "/data")]
+    assert disks() == [("ok", "40.00 GiB free for results on a (/data)")]
+    server.hosts.append(scenes.host("b", disks=[disk("checkpoints and results", 3, "/")]))
+    assert disks() == [("warn", "3.00 GiB free for checkpoints and results on b (/)")]
+    server.hosts[0]["disks"][1] = disk("results", 0.01, "/data")
+    ((status, found),) = disks()
+    assert status == "fail" and found.startswith("10 MiB free for results on a (/data); 3.00 GiB free")
+    assert tuneyard("doctor").code == 1
+    for host in server.hosts:
+        host["state"] = "away"
+    assert disks() == []  # as they were, nobody knows how they are
+    assert "DISK FREE" in tuneyard("hosts").out
+
+
+def test_doctor_looks_at_the_folder_of_results_where_that_is_another_disk(
+    bare: Tuneyard, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", MiB) as full:
+        output = Path(environment["TUNEYARD_HOME"]) / "host" / "output"
+        output.parent.mkdir(parents=True)
+        output.symlink_to(full.path)
+        checks = {each["name"]: each for each in bare("doctor", "--json").json["checks"]}
+    assert checks["disk space"]["status"] == "fail"
+    assert str(output) in checks["disk space"]["found"]
 
 
 def test_doctor_sees_a_token_that_others_can_read(bare: Tuneyard, environment: dict[str, str]) -> None:
