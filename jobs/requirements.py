@@ -11,6 +11,7 @@ from jobs.state import Code, Reason
 # bitsandbytes' CPU kernels pack 4-bit weights and run 8-bit optimizers from here on (0.49 lacks the optimizers).
 BITSANDBYTES_ON_CPU = (0, 50)
 FLASH_ATTENTION = (2, 3, 3)
+LACKS = "this host has no "  # how the error of a trace begins that a library is missing for
 _WHY = {
     "bitsandbytes": "pip install 'tuneyard[qlora]'",
     "unsloth": "pip install unsloth on a host with a CUDA card, or set model.engine: transformers",

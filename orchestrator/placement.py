@@ -10,7 +10,7 @@ from typing import Protocol
 from jobs.cards import Card
 from jobs.ladder import Choice, NoFit, preference
 from jobs.profile import MemoryProfile
-from jobs.requirements import lacking
+from jobs.requirements import LACKS, lacking
 from jobs.spec import JobSpec
 from jobs.state import Code, Reason
 from jobs.units import counted, gib
@@ -192,6 +192,8 @@ def options_of(
             return missing
     profile = profiles.get(job.keys.get(host.stack_id, ""), NoProfile())
     if isinstance(profile, NoProfile):
+        if profile.error is not None and profile.error.startswith(LACKS):
+            return Reason(Code.LIBRARY, f"has no {profile.error.removeprefix(LACKS)}")
         if profile.error is not None:
             return Reason(Code.PROFILE_FAILED, f"no memory profile: {profile.error}")
         return Reason(Code.PROFILE_PENDING, "its memory profile is being traced")

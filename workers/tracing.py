@@ -30,6 +30,7 @@ from jobs.errors import ProfileError, SpecError
 from jobs.memory import Rung, project
 from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
 from jobs.report import TraceRequest, TraceResult
+from jobs.requirements import LACKS
 from jobs.spec import JobSpec
 from workers import carried, machine
 from workers.checks.libraries import quantised_needs
@@ -52,7 +53,8 @@ def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
     """The memory profile of a job. Raises SpecError when the job file is at fault, ProfileError otherwise."""
     for name, what in quantised_needs(spec):
         if name not in machine.stack():  # a host that can't train it has no use for a profile
-            raise ProfileError(f"this host has no {name}, which {what} needs: pip install {name}")
+            way = f"pip install {name}, or give the model as it was before it was quantised"
+            raise ProfileError(f"{LACKS}{name}, which {what} needs: {way}")
     config = with_expert_count(load_config(spec, trusted_models))
     check_config(spec, config)
     trust = spec.model.trust_remote_code and spec.model.path in trusted_models

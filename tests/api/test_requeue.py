@@ -46,7 +46,7 @@ def told(yard: Yard) -> dict[str, Any]:
 
 def test_a_longer_time_limit_goes_on_from_the_checkpoint(yard, host):
     why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
-    assert why["advice"] == ["`tuneyard requeue 1 --set time_limit=2h` goes on from its last checkpoint"]
+    assert why["advice"] == ["`tuneyard requeue 1 --set time_limit=2h` goes on from step 40"]
     made = requeue(yard, overrides={"time_limit": "8h"})
     assert made["id"] == 2
     assert made["goes_on"] == {

@@ -43,8 +43,9 @@ def training(yard: Yard, step_s: float) -> FakeHost:
     [(1.0, 29, False), (1.0, 60, True), (20.0, 150, False), (20.0, 252, True)],
 )
 def test_the_pace_of_before_is_not_told_as_that_of_now(step_s, after_s, stalled, yard):
-    training(yard, step_s)
+    host = training(yard, step_s)
     yard.now += after_s
+    host.report()
     (listed,) = yard.http.get(f"{PREFIX}/jobs").json()["jobs"]
     for shown in (listed["progress"], job(yard)["progress"]):
         assert (shown["stalled"], shown["age_s"], shown["step_s"]) == (stalled, after_s, step_s)

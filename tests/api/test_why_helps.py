@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from jobs.requirements import LACKS
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.cli.control import read_settings
 from tests.api.test_policies import submit
 from tests.api.test_preemption import begun, code, later, project, starts, states, stops
-from tests.api.test_scheduling import FakeHost, card, end
+from tests.api.test_scheduling import FakeHost, card, end, of
 
 FREE = "wait: it starts when a card that fits is free; `tuneyard top` shows who holds them"
 ENDS = (
@@ -138,6 +139,21 @@ def test_cards_that_were_given_out_a_moment_ago_are_no_help(yard):
     host.trace()
     assert states(yard) == {1: "running", 2: "queued"}
     assert helps(yard, 2) == [FREE]
+
+
+def test_a_library_that_a_trace_misses_is_what_the_job_waits_for(yard):
+    """The server does not see the model's folder: that its weights are quantised only a host can tell."""
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    yard.tick()
+    (wanted,) = host.report()["traces"]
+    says = f"{LACKS}gptqmodel, which the model in /m needs: pip install gptqmodel"
+    host.report(traces=[{**of(wanted), "error": says}])
+    yard.tick()
+    assert code(yard, 1) == "library"
+    why = yard.http.get(f"{PREFIX}/jobs/1/why").json()
+    assert why["hosts"][0]["verdict"].startswith("has no gptqmodel, which the model in /m needs")
+    assert any("`pip install`" in line and "`tuneyard host run`" in line for line in why["advice"])
 
 
 @pytest.mark.parametrize(("step", "learning_rate"), [(None, 0.5), (None, 3e-9), (6, 0.5)])

@@ -105,6 +105,18 @@ def quantised_faults(spec: JobSpec, config: Mapping[str, Any] | None = None) -> 
     return []
 
 
+def counted_whole(spec: JobSpec, config: Mapping[str, Any] | None = None) -> list[str]:
+    """What a user should know of a base that is quantised already: a trace builds it from its config alone."""
+    found = _quantisation(_config(spec) if config is None else config)
+    method = _quant_method(found) if isinstance(found, Mapping) else ""
+    if not method or spec.method.kind == "qlora":  # which is traced as packed
+        return []
+    return [
+        f"The weights of {spec.model.path} are quantised ({method}) and are projected as if they were not: it takes "
+        f"less memory than projected."
+    ]
+
+
 def quantised_needs(spec: JobSpec, config: Mapping[str, Any] | None = None) -> Needs:
     """What the quantised weights of a model folder need; nothing where they are not."""
     found = _quantisation(_config(spec) if config is None else config)

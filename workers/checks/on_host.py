@@ -13,7 +13,8 @@ from jobs.errors import Fault, SpecError, Unavailable, words_of
 from jobs.spec import JobSpec
 from workers import machine
 from workers.building import build_config, trusts
-from workers.checks.libraries import needs_of, quantised_faults
+from workers.checks.hub import check_cached
+from workers.checks.libraries import counted_whole, needs_of, quantised_faults
 from workers.checks.weights import left_over, weight_report
 from workers.inputs import check_model, check_tokenizer_of
 
@@ -35,6 +36,12 @@ def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> list[str]:
             _check_libraries(spec)
             config = build_config(spec.model, trust)
             faults, told = check_architecture(spec.model.path, trust, config)
+            told = [*told, *counted_whole(spec)]
+        elif not faults:
+            faults, told, folder = check_cached(spec)
+            if folder is not None and not faults:
+                here = spec.model.model_copy(update={"path": str(folder), "revision": None})
+                faults, told = check_architecture(str(folder), trust, build_config(here, trust))
     if faults:
         raise SpecError(faults, "model")
     return told
