@@ -272,9 +272,6 @@ def why_verb(api: Api, as_json: bool, job: str) -> None:
     subject = found["job"]
     now = time.time()
     show_line(words.sentence(subject, now))
-    standing = subject["progress"]
-    if standing and standing.get("stalled"):
-        show_line(f"no step for {span(standing['age_s'] or 0)}: it may hang")
     if subject["state"] == "queued" and (start := words.eta(subject, now)):
         show_line(f"likely to start {start}")
     if found["hosts"]:

@@ -100,7 +100,7 @@ def _card_note(gpu: Gpu, now: float) -> Cell:
         return Cell(gpu["fault"] or "", "red")
     text = f"host is {gpu['host_state']}"
     if words.gone(gpu) and (seen := gpu.get("host_seen")) is not None:
-        text += f" since {words.clock(seen, now)}"
+        text = f"{gpu['host_state']} since {words.clock(seen, now)}"
     return (
         Cell(text, words.STATE_STYLES.get(gpu["host_state"], ""))
         if words.gone(gpu) or not gpu["fault"]

@@ -163,9 +163,15 @@ def _card_row(gpu: Gpu, job: Job | None, now: float) -> list[Cell | str]:
         words.reading(gpu, "power_w", "{:.0f} W"),
         words.reading(gpu, "temperature_c", "{:.0f} °C"),
         _on_it(gpu, f"{on_it} {job['name']}".strip() if job else on_it, _heard(gpu, now)),
-        words.percent(job["progress"]) if job else "",
+        _progress(job) if job else "",
         words.eta(job, now) if job else "",
     ]
+
+
+def _progress(job: Job) -> Cell | str:
+    """Told of a trainer that stands still here too: where there is little room, the time to go is not shown."""
+    progress, done = job["progress"], words.percent(job["progress"])
+    return Cell(f"{done} hangs", "red") if progress and progress.get("stalled") else done
 
 
 def _heard(gpu: Gpu, now: float) -> str:
@@ -177,8 +183,8 @@ def _heard(gpu: Gpu, now: float) -> str:
 def _on_it(gpu: Gpu, job: str, silence: str = "") -> Cell:
     """What a card does: a fault, its job, or why it is idle. silence: since when its host is not there."""
     if words.gone(gpu):
-        since = f" since {silence}" if silence else ""
-        return Cell(f"host is {gpu['host_state']}{since}" + (f", had {job}" if job else ""), "red")
+        told = f"{gpu['host_state']} since {silence}" if silence else f"host is {gpu['host_state']}"
+        return Cell(told + (f", had {job}" if job else ""), "red")
     if gpu["fault"]:
         return Cell(f"FAULT: {gpu['fault']}", "red")
     if job:

@@ -137,8 +137,9 @@ def cards(names: list[str]) -> str:
 
 def reason(job: Job, now: float) -> str:
     """The reason, where it says more than the state does."""
-    if told := silence(job, now):
-        return told
+    if found := job.get("silent"):  # what is cut off on a narrow terminal is told last
+        gone = "stopped" if found["stopped"] else "silent"
+        return f"{gone} since {clock(found['since'], now)}: host {found['host']}"
     code = (job["reason"] or {}).get("code", "")
     said_already = job["state"] == "succeeded" or code in ("training", "succeeded", "cancelled")
     return "" if said_already else why(job["reason"], now)

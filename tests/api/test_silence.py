@@ -34,9 +34,10 @@ def test_a_host_that_fell_silent_is_told_wherever_its_job_is(yard: Yard) -> None
         assert shown["silent"] == {"host": "h1", "stopped": False, "since": heard, "given_up_at": lost_at}
         progress = shown["progress"]
         assert (progress["eta_s"], progress["tokens_per_s"], progress["stalled"]) == (None, None, False)
-        said = words.reason(shown, yard.now)
-        assert said == f"host h1 has not been heard of since {words.clock(heard, yard.now)} (1m ago)"
-        assert said in words.sentence(shown, yard.now)
+        at = words.clock(heard, yard.now)
+        assert words.reason(shown, yard.now) == f"silent since {at}: host h1"
+        said = f"host h1 has not been heard of since {at} (1m ago)"
+        assert words.sentence(shown, yard.now) == f"job 1 is running: {said}"
         assert words.eta(shown, yard.now) == "unknown"
     told = dict(_summary(job(yard), yard.now))
     assert told["reason"] == words.silence(job(yard), yard.now)
@@ -44,7 +45,7 @@ def test_a_host_that_fell_silent_is_told_wherever_its_job_is(yard: Yard) -> None
     gpus = yard.http.get(f"{PREFIX}/gpus").json()["gpus"]
     (row,) = card_rows({"gpus": gpus, "jobs": [listed], "total": 1}, yard.now)
     texts = [cell if isinstance(cell, str) else cell.text for cell in row]
-    assert any(text.startswith(f"host is away since {words.clock(heard, yard.now)}, had 1") for text in texts)
+    assert any(text.startswith(f"away since {words.clock(heard, yard.now)}, had 1") for text in texts)
     assert texts[-1] == "unknown"
 
 
@@ -101,6 +102,9 @@ def test_why_tells_of_a_standstill_and_what_ends_it(limit: str | None, yard: Yar
     yard.now += 600
     host.report()
     what, words_of, how = why(yard)["advice"]
+    gpus = yard.http.get(f"{PREFIX}/gpus").json()["gpus"]
+    (row,) = card_rows({"gpus": gpus, "jobs": [job(yard)], "total": 1}, yard.now)
+    assert "45% hangs" in [cell if isinstance(cell, str) else cell.text for cell in row]
     assert what.startswith("no step for 10m00s, where one takes 1s: the trainer hangs")
     assert ("its time_limit of 2h00m ends it in 1h50m" if limit else "it has no time_limit") in what
     assert "`tuneyard logs 1`" in words_of
