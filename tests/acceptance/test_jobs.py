@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from safetensors import safe_open
 from jobs.cards import card_for
 from jobs.memory import Rung, project
 from jobs.profile import MemoryProfile
-from jobs.units import MiB
+from jobs.units import GiB, MiB
 from orchestrator.store import Store
 from tests import invariants
 from tests.acceptance.conftest import TUNEYARD, Fleet, processes_of
@@ -26,7 +28,28 @@ from tests.acceptance.conftest import TUNEYARD, Fleet, processes_of
 pytestmark = pytest.mark.acceptance
 
 
-def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet: Fleet):
+@contextmanager
+def another_host(fleet: Fleet, log: Path, name: str, *flags: str, **environment: str) -> Iterator[Path]:
+    """A second host of the fleet, joined with one command; its home. It leaves no process behind."""
+    config = json.loads((fleet.home / "config.json").read_text())
+    with tempfile.TemporaryDirectory(prefix="ty2-", ignore_cleanup_errors=True) as folder:
+        command = [TUNEYARD, "host", "run", "--server", config["url"], "--token", config["token"]]
+        command += ["--name", name, "--warm", "0", *flags]
+        with log.open("w") as file:
+            has = {**os.environ, **environment, "TUNEYARD_HOME": folder}
+            agent = subprocess.Popen(command, env=has, stdout=file, stderr=file)
+        try:
+            yield Path(folder)
+        finally:
+            agent.terminate()
+            agent.wait(40)
+        deadline = time.monotonic() + 10
+        while (left := processes_of(Path(folder))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not left
+
+
+def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet: Fleet, tmp_path: Path):
     job = fleet.submit("lora", method={"kind": "lora", "rank": 4}, training={"steps": 12})
     shown = fleet.end(job)
     assert shown["state"] == "succeeded", fleet.logs(job)
@@ -44,6 +67,11 @@ def test_a_job_trains_and_leaves_an_adapter_with_projected_beside_measured(fleet
     events = [event["kind"] for event in shown["events"]]
     assert events[0] == "submitted" and events[-1] == "succeeded"
     assert "12" in fleet.logs(job)
+    pulled = fleet.run("pull", str(job), str(tmp_path / "here"))
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == {
+        path.name: path.read_bytes() for path in result.iterdir()
+    }
 
 
 def test_the_tiny_example_trains_as_it_was_written(fleet: Fleet, tmp_path: Path):
@@ -158,7 +186,8 @@ def test_a_job_that_runs_out_of_memory_goes_on_a_rung_down_from_its_checkpoint(f
         ).fetchall():
             database.execute("UPDATE data_lengths SET lengths = ? WHERE key = ?", [alike(text), key])
     fleet.run("down")
-    assert fleet.up().returncode == 0
+    cards = [gpu["memory_bytes"] for gpu in fleet.json("up")["gpus"]]  # as it was begun, without a word
+    assert cards == [700 * MiB, 700 * MiB, 2 * GiB]
     done = fleet.run("submit", str(asked), "--wait", "--json", timeout=150)
     (job,) = (shown["id"] for shown in fleet.json("list")["jobs"] if shown["name"] == "greedy")
     shown = fleet.show(job)
@@ -206,28 +235,42 @@ def belittled(profile: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_second_host_joins_with_one_command_and_gets_work(fleet: Fleet, tmp_path: Path):
-    config = json.loads((fleet.home / "config.json").read_text())
-    with tempfile.TemporaryDirectory(prefix="ty2-", ignore_cleanup_errors=True) as folder:
-        environment = {**os.environ, "TUNEYARD_HOME": folder}
-        command = [TUNEYARD, "host", "run", "--server", config["url"], "--token", config["token"]]
-        command += ["--name", "second", "--cpu-cards", "1GiB", "--label", "rack=b", "--warm", "0"]
-        with (tmp_path / "host.log").open("w") as log:
-            agent = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            job = fleet.submit("elsewhere", resources={"labels": {"rack": "b"}})
-            shown = fleet.end(job)
-            assert shown["state"] == "succeeded", fleet.logs(job) + (tmp_path / "host.log").read_text()
-            assert shown["host"] == "second"
-            assert Path(shown["attempts_detail"][0]["result"]).is_relative_to(folder)
-        finally:
-            agent.terminate()
-            agent.wait(40)
-        deadline = time.monotonic() + 10
-        while (left := processes_of(Path(folder))) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not left
-        hosts = {host["name"]: host["state"] for host in fleet.json("hosts")["hosts"]}
-        assert "second" in hosts
+    log = tmp_path / "host.log"
+    with another_host(fleet, log, "second", "--cpu-cards", "1GiB", "--label", "rack=b") as home:
+        job = fleet.submit("elsewhere", resources={"labels": {"rack": "b"}})
+        shown = fleet.end(job)
+        assert shown["state"] == "succeeded", fleet.logs(job) + log.read_text()
+        assert shown["host"] == "second"
+        assert Path(shown["attempts_detail"][0]["result"]).is_relative_to(home)
+    hosts = {host["name"]: host["state"] for host in fleet.json("hosts")["hosts"]}
+    assert hosts["second"] == "stopped"
+
+
+def test_a_host_whose_library_is_broken_rests_and_its_job_goes_elsewhere(fleet: Fleet, tmp_path: Path):
+    """The smallest card is that of a host on which no trainer can be imported."""
+    (tmp_path / "broken" / "trl").mkdir(parents=True)
+    (tmp_path / "broken" / "trl" / "__init__.py").write_text(
+        "raise ImportError('libfoo.so.6: cannot open shared object file')\n"
+    )
+    asked = fleet.job_file("poisoned")
+    assert fleet.run("plan", str(asked)).returncode == 0  # traced by the host that can
+    log, broken = tmp_path / "host.log", str(tmp_path / "broken")
+    with another_host(fleet, log, "broken", "--cpu-cards", "600MiB", PYTHONPATH=broken):
+        deadline = time.monotonic() + 60
+        while not any(
+            host["name"] == "broken" and host["ray_ready"] for host in fleet.json("hosts")["hosts"]
+        ):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.3)
+        job = int(fleet.json("submit", str(asked))["jobs"][0]["id"])
+        shown = fleet.end(job)
+        assert shown["state"] == "succeeded", fleet.logs(job) + log.read_text()
+        first, *_, last = shown["attempts_detail"]
+        assert (first["host"], first["outcome"]) == ("broken", "host_fault")
+        assert "libfoo.so.6" in first["message"]
+        assert last["host"] != "broken" and last["outcome"] == "succeeded"
+        (host,) = [host for host in fleet.json("hosts")["hosts"] if host["name"] == "broken"]
+        assert (host["state"], "libfoo.so.6" in host["fault"]) == ("faulty", True)
 
 
 def test_what_must_always_hold_holds_at_the_end(fleet: Fleet):
