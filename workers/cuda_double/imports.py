@@ -28,7 +28,7 @@ QUIET = words(
     "cudaKernelSetAttributeForDevice cudaMemPoolSetAccess cudaMemPoolSetAttribute cudaMemPoolTrimTo "
     "cudaMemPrefetchAsync cudaMemcpyToSymbol cudaProfilerStart cudaProfilerStop cudaThreadExchangeStreamCaptureMode "
     "cuModuleUnload cuFuncSetAttribute cuFuncSetCacheConfig cuTensorMapEncodeTiled cuDevicePrimaryCtxRelease_v2 "
-    "cuProfilerStart cuProfilerStop"
+    "cuProfilerStart cuProfilerStop ncclCommDeregister ncclCommFinalize ncclCommRegister ncclRedOpDestroy"
 )
 REFUSED = words(
     "cudaGraphAddNode cudaGraphConditionalHandleCreate cudaGraphDebugDotPrint cudaGraphDestroy cudaGraphExecDestroy "
@@ -36,13 +36,9 @@ REFUSED = words(
     "cudaStreamBeginCapture cudaStreamBeginCaptureToGraph cudaStreamEndCapture cudaStreamUpdateCaptureDependencies "
     "cudaIpcGetMemHandle cudaIpcGetEventHandle cudaIpcOpenMemHandle cudaIpcOpenEventHandle cudaIpcCloseMemHandle "
     "cudaLibraryLoadData cudaLibraryGetKernel cudaLibraryUnload "
-    "ncclAllGather ncclAllReduce ncclAlltoAll ncclBcast ncclBroadcast ncclCommAbort ncclCommCount ncclCommDeregister "
-    "ncclCommDestroy ncclCommFinalize ncclCommGetAsyncError ncclCommInitAll ncclCommInitRank ncclCommInitRankConfig "
-    "ncclCommInitRankScalable ncclCommMemStats ncclCommRegister ncclCommResume ncclCommShrink ncclCommSplit "
-    "ncclCommSuspend ncclCommUserRank ncclCommWindowDeregister ncclCommWindowRegister ncclDevCommCreate "
-    "ncclDevCommDestroy ncclGetLastError ncclGetLsaMultimemDevicePointer ncclGetPeerDevicePointer ncclGetUniqueId "
-    "ncclGroupEnd ncclGroupSimulateEnd ncclGroupStart ncclMemAlloc ncclMemFree ncclPutSignal ncclRecv "
-    "ncclRedOpCreatePreMulSum ncclRedOpDestroy ncclReduce ncclReduceScatter ncclSend ncclSignal ncclWaitSignal"
+    "ncclCommInitAll ncclCommMemStats ncclCommResume ncclCommShrink ncclCommSuspend ncclCommWindowDeregister "
+    "ncclCommWindowRegister ncclDevCommCreate ncclDevCommDestroy ncclGetLsaMultimemDevicePointer "
+    "ncclGetPeerDevicePointer ncclGroupSimulateEnd ncclPutSignal ncclSignal ncclWaitSignal"
 )
 NOT_SUPPORTED, NCCL_INTERNAL_ERROR = 801, 3  # cudaErrorNotSupported is also CUDA_ERROR_NOT_SUPPORTED
 

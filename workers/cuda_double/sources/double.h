@@ -51,6 +51,8 @@ void ledger_managed(int card, long long bytes); /* memory that the driver moves 
 size_t ledger_used(int card);
 int ledger_holdings(int card, struct holding *out, int room); /* how many there are */
 size_t ledger_peak(int card);                                 /* of this process, its context included */
+/* When a process was born, in clock ticks since boot; 0: it has ended, or is a zombie, which holds no memory. */
+unsigned long long process_birth(int pid);
 
 /* trace.c: how often what was called or launched (CUDA_DOUBLE_TRACE). */
 extern int tracing;

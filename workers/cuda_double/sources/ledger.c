@@ -30,8 +30,7 @@ static struct ledger *ledger;
 static struct holder *mine;
 static pthread_once_t opened = PTHREAD_ONCE_INIT;
 
-/* When a process was born; 0: it has ended, or is a zombie, which holds no memory. */
-static unsigned long long birth(int pid) {
+unsigned long long process_birth(int pid) {
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -92,7 +91,7 @@ static void unlock(void) { pthread_mutex_unlock(&ledger->lock); }
 static void bury_dead(void) {
     for (int i = 0; i < ledger->holders; i++) {
         struct holder *one = &ledger->holder[i];
-        if (one != mine && one->pid && birth(one->pid) != one->born) memset(one, 0, sizeof *one);
+        if (one != mine && one->pid && process_birth(one->pid) != one->born) memset(one, 0, sizeof *one);
     }
 }
 
@@ -106,7 +105,7 @@ static struct holder *my_place(void) {
     mine = &ledger->holder[at];
     memset(mine, 0, sizeof *mine);
     mine->pid = getpid();
-    mine->born = birth(mine->pid);
+    mine->born = process_birth(mine->pid);
     return mine;
 }
 
