@@ -9,6 +9,7 @@ import pytest
 
 from jobs.errors import Unavailable
 from tests.cuda_double.processes import Cuda
+from tests.cuda_double.trainers import Trainers
 from workers.cuda_double.environment import find
 from workers.cuda_double.library import build_nvml
 
@@ -33,3 +34,19 @@ def cuda(cuda_environment: None, tmp_path: Path) -> Iterator[Cuda]:
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of NVML alone, which takes a compiler and no CUDA."""
     return build_nvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def trainers(cuda_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainers]:
+    """A host with a large card, a small one and one of another type, warm for trainers of all tests here."""
+    host = Trainers(find(), tmp_path_factory.mktemp("trainers"), "rtx4090,rtx4090:1800MiB,h100:4GiB")
+    yield host
+    host.close()
+
+
+@pytest.fixture(autouse=True)
+def _well(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test had go wrong with the trainers' cards is well for the next one."""
+    yield
+    if "trainers" in request.fixturenames:
+        request.getfixturevalue("trainers").faults.unlink(missing_ok=True)

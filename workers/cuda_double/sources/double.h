@@ -65,6 +65,7 @@ void trace(const char *kind, const char *name);
 /* faults.c: what is to go wrong (CUDA_DOUBLE_FAULTS). */
 int card_lost(int card);
 int allocation_fails(int card); /* asked once an allocation */
+int segments_refused(int card);
 void count_launch(void);
 
 #endif

@@ -3,6 +3,7 @@
  *   lost card=1 launch=500     the card is gone once this process has launched 500 kernels; launch=0, or none: at once
  *   oom card=0 allocation=12   the process's 12th allocation on the card finds no room
  *   oom card=0 launch=500      so does the first one after 500 kernels
+ *   fixed card=0               the driver has no virtual memory management there: torch's segments can't expand
  *   nan step=3                 from the third optimizer step on, numbers are not finite (answers.py)
  * card: index among the host's cards, 0 where it is not said. */
 #include "double.h"
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum kind { LOST, OOM };
+enum kind { LOST, OOM, FIXED };
 struct fault {
     enum kind kind;
     int card, done;
@@ -41,9 +42,9 @@ static void read_fault(char *entry) {
     snprintf(whole, sizeof whole, "%s", entry);
     char *word = strtok_r(entry, " \t", &rest);
     if (!word || *word == '#' || !strcmp(word, "nan")) return; /* nan: the answering mode's */
-    if (strcmp(word, "lost") && strcmp(word, "oom"))
-        refuse("CUDA_DOUBLE_FAULTS has %s, which begins with none of lost, oom and nan", whole);
-    struct fault made = {.kind = *word == 'l' ? LOST : OOM};
+    if (strcmp(word, "lost") && strcmp(word, "oom") && strcmp(word, "fixed"))
+        refuse("CUDA_DOUBLE_FAULTS has %s, which begins with none of lost, oom, fixed and nan", whole);
+    struct fault made = {.kind = *word == 'l' ? LOST : *word == 'o' ? OOM : FIXED};
     while ((word = strtok_r(NULL, " \t", &rest))) {
         if (!strncmp(word, "card=", 5)) made.card = (int)number(whole, word + 5);
         else if (!strncmp(word, "launch=", 7)) made.launch = number(whole, word + 7);
@@ -99,6 +100,16 @@ int card_lost(int card) {
         lost |= faults[i].kind == LOST && faults[i].card == card && atomic_load(&launches) >= faults[i].launch;
     pthread_mutex_unlock(&guard);
     return lost;
+}
+
+int segments_refused(int card) {
+    int refused = 0;
+    if (!getenv("CUDA_DOUBLE_FAULTS")) return 0;
+    pthread_mutex_lock(&guard);
+    refresh();
+    for (int i = 0; i < fault_count; i++) refused |= faults[i].kind == FIXED && faults[i].card == card;
+    pthread_mutex_unlock(&guard);
+    return refused;
 }
 
 int allocation_fails(int card) {

@@ -34,6 +34,7 @@ EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *out, size_t bytes, con
     cudaError_t error = ready(ordinal);
     if (error) return as_result(error);
     int card = visible_card(ordinal);
+    if (segments_refused(card)) return CUDA_ERROR_NOT_SUPPORTED;
     struct piece *piece = malloc(sizeof *piece);
     if (!piece || allocation_fails(card) || !ledger_charge(card, bytes)) {
         free(piece);
