@@ -66,7 +66,7 @@ for _ in range(3):
 @pytest.mark.parametrize(
     ("faults", "words"),
     [
-        ("explode", "has explode, which begins with none of lost, oom and nan"),
+        ("explode", "has explode, which begins with none of lost, oom, fixed and nan"),
         ("lost card=9", "has lost card=9, but the host has 1 cards"),
         ("oom launch=soon", "soon is no whole number"),
         ("lost allocation=3", "allocation=3 means nothing"),

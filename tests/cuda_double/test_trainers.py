@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,27 @@ def test_the_hosts_own_allocator_settings_win_and_are_reported(trainers: Trainer
     assert done.returncode == 0 and ended is not None
     assert ended.outcome is Outcome.SUCCEEDED and ended.expandable is False
     assert not refused(tmp_path / "home", made.card.uuid), "nothing refused: it was asked for"
+
+
+@pytest.mark.parametrize("method", ["full", {"kind": "qlora"}], ids=["full", "qlora"])
+def test_ranks_train_as_one_over_nccl(trainers: Trainers, method: Any) -> None:
+    """Two ranks of one host, each on its card, resumed from a checkpoint of both."""
+    training = {"steps": 6, "checkpoint_steps": 2}
+    first = trainers.gang(method=method, training=training)
+    ends = [one.end() for one in first]
+    outcomes = [trainer.folder.ended(rank) for rank, trainer in enumerate(first)]
+    assert [one and one.outcome for one in outcomes] == [Outcome.SUCCEEDED] * 2, first[0].log()
+    assert ends[0].steps == 6 and ends[0].allocated_bytes and ends[0].expandable is True
+    lead, other = (one for one in outcomes if one is not None)
+    assert other.allocated_bytes == pytest.approx(lead.allocated_bytes, rel=0.05), (
+        "each measures its own card"
+    )
+    assert lead.last_checkpoint is not None and (Path(lead.last_checkpoint) / "rng_state_1.pth").exists()
+
+
+def test_a_rank_whose_card_runs_out_ends_the_other_with_its_reason(trainers: Trainers) -> None:
+    """The second rank's card is the small one."""
+    ranks = trainers.gang(rung=Rung(0, 32), training={"steps": 3, "global_batch": 64, "sequence_length": 256})
+    ended, _ = (one.end() for one in ranks)
+    assert ended.outcome is Outcome.OOM, ranks[0].log()
+    assert "rank 1: memory ran out" in ended.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -32,6 +33,12 @@ print(json.dumps([[one.model_dump() for one in cards.infos()], [one.model_dump()
 def _rows() -> list[dict[str, Any]]:
     """64 rows of some 20 to 300 tokens."""
     return [{"prompt": question(i), "completion": answer(i) * (1 + i % 20)} for i in range(64)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Trainer:
@@ -122,13 +129,20 @@ class Trainers:
             self._tokenizer,
             attempt_id=attempt,
             job_id=attempt_of or attempt,
-            rung=rung or Rung(0, 2, accumulation=2),
+            rung=rung or Rung(0, 2, accumulation=2 // sections.get("world_size", 1)),
             model=model,
             **sections,
         )
         gpu = card if isinstance(card, GpuInfo) else self.cards[card]
         given = {"gpus": [gpu], "upper_bytes": share, "shared": bool(share)}
         return made.model_copy(update=given)
+
+    def gang(self, **how: Any) -> list[Trainer]:
+        """The trainers of two ranks, on the first card and the second."""
+        port = free_port()
+        made = self.assignment(world_size=2, master_port=port, **how)
+        both = [made.model_copy(update={"gpus": self.cards[:2], "rank": rank}) for rank in (0, 1)]
+        return [self.begin(one) for one in both]
 
     def begin(self, assignment: Assignment, environment: dict[str, str] | None = None) -> Trainer:
         """The trainer of one rank."""

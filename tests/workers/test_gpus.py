@@ -34,7 +34,7 @@ def test_every_reading_arrives_in_its_unit(library: Path, state: Path) -> None:
         "index": 0,
         "kind": "cuda",
         "name": "Stub H100",
-        "memory_bytes": 80 * GiB,
+        "memory_bytes": 80 * GiB - 512 * MiB,  # without what the driver keeps
         "fault": None,
         "expandable": True,  # as far as NVML knows
     }
@@ -84,9 +84,11 @@ def test_a_reading_that_a_card_lacks_is_none_and_no_fault(library: Path, state: 
 def test_an_older_driver_is_asked_in_its_own_words(library: Path, state: Path) -> None:
     write_cards(state, card_line("GPU-0", without="memory_v2,event_reasons", throttle=8))
     with StubSampler(library, state) as sampler:
-        sample = sampler.sample(0)["samples"]["GPU-0"]
+        seen = sampler.sample(0)
+        sample = seen["samples"]["GPU-0"]
     assert sample["throttle"] == 8
     assert sample["memory_used_bytes"] == GiB + 512 * MiB  # that call counts the driver's reserve
+    assert seen["infos"]["GPU-0"]["memory_bytes"] == 80 * GiB
 
 
 def test_a_lost_card_is_marked_and_the_others_go_on(library: Path, state: Path) -> None:
