@@ -36,6 +36,7 @@ from workers.agent.results import Sender
 from workers.agent.segments import asked_for, refused
 from workers.gpus import Cards, find_cards
 from workers.link import JoinAnew, Link
+from workers.permissions import keep_private
 from workers.raylet import Raylet
 from workers.supervisor import Supervisor
 from workers.tracer import TIMEOUT_S, Tracer, trace_memory_bytes
@@ -314,6 +315,8 @@ def run_host(
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     home = Path(home).resolve()
     home.mkdir(parents=True, exist_ok=True)
+    output = Path(output_root or home / "output").resolve()
+    keep_private(home, output)
     lock = _lock(home)  # held as long as the process lives
     name = name or socket.gethostname()
     cards = find_cards(name, cpu_cards)
@@ -325,7 +328,7 @@ def run_host(
         stack=machine.stack(),
         model_types=machine.model_types(),
         home=str(home),
-        output_root=str(Path(output_root or home / "output").resolve()),
+        output_root=str(output),
         version=machine.own_version(),
         warm=machine.warm_default() if warm is None else warm,
     )

@@ -25,6 +25,7 @@ from workers.building import Refused
 from workers.checkpoints import room
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
 from workers.folder import sync_folder
+from workers.permissions import share_result
 from workers.trainer.finite import NotFinite, not_finite_in
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def publish_result(
                 **facts,
             },
         )
+        share_result(staged)
         return next(name for name in _names(target, assignment) if _put(staged, name, assignment, fleet))
     except Exception as error:
         said = room.refused(error)
