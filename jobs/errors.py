@@ -7,7 +7,10 @@ TuneyardError
 ├── NotFound              no job, host or file of that name (HTTP 404)
 ├── Conflict              the thing is not in a state that allows this (HTTP 409)
 ├── Unauthorized          the token is missing or wrong (HTTP 401)
+├── TooLarge              a request of too many bytes, or that takes too long (HTTP 413)
 ├── Unavailable           the server, a host or a database is not there (exit code 1, HTTP 503)
+│   ├── Unanswered        it was asked, and its answer did not come: it may have done it
+│   └── Busy              it has too much to do: when to come again (HTTP 429)
 ├── SchemaMismatch        the database belongs to another version of tuneyard
 └── ProfileError          a model could not be traced, and why
 """
@@ -109,6 +112,22 @@ class Unauthorized(TuneyardError):
 
 class Unavailable(TuneyardError):
     """The other side is not there."""
+
+
+class Unanswered(Unavailable):
+    """What was asked for may have been done: the answer did not come."""
+
+
+class Busy(Unavailable):
+    """Too much was asked at once. retry_after_s: when to come again."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{message}; try again in {retry_after_s:g} s")
+
+
+class TooLarge(TuneyardError):
+    """A request is too large."""
 
 
 class SchemaMismatch(TuneyardError):

@@ -11,6 +11,7 @@ config.json in TUNEYARD_HOME. Every failure is one of jobs.errors.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,11 @@ from urllib.parse import quote
 
 import httpx
 
-from jobs.errors import Unavailable, UsageError
+from jobs.errors import Unanswered, Unavailable, UsageError
 from jobs.jobfile import parse_yaml
 from jobs.state import TERMINAL, JobState
-from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone
+from orchestrator.cli.answers import KEY_HEADER, PREFIX, USER_HEADER, decode, gone
+from orchestrator.cli.once import once
 from orchestrator.cli.settings import find_server, user_name
 from orchestrator.schemas import (
     Accuracy,
@@ -78,20 +80,37 @@ class Client:
         """How the server is. The one call that needs no token."""
         return self._get("/health")
 
-    def submit(self, job: JobFile, overrides: Mapping[str, Any] | None = None, *, hold: bool = False) -> Job:
+    def submit(
+        self,
+        job: JobFile,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        hold: bool = False,
+        key: str | None = None,
+    ) -> Job:
         """Submit one job; overrides are laid over it by dotted path. Raises SpecError with every fault.
 
         A job file with a matrix makes several: this gives the first, submit_all() all of them. hold: none starts
-        before it is released.
+        before it is released. key: as submit_all() has it.
         """
-        return self.submit_all([job], overrides, hold=hold)[0]
+        return self.submit_all([job], overrides, hold=hold, key=key)[0]
 
     def submit_all(
-        self, jobs: Sequence[JobFile], overrides: Mapping[str, Any] | None = None, *, hold: bool = False
+        self,
+        jobs: Sequence[JobFile],
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        hold: bool = False,
+        key: str | None = None,
     ) -> list[Job]:
-        """Submit jobs together: all or, when one has a fault, none. Raises SpecError with every fault."""
+        """Submit jobs together: all or, when one has a fault, none. Raises SpecError with every fault.
+
+        A server that does not answer is asked again, and stores them once. key: what to call this submission, so that
+        a script that runs again makes no second one within a week; made up by default. Raises Unanswered with the key
+        when no answer came.
+        """
         bodies = [_body(job, overrides or {}) for job in jobs]
-        answer = self._post("/jobs", {"jobs": bodies, "user": user_name(), "hold": hold})
+        answer = self._once("/jobs", {"jobs": bodies, "user": user_name(), "hold": hold}, key)
         return answer["jobs"]
 
     def plan(
@@ -216,7 +235,7 @@ class Client:
         when it has not ended, or can't go on with these changes; SpecError.
         """
         body = {"overrides": dict(overrides or {}), "base_dir": str(Path.cwd()), "from_start": from_start}
-        return self._post(_path(job, "/requeue"), body)
+        return self._once(_path(job, "/requeue"), body)
 
     def log_page(self, job: int | str, attempt: int | None = None, offset: int = 0) -> LogPage:
         """The log of an attempt (the last by default) from a byte offset."""
@@ -299,6 +318,10 @@ class Client:
     def _post(self, path: str, body: Any = None) -> Any:
         return self._ask("POST", path, json=body)
 
+    def _once(self, path: str, body: Any, key: str | None = None) -> Any:
+        key = key or str(uuid.uuid4())
+        return once(key, lambda: self._ask("POST", path, json=body, headers={KEY_HEADER: key}))
+
     def _ask(self, method: str, path: str, **given: Any) -> Any:
         with _explained(self.url):
             answer = self._http.request(method, path, **given)
@@ -330,11 +353,11 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException:
-        raise Unavailable(f"the server at {url} did not answer in time") from None
+        raise Unanswered(f"the server at {url} did not answer in time") from None
     except httpx.ConnectError:
         raise gone(url) from None
     except httpx.HTTPError as error:
-        raise Unavailable(f"the server at {url} broke off: {error or type(error).__name__}") from None
+        raise Unanswered(f"the server at {url} broke off: {error or type(error).__name__}") from None
 
 
 def _path(job: int | str, rest: str = "") -> str:

@@ -42,7 +42,8 @@ class Settings:
     oom_requeues: how often a job that ran out of memory is put on a smaller rung or a larger card; stop_grace_s,
     preempt_grace_s: what a trainer gets to stop when cancelled, and to save a checkpoint first when another job
     takes its place; keep_checkpoints_s: how long the checkpoints of a job that ended stay on its hosts, None: not
-    at all where it succeeded, else a week; rules: the scheduler's.
+    at all where it succeeded, else a week; keep_samples_s: how long the cards' readings stay; keep_history_s: logs,
+    progress and events of jobs that ended; rules: the scheduler's.
     """
 
     home: Path
@@ -62,6 +63,7 @@ class Settings:
     stop_grace_s: float = 20.0
     preempt_grace_s: float = 120.0
     keep_samples_s: float = 7 * 86400.0
+    keep_history_s: float = 180 * 86400.0
     keep_checkpoints_s: float | None = None
     oom_requeues: int = OOM_REQUEUES
     rules: Rules = field(default_factory=Rules)
@@ -140,7 +142,7 @@ def load(home: Path, **flags: Any) -> Settings:
         name: flags[name]
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
-            *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s"),
+            *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s", "keep_samples_s", "keep_history_s"),
         )
         if flags.get(name) is not None
     }
@@ -227,11 +229,19 @@ def write_client_config(settings: Settings) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a secret with mode 0600 from the first byte, atomically."""
+    """Write a secret with mode 0600 from the first byte, atomically: whole or not at all, after a power cut too."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    staged.unlink(missing_ok=True)  # its mode would stay as it is
+    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(staged, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def private_folder(path: Path) -> Path:

@@ -54,7 +54,7 @@ SETTLE_S = 0.02
 # A long queue takes long to plan: fifteen sixteenths of the time are for requests. Half of it where jobs started or
 # ended: cards would lie idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
-PRUNE_EVERY_S = 3600.0
+PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -73,7 +73,7 @@ class Controller:
         self.started_at = clock()
         self.likely = Likely()
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
-        self._pruned_at = 0.0
+        self._prune_at = 0.0
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
         self._news = threading.Event()
@@ -351,9 +351,11 @@ class Controller:
             self.data.want(key, specs[job_id], host_id, now)
 
     def _prune(self, now: float) -> None:
-        if now - self._pruned_at > PRUNE_EVERY_S:
-            self._pruned_at = now
+        if now >= self._prune_at:
             self.store.prune_samples(now - self.settings.keep_samples_s)
+            self.store.forget_submissions(now)
+            more = self.store.prune_history(now - self.settings.keep_history_s)
+            self._prune_at = now + (PRUNE_ON_S if more else PRUNE_EVERY_S)
 
 
 def _in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, int]) -> tuple[Gpu, ...]:

@@ -212,7 +212,7 @@ def _spawn(home: Path, name: str, arguments: Sequence[str], given: Mapping[str, 
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("TUNEYARD_URL", "TUNEYARD_TOKEN")
     }
-    with (home / f"{name}.log").open("ab") as log:
+    with open(os.open(home / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", *arguments],
             stdin=subprocess.DEVNULL,
@@ -223,7 +223,7 @@ def _spawn(home: Path, name: str, arguments: Sequence[str], given: Mapping[str, 
             env={**inherited, "TUNEYARD_HOME": str(home)},
         )
     record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time(), "given": given or {}}
-    (home / "run" / f"{name}.json").write_text(json.dumps(record))
+    write_private(home / "run" / f"{name}.json", json.dumps(record))
 
 
 def _await(home: Path, name: str, ready: Callable[[], bool]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from jobs.errors import Conflict, Unavailable
-from orchestrator.config import Settings, private_folder, ray_token, write_client_config
+from orchestrator.config import Settings, private_folder, ray_token, write_client_config, write_private
 from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
 from orchestrator.tokens import check_token
 
@@ -41,6 +41,7 @@ def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises TuneyardError when it can't start."""
     check_token(settings.token, settings.home)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.umask(0o077)  # what is in the home is its user's alone
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, these ones come back after it.
@@ -59,6 +60,7 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
 
     from orchestrator.api.app import create_app
     from orchestrator.api.commits import GroupCommit
+    from orchestrator.api.edge.connections import guarded, most_connections
     from orchestrator.api.services import Services
     from orchestrator.controller import Controller
     from orchestrator.store import Store, upgrade
@@ -73,13 +75,14 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
+            http=guarded(most_connections()),
+            ws="none",
             log_level="warning",
             access_log=False,
             proxy_headers=False,
             timeout_graceful_shutdown=5,
         )
     )
-    services.commits.open()
     services.controller.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.
     gc.collect()
@@ -96,7 +99,8 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         controller.close()
-        services.commits.close()
+        services.lanes.close()
+        services.pulse.close()
         store.close()
 
 
@@ -141,13 +145,13 @@ def only_one(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock of this home's server (or host) and say which process it is. Raises Conflict when one runs."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     record = folder / f"{name}.json"
-    with (folder / f"{name}.lock").open("w") as lock:
+    with open(os.open(folder / f"{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(f"a {name} already runs for {folder.parent}; `tuneyard down` ends it") from None
         process = psutil.Process()
-        record.write_text(json.dumps({"pid": process.pid, "create_time": process.create_time()}))
+        write_private(record, json.dumps({"pid": process.pid, "create_time": process.create_time()}))
         try:
             yield
         finally:

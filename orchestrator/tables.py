@@ -78,6 +78,18 @@ sa.Index("ix_jobs_group_id", jobs.c.group_id, sqlite_where=_IN_A_GROUP, postgres
 _CONTINUES = sa.text("continues IS NOT NULL")
 sa.Index("ix_jobs_continues", jobs.c.continues, sqlite_where=_CONTINUES, postgresql_where=_CONTINUES)
 
+# Submissions that had a key, so that who has to ask again makes no second one.
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),  # of all that was asked
+    sa.Column("made_at", sa.Double, nullable=False, index=True),
+    sa.Column("jobs", Json, nullable=False),  # their ids
+    sa.Column("values", Json, nullable=False),  # what a matrix gave each of them
+    sqlite_with_rowid=False,
+)
+
 # What a job waits for. Whether it still does follows from the other job's state.
 job_links = sa.Table(
     "job_links",

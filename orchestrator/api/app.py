@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from jobs import errors
@@ -47,7 +48,7 @@ def routes() -> FastAPI:
     app = FastAPI(
         title="tuneyard",
         version=version("tuneyard"),
-        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -76,22 +77,34 @@ def routes() -> FastAPI:
         app.include_router(room.router, prefix=PREFIX, tags=[openapi.tag(room.__name__)])
     made = functools.cache(lambda: openapi.document(app))
     app.openapi = made  # type: ignore[method-assign]
+    app.add_api_route(f"{PREFIX}/openapi.json", document, methods=["GET"], include_in_schema=False)
     return app
 
 
-def health(request: Request) -> schemas.Health:
-    """Whether the server is up; needs no token."""
+def document(request: Request) -> JSONResponse:
+    """The OpenAPI document. It takes a moment to make: not on the event loop."""
+    return JSONResponse(request.app.openapi())
+
+
+async def health(request: Request) -> schemas.Health:
+    """Whether the server is up; needs no token. It answers at once, whatever the database does."""
     services = jobs.services(request)
     # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
     connected = services.dispatch.address and services.dispatch.generation
     ray = "ready" if connected else "starting" if services.settings.ray else "down"
-    known = services.store.hosts()
+    beat = await services.pulse.look(lambda: _hosts(services))
     return {
-        "status": "ok",
+        "status": "degraded" if beat.away else "ok",
+        "database": beat.away or "ok",
         "version": request.app.version,
         "pid": os.getpid(),
         "ray": ray,
         "exposed": services.settings.exposed,
-        "hosts": len(known),
-        "hosts_online": sum(is_online(services, host) for host in known),
+        "hosts": beat.hosts,
+        "hosts_online": beat.online,
     }
+
+
+def _hosts(services: Services) -> tuple[int, int]:
+    known = services.store.hosts()
+    return len(known), sum(is_online(services, host) for host in known)

@@ -80,8 +80,11 @@ def read_jobs(
     states: States,
     newest: Newest,
     asks: Actor | None = None,
+    spend: Callable[[], None] = lambda: None,
 ) -> list[ReadJob]:
-    """All of the jobs, or SpecError with all of the faults. states, newest: see links_of; asks: who submits them."""
+    """All of the jobs, or SpecError with all of the faults. states, newest: see links_of; asks: who submits them;
+    spend: called before each job, raises once they take too long.
+    """
     asks = asks or Actor(submission.user)
     held_by = asks.user if submission.hold else None
     files: list[File] = []
@@ -90,8 +93,9 @@ def read_jobs(
     count = 0
     for item in submission.jobs:
         try:
+            spend()
             value = value_of(item)
-            members = _members(value, item, settings, facts, checked)
+            members = _members(value, item, settings, facts, checked, spend)
         except SpecError as error:
             faults += [(item.source, fault) for fault in error.faults]
             continue
@@ -173,9 +177,18 @@ def replaced(items: Sequence[JobInput]) -> list[str]:
 
 
 def _members(
-    value: dict[str, Any], item: JobInput, settings: Settings, facts: FleetFacts, checked: Checked
+    value: dict[str, Any],
+    item: JobInput,
+    settings: Settings,
+    facts: FleetFacts,
+    checked: Checked,
+    spend: Callable[[], None] = lambda: None,
 ) -> list[Member]:
-    return members_of(value, item, lambda spec: faults_of(spec, settings, facts, checked))
+    def check(spec: JobSpec) -> list[Fault]:
+        spend()
+        return faults_of(spec, settings, facts, checked)
+
+    return members_of(value, item, check)
 
 
 def members_of(

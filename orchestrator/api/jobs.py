@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,22 +13,26 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from jobs import remedies
-from jobs.errors import Conflict, NotFound
-from jobs.spec import schema
+from jobs.errors import Busy, Conflict, NotFound
+from jobs.spec import JobSpec, schema
 from jobs.state import JobState
 from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
 from orchestrator.api.checkpoints import standing, unneeded
+from orchestrator.api.edge.budget import Allowance
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.intake import Submission, read_jobs, replaced
+from orchestrator.api.keys import key_of, with_values
 from orchestrator.api.presence import shower
 from orchestrator.api.services import Services
 from orchestrator.data_lengths import data_of, warnings_of
+from orchestrator.store import Store
 from orchestrator.store.listing import Wanted
 from orchestrator.store.rows import AttemptRow
+from orchestrator.store.submissions import Taken
 
 router = APIRouter()
 MAX_PAGE = 1000
@@ -47,36 +52,69 @@ def parse_body(body: bytes) -> Submission:
         raise of_body(error, body) from None
 
 
-@router.post("/jobs", status_code=201)
+@router.post("/jobs", status_code=201, responses=raises(Busy))
 async def submit(request: Request) -> Response:
     """Store jobs, all or none; each is durable before this answers. ?dry_run=true: only check them."""
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
-    known = services(request)
     dry_run = _dry_run(request)
+    body = await request.body()
+    client = actor(request).address
+    return await services(request).lanes.run(
+        client, len(body), lambda allowance: _submitted(request, body, dry_run, allowance)
+    )
+
+
+def _submitted(request: Request, raw: bytes, dry_run: bool, allowance: Allowance) -> Response:
+    """All that a submission is, on a thread of its own: it is parsed, files are looked at, a disk is waited for."""
+    known = services(request)
     store = known.store
-    wanted = parse_body(await request.body())
+    key = None if dry_run else key_of(request, raw)
+    wanted = parse_body(raw)
+    if key is not None and (taken := store.taken(key)) is not None:
+        return _told(store, wanted, taken)  # before its files are looked at: they may be gone by now
     asks = actor(request, wanted.user)
-    read = read_jobs(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks)
+    read = read_jobs(
+        *(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks),
+        spend=allowance.check,
+    )
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
         answer["replaced"] = replaced(wanted.jobs)
         answer["warnings"] = remedies.warnings_of(job.spec for job in read)
         return Response(json.dumps(answer), 200, media_type="application/json")
-    rows = await known.commits.submit([job.new for job in read])
+    values = [job.values for job in read]
+    made = known.commits.submit([job.new for job in read], with_values(key, values))
     known.controller.wake()
-    waits = known.store.links([row.id for row, job in zip(rows, read, strict=True) if job.new.links])
-    body = to_json(
-        {
-            "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
-            "groups": views.groups(rows, [job.values for job in read]),
-            "replaced": replaced(wanted.jobs),
-            "warnings": [
-                *remedies.warnings_of(job.spec for job in read),
-                *warnings_of(store, [(row.id, job.spec) for row, job in zip(rows, read, strict=True)]),
-            ],
-        }
-    )
-    return Response(body, 201, media_type="application/json")
+    if made.again:  # another thread was quicker
+        return _told(store, wanted, made)
+    linked = [row.id for row, job in zip(made.rows, read, strict=True) if job.new.links]
+    return _told(store, wanted, replace(made, values=values), linked, [job.spec for job in read])
+
+
+def _told(
+    store: Store,
+    wanted: Submission,
+    taken: Taken,
+    linked: Sequence[int] | None = None,
+    specs: Sequence[JobSpec] | None = None,
+) -> Response:
+    """The answer to a submission. linked: ids of jobs that wait for others, None: any may; specs: of the jobs, None: as
+    they are stored.
+    """
+    rows = taken.rows
+    waits = store.links([row.id for row in rows] if linked is None else linked)
+    found = [JobSpec.model_validate(row.spec) for row in rows] if specs is None else specs
+    answer: schemas.Submitted = {
+        "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
+        "groups": views.groups(rows, taken.values),
+        "replaced": replaced(wanted.jobs),
+        "warnings": [
+            *remedies.warnings_of(found),
+            *warnings_of(store, [(row.id, spec) for row, spec in zip(rows, found, strict=True)]),
+        ],
+        "again": taken.again,
+    }
+    return Response(to_json(answer), 201, media_type="application/json")
 
 
 def _dry_run(request: Request) -> bool:

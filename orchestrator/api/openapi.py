@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import response
 from orchestrator.api.intake import Submission
-from orchestrator.cli.answers import PREFIX
+from orchestrator.cli.answers import KEY_HEADER, PREFIX
 
 ABOUT = """\
 Everything that `tuneyard` does with a server goes through this API. All routes but `/health` want the header \
@@ -55,6 +55,14 @@ _JOB = {
     "data": "/data/pairs.jsonl",
     "method": "lora",
     "training": {"steps": 200, "sequence_length": 1024},
+}
+_KEY = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": "A key of the client's, such as a UUID. Asking again with it and the same body, within a week, "
+    "makes no second job; with another body it is refused.",
 }
 _EXAMPLES: dict[str, Any] = {
     "submit_jobs": {"jobs": [{"spec": _JOB}], "user": "anna"},
@@ -121,8 +129,8 @@ def _own_schemas() -> dict[str, Any]:
 def _with_errors(operation: dict[str, Any], open_to_all: bool) -> None:
     """What every route may refuse, beside what it raises itself."""
     responses = operation["responses"]
-    everywhere = [413, 422, 500, 503] if open_to_all else [401, 413, 422, 500, 503]
-    responses |= {str(status): response(status) for status in everywhere}
+    everywhere = [401, 408, 413, 422, 500, 503]
+    responses |= {str(status): response(status) for status in everywhere[open_to_all:]}
     operation["responses"] = dict(sorted(responses.items()))
     if open_to_all:
         operation["security"] = []
@@ -140,6 +148,8 @@ def _what_fastapi_can_not_see(paths: dict[str, Any]) -> None:
             "description": "Only check the jobs: nothing is stored.",
         }
     ]
+    for path in (f"{PREFIX}/jobs", f"{PREFIX}/jobs/{{job}}/requeue"):
+        paths[path]["post"].setdefault("parameters", []).append(_KEY)
     submit["responses"] |= {
         "200": {"description": "With dry_run: all are valid.", "content": _content("Checked")},
         "201": {"description": "Stored, all of them; each is durable.", "content": _content("Submitted")},

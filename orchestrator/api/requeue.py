@@ -23,6 +23,7 @@ from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.intake import JobInput, read_job
 from orchestrator.api.jobs import services
+from orchestrator.api.keys import key_of
 from orchestrator.api.services import Services
 from orchestrator.pace import checkpoint_step, newest
 from orchestrator.store.requests import NewJob
@@ -62,6 +63,9 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
     """Submit an ended job again, as a new one: it goes on from the newest checkpoint unless its weights are others."""
     known = services(request)
     wanted = wanted or Wanted()
+    key = key_of(request, wanted.model_dump_json().encode())
+    if key is not None and (taken := known.store.taken(key)) is not None:
+        return _made_before(known, taken.rows[0])
     row = known.store.find_job(job)
     if not row.ended:
         raise Conflict(f"job {row.id} is {row.state}; only an ended job can be requeued")
@@ -85,7 +89,7 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
         spec.project,
         continues=source.job_id if source else None,
     )
-    made = known.store.requeue(row.id, known.controller.clock(), actor(request), again)
+    made = known.store.requeue(row.id, known.controller.clock(), actor(request), again, key)
     known.controller.wake()
     shown = views.job(known.store.job_view(made.id))
     told: schemas.GoesOn = {
@@ -95,6 +99,16 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
         "changes": [str(change) for change in changed],
     }
     return {**shown, "goes_on": told}
+
+
+def _made_before(known: Services, made: JobRow) -> schemas.Requeued:
+    """The answer to who asks again with the same key."""
+    text = (
+        "begins at step 0" if made.continues is None else f"goes on from a checkpoint of job {made.continues}"
+    )
+    step = 0 if made.continues is None else None
+    told: schemas.GoesOn = {"job": made.continues, "step": step, "text": text, "changes": []}
+    return {**views.job(known.store.job_view(made.id)), "goes_on": told}
 
 
 def _spec(known: Services, row: JobRow, wanted: Wanted) -> JobSpec:

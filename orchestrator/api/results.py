@@ -47,7 +47,7 @@ async def result(request: Request, job: str) -> schemas.Result:
                 raise Conflict(f"the manifest in {attempt.result} has more than {MANIFEST_BYTES} bytes")
     finally:
         await known.relay.close(transfer)
-    return _described(row, attempt, raw)
+    return await run_in_threadpool(_described, row, attempt, raw)
 
 
 @router.get("/jobs/{job}/result/files", responses=raises(NotFound, Conflict))

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from orchestrator.api.commits import GroupCommit
+from orchestrator.api.edge.lanes import Lanes
+from orchestrator.api.edge.pulse import Pulse
 from orchestrator.api.intake import FleetFacts
 from orchestrator.config import Settings
 from orchestrator.controller import Controller
@@ -26,6 +28,8 @@ class Services:
     controller: Controller
     commits: GroupCommit
     relay: Relay = field(default_factory=Relay)
+    lanes: Lanes = field(default_factory=Lanes)
+    pulse: Pulse = field(default_factory=Pulse)
     _facts: FleetFacts | None = field(default=None, repr=False)
     _facts_at: float = field(default=0.0, repr=False)
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from jobs.errors import (
+    Busy,
     Conflict,
     Fault,
     NotFound,
@@ -18,6 +19,7 @@ from jobs.errors import (
 
 PREFIX = "/api/v1"
 USER_HEADER = "X-Tuneyard-User"  # who asks, percent-encoded
+KEY_HEADER = "Idempotency-Key"  # of a submission, so that asking again makes no second one
 START_HINT = "start one with `tuneyard up`, or name one with --server or TUNEYARD_URL"
 _CHECK_HINT = "check --server or TUNEYARD_URL"
 _KINDS: dict[str, type[TuneyardError]] = {
@@ -71,6 +73,10 @@ def _refusal(status: int, value: Any, url: str) -> TuneyardError:
         faults = [_fault(item) for item in body.get("faults") or []]
         # The message of a SpecError is its source, how many faults, and the faults again.
         return SpecError(faults, message.partition("\n")[0].rpartition(": ")[0] or "job")
+    if kind == "busy":
+        return Busy(
+            message.rpartition("; try again in ")[0] or message, float(body.get("retry_after_s") or 1)
+        )
     if kind == "internal":
         return TuneyardError(
             f"the server failed: {message}; on its machine `tail ~/.tuneyard/server.log` shows why"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from orchestrator.cli import words
 from orchestrator.cli.flags import read_setting
 from orchestrator.cli.http import Api, job_path
 from orchestrator.cli.jobs.sweep import group_path
+from orchestrator.cli.once import once
 from orchestrator.cli.output import OK, client_verb, emit, error_value, exit_code, note, report
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def each(
     code = OK
     for name in names:
         try:
-            _, job = api.post(job_path(name, f"/{action}"), body)
+            job = _ask(api, job_path(name, f"/{action}"), body)
         except TuneyardError as error:
             failed.append(error)
             code = max(code, exit_code(error) if as_json else report(error, as_json=False))
@@ -96,6 +98,13 @@ def each(
         first = error_value(failed[0]) if failed else {}
         emit({"jobs": done, **first} if len(names) > 1 or not failed else first)
     return code
+
+
+def _ask(api: Api, path: str, body: Any) -> Any:
+    key = str(uuid.uuid4())  # only what makes a job looks at it
+    if body is None:
+        return api.post(path)[1]
+    return once(key, lambda: api.post(path, body, key), note, takes_key=False)[1]
 
 
 def each_or_group(

@@ -254,6 +254,10 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
             "wait a few seconds; then `tail ~/.tuneyard/server.log` on the server's machine",
         )
     )
+    if (database := health.get("database", "ok")) != "ok":
+        checks.append(
+            Check("database", "fail", str(database), "see that it runs, and that its disk has room")
+        )
     if health.get("exposed"):
         checks.append(EXPOSED)
     return [*checks, hosts_check(hosts), *disks_checks(hosts), *cards_checks(gpus)]

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from jobs.errors import Unavailable, UsageError
-from orchestrator.cli.answers import PREFIX, USER_HEADER, decode, gone, not_http
+from jobs.errors import Unanswered, Unavailable, UsageError
+from orchestrator.cli.answers import KEY_HEADER, PREFIX, USER_HEADER, decode, gone, not_http
 from orchestrator.cli.settings import Server, user_name
 
 PATIENCE_S = 120.0
@@ -51,9 +51,9 @@ class Api:
         given = {key: value for key, value in query.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given)}" if given else path)[1]
 
-    def post(self, path: str, body: Any = None, **query: Any) -> tuple[int, Any]:
-        """Status and JSON answer of POST. Raises what jobs.errors has for it."""
-        return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, body)
+    def post(self, path: str, body: Any = None, key: str = "", **query: Any) -> tuple[int, Any]:
+        """Status and JSON answer of POST. key: of a submission, see once(). Raises what jobs.errors has for it."""
+        return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, body, key)
 
     def put(self, path: str, body: Any) -> Any:
         """The JSON answer to PUT. Raises what jobs.errors has for it."""
@@ -90,8 +90,10 @@ class Api:
         if "_connection" in vars(self):
             self._connection.close()
 
-    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def _ask(self, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, Any]:
         headers = self._headers()
+        if key:
+            headers[KEY_HEADER] = key
         data = None
         if body is not None:
             data = json.dumps(body).encode()
@@ -112,13 +114,13 @@ class Api:
         try:
             yield
         except TimeoutError:
-            raise Unavailable(
+            raise Unanswered(
                 f"the server at {self.server.url} did not answer within {timeout_s:g} s"
             ) from None
         except ConnectionRefusedError:
             raise gone(self.server.url) from None
         except (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError):
-            raise Unavailable(
+            raise Unanswered(
                 f"the server at {self.server.url} closed the connection before its answer was whole"
             ) from None
         except http.client.HTTPException as error:

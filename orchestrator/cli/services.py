@@ -160,6 +160,15 @@ def down_verb(as_json: bool) -> None:
     help="How long checkpoints of a job that ended stay on its hosts; by default until it has succeeded, else 7d. "
     "TUNEYARD_KEEP_CHECKPOINTS.",
 )  # fmt: skip
+@click.option(
+    "--keep-samples", "keep_samples_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_SAMPLES",
+    help="How long the cards' readings stay in the database; 7d by default. TUNEYARD_KEEP_SAMPLES.",
+)  # fmt: skip
+@click.option(
+    "--keep-history", "keep_history_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_HISTORY",
+    help="How long logs, progress and events of jobs that ended stay in the database; 180d by default. The jobs and "
+    "how they ended stay. TUNEYARD_KEEP_HISTORY.",
+)  # fmt: skip
 def serve_verb(trusted: tuple[str, ...], prices: tuple[str, ...], **given: Any) -> None:
     """Run the server in the foreground.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from orchestrator.cli import follow as watch
 from orchestrator.cli import words
 from orchestrator.cli.flags import faults_first, job_bodies, job_flags
 from orchestrator.cli.http import Api
+from orchestrator.cli.once import once
 from orchestrator.cli.output import OK, client_verb, emit, note
 from orchestrator.cli.settings import user_name
 from orchestrator.cli.table import Cell, show_fields, show_line
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 )
 @click.option("--hold", is_flag=True, help="Hold them: none starts before `tuneyard release`.")
 @click.option("--dry-run", is_flag=True, help="Validate only: nothing is stored.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="What to call this submission: submitting the same again with it makes no second job. Made up by default.",
+)
 @client_verb
 def submit_verb(
     api: Api,
@@ -42,6 +49,7 @@ def submit_verb(
     waiting: bool,
     hold: bool,
     dry_run: bool,
+    key: str | None,
     **flags: Any,
 ) -> int:
     """Submit jobs from files or flags.
@@ -61,6 +69,8 @@ def submit_verb(
     """
     if dry_run and (waiting or following):
         raise UsageError("--dry-run stores nothing, so there is nothing to --wait for or --follow")
+    if dry_run and key:
+        raise UsageError("--dry-run stores nothing, so it takes no --key")
     if hold and (waiting or following):
         raise UsageError("a held job does not start, so --hold does not go with --wait and --follow")
     bodies = job_bodies(files, settings, flags)
@@ -68,7 +78,11 @@ def submit_verb(
         raise UsageError("--follow prints one log; use --wait with several files")
     request = {"jobs": bodies, "user": user_name(), **({"hold": True} if hold else {})}
     with faults_first(bodies):
-        _, answer = api.post("/jobs", request, **({"dry_run": "true"} if dry_run else {}))
+        if dry_run:
+            _, answer = api.post("/jobs", request, dry_run="true")
+        else:
+            key = key or str(uuid.uuid4())
+            _, answer = once(key, lambda: api.post("/jobs", request, key), note)
     jobs: list[Job] = answer["jobs"]
     if not as_json:
         _tell(answer, dry_run, waiting or following)
@@ -92,6 +106,8 @@ def submit_verb(
 def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
     for line in answer.get("replaced", ()):
         note(line)
+    if answer.get("again"):
+        note("an earlier request with this key was taken: these are its jobs, none is new")
     if dry_run:
         count = len(answer["valid"])
         click.echo(f"valid: {count} {'job' if count == 1 else 'jobs'}; nothing was submitted")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
 
@@ -52,11 +52,12 @@ class FaultShape(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """kind: usage, spec, not_found, conflict, unauthorized, unavailable or internal."""
+    """kind: usage, spec, not_found, conflict, unauthorized, busy, unavailable or internal."""
 
     kind: str
     message: str
     faults: list[FaultShape]
+    retry_after_s: NotRequired[float]  # with busy: when to come again
 
 
 class ErrorShape(TypedDict):

@@ -75,7 +75,10 @@ class Gpu(TypedDict):
 
 
 class Health(TypedDict):
+    """`GET /health`. status: ok, or degraded with the reason in what follows."""
+
     status: str
+    database: str  # "ok", or why it does not answer
     version: str
     pid: int
     ray: str

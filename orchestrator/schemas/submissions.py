@@ -10,12 +10,15 @@ from orchestrator.schemas.jobs import GroupShape, Job
 
 
 class Submitted(TypedDict):
-    """`POST /jobs`. replaced: what was laid over a file took out of it; warnings: what is worth knowing of the jobs."""
+    """`POST /jobs`. replaced: what was laid over a file took out of it; warnings: what is worth knowing of the jobs;
+    again: an earlier request with the same Idempotency-Key stored them, and this is what became of them.
+    """
 
     jobs: list[Job]
     groups: list[GroupShape]
     replaced: list[str]
     warnings: list[str]
+    again: bool
 
 
 class Checked(TypedDict):

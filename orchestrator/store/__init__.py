@@ -17,18 +17,22 @@ from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.reports import ReportStore
+from orchestrator.store.retention import RetentionStore
 from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
 from orchestrator.store.sharing import SharingStore
 from orchestrator.store.starts import StartStore
+from orchestrator.store.submissions import SubmissionStore
 
 __all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
 
 
 class Store(
     JobStore,
+    SubmissionStore,
     ListingStore,
     AttemptStore,
     ObservationStore,
+    RetentionStore,
     ReportStore,
     ProfileStore,
     LengthStore,

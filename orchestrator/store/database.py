@@ -12,11 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.errors import Unavailable, UsageError
+from orchestrator.store.patience import ARGUMENTS, CONNECT_S, POOL_S, Watch, refuse_broken
 
+_TOO_LARGE = f"a number is too large: the database holds whole numbers up to {2**63 - 1}"
 LOCK_WAIT_S = 15.0  # for another process that writes to the same SQLite file
 
 
@@ -48,10 +50,19 @@ def shown(url: sa.URL) -> str:
     return url.database or "" if url.drivername == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def make_engine(url: sa.URL) -> sa.Engine:
-    """An engine on url. Nothing is opened yet, but a SQLite file is made, readable by its owner alone."""
+def make_engine(url: sa.URL, patient: bool = False) -> sa.Engine:
+    """An engine on url. Nothing is opened yet, but a SQLite file is made, readable by its owner alone.
+
+    patient: for what may take minutes, such as a migration; else whoever waits for PostgreSQL is told soon.
+    """
     if url.drivername != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=32)
+        given = {"connect_timeout": CONNECT_S} if patient else ARGUMENTS
+        known = {name: value for name, value in given.items() if name not in url.query}
+        engine = sa.create_engine(
+            url, connect_args=known, pool_size=8, max_overflow=32, pool_timeout=30.0 if patient else POOL_S
+        )
+        sa.event.listen(engine, "checkout", refuse_broken)
+        return engine
     try:
         os.close(os.open(Path(url.database or ""), os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
@@ -89,6 +100,12 @@ def reachable(url: sa.URL) -> Iterator[None]:
         raise Unavailable(f"the database {shown(url)} is not available: {error}") from error
     except IntegrityError:
         raise
+    except OverflowError:  # from SQLite's driver
+        raise UsageError(_TOO_LARGE) from None
+    except DataError as error:
+        if "out of range" not in str(error.orig):
+            raise
+        raise UsageError(_TOO_LARGE) from error
     except DBAPIError as error:
         if not isinstance(error, DatabaseError) and not error.connection_invalidated:
             raise
@@ -98,9 +115,11 @@ def reachable(url: sa.URL) -> Iterator[None]:
 class Database:
     """What every part of the store stands on."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patient: bool = False) -> None:
+        """patient: as make_engine() has it."""
         self.url = parse_url(url)
-        self._engine = make_engine(self.url)
+        self._engine = make_engine(self.url, patient)
+        self._watch = None if patient or self.url.drivername == "sqlite" else Watch()
         self.is_sqlite = self.url.drivername == "sqlite"
         self._writer = self._engine.execution_options(writes=True)
         self._reader = (
@@ -112,19 +131,35 @@ class Database:
         self._one_writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         self._engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Reads that all see the same instant."""
-        with reachable(self.url), self._reader.begin() as connection:
+        with (
+            reachable(self.url),
+            self._reader.connect() as connection,
+            self._watched(connection),
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: all of it or nothing, durable when the block ends."""
-        with reachable(self.url), self._one_writer, self._writer.begin() as connection:
+        with (
+            reachable(self.url),
+            self._one_writer,
+            self._writer.connect() as connection,
+            self._watched(connection),
+            connection.begin(),
+        ):
             yield connection
+
+    def _watched(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        return nullcontext() if self._watch is None else self._watch.over(connection)
 
     def upsert(self, table: sa.Table) -> Any:
         """An INSERT of this database that has on_conflict_do_nothing and on_conflict_do_update."""

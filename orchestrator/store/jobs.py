@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +16,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.groups import groups_named
 from orchestrator.store.holds import hold_jobs
 from orchestrator.store.job_views import views_of
-from orchestrator.store.links import insert_links, repeat_links
+from orchestrator.store.links import insert_links
 from orchestrator.store.move import move
 from orchestrator.store.requests import Actor, NewJob, Note
 from orchestrator.store.rows import EventRow, JobRow, JobView
@@ -38,16 +36,6 @@ _CANCELLED = Reason(Code.CANCELLED, "cancelled while it waited")
 
 class JobStore(Database):
     """Jobs."""
-
-    def submit(self, new: Sequence[NewJob], now: float) -> list[JobRow]:
-        """Stores jobs as queued, all or none. Durable when it returns."""
-        return self.submit_groups([new], now)[0]
-
-    def submit_groups(self, groups: Sequence[Sequence[NewJob]], now: float) -> list[list[JobRow]]:
-        """Several clients' jobs under one commit."""
-        with self.write() as connection:
-            made = iter(_insert(connection, groups, now))
-        return [list(itertools.islice(made, len(group))) for group in groups]
 
     def job(self, job_id: int) -> JobRow:
         """The job of that id. Raises NotFound."""
@@ -204,38 +192,6 @@ class JobStore(Database):
             raise NotFound(f"there is no group {group}; `tuneyard list` shows the groups of jobs")
         return asked
 
-    def requeue(
-        self, job_id: int, now: float, actor: Actor | None = None, again: NewJob | None = None
-    ) -> JobRow:
-        """Submits an ended job again, as a new job in no group. Raises Conflict while it is queued or running.
-
-        It waits for what the old one waits for still; what can't come to pass any more is not waited for. again: what
-        is submitted, None: the very same, which begins at step 0.
-        """
-        with self.write() as connection:
-            row = reads.one_job(connection, job_id)
-            if not row.ended:
-                raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
-            if again is None:
-                again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
-            again = replace(again, address=actor.address if actor else None)
-            copy = _insert(connection, [[again]], now, {"copy_of": job_id})[0]
-            repeat_links(connection, job_id, copy.id)
-            text = f"submitted again as job {copy.id}"
-            reads.note(
-                connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id}, actor=actor
-            )
-        return copy
-
-    def continued_by(self, job_ids: Collection[int]) -> dict[int, list[JobRow]]:
-        """By job, those that go on from its checkpoints, or were to."""
-        found: dict[int, list[JobRow]] = {}
-        with self.read() as connection:
-            for ids in reads.chunks(job_ids):
-                for row in reads.job_rows(connection, sa.select(jobs).where(jobs.c.continues.in_(ids))):
-                    found.setdefault(row.continues or 0, []).append(row)
-        return found
-
     def fail_queued(self, job_id: int, reason: Reason, now: float) -> bool:
         """Ends a queued job that can never run. False when it is not queued any more."""
         with self.write() as connection:
@@ -270,13 +226,13 @@ class JobStore(Database):
             connection.execute(update, [{"job": job_id, "key": key} for job_id, key in sorted(keys.items())])
 
 
-def _insert(
+def insert_jobs(
     connection: sa.Connection,
     submissions: Sequence[Sequence[NewJob]],
     now: float,
     data: dict[str, Any] | None = None,
 ) -> list[JobRow]:
-    """The rows of all submissions, one after the other."""
+    """Stores the jobs of submissions as queued; the rows of all, one after the other."""
     new = [job for submission in submissions for job in submission]
     ids = list(next_ids(connection, jobs, len(new)))
     groups = _group_ids(submissions, ids)

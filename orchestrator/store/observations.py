@@ -30,12 +30,16 @@ class ObservationStore(Database):
         return [_observation(dict(row._mapping)) for row in reversed(rows)]
 
     def observation_counts(self) -> tuple[int, int]:
-        """How many observations there are, and how many ended attempts left none."""
+        """How many observations there are, and how many ended attempts left none, since the oldest where older ones
+        may have been removed.
+        """
         ended = sa.select(sa.func.count()).select_from(attempts).where(attempts.c.outcome.is_not(None))
-        seen = sa.select(sa.func.count()).select_from(observations)
+        seen = sa.select(sa.func.count(), sa.func.min(observations.c.ts))
         with self.read() as connection:
-            count: int = connection.execute(seen).scalar_one()
-            return count, connection.execute(ended).scalar_one() - count
+            count, oldest = connection.execute(seen).one()
+            if count >= NEWEST:
+                ended = ended.where(attempts.c.ended_at >= oldest)
+            return count, max(0, connection.execute(ended).scalar_one() - count)
 
     def jobs_of_attempts(self, attempt_ids: Collection[int]) -> dict[int, tuple[int, str, int]]:
         """Id and name of each attempt's job, and the attempt's number within it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -67,6 +67,25 @@ class NewJob:
     address: str | None = None
     held_by: str | None = None
     continues: int | None = None
+
+
+@dataclass(frozen=True)
+class SubmitKey:
+    """What a client calls a submission, so that asking again makes no second one. digest: of all that was asked;
+    values: what a matrix gave each job, for the answer to who asks again.
+    """
+
+    key: str
+    digest: str
+    values: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class NewSubmission:
+    """Jobs to store together: all or none."""
+
+    jobs: Sequence[NewJob]
+    key: SubmitKey | None = None
 
 
 @dataclass(frozen=True)

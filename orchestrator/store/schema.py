@@ -68,7 +68,7 @@ def upgrade(url: str) -> str:
     Raises SchemaMismatch when a newer tuneyard made it, Unavailable.
     """
     parsed = parse_url(url)
-    engine = make_engine(parsed)
+    engine = make_engine(parsed, patient=True)
     try:
         with reachable(parsed):
             with engine.connect() as connection:
@@ -86,7 +86,7 @@ def check(url: str) -> SchemaReport:
     parsed = parse_url(url)
     if parsed.drivername == "sqlite" and not Path(parsed.database or "").exists():
         raise Unavailable(f"there is no database {parsed.database}; `tuneyard up` makes one")
-    database = Database(url)
+    database = Database(url, patient=True)
     try:
         with database.read() as connection:
             revision, known = revision_of(connection), known_revisions()

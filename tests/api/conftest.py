@@ -21,6 +21,7 @@ from orchestrator.store import Store, upgrade
 from tests import invariants
 from tests.documented import Documented
 from tests.fakes import FakeDispatch
+from tests.loop_guard import LoopGuard
 
 TOKEN = "test-token"
 
@@ -58,7 +59,7 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
+def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
     url = f"sqlite:///{tmp_path / 'test.db'}"
     upgrade(url)
     store = Store(url)
@@ -67,15 +68,16 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
     controller = Controller(store, dispatch, settings)
     controller.clock = lambda: made.now
     services = Services(settings, store, dispatch, controller, GroupCommit(store, controller.clock))
-    services.commits.open()
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "a line"}\n' * 4)
-    app = Documented(create_app(services))
+    app, guard = Documented(create_app(services)), LoopGuard(store, monkeypatch)
     with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         made = Yard(services, http, dispatch, data=data)
         controller.started_at = made.now
+        guard.start()
         yield made
-    services.commits.close()
-    assert not app.wrong
+        guard.stop()
+    services.lanes.close()
+    assert not app.wrong and not guard.noted
     invariants.check_all(store)
     store.close()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import stat
 
 import pytest
 
 from jobs.errors import UsageError
-from orchestrator.config import load, private_folder, ray_token, read_client_config, write_client_config
+from orchestrator.config import (
+    load,
+    private_folder,
+    ray_token,
+    read_client_config,
+    write_client_config,
+    write_private,
+)
 from orchestrator.tokens import check_token
 
 
@@ -149,3 +157,17 @@ def test_prices_come_from_the_file_and_flags_win_and_are_kept(tmp_path):
     (tmp_path / "config.json").write_text('{"prices": {"L40S": "cheap"}}')
     with pytest.raises(UsageError, match=r"config\.json: prices has L40S='cheap'"):
         load(tmp_path)
+
+
+def test_a_secret_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    stale = tmp_path / f".secret.{os.getpid()}"
+    stale.write_text("of a process that died here")
+    stale.chmod(0o644)
+    write_private(tmp_path / "secret", "s")
+    assert done == ["sync", "replace", "sync"], "the file, its name, the folder that has it"
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+    assert (tmp_path / "secret").read_text() == "s" and list(tmp_path.iterdir()) == [tmp_path / "secret"]

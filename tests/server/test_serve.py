@@ -194,3 +194,15 @@ def test_it_listens_on_loopback_only(home):
         c.laddr for c in psutil.Process(child.pid).net_connections() if c.status == psutil.CONN_LISTEN
     ]
     assert listening == [("127.0.0.1", port)]
+
+
+def test_what_it_writes_is_its_users_alone(home):
+    child = home.serve("--port", "0")
+    with home.client() as http:
+        assert http.post("/jobs", json=job(home)).status_code == 201
+        files = {path for path in home.path.rglob("*") if path.is_file() and path.name != "data.jsonl"}
+    names = {path.name for path in files}
+    assert names >= {"config.json", "tuneyard.db", "tuneyard.db-wal", "server.lock", "server.json"}
+    assert {path.name for path in files if path.exists() and path.stat().st_mode & 0o077} == set()
+    child.send_signal(signal.SIGTERM)
+    child.wait(20)

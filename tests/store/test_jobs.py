@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from jobs.errors import Conflict, NotFound
 from jobs.state import Code, Event, JobState, Outcome, Reason
 from orchestrator.store import Store
+from orchestrator.store.requests import NewSubmission
 from tests.builders import NOW, a_job, a_line, a_report, a_spec, an_end, because, news, submitted, training
 
 
@@ -33,15 +34,16 @@ def test_jobs_submitted_together_keep_their_order(store: Store) -> None:
 
 
 def test_a_group_commit_gives_each_client_its_own_jobs(store: Store) -> None:
-    groups = store.submit_groups([[a_job("a"), a_job("b")], [], [a_job("c")]], NOW)
-    assert [[row.name for row in group] for group in groups] == [["a", "b"], [], ["c"]]
+    wanted = [NewSubmission(jobs) for jobs in ([a_job("a"), a_job("b")], [], [a_job("c")])]
+    groups = store.submit_groups(wanted, NOW)
+    assert [[row.name for row in group.rows] for group in groups] == [["a", "b"], [], ["c"]]
     assert store.submit_groups([], NOW) == [] and store.submit([], NOW) == []
 
 
 def test_a_submission_is_all_or_nothing(store: Store) -> None:
     unranked = a_job("bad", priority=None)  # which its column refuses, after the first was inserted
     with pytest.raises(sa.exc.IntegrityError):
-        store.submit_groups([[a_job("good")], [unranked]], NOW)
+        store.submit_groups([NewSubmission([a_job("good")]), NewSubmission([unranked])], NOW)
     assert store.count_jobs() == 0
 
 

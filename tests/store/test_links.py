@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.errors import NotFound
 from jobs.state import TERMINAL, Code, Event, JobState, On, Outcome, opens
 from orchestrator.store import Store
-from orchestrator.store.requests import NewLink
+from orchestrator.store.requests import NewLink, NewSubmission
 from orchestrator.store.rows import AttemptRow, JobRow, LinkRow
 from tests.builders import NOW, RUNG, a_job, a_projection, an_end, because, joined, opened, submitted
 
@@ -34,7 +34,10 @@ def test_what_each_end_opens() -> None:
 def test_the_jobs_of_a_group_bear_the_id_of_its_first(store: Store) -> None:
     submitted(store)
     one = [a_job(group=0), a_job(group=0), a_job(), a_job(group=2)]
-    first, second = store.submit_groups([one, [a_job(group=0)]], NOW)
+    first, second = [
+        taken.rows
+        for taken in store.submit_groups([NewSubmission(one), NewSubmission([a_job(group=0)])], NOW)
+    ]
     assert [row.group_id for row in first] == [first[0].id, first[0].id, None, first[3].id]
     assert [row.group_id for row in second] == [second[0].id]
     assert [row.id for row in store.jobs(group=first[0].id)] == [first[1].id, first[0].id]
@@ -54,7 +57,7 @@ def test_jobs_of_a_project_are_found(store: Store) -> None:
 def test_links_are_stored_by_id_and_by_place_in_the_submission(store: Store) -> None:
     old = submitted(store)
     new = [a_job(links=(NewLink(old.id, On.ANY), NewLink(1, here=True))), a_job()]
-    submitted_together = store.submit_groups([[a_job()], new], NOW)[1]
+    submitted_together = store.submit_groups([NewSubmission([a_job()]), NewSubmission(new)], NOW)[1].rows
     first, other = submitted_together
     links = [LinkRow(first.id, old.id, On.ANY, JobState.QUEUED)]
     links += [LinkRow(first.id, other.id, On.SUCCESS, JobState.QUEUED)]

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from jobs import errors
+from jobs.errors import TooLarge, Unauthorized
 from orchestrator.api import jobs
+from orchestrator.api.edge.budget import BODY_BYTES, REPORT_BYTES, SUBMISSION_BYTES, check_size
 from orchestrator.api.edge.refusals import known_error, unknown_error
 from orchestrator.cli.answers import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
-MAX_BODY_BYTES = 64 * 2**20
+STREAMED = "/result/files"  # whose answer a host would have to send
+# Of a body that is refused, so much is taken in: a client that is still sending it does not read the answer.
+DRAINED_BYTES = 128 * 2**20
+DRAIN_S = 5.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Gate:
@@ -37,31 +44,49 @@ class Gate:
                 await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        open_route = scope["path"] == f"{PREFIX}/health" and scope["method"] in ("GET", "HEAD")
-        if not open_route and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            await _refuse(
-                send,
-                401,
-                "unauthorized",
-                "the token is missing or wrong; give it as `Authorization: Bearer TOKEN`",
-            )
-            return
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES or b"transfer-encoding" in headers:
-            text = f"a body has a content-length of at most {MAX_BODY_BYTES} bytes"
-            await _refuse(send, 413, "usage", text)
+        try:
+            self._check(scope, headers)
+        except (Unauthorized, TooLarge) as error:
+            if b"expect" not in headers:  # who waits for leave to send it gets this instead
+                await _drain(receive)
+            answer = known_error(Request(scope), error)
+            answer.headers["Connection"] = "close"
+            await answer(scope, receive, send)
             return
         if scope["path"] == SUBMIT and scope["method"] == "POST":
             scope["app"] = self.app
             await _submit(Request(scope, receive), send)
-            return
-        await self.app(scope, receive, send)
+        elif scope["method"] == "HEAD" and not scope["path"].endswith(STREAMED):
+            await self.app({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Raises Unauthorized and TooLarge."""
+        open_route = scope["path"] == f"{PREFIX}/health" and scope["method"] in ("GET", "HEAD")
+        if not open_route and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+            raise Unauthorized("the token is missing or wrong; give it as `Authorization: Bearer TOKEN`")
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not length.isdigit() or len(length) > 18:
+            raise TooLarge("a body has a Content-Length, and is not chunked")
+        check_size(int(length), *_most(scope["method"], scope["path"]))
+
+
+def _most(method: str, path: str) -> tuple[int, str]:
+    """Bytes that a request may have, and what it is."""
+    if path == SUBMIT and method == "POST":
+        return SUBMISSION_BYTES, "a submission"
+    if path.endswith("/report"):
+        return REPORT_BYTES, "a host's report"
+    return BODY_BYTES, "a request of this kind"
 
 
 async def _submit(request: Request, send: Send) -> None:
     """The route that FastAPI has too, without its layers."""
     try:
         answer: Response = await jobs.submit(request)
+    except ClientDisconnect:
+        return
     except errors.TuneyardError as error:
         answer = known_error(request, error)
     except Exception as error:  # the request's outermost edge
@@ -69,12 +94,24 @@ async def _submit(request: Request, send: Send) -> None:
     await answer(request.scope, request.receive, send)
 
 
-async def _refuse(send: Send, status: int, kind: str, text: str) -> None:
-    body = json.dumps({"error": {"kind": kind, "message": text, "faults": []}}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _without_body(send: Send) -> Send:
+    """The answer to GET as one to HEAD."""
+
+    async def head(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return head
+
+
+async def _drain(receive: Receive) -> None:
+    """Take in what is being sent, and forget it."""
+    taken = 0
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while taken <= DRAINED_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

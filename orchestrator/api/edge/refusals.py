@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
@@ -11,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from jobs import errors
 from jobs.errors import Fault
@@ -20,9 +23,11 @@ log = logging.getLogger(__name__)
 TEXTS = {
     401: "The token is missing or wrong.",
     404: "There is nothing of that name.",
+    408: "The request did not come in time.",
     409: "It is not in a state that allows this.",
-    413: "The body is too large, or has no length.",
+    413: "The request is too large, or its body has no length.",
     422: "Something given can't be used; `faults` has every fault.",
+    429: "Too much was asked for at once; Retry-After says when to come again.",
     500: "The server failed; its log says why.",
     503: "The database, or what else it needs, is away.",
 }
@@ -33,6 +38,8 @@ _KINDS: list[tuple[type[errors.TuneyardError], int, str]] = [
     (errors.NotFound, 404, "not_found"),
     (errors.Conflict, 409, "conflict"),
     (errors.Unauthorized, 401, "unauthorized"),
+    (errors.TooLarge, 413, "usage"),
+    (errors.Busy, 429, "busy"),
     (errors.Unavailable, 503, "unavailable"),
 ]
 _BY_STATUS = {status: kind for _, status, kind in reversed(_KINDS)}
@@ -72,6 +79,11 @@ def known_error(request: Request, error: Exception) -> JSONResponse:
     faults = list(getattr(error, "faults", ()))
     if status == 422 and not faults:
         faults = [Fault("", "", str(error))]
+    if isinstance(error, errors.Busy):
+        after_s = math.ceil(error.retry_after_s)
+        return _answer(
+            status, kind, str(error), faults, {"retry_after_s": after_s}, {"Retry-After": f"{after_s}"}
+        )
     return _answer(status, kind, str(error), faults)
 
 
@@ -92,7 +104,26 @@ def http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 400 and error.__cause__ is not None:  # FastAPI, of a body that is no JSON
         return known_error(request, unreadable([_no_json(error.__cause__)]))
     kind = _BY_STATUS.get(error.status_code, "usage")
-    return _answer(error.status_code, kind, f"{request.method} {request.url.path}: {error.detail}", [])
+    said, headers = error.detail, dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+        said = f"this takes {headers['Allow']}"
+    elif error.status_code == 404:
+        said = "there is no such route; docs/openapi.json has those there are"
+    return _answer(
+        error.status_code, kind, f"{request.method} {request.url.path}: {said}", [], headers=headers
+    )
+
+
+def _methods(request: Request) -> list[str]:
+    """What the routes of this path take, all together."""
+    scope = dict(request.scope)
+    found = {
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def unknown_error(request: Request, error: Exception) -> JSONResponse:
@@ -149,10 +180,18 @@ def _fault(item: dict[str, Any], where: tuple[int | str, ...]) -> Fault:
     return Fault(path, str(given)[:_SHOWN], item["msg"])
 
 
-def _answer(status: int, kind: str, message: str, faults: list[Fault]) -> JSONResponse:
+def _answer(
+    status: int,
+    kind: str,
+    message: str,
+    faults: list[Fault],
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     # What was given may have characters that no answer can.
     listed = [{key: _plain(text) for key, text in fault.as_dict().items()} for fault in faults]
-    return JSONResponse({"error": {"kind": kind, "message": _plain(message), "faults": listed}}, status)
+    body = {"kind": kind, "message": _plain(message), "faults": listed, **(more or {})}
+    return JSONResponse({"error": body}, status, headers)
 
 
 def _plain(text: str) -> str:
