@@ -70,7 +70,13 @@ def suggestions(
 
 
 def checkpointing_saves(
-    profile: MemoryProfile, projection: Projection, card: Card, *, length: int, world_size: int = 1
+    profile: MemoryProfile,
+    projection: Projection,
+    card: Card,
+    *,
+    length: int,
+    world_size: int = 1,
+    equal_rows: bool = False,
 ) -> int:
     """Device bytes that checkpointing every layer takes off the peak without any, at the projection's micro-batch."""
     rung = projection.rung
@@ -80,6 +86,7 @@ def checkpointing_saves(
         sequence_length=length,
         world_size=world_size,
         card=card,
+        equal_rows=equal_rows,
     )
     return off.device_bytes - every.device_bytes
 

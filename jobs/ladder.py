@@ -96,7 +96,8 @@ def _wishes(spec: JobSpec) -> _Wishes:
 
 @lru_cache(maxsize=1024)
 def _ladder(wishes: _Wishes, layers: int, kind: CardKind) -> tuple[Rung, ...]:
-    """The rungs in the order in which equally fast ones are taken: the larger micro-batch, then less checkpointing."""
+    """The rungs in the order in which those of the same time and memory are taken: the larger micro-batch first, then
+    less checkpointing."""
     batch, wanted = wishes.batch, wishes.micro_batch
     sizes = [wanted] if isinstance(wanted, int) else [k for k in range(batch, 0, -1) if batch % k == 0]
     made = [
@@ -144,14 +145,16 @@ def choose(
     speed: float = 1.0,
     exclude: Collection[Rung] = (),
     ceiling_bytes: int | None = None,
+    equal_rows: bool = False,
 ) -> Choice | NoFit:
-    """The fastest rung whose upper bound fits; among equals the larger micro-batch, then less checkpointing.
+    """The fastest rung whose upper bound fits; among equals the one with less memory, then the larger micro-batch.
 
     length: longest sequence that can occur, None: spec.training.sequence_length. means: pairs of a micro-batch and the
     mean length that its rows are padded to (Lengths.batch_lengths): memory goes by the longest batch, time by those; of
     micro-batches that are not among them, by the longest. margin: how far off projections of
     this group were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
     out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
+    equal_rows: all sequences of the data are of one length.
     """
     ladder = _ladder(_wishes(spec), profile.layers, card.kind)
     # The yardstick of every slowdown: off, at whichever micro-batch is quickest, whether it fits or not.
@@ -159,11 +162,11 @@ def choose(
     off = [] if ladder[0].every_n == 0 else [Rung(0, size, batch // size) for size in sizes]
     longest = length or spec.training.sequence_length
     asked = [*ladder, *off]
-    projections = _projected(profile, spec, card, asked, [longest] * len(asked), margin)
+    projections = _projected(profile, spec, card, asked, [longest] * len(asked), margin, equal_rows)
     if means:
         mean_of = dict(means)
         lengths = [min(longest, mean_of.get(rung.micro_batch, longest)) for rung in asked]
-        timed = _projected(profile, spec, card, asked, lengths, margin)
+        timed = _projected(profile, spec, card, asked, lengths, margin, equal_rows)
         projections = [
             replace(projection, step_s=mean.step_s)
             for projection, mean in zip(projections, timed, strict=True)
@@ -171,7 +174,8 @@ def choose(
     fastest_s = min(projection.step_s for projection in projections if projection.rung.every_n == 0)
     limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes - 1)
     times = [projection.step_s / fastest_s for projection in projections[: len(ladder)]]
-    ranks = [round(time, 3) for time in times]  # of equal ones the ladder's order decides
+    # Of equal ones memory decides, then the ladder's order.
+    ranks = [(round(time, 3), projections[index].upper_bytes) for index, time in enumerate(times)]
     entries = tuple(
         Tried(rung, projection, projection.upper_bytes <= limit and not barred, times[index], barred)
         for index in sorted(range(len(ladder)), key=ranks.__getitem__)
@@ -194,6 +198,7 @@ def _projected(
     ladder: Sequence[Rung],
     lengths: Sequence[int],
     margin: Margin | None,
+    equal_rows: bool,
 ) -> list[Projection]:
     return project_many(
         profile,
@@ -203,6 +208,7 @@ def _projected(
         card=card,
         confidence=spec.memory.confidence,
         margin=margin,
+        equal_rows=equal_rows,
     )
 
 

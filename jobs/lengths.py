@@ -93,6 +93,11 @@ class Lengths:
         return self.tokens / self.count if self.count else 0.0
 
     @property
+    def equal_rows(self) -> bool:
+        """Whether all sequences are known to be of one length: no batch is padded."""
+        return not self.sampled and self.count > 0 and self.tokens == self.count * self.longest
+
+    @property
     def trained_rows(self) -> float:
         """Rows of the whole data set of which something is learned; an estimate where only some were looked at."""
         seen = self.count + self.dropped

@@ -30,11 +30,13 @@ def project(
     card: Card,
     confidence: float = 0.95,
     margin: Margin | None = None,
+    equal_rows: bool = False,
 ) -> Projection:
     """The peak and the time of one optimizer step at this rung on this card. Raises ProfileError.
 
     sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data parallelism;
-    margin: how far off such projections were, at this confidence; None: the prior.
+    margin: how far off such projections were, at this confidence; None: the prior. equal_rows: all rows are of one
+    length, so that none is padded.
     """
     (found,) = project_many(
         profile,
@@ -44,6 +46,7 @@ def project(
         card=card,
         confidence=confidence,
         margin=margin,
+        equal_rows=equal_rows,
     )
     return found
 
@@ -57,6 +60,7 @@ def project_many(
     card: Card,
     confidence: float = 0.95,
     margin: Margin | None = None,
+    equal_rows: bool = False,
 ) -> list[Projection]:
     """project() of every rung, in their order and at a fraction of the time: the more at once, the less for each.
 
@@ -79,4 +83,5 @@ def project_many(
         world_size=world_size,
         card=card,
         margin=margin or prior(card.kind, confidence),
+        equal_rows=equal_rows,
     )

@@ -62,9 +62,16 @@ class Highest:
 
 
 def highest_moments(
-    profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind
+    profile: MemoryProfile,
+    rungs: Sequence[Rung],
+    lengths: Sequence[int],
+    kind: CardKind,
+    equal_rows: bool = False,
 ) -> Highest:
     """The high points of one optimizer step at each rung, on sequences that are all as long as its length, in tokens.
+
+    Unless all are so in every batch (equal_rows), several of them come with the attention mask of rows that are not:
+    transformers makes none where nothing is padded (masking_utils, _ignore_causal_mask_sdpa).
 
     With several micro-batches to a step the gradients of the first stay: their bytes are there from the start, and
     each later one is added in place. Offload (transformers' `offload`, torch's save_on_cpu) copies a checkpointed
@@ -75,7 +82,7 @@ def highest_moments(
     for rung, length in zip(rungs, lengths, strict=True):
         if rung.micro_batch < 1 or rung.accumulation < 1 or rung.every_n < 0 or length < 1:
             raise ProfileError(f"no such rung: {rung} at length {length}")
-    return _Steps(profile, rungs, _values(profile, rungs, lengths, kind)).highest()
+    return _Steps(profile, rungs, _values(profile, rungs, lengths, kind, equal_rows)).highest()
 
 
 # Rows of a table. WHOLE: of the whole step, by WAYS. LAYER: by mode (off, every) and layer name. `held_at_loss` and
@@ -229,14 +236,17 @@ def _never(flat: Line, middle: Line, steep: Line) -> bool:
     return (flat.fixed - steep.fixed) * rising <= falling * (steep.token - flat.token)
 
 
-def _values(profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind) -> Floats:
+def _values(
+    profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind, equal_rows: bool
+) -> Floats:
     """The rows of each rung: [row, rung]. They depend on its micro-batch's shape alone, which many rungs share."""
     shapes = [(rung.micro_batch, length) for rung, length in zip(rungs, lengths, strict=True)]
     from_length = profile.mask_from_length
     chunk = profile.loss_chunk_tokens
     ways: dict[tuple[bool, bool, int], list[tuple[int, int]]] = {}
     for size, length in dict.fromkeys(shapes):
-        masked = profile.packed or size > 1 or (from_length is not None and length >= from_length)
+        padded = size > 1 and not equal_rows
+        masked = profile.packed or padded or (from_length is not None and length >= from_length)
         row = (size * length if profile.packed else length) if profile.chunk_tokens else 0
         ways.setdefault((masked, size * length > chunk, row), []).append((size, length))
     columns: list[Floats] = []

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from jobs.errors import ProfileError
 from jobs.spec import JobSpec
 
-FORMAT = 4  # raise when a profile's meaning changes: older cached ones are then traced anew
+FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced anew
 
 CardKind = Literal["cuda", "cpu"]
 

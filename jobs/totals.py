@@ -30,9 +30,10 @@ def projections(
     world_size: int,
     card: Card,
     margin: Margin,
+    equal_rows: bool = False,
 ) -> list[Projection]:
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
-    found = highest_moments(profile, rungs, lengths, card.kind)
+    found = highest_moments(profile, rungs, lengths, card.kind, equal_rows)
     here = _projections(profile, rungs, found, world_size, card, margin, paged_out=False)
     if not _pages(profile, card):
         return here

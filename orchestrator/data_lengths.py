@@ -119,7 +119,8 @@ class DataLengths:
             longest = known.longest_batch_tokens(training.sequence_length, training.packing)
             left = steps_left(known.steps(job.spec), job.steps_done)
             means = self._means_of(key, known, job.spec)
-            return made(job, data_key=key, length=longest, means=means, counted="yes", steps_left=left)
+            figures = {"length": longest, "means": means, "equal_rows": known.equal_rows, "steps_left": left}
+            return made(job, data_key=key, counted="yes", **figures)
         row = rows.get(key)
         if row is None or (row.pending and row.host_id is None):
             return made(job, data_key=key, counted="no")

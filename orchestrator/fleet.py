@@ -103,7 +103,8 @@ class Waiting:
     keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
     it was lost or never started: taken only when no other will do; family: of its model, for calibration; ran_out: the
     rungs on which it ran out of memory, oldest first; length: the longest sequence of its data in tokens, None where
-    nobody counted; means: pairs of a micro-batch and the mean length that its rows are padded to; data_key, counted: of
+    nobody counted; means: pairs of a micro-batch and the mean length that its rows are padded to; equal_rows: all
+    sequences are known to be of one length; data_key, counted: of
     its data's lengths, and whether they are known ("yes", also where nobody could count them), being counted ("under
     way"), or were never asked for ("no"). project, user: who it is charged
     to; waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
@@ -130,6 +131,7 @@ class Waiting:
     ran_out: tuple[RanOut, ...] = ()
     length: int | None = None
     means: tuple[tuple[int, int], ...] = ()
+    equal_rows: bool = False
     data_key: str = ""
     counted: Counted = "yes"
     project: str = DEFAULT_PROJECT

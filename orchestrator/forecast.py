@@ -42,6 +42,11 @@ class Asked:
         return self.lengths.longest_batch_tokens(wanted, self.spec.training.packing)
 
     @property
+    def equal_rows(self) -> bool:
+        """Whether all sequences are known to be of one length."""
+        return self.lengths is not None and self.lengths.equal_rows
+
+    @property
     def steps(self) -> int | None:
         """Optimizer steps of the whole job; None where only the data could tell and nobody counted."""
         return self.lengths.steps(self.spec) if self.lengths else self.spec.training.steps
@@ -49,7 +54,7 @@ class Asked:
     def ladder(self, profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
         """choose() for this data, with nothing measured in it. spec, length: the job's own, or changed a little."""
         means = self.lengths.batch_lengths(spec) if self.lengths else ()
-        return choose(profile, spec, card, length=length, means=means)
+        return choose(profile, spec, card, length=length, means=means, equal_rows=self.equal_rows)
 
     def priced(self, card: Card) -> Card:
         """The card with its price, if it has one."""
@@ -94,7 +99,7 @@ def card_shape(
         "projection": projection_shape(projection, speed),
         "lower_bytes": projection.intervals["device"][0],
         "basis": _basis(projection.margin),
-        "saves_bytes": checkpointing_saves(profile, projection, card, length=asked.length, world_size=gpus),
+        "saves_bytes": _saves(asked, profile, projection, card),
         "slowdown": best.slowdown if best else None,
         "step_s": step_s,
         "speed": speed,
@@ -165,13 +170,19 @@ def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladd
     found = ladder(profile, asked.spec, card, asked.length)
     if isinstance(found, Choice):
         return []
-    gpus = asked.spec.resources.gpus
-    saves = checkpointing_saves(profile, found.smallest, card, length=asked.length, world_size=gpus)
+    saves = _saves(asked, profile, found.smallest, card)
     told = []
     if cannot_help(saves, found.smallest.device_bytes):
         told.append(why_not(found.smallest.phase, found.smallest.parts))
     more = suggestions(profile, asked.spec, card, length=asked.length, config=asked.config, chooser=ladder)
     return told + [one.text for one in more]
+
+
+def _saves(asked: Asked, profile: MemoryProfile, projection: Projection, card: Card) -> int:
+    gpus, equal = asked.spec.resources.gpus, asked.equal_rows
+    return checkpointing_saves(
+        profile, projection, card, length=asked.length, world_size=gpus, equal_rows=equal
+    )
 
 
 def _basis(margin: Margin | None) -> str:

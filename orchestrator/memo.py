@@ -39,6 +39,7 @@ class Terms:
     ceiling_bytes: int | None
     length: int | None
     means: tuple[tuple[int, int], ...]
+    equal_rows: bool
 
 
 def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> Terms:
@@ -47,7 +48,7 @@ def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> 
     group = Group(job.family, method, quantisation_of(method), card.name, stack)
     margin = calibration.margin(group, confidence)
     exclude, ceiling = spent(job.ran_out, card, (margin or prior(card.kind, confidence)).high)
-    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length, job.means)
+    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length, job.means, job.equal_rows)
 
 
 def chooser(calibration: Calibration) -> Chooser:
@@ -162,6 +163,7 @@ class Memo:
             job.shaky,
             job.length,
             job.means,
+            job.equal_rows,
             job.counted,
             job.apart,
             job.needs,

@@ -1,7 +1,7 @@
 """What a CUDA card does differently from the CPU that traces for it, put in place for the length of a trace.
 
 A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs
-in five places, each of which is swapped here for something that allocates what the CUDA path allocates:
+in seven places, each of which is swapped here for something that allocates what the CUDA path allocates:
 - TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py,
   `_forward_kernel`, `_backward_kernel`), where the CPU makes several float32 copies of the tile;
 - its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32
@@ -9,8 +9,9 @@ in five places, each of which is swapped here for something that allocates what 
 - libraries that ask whether autocast is on, and name no device, ask about CUDA's (PEFT's 4-bit layers do);
 - dropout keeps a mask of a byte for each number (aten native_dropout), where the CPU keeps one of the input's type;
 - CUDA's autocast runs a list of functions in float32 (docs.pytorch.org/docs/2.13/amp.html, "CUDA Ops that can
-  autocast to float32") that the CPU's leaves in bfloat16. Attention needs no swap: the CPU's sdpa kernel
-  saves the output and a log-sum-exp per head and row, as flash attention does.
+  autocast to float32") that the CPU's leaves in bfloat16;
+- the backward pass of softmax makes a product of its own first (COPYING);
+- attention has kernels of its own (workers/profiler/attention.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from trl.kernels import chunked_logprob
 
+from workers.profiler.attention import attention
+
 _NAMES = """
 __pow__ __rdiv__ __rpow__ __rtruediv__ acos asin binary_cross_entropy_with_logits cdist cosh
 cosine_embedding_loss cosine_similarity cross_entropy dist erfinv exp expm1 group_norm
@@ -33,6 +36,8 @@ mse_loss nll_loss norm normalize pdist poisson_nll_loss pow reciprocal renorm rs
 smooth_l1_loss soft_margin_loss softmax softmin softplus tan triplet_margin_loss
 """
 _FLOAT32 = frozenset(_NAMES.split())
+# softmax_backward_cuda_out multiplies output and gradient first (ATen/native/cuda/SoftMax.cu).
+COPYING = frozenset({torch.ops.aten._softmax_backward_data})
 
 
 class _CudaFunctions(TorchFunctionMode):
@@ -42,6 +47,8 @@ class _CudaFunctions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.dropout:
             return _dropout(*args, **kwargs)
+        if func is functional.scaled_dot_product_attention:
+            return attention(*args, **kwargs)
         if getattr(func, "__name__", "") in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args, kwargs = tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
         return func(*args, **kwargs)

@@ -52,7 +52,8 @@ def _outermost(root: nn.Module) -> list[nn.Module]:
 def names(base: PreTrainedModel, layers: Sequence[nn.Module]) -> tuple[str, ...]:
     """The segment name of each layer: first, last, and by kind between them. Raises ProfileError for too many kinds."""
     config = base.config.get_text_config(decoder=True)
-    between = [_signature(config, layers, index) for index in range(1, len(layers) - 1)]
+    closing = _last_to_share(layers)
+    between = [(index in closing, *_signature(config, layers, index)) for index in range(1, len(layers) - 1)]
     kinds = [kind for kind, _ in Counter(between).most_common()]
     if len(kinds) > MOST_KINDS:
         raise ProfileError(
@@ -61,6 +62,19 @@ def names(base: PreTrainedModel, layers: Sequence[nn.Module]) -> tuple[str, ...]
         )
     label = {kind: f"layer{_SUFFIXES[index]}" for index, kind in enumerate(kinds)}
     return ("first", *(label[kind] for kind in between), "last")[-len(layers) :]
+
+
+def _last_to_share(layers: Sequence[nn.Module]) -> set[int]:
+    """Of the layers that use the keys and values of another one, the last that does.
+
+    In the backward pass it runs first and takes room for their gradients; the others add to those (Gemma 3n and 4).
+    """
+    last: dict[str, int] = {}
+    for index, layer in enumerate(layers):
+        for module in layer.modules():
+            if getattr(module, "is_kv_shared_layer", False):
+                last[str(getattr(module, "layer_type", ""))] = index
+    return {*last.values()}
 
 
 def _signature(config: PretrainedConfig, layers: Sequence[nn.Module], index: int) -> tuple[Any, ...]:

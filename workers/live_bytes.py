@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 from jobs.profile import Line, Segment
 from workers.marks import ALL_AT_ONCE, FIXED, PLACES, ROW, Marks, Scan, Shares
 from workers.marks import BLOCK_BYTES as BLOCK_BYTES
+from workers.profiler.attention import PRODUCTS, PRODUCTS_BACKWARD
 
 _PLACES = len(PLACES)
 _LAST_OF_LOSS = "loss_backward"
@@ -28,7 +29,8 @@ class LiveBytes(TorchDispatchMode):
     rows, length: the shape of the traced micro-batch, from workers/marks.py, which says what each size depends on.
     Sizes that depend on the length but not on the rows are counted as if they did (position tables; a few KiB, on
     the safe side). With rows and length 0 every size is fixed, which is right for a shape that is not marked.
-    loop: where what is taken without a mark goes in a step of a loop over tokens or chunks (workers/scans.py).
+    loop: where what is taken without a mark goes in a step of a loop over tokens or chunks (workers/scans.py). passing:
+    operations that make a copy of their first argument for as long as they run.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.marks = Marks(rows, length, scan)
         self.loop: int | None = None
+        self.passing: frozenset[Any] = frozenset()
         self._gradients = gradients
         self._live = [0] * _PLACES
         self._start = tuple(self._live)
@@ -71,6 +74,8 @@ class LiveBytes(TorchDispatchMode):
                 for tensor in tree_leaves(leaf):
                     if isinstance(tensor, torch.Tensor):
                         self._follow(tensor)
+        if packet in self.passing:
+            self._pass(args[0].untyped_storage().nbytes())
         return out
 
     def ignore(self, tensor: torch.Tensor) -> None:
@@ -149,6 +154,14 @@ class LiveBytes(TorchDispatchMode):
             live[place] += amount
         self._rising = True
 
+    def _pass(self, count: int) -> None:
+        """Bytes that are live beside what there is now, for a moment."""
+        kept = tuple(self._live)
+        for place, amount in self._shares(count):
+            self._live[place] += amount
+        self._note_peak()
+        self._live[:] = kept
+
     def _freed(self, key: int, size: Shares, owner: int, _: Any) -> None:
         self._known.pop(key, None)
         if self._rising:
@@ -178,8 +191,11 @@ def _undominated(peaks: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 
 _DEVICE = torch.ops.prim.device.default
-_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_ATTENTION = (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, PRODUCTS)
+_ATTENTION_BACKWARD = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    PRODUCTS_BACKWARD,
+)
 
 
 # Torch's registry lacks the products that add to what is there; TRL's chunked loss makes its gradients of them.
@@ -187,9 +203,9 @@ _IN_PLACE = {torch.ops.aten.addmm_: torch.ops.aten.addmm, torch.ops.aten.baddbmm
 
 
 def _flops(packet: Any, args: Any, kwargs: Any, out: Any) -> int:
-    if packet is _ATTENTION:
+    if packet in _ATTENTION:
         return int(sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape))
-    if packet is _ATTENTION_BACKWARD:
+    if packet in _ATTENTION_BACKWARD:
         return int(sdpa_backward_flop_count(args[0].shape, args[1].shape, args[2].shape, args[3].shape))
     formula = flop_registry.get(_IN_PLACE.get(packet, packet))
     return int(formula(*args, **kwargs, out_val=out)) if formula is not None else 0

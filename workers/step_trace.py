@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import masking_utils
 from jobs.profile import CardKind, Segment
 from jobs.spec import JobSpec
 from workers import grouped, router_loss, scans
-from workers.cuda_paths import cuda_paths
+from workers.cuda_paths import COPYING, cuda_paths
 from workers.fake_model import FakeModel
 from workers.host_memory import HostMemory
 from workers.live_bytes import LiveBytes
@@ -37,7 +38,18 @@ def checkpoint(fake: FakeModel, every_n: int, offload: bool = False) -> None:
     )
 
 
-def trace_step(
+def trace_step(fake: FakeModel, spec: JobSpec, mode: FakeTensorMode, **how: Any) -> dict[str, Segment]:
+    """traced_once() of a step in which nothing is imported for the first time.
+
+    Python keeps the frames in which an import runs as long as something of it refers to them (torch.fx.wrap keeps its
+    caller's), and with them what their variables hold: tensors of this very step, in one process and not in another.
+    """
+    known = len(sys.modules)
+    found = traced_once(fake, spec, mode, **how)
+    return found if len(sys.modules) == known else traced_once(fake, spec, mode, **how)
+
+
+def traced_once(
     fake: FakeModel,
     spec: JobSpec,
     mode: FakeTensorMode,
@@ -80,6 +92,7 @@ def trace_step(
             stack.enter_context(scans.followed(fake.base, live, length, scan))
             if kind == "cuda":
                 stack.enter_context(cuda_paths())
+                live.passing = COPYING
             for tensor in [*parameters, *fake.model.buffers()]:
                 live.ignore(tensor)
             handles = _marks(fake, live, waiting)

@@ -25,7 +25,9 @@ def _choice(asked: Asked = ASKED) -> Choice:
 def test_a_step_takes_as_long_as_the_data_as_it_is() -> None:
     assert _choice().step_s < _choice(Asked(SPEC)).step_s / 2
     # Of eight rows one is long far more often than of two, and then all are as long.
-    assert _choice().rung.micro_batch < _choice(Asked(SPEC)).rung.micro_batch
+    best, others = _choice().tried[0], _choice().tried[1:]
+    assert best.rung.micro_batch < 8
+    assert all(one.relative_time > 1.01 * best.relative_time for one in others if one.rung.micro_batch == 8)
 
 
 def test_a_projection_is_shown_with_its_phases_and_intervals() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from jobs.profile import LOSS, SEGMENTS, MemoryProfile
 from jobs.report import TraceRequest
 from jobs.spec import JobSpec
 from workers.fake_model import build, load_config
+from workers.step_trace import trace_step
 from workers.trace_child import trace_in_child
 from workers.tracing import answer, trace, whole_step
 
@@ -135,6 +138,29 @@ def test_a_paged_optimizer_is_traced_like_any_other() -> None:
     found = answer(TraceRequest(key="k", spec=_spec("llama", training={"optimizer": "paged_adamw_8bit"})))
     assert found.profile is not None, found.error
     assert MemoryProfile.from_dict(found.profile).paged_optimizer
+
+
+def test_what_is_imported_in_a_step_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module may hold on to the frames that it is imported in, and so to what is in their variables."""
+    lines = ["import sys", "def hold():", "    frame = sys._getframe().f_back", "    held = sys._getframe()"]
+    (tmp_path / "holds_frames.py").write_text("\n".join([*lines, "hold()", ""]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec, mode = _spec("llama"), FakeTensorMode()
+    fake = build(spec, load_config(spec, []), mode)
+    shape: dict[str, Any] = {"kind": "cuda", "padded": False, "rows": 1, "length": 347}
+    plain = trace_step(fake, spec, mode, **shape)
+
+    def imports(module: Any, given: Any, out: torch.Tensor) -> None:
+        kept = out + 1
+        importlib.import_module("holds_frames")
+        assert kept is not None
+
+    handle = fake.layers[1].mlp.register_forward_hook(imports)
+    try:
+        assert trace_step(fake, spec, mode, **shape)["layer"].delta == plain["layer"].delta
+    finally:
+        handle.remove()
+        sys.modules.pop("holds_frames", None)
 
 
 def test_the_loss_keeps_no_logits(profiles: dict[str, MemoryProfile]) -> None:

@@ -31,6 +31,19 @@ _COMMON = {
     "vocab_size": 4001,
 }
 _EXPERTS = {"moe_intermediate_size": 96, "num_experts_per_tok": 2}
+_SHARING = {
+    "num_hidden_layers": 9,
+    "layer_types": ["sliding_attention", "full_attention"]
+    + ["sliding_attention"] * 4
+    + ["full_attention"] * 3,
+    "num_kv_shared_layers": 7,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "global_head_dim": 64,
+    "sliding_window": 256,
+    "vocab_size_per_layer_input": 512,
+    "hidden_size_per_layer_input": 16,
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_hidden_layers": 7, "num_local_experts": 4},
     "qwen2_moe": {"num_hidden_layers": 8, "decoder_sparse_step": 2, "num_experts": 4, **_EXPERTS},
@@ -50,6 +63,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "v_head_dim": 32,
     },
     "qwen3_moe": {**_EXPERTS, "num_hidden_layers": 10, "num_experts": 256, "moe_intermediate_size": 16},
+    "gemma4_text": _SHARING,
     "gpt_oss": {"num_hidden_layers": 6, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 32},
 }
 
@@ -155,6 +169,17 @@ def test_kept_layers_stay_what_they_were() -> None:
         "sliding_attention",
     ]
     assert fake.repeats() == [1, 5, 1, 1]
+
+
+def test_the_last_layer_that_shares_keys_takes_room_for_their_gradients() -> None:
+    """Whoever runs before it, in the backward pass, adds to what is there."""
+    profile = trace(_spec("gemma4_text", "lora"), [])
+    sliding = profile.order[2:6]
+    assert len({*sliding[:3]}) == 1 and sliding[3] != sliding[0]
+    every, tokens = profile.body("cuda", True, every=True), 2048
+    last, other = (every[f"{sliding[place]}_backward"].delta.at(tokens, 2 * 1024**2) for place in (3, 0))
+    shared = 2 * tokens * 2 * 64 * 2  # keys and values of two heads, bfloat16
+    assert last - other == pytest.approx(shared, rel=0.01)
 
 
 def test_a_model_without_layers_to_checkpoint_is_refused_in_words() -> None:

@@ -1,0 +1,1 @@
+"""What a trace of a training step puts in place of what only a card has."""
