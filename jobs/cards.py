@@ -54,6 +54,11 @@ class Card:
     price: float | None = None
     expandable: bool = True
 
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether attention may keep scores that no trace counts: older than Ampere (workers/profiler/attention.py)."""
+        return self.name.removeprefix("NVIDIA ").startswith(("Tesla T4", "Tesla V100"))
+
     def reserve(self, moving: float, adapted: bool) -> int:
         """Bytes the allocator holds beyond live tensors.
 

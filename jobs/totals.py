@@ -19,6 +19,7 @@ from jobs.projection import EVALUATION, PHASES, Margin, Projection
 from jobs.rung import Rung
 from jobs.units import gib
 
+OLD_CARD = "older than Ampere: in bfloat16, and where heads share keys, attention keeps scores, which are not counted here"
 HOST_LINK_BYTES_S = 12e9  # pinned copies over PCIe 3 x16, the slowest link among the cards of the catalogue
 
 
@@ -72,7 +73,7 @@ def _projections(
     allocator = np.array([card.reserve(moving, adapters > 0) for moving in found.moving.tolist()])
     device = allocated.max(0) + allocator + context + nccl
     upper = np.rint(device * (1 + margin.high)).astype(np.int64)
-    notes = _notes(profile, paged_out)
+    notes = (*_notes(profile, paged_out), *((OLD_CARD,) if card.keeps_scores else ()))
     high = allocated[peak.which, np.arange(len(rungs))]
     resting = (weights, adapters, optimizer, buckets, context, nccl)
     details = _Details(resting, peak, allocated, allocator)

@@ -128,9 +128,15 @@ def card_shape(
 
 
 def plan_shape(
-    name: str, asked: Asked, cards: Sequence[schemas.PlanCard], reason: str | None, advice: Sequence[str]
+    name: str,
+    asked: Asked,
+    cards: Sequence[schemas.PlanCard],
+    reason: str | None,
+    advice: Sequence[str] = (),
+    *,
+    notes: Sequence[str] = (),
 ) -> schemas.PlanShape:
-    """The whole answer."""
+    """The whole answer. advice: what would make it fit; notes: what else to know of the figures."""
     spec = asked.spec
     return {
         "job": name,
@@ -143,7 +149,14 @@ def plan_shape(
         "steps": asked.steps,
         "cards": list(cards),
         "data": data_shape(asked.lengths, spec, _micro_batch(asked, cards)) if asked.lengths else None,
-        "advice": [*warnings(spec), *advice, *_data_advice(asked, cards), *_price_advice(asked, cards)],
+        "advice": list(advice),
+        "notes": [
+            *warnings(spec),
+            *notes,
+            *_mask_note(asked, cards),
+            *_data_advice(asked, cards),
+            *_price_advice(asked, cards),
+        ],
         "reason": reason,
         "replaced": [],
     }
@@ -253,6 +266,18 @@ def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> schemas.Pla
 def _data_advice(asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:
     told = asked.lengths.suggestion(asked.spec, _micro_batch(asked, cards)) if asked.lengths else None
     return [told] if told else []
+
+
+def _mask_note(asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:
+    """Rows of unknown length may be padded, and then attention has a mask."""
+    training = asked.spec.training
+    if asked.lengths is not None or training.packing or asked.spec.model.attention != "sdpa":
+        return []
+    if _micro_batch(asked, cards) == 1:
+        return []
+    return [
+        "rows of unequal length are planned for, whose attention mask takes memory that equal ones do not"
+    ]
 
 
 def _price_advice(asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:

@@ -15,6 +15,7 @@ from jobs.errors import ProfileError, SpecError, TuneyardError, Unavailable, Usa
 from jobs.lengths import Lengths
 from jobs.profile import MemoryProfile, trace_key
 from jobs.report import TraceRequest, TraceResult
+from jobs.spec import JobSpec
 from orchestrator import schemas
 from orchestrator.api.intake import FleetFacts, JobInput, replaced
 from orchestrator.api.planned import Planned, read_plan
@@ -72,12 +73,14 @@ def plan_here(
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, found.lengths, {**settings.prices, **prices}, config)
     entries = catalogue_cards(asked, found.profile, wanted, asked.ladder, pick=True)
-    advice, reason = [found.note] if found.note else [], None
+    notes = [*([found.note] if found.note else []), *found.profile.notes]
+    advice: list[str] = []
+    reason = None
     if not any(entry["fits"] for entry in entries):
         largest = max(wanted, key=lambda card: card.memory_bytes)
         reason = f"fits none of these cards: {entries[-1]['reason']}"
         advice += misfit_advice(asked, found.profile, largest, asked.ladder)
-    shaped = plan_shape(spec.name or body["source"], asked, entries, reason, advice)
+    shaped = plan_shape(spec.name or body["source"], asked, entries, reason, advice, notes=notes)
     return {**shaped, "replaced": replaced([JobInput(**body)])}
 
 
@@ -123,7 +126,7 @@ def _traced(
     )
     result = trace_in_child(request, timeout_s=timeout_s, memory_bytes=trace_memory_bytes())
     if profile is None:
-        profile = _profile(result, source)
+        profile = _profile(result, source, spec)
         _keep(folder / f"{key}.json", result.profile)
     if result.data_bad_input:
         raise UsageError(f"{source}: {result.data_error}")
@@ -135,12 +138,13 @@ def _traced(
     return Found(profile, lengths, "" if lengths else not_counted(result.data_error or "no answer"))
 
 
-def _profile(result: TraceResult, source: str) -> MemoryProfile:
+def _profile(result: TraceResult, source: str, spec: JobSpec) -> MemoryProfile:
     if result.profile is not None:
         return MemoryProfile.from_dict(result.profile)
     if result.bad_input:
         raise UsageError(f"{source}: {result.error}")
-    raise Unavailable(f"no memory profile of {source}: {result.error}")
+    model = spec.model.path or f"a {(spec.model.config or {}).get('model_type')} of this config"
+    raise Unavailable(f"model {model} can't be planned for, its memory was not traced: {result.error}")
 
 
 def _kept(path: Path, read: Callable[[Any], T]) -> T | None:

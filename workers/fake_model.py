@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -29,6 +30,7 @@ from jobs.errors import Fault, ProfileError, SpecError
 from jobs.spec import JobSpec
 from workers import layer_kinds
 from workers.adapters import adapted
+from workers.checks.hub import cached_folder, reachable
 
 
 def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
@@ -55,6 +57,11 @@ def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
     elif folder.is_absolute() or model.path.count("/") > 1:
         # Another host may have it, and profiles are shared: no verdict on the job.
         raise ProfileError(f"model.path: {model.path} is no folder on this host")
+    elif cached_folder(model.path, model.revision) is None and not reachable():
+        raise ProfileError(
+            f"model.path: {model.path} is not in this host's Hugging Face cache, and {constants.ENDPOINT} can't be "
+            "reached from here"
+        )
     try:
         return AutoConfig.from_pretrained(
             model.path, revision=model.revision, trust_remote_code=_trusted(spec, trusted_models)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -102,6 +103,24 @@ def pack(base: PreTrainedModel, dtype: torch.dtype) -> None:
             continue
         with torch.device("meta"):
             base.set_submodule(name, FourBitLinear(*features, module.bias, dtype))
+
+
+NEARLY_ALL = 0.9  # of the weights in 4 bits: no word on the rest
+
+
+def packed_note(packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
+    """How much of a model is in 4 bits and why no more, where it is not nearly all.
+
+    others: weights that are not, by the class of their module.
+    """
+    whole = packed + sum(others.values())
+    if packed >= NEARLY_ALL * whole:
+        return ()
+    name, _ = max(others.items(), key=lambda item: item[1])
+    what = "embeddings and output head" if name in ("Embedding", "Linear") else f"the weights of {name}"
+    why = "" if name in ("Embedding", "Linear") else ", no plain linear layer,"
+    share = f"{packed / whole:.0%}" if packed else "none"
+    return (f"4 bits hold {share} of the weights: bitsandbytes leaves {what}{why} as they are",)
 
 
 def elements(parameter: nn.Parameter) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -36,7 +37,7 @@ from workers import carried, machine
 from workers.checks.libraries import quantised_needs
 from workers.expert_count import with_expert_count
 from workers.fake_model import FakeModel, PlainFakeTensorMode, build, check_config, load_config, shallower
-from workers.four_bit import elements, load_transient_bytes
+from workers.four_bit import elements, load_transient_bytes, packed_note
 from workers.marks import BLOCK_BYTES, Scan, shapes_to_trace
 from workers.optimizers import embedding_weights, paged, state_bytes, transient_bytes
 from workers.scans import LoopsOverTokens, scan_of
@@ -182,6 +183,7 @@ def _profile(
         paged_optimizer=paged(spec),
         chunk_tokens=scan.chunk,
         model_type=config.model_type,
+        notes=packed_note(sizes.whole("packed"), sizes.unpacked) if spec.method.kind == "qlora" else (),
     )
 
 
@@ -209,6 +211,13 @@ class _Sizes:
                 repeats.setdefault(id(tensor), often)
         self._sums: Counter[str] = Counter()
         embeddings = embedding_weights(fake.model)
+        holders = {
+            id(parameter): type(module).__name__
+            for module in fake.model.modules()
+            for parameter in module._parameters.values()
+            if parameter is not None
+        }
+        self.unpacked: Counter[str] = Counter()
         base = {id(p) for name, p in fake.model.named_parameters() if ".lora_" not in name}
         for parameter in fake.parameters():
             often = repeats.get(id(parameter), 1)
@@ -216,6 +225,10 @@ class _Sizes:
             self._sums["weight" if id(parameter) in base else "adapter"] += bytes_
             if id(parameter) in base:
                 self._sums["parameters"] += count
+                if parameter.dtype is torch.uint8:
+                    self._sums["packed"] += count
+                else:
+                    self.unpacked[holders[id(parameter)]] += count
             if parameter.requires_grad:
                 self._sums["trained"] += bytes_
                 self._sums["trained_parameters"] += count

@@ -35,11 +35,15 @@ def read_plan(item: JobInput, settings: Settings, facts: FleetFacts) -> Planned:
 
     def check(spec: JobSpec) -> list[Fault]:
         faults = faults_of(spec, settings, facts, {})
-        missing = any(fault.path == "data.path" and fault.problem == MISSING for fault in faults)
-        if named is not None and not missing:
-            return faults
-        absent.append("no data was named" if named is None else f"there is no {spec.data.path}")
-        return [fault for fault in faults if not _only_to_train(fault)]
+        kept = [fault for fault in faults if not _only_to_train(fault)]
+        if named is None:
+            absent.append("no data was named")
+        elif any(fault.path == "data.path" and fault.problem == MISSING for fault in faults):
+            absent.append(f"there is no {spec.data.path}")
+        elif len(kept) < len(faults):  # a folder that can't be trained yet: nothing counts the data with it
+            lost = next(fault for fault in faults if _only_to_train(fault))
+            absent.append(f"{lost.given} {lost.problem}, so the data was not counted")
+        return kept
 
     spec = only_one(members_of(value, item, check), item.source)
     if not absent:

@@ -115,10 +115,12 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | schemas.PlanSh
     if named and (profile := _profile(question)) is not None:
         cards += catalogue_cards(question.asked, profile, named, question.ladder, pick=not cards)
     reason = found.reason.text if isinstance(found, Misfit) else None
-    helps = [question.note] if question.note else []
+    helps: list[str] = []
+    notes = [question.note] if question.note else []
+    notes += traced.notes if (traced := _profile(question)) is not None else ()
     if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
-        helps += sooner(question.job, _what_if(known, question), False) + _misfit(question, found.reason)
-    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, helps)
+        helps = sooner(question.job, _what_if(known, question), False) + _misfit(question, found.reason)
+    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, helps, notes=notes)
     return {**shaped, "replaced": replaced([wanted.job])}
 
 

@@ -78,11 +78,15 @@ def job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def job_bodies(
-    files: tuple[Path, ...], settings: tuple[str, ...], flags: dict[str, Any]
+    files: tuple[Path, ...],
+    settings: tuple[str, ...],
+    flags: dict[str, Any],
+    needs: str = "--model and --data",
 ) -> list[dict[str, Any]]:
     """The `jobs` of a request: each file's text with the flags over it, or one job made of the flags alone.
 
-    The text goes to the server as it is, which parses and validates it. Raises UsageError.
+    The text goes to the server as it is, which parses and validates it. needs: flags that are enough without a file.
+    Raises UsageError.
     """
     overrides = {PATHS[flag]: value for flag, value in flags.items() if value is not None}
     if "training.steps" in overrides and "training.epochs" in overrides:
@@ -102,9 +106,7 @@ def job_bodies(
     if files:
         return [_from_file(path, overrides) for path in files]
     if not overrides:
-        raise UsageError(
-            "give a job file, or at least --model and --data; `tuneyard init` writes a file to begin from"
-        )
+        raise UsageError(f"give a job file, or at least {needs}; `tuneyard init` writes a file to begin from")
     return [
         {"text": None, "spec": {}, "overrides": overrides, "base_dir": str(Path.cwd()), "source": "flags"}
     ]

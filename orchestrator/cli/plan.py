@@ -84,7 +84,7 @@ def plan_verb(
         raise UsageError("--cards names no card; write some such as rtx4090,l40s,h100, or leave it out")
     if "all" in named:
         named = [name for name in named if name != "all"] + _catalogue()
-    body = job_bodies(files, settings, flags)[0]
+    body = job_bodies(files, settings, flags, needs="--model")[0]
     _read_config(body["overrides"])
     if local or api is None:
         plan = _here(body, named, prices, timeout_s, quiet=as_json)

@@ -62,7 +62,7 @@ def tell(plan: PlanShape, explain: bool) -> None:
     """Print a plan for whoever reads stdout: a line a card, and the parts of the pick; explain: all there is."""
     if not plan["cards"]:
         note(plan["reason"] or "no cards: no host has joined; --local plans on this machine")
-        for line in plan["advice"]:
+        for line in [*plan["advice"], *plan["notes"]]:
             note(f"  - {line}")
         return
     show(CARD_COLUMNS, [_card_row(card) for card in plan["cards"]])
@@ -79,11 +79,11 @@ def tell(plan: PlanShape, explain: bool) -> None:
     if plan["reason"] and not any((card["reason"] or "-") in plan["reason"] for card in plan["cards"]):
         sys.stdout.write("\n")
         show_line("", Cell(plan["reason"], "red"))
-    if plan["advice"]:
-        fits = any(card["fits"] for card in plan["cards"])
-        heading = show_line if fits and not explain else show_heading  # a screen has 24 lines
-        heading("worth knowing" if fits else "what would help")
-        for line in plan["advice"]:
+    heading = show_heading if explain or plan["advice"] else show_line  # a screen has 24 lines
+    for title, lines in (("what would help", plan["advice"]), ("worth knowing", plan["notes"])):
+        if lines:
+            heading(title)
+        for line in lines:
             show_line("  - ", line)
     if len(shown) < len(plan["cards"]):
         show_line("--details (-v) has the parts of every card, and every rung that was tried")

@@ -73,6 +73,7 @@ class PlanShape(TypedDict):
     steps: int | None
     cards: list[PlanCard]
     data: PlanData | None
-    advice: list[str]
+    advice: list[str]  # what would make it fit; empty where it does
+    notes: list[str]  # what else to know of it
     reason: str | None
     replaced: list[str]  # what flags took out of the job file, a sentence for each key

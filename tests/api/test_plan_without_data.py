@@ -33,7 +33,7 @@ def test_a_model_is_enough(yard, model):
     host = FakeHost(yard, card(0, 2))
     found = ask(yard, host, model=model, training={"sequence_length": 512}).json()
     assert (found["length"], found["data"]) == (512, None)
-    assert any("no data was named" in line and "512 tokens" in line for line in found["advice"])
+    assert any("no data was named" in line and "512 tokens" in line for line in found["notes"])
     assert found["cards"][0]["fits"] is True
     named = ask(yard, host, cards=["rtx4090"], model=model, training={"sequence_length": 512}).json()
     assert [one["short"] for one in named["cards"]][-1] == "rtx4090"
@@ -44,14 +44,18 @@ def test_a_folder_with_a_config_alone_is_enough(yard, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     host = FakeHost(yard, card(0, 2))
     assert ask(yard, host, model=str(tmp_path)).json()["cards"][0]["fits"] is True
-    refused = faults(yard.http.post(PLAN, json={"job": yard.job(model=str(tmp_path))}))
-    assert "no tokenizer" in refused["model.path"], "with data it is a job, which needs them"
+    with_data = {name: value for name, value in yard.job(model=str(tmp_path))["spec"].items()}
+    found = ask(yard, host, **with_data).json()
+    assert found["cards"][0]["fits"] is True
+    assert any(str(tmp_path) in line and "the data was not counted" in line for line in found["notes"])
+    refused = faults(yard.http.post(f"{PREFIX}/jobs", json={"jobs": [yard.job(model=str(tmp_path))]}))
+    assert "no tokenizer" in refused["model.path"], "to train takes all of it"
 
 
 def test_data_that_is_not_there_is_named(yard, tmp_path):
     host = FakeHost(yard, card(0, 2))
     found = ask(yard, host, model="org/model", data="pairs.jsonl", base_dir=str(tmp_path)).json()
-    assert any(f"there is no {tmp_path / 'pairs.jsonl'}" in line for line in found["advice"])
+    assert any(f"there is no {tmp_path / 'pairs.jsonl'}" in line for line in found["notes"])
     assert found["length"] == found["sequence_length"]
 
 
@@ -78,4 +82,4 @@ def test_data_is_counted_where_it_is_there(yard):
         answer = yard.http.post(PLAN, json=body)
     found = answer.json()
     assert found["data"]["rows"] == SHORT.rows and found["length"] == 300
-    assert not any("no data" in line for line in found["advice"])
+    assert not any("no data" in line for line in found["notes"])

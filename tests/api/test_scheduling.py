@@ -270,7 +270,7 @@ def test_plan_by_the_policy_of_the_job(yard):
                 host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
         planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
         picks[policy, len(prices)] = next(entry["card"] for entry in planned["cards"] if entry["pick"])
-        assert any("has no prices" in line for line in planned["advice"]) == (
+        assert any("has no prices" in line for line in planned["notes"]) == (
             policy == "cheapest" and not prices
         )
     assert picks == {

@@ -235,6 +235,7 @@ def plan(**changed: Any) -> dict[str, Any]:
         "steps": 8307,
         "data": None,
         "advice": [],
+        "notes": [],
         "reason": None,
         "replaced": [],
         "cards": [small, picked],

@@ -71,7 +71,7 @@ def a_usual_plan() -> Any:
     }
     data |= {"left_out": "1,212 cut", "longest_row": 2048, "warnings": []}
     packing = "training.packing: true puts several rows into one sequence, and would take 0.6 of the time"
-    return scenes.plan(cards=[small, {**picked, "pick": False}, picked], data=data, advice=[packing])
+    return scenes.plan(cards=[small, {**picked, "pick": False}, picked], data=data, notes=[packing])
 
 
 def test_a_usual_plan_fits_on_one_screen(
@@ -186,7 +186,7 @@ def test_the_data_and_what_to_do_about_its_padding(tuneyard: Tuneyard, server: F
         "padding": 0.42,
         "histogram": [[10, 5], [256, 10], [512, 1]],
     }
-    server.plans = [(200, scenes.plan(data=data, length=512, advice=["training.packing: true avoids it"]))]
+    server.plans = [(200, scenes.plan(data=data, length=512, notes=["training.packing: true avoids it"]))]
     told = tuneyard(*ASKED).out
     assert (
         "data: 12,000 rows (a sample); tokens: mean 111, p90 200, longest 512; 12 cut; 42% padding\n" in told
@@ -209,11 +209,21 @@ def test_a_plan_that_fits_nowhere_fails_and_says_what_would_help(
 ) -> None:
     cards = scenes.plan()["cards"][:1]
     server.plans = [
-        (200, scenes.plan(cards=cards, reason="it fits nowhere", advice=["a larger card would do"]))
+        (
+            200,
+            scenes.plan(
+                cards=cards,
+                reason="it fits nowhere",
+                advice=["a larger card would do"],
+                notes=["no data was named"],
+            ),
+        )
     ]
     ran = tuneyard(*ASKED)
     assert ran.code == 1
-    assert ran.out.endswith("\nit fits nowhere\n\nwhat would help\n  - a larger card would do\n")
+    assert ran.out.endswith(
+        "\nit fits nowhere\n\nwhat would help\n  - a larger card would do\n\nworth knowing\n  - no data was named\n"
+    )
     ran = tuneyard(*ASKED, "--json")
     assert (ran.code, ran.json["reason"]) == (1, "it fits nowhere")
     server.plans = [(200, scenes.plan(cards=[], reason="no host is online", advice=["bring a host up"]))]
@@ -281,6 +291,10 @@ def test_what_a_plan_can_not_be_asked_is_named(
     ran = tuneyard("plan", "job.yaml", *given)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_a_plan_asks_for_no_data(tuneyard: Tuneyard) -> None:
+    assert "give a job file, or at least --model;" in tuneyard("plan").err
 
 
 def test_without_a_server_a_plan_without_data_asks_for_a_server(bare: Tuneyard) -> None:

@@ -55,7 +55,7 @@ def test_cards_of_the_catalogue_without_any_server(
     assert [card["short"] for card in plan["cards"]] == ["", "rtx4090", "h100"]
     assert [card["pick"] for card in plan["cards"]] == [False, False, True]  # the only one with a price
     assert plan["data"]["longest"] < 128 and plan["length"] == plan["data"]["longest"]
-    assert "no price for cpu, rtx4090" in " ".join(plan["advice"])
+    assert "no price for cpu, rtx4090" in " ".join(plan["notes"])
     for card in plan["cards"]:
         projection = card["projection"]
         assert card["fits"] and card["tokens_per_s"] > 0 and card["hours"] > 0
@@ -86,7 +86,7 @@ def test_a_config_is_enough_without_data_or_tokenizer(bare: Callable[..., Ran], 
     asked = ("plan", "--local", "--sequence-length", "128", "--global-batch", "4", "--cards", "rtx4090")
     plan = bare(*asked, "--model", "config.json", "--json").json
     assert (plan["length"], plan["data"], plan["cards"][0]["fits"]) == (128, None, True)
-    assert plan["cards"][0]["tokens_per_s"] > 0 and "no data was named" in plan["advice"][0]
+    assert plan["cards"][0]["tokens_per_s"] > 0 and "no data was named" in plan["notes"][0]
     folder = bare(*asked, "--model", ".", "--method", "lora")
     assert (folder.code, "no data was named" in folder.out) == (0, True), folder.err
 

@@ -88,6 +88,13 @@ def test_it_comes_back_from_json(lengths: list[int], sampled: bool) -> None:
     assert Lengths.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 
+def test_rows_of_one_length_are_known_to_be_so() -> None:
+    assert Lengths.counted({2048: 4}, rows=4).equal_rows
+    assert not Lengths.counted({2048: 4, 2047: 1}, rows=5).equal_rows
+    assert not Lengths.counted({2048: 4}, rows=400, sampled=True).equal_rows
+    assert not Lengths.counted({}, rows=0).equal_rows
+
+
 def test_what_was_stored_before_there_were_warnings_has_none() -> None:
     stored = {name: value for name, value in of([3, 4]).as_dict().items() if name != "warnings"}
     assert Lengths.from_dict(stored) == of([3, 4])

@@ -22,8 +22,9 @@ from tests.workers.builders import TINY, claimed, make_assignment
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config, build_model
 from workers.fake_model import FakeModel, build, load_config
-from workers.four_bit import FourBitLinear
+from workers.four_bit import FourBitLinear, packed_note
 from workers.step_trace import checkpoint, trace_step
+from workers.tracing import trace
 from workers.training import build_trainer, run_attempt
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -90,6 +91,20 @@ def test_the_stand_in_takes_what_bitsandbytes_takes(method: dict[str, Any]) -> N
             assert 0 <= beyond <= SHAPE["hidden_size"] * SHAPE["intermediate_size"] * 2, (every_n, name)
             hidden += beyond > 0
     assert hidden or method, "plain QLoRA peaks where a weight is dequantised"
+
+
+def test_a_model_of_which_little_is_packed_says_so() -> None:
+    assert packed_note(95, {"Embedding": 5}) == ()
+    (told,) = packed_note(10, {"Qwen3MoeExperts": 80, "Embedding": 10})
+    assert "4 bits hold 10% of the weights" in told and "Qwen3MoeExperts, no plain linear layer" in told
+    assert "embeddings and output head" in packed_note(50, {"Embedding": 50})[0]
+    falcon = {"model_type": "falcon", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    model = {"config": {**falcon, "vocab_size": 256, "alibi": False}, "tokenizer": "none"}
+    spec = JobSpec.model_validate({"model": model, "data": "none", "method": "qlora"})
+    assert (
+        "4 bits hold none of the weights: bitsandbytes leaves the weights of FalconLinear"
+        in trace(spec, []).notes[0]
+    )
 
 
 def test_the_layers_that_are_packed_are_those_of_transformers(tmp_path: Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from huggingface_hub import constants, try_to_load_from_cache
 
@@ -15,6 +20,7 @@ from workers.checks.weights import NO_WEIGHTS
 from workers.data.checks import is_hub_id
 from workers.inputs import check_model
 
+REACH_S = 5.0
 _ABSENT = ("is missing", NO_WEIGHTS)  # how problems begin of what was not downloaded, or not all of it
 
 
@@ -22,6 +28,27 @@ def cached_folder(path: str, revision: str | None) -> Path | None:
     """Where this host's cache has a model of the hub; None where it has not even its config.json."""
     found = try_to_load_from_cache(path, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
+
+
+def reachable(endpoint: str | None = None) -> bool:
+    """Whether the hub answers within REACH_S, or a proxy stands before it. Its own client tries for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    where = urlsplit(endpoint or constants.ENDPOINT)
+    if getproxies().get(where.scheme):
+        return True
+    found: list[bool] = []
+
+    def look() -> None:
+        with contextlib.suppress(OSError):
+            address = (where.hostname or "", where.port or (443 if where.scheme == "https" else 80))
+            socket.create_connection(address, timeout=REACH_S).close()
+            found.append(True)
+
+    asking = threading.Thread(target=look, daemon=True)  # looking a name up has no time limit of its own
+    asking.start()
+    asking.join(REACH_S)
+    return bool(found)
 
 
 def check_cached(spec: JobSpec) -> tuple[list[Fault], list[str], Path | None]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from jobs.errors import SpecError
+from jobs.errors import ProfileError, SpecError
 from jobs.spec import JobSpec
 from tests.workers.builders import TINY, make_assignment
+from workers.checks.hub import reachable
 from workers.checks.on_host import check_on_host
+from workers.fake_model import load_config
 
 REPO, REVISION = "org/tiny", "a" * 40
 
@@ -97,3 +100,18 @@ def test_what_is_not_cached_is_told_or_offline_a_fault(
     assert told.startswith(
         f"org/tiny was not checked: this host's cache lacks {name if lacks == 'a shard' else 'it'}"
     )
+
+
+def test_a_hub_that_does_not_answer_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own client tries for half a minute."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert reachable(f"http://127.0.0.1:{port}")
+    assert not reachable(f"http://127.0.0.1:{port}")
+    spec = JobSpec.model_validate({"model": "nope/nope", "data": "none"})
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    with pytest.raises(ProfileError, match="nope/nope is not in this host's Hugging Face cache"):
+        load_config(spec, [])
