@@ -19,7 +19,9 @@ from jobs.projection import EVALUATION, PHASES, Margin, Projection
 from jobs.rung import Rung
 from jobs.units import gib
 
-OLD_CARD = "older than Ampere: in bfloat16, and where heads share keys, attention keeps scores, which are not counted here"
+OLD_CARD = (
+    "older than Ampere: in bfloat16, and where heads share keys, attention keeps scores that are not counted"
+)
 HOST_LINK_BYTES_S = 12e9  # pinned copies over PCIe 3 x16, the slowest link among the cards of the catalogue
 
 

@@ -44,7 +44,7 @@ def test_a_folder_with_a_config_alone_is_enough(yard, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     host = FakeHost(yard, card(0, 2))
     assert ask(yard, host, model=str(tmp_path)).json()["cards"][0]["fits"] is True
-    with_data = {name: value for name, value in yard.job(model=str(tmp_path))["spec"].items()}
+    with_data = dict(yard.job(model=str(tmp_path))["spec"])
     found = ask(yard, host, **with_data).json()
     assert found["cards"][0]["fits"] is True
     assert any(str(tmp_path) in line and "the data was not counted" in line for line in found["notes"])
