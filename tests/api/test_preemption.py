@@ -282,7 +282,7 @@ def test_a_project_that_may_not_borrow_leaves_cards_idle_and_says_so(yard):
     later(yard, host, by=1)
     reason = job(yard, 2)["reason"]
     assert (reason["code"], reason["figures"]) == ("quota", {"held": 1, "guarantee": 1, "gpus": 1})
-    assert "strict holds 1 of its 1 GPUs" in reason["text"]
+    assert "strict holds 1 of its 1 GPU " in reason["text"]
     why = yard.http.get(f"{PREFIX}/jobs/2/why").json()
     assert any("tuneyard project set strict --guarantee 2" in line for line in why["advice"])
     project(yard, "strict", borrows=True)
