@@ -28,10 +28,11 @@ class Card:
     for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other. What the
     allocator holds beyond live tensors is reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share
     of the bytes that come and go outside the loss, at most reserve_cap_bytes of them. layer_s: seconds that the host
-    takes to launch one layer, forward or backward: no micro-batch is faster, however small; batch_s: that it takes
+    takes to start one layer, forward or backward: no micro-batch is faster, however small; batch_s: that it takes
     beside the layers for each micro-batch (data loader, embedding, loss and its figures); step_s: for each optimizer
-    step (clipping, update, callbacks). short: what people call it on the command line; price: of an hour of one GPU,
-    in whatever unit the operator thinks in, None when not set;
+    step (clipping, update, callbacks). CUDA cards have launch_s instead: seconds for each kernel, of which
+    jobs/launches.py has the counts. short: what people call it on the command line; price: of an hour of one GPU, in
+    whatever unit the operator thinks in, None when not set;
     expandable: whether segments of torch's CUDA allocator can expand on it.
     """
 
@@ -50,6 +51,7 @@ class Card:
     layer_s: float = 0.0
     batch_s: float = 0.0
     step_s: float = 0.0
+    launch_s: float = 0.0
     short: str = ""
     price: float | None = None
     expandable: bool = True
@@ -77,10 +79,11 @@ class Card:
 # calibration replaces it.
 _SEGMENTS_BYTES = 2 * 20 * MiB + 2 * MiB
 _CUDA_SHARE = 0.04
-# Launching a layer's kernels from Python. ms-swift 2.x on an A100, qwen-1.8b (24 layers) with every layer checkpointed:
-# LoRA 101 ms a micro-batch at 512 and at 1024 tokens alike, full 93 ms, so 1.3 to 1.4 ms for each of 72 passes;
-# LitGPT's rows, as little moved by the micro-batch, give 1.4 to 2.3 ms (shared/models/measured_peaks.csv).
-_LAYER_S = 1.4e-3
+# What the host takes for each kernel that it launches, Python around it included: stated, not measured here. ms-swift
+# 2.x on an A100, qwen-1.8b (24 layers), full, with every layer checkpointed, took 93 ms a micro-batch at 512 and at
+# 1,024 tokens alike (modelscope/ms-swift@cdb169b78, docs/source_en/LLM/Benchmark.md), over the 3,981 launches that a
+# llama of that depth is counted to take (jobs/launches.py). docs/ladder.md has it beside other published rows.
+_LAUNCH_S = 23.4e-6
 _DISTRIBUTED_BYTES = round(1.4 * GiB)  # others report 1.3 to 1.5 GiB more when ranks talk to each other
 
 
@@ -105,7 +108,7 @@ def _cuda(
         distributed_bytes=_DISTRIBUTED_BYTES,
         reserve_bytes=_SEGMENTS_BYTES + 2 * (32 if hopper else 9) * MiB,
         reserve_share=_CUDA_SHARE,
-        layer_s=_LAYER_S,
+        launch_s=_LAUNCH_S,
     )
 
 

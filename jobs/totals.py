@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.cards import Card
+from jobs.launches import launches_of, per_micro_batch
 from jobs.peaks import Floats, Highest, highest_moments
 from jobs.profile import MemoryProfile
 from jobs.projection import EVALUATION, PHASES, Margin, Projection
@@ -195,9 +196,11 @@ def _seconds(
     layers = profile.layers
     passes = np.array([2 * layers + (-(-layers // rung.every_n) if rung.every_n else 0) for rung in rungs])
     micro = np.maximum(found.flops / card.flops, found.touched_bytes / card.bandwidth_bytes_s)
-    micro = np.maximum(micro, passes * card.layer_s) + card.batch_s
+    launched = card.launch_s * np.array(per_micro_batch(profile, rungs))
+    micro = np.maximum(micro, passes * card.layer_s + launched) + card.batch_s
     micro = micro + 2 * found.offloaded_bytes / HOST_LINK_BYTES_S
-    update = card.step_s + 3 * (profile.optimizer_bytes + profile.trained_bytes) / card.bandwidth_bytes_s
+    moved_s = 3 * (profile.optimizer_bytes + profile.trained_bytes) / card.bandwidth_bytes_s
+    update = card.step_s + max(moved_s, card.launch_s * launches_of(profile).step)
     if paged_out:
         update += 2 * profile.optimizer_bytes / HOST_LINK_BYTES_S
     seconds: Floats = micro * np.array([rung.accumulation for rung in rungs]) + update

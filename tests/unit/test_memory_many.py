@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.memory.speed import per_second
 from jobs.cards import Card
 from jobs.errors import ProfileError
+from jobs.launches import launches_of
 from jobs.memory import Margin, Projection, Rung, project, project_many
 from jobs.units import MiB
 from tests.random_profiles import RUNGS, SEEDS, random_profile
@@ -23,6 +24,7 @@ ON = card(
     layer_s=1e-3,
     batch_s=2e-3,
     step_s=1e-3,
+    launch_s=1e-5,
     context_bytes=300 * MiB,
     distributed_bytes=50,
     reserve_bytes=7,
@@ -90,9 +92,11 @@ def _seconds(walk: Walk, on: Card) -> float:
     made = walk.profile
     micro = max(walk.flops() / on.flops, walk.touched_bytes() / on.bandwidth_bytes_s)
     passes = 2 * made.layers + (-(-made.layers // walk.rung.every_n) if walk.rung.every_n else 0)
-    micro = max(micro, passes * on.layer_s) + on.batch_s
+    launched = launches_of(made).micro_batch(made.layers, walk.rung) * on.launch_s
+    micro = max(micro, passes * on.layer_s + launched) + on.batch_s
     micro += 2 * walk.offloaded_bytes() / 12e9
-    update = on.step_s + 3 * (made.optimizer_bytes + made.trained_bytes) / on.bandwidth_bytes_s
+    moved_s = 3 * (made.optimizer_bytes + made.trained_bytes) / on.bandwidth_bytes_s
+    update = on.step_s + max(moved_s, launches_of(made).step * on.launch_s)
     return micro * walk.rung.accumulation + update
 
 
