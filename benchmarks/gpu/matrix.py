@@ -61,6 +61,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 131072,
     },
 }
+# For rehearsals: so small that a machine without a card soon has it.
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 4096,
+    "max_position_embeddings": 8192,
+}
 METHODS = ("full", "lora", "qlora")
 RUNGS = {
     "off": Rung(0, 1),
@@ -77,7 +88,10 @@ GOALS = {"median": 0.03, "worst": 0.08, "slack": 0.10}
 
 @dataclass(frozen=True)
 class Case:
-    """One process. limit_gib: of the emulated card, on which the length is what is looked for; 0: the whole card."""
+    """One process. shape: of SHAPES, or "tiny".
+
+    limit_gib: of the emulated card, on which the length is what is looked for; 0: the whole card.
+    """
 
     shape: str
     method: str
@@ -90,7 +104,7 @@ class Case:
         lora = {"rank": 16, "dropout": 0.05}
         return JobSpec.model_validate(
             {
-                "model": {"config": SHAPES[self.shape], "tokenizer": "none"},
+                "model": {"config": SHAPES.get(self.shape, TINY), "tokenizer": "none"},
                 "data": "none",
                 "method": {"kind": self.method, **({} if self.method == "full" else lora)},
                 "training": {"sequence_length": length or self.length, "global_batch": 1, "steps": STEPS},

@@ -87,13 +87,21 @@ def foretold(case: Case, profile: MemoryProfile, card: Card) -> dict[str, Any]:
     return {"fits_up_to_tokens": max(fitting, default=0)}
 
 
-def answer_of(module: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def answer_of(
+    module: str,
+    asked: Mapping[str, Any],
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+    limit_s: float = CHILD_S,
+) -> dict[str, Any]:
     """What `python -m module` says of this in a process of its own: columns of a row, `outcome` among them."""
-    command = [sys.executable, "-m", module, json.dumps(asked)]
+    command = [python, "-m", module, json.dumps(asked)]
     try:
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=CHILD_S)
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=limit_s
+        )
     except subprocess.TimeoutExpired:
-        return {"outcome": "failed", "error": f"no answer within {CHILD_S} s"}
+        return {"outcome": "failed", "error": f"no answer within {limit_s:.0f} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -102,7 +110,8 @@ def answer_of(module: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _picked(text: str, known: tuple[str, ...], flag: str, parser: argparse.ArgumentParser) -> list[str]:
+def picked(text: str, known: tuple[str, ...], flag: str, parser: argparse.ArgumentParser) -> list[str]:
+    """The names that text lists. Ends the program where one is not known."""
     picked = [name.strip() for name in text.split(",")]
     if unknown := [name for name in picked if name not in known]:
         parser.error(f"{flag} has {', '.join(unknown)}; there are {', '.join(known)}")
@@ -167,8 +176,8 @@ def main() -> int:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--csv", type=Path, default=CSV)
     wanted = parser.parse_args()
-    shapes = _picked(wanted.shapes, tuple(SHAPES), "--shapes", parser)
-    methods = _picked(wanted.methods, METHODS, "--methods", parser)
+    shapes = picked(wanted.shapes, tuple(SHAPES), "--shapes", parser)
+    methods = picked(wanted.methods, METHODS, "--methods", parser)
     try:
         where = the_card()
     except RuntimeError as error:
