@@ -11,15 +11,17 @@ from jobs.errors import Unavailable
 from tests.cuda_double.processes import Cuda
 from tests.cuda_double.trainers import Trainers
 from workers.cuda_double.environment import find
-from workers.cuda_double.library import build_nvml
+from workers.cuda_double.library import build, build_nvml
 
 
 @pytest.fixture(scope="session")
 def cuda_environment() -> None:
     try:
-        find()
+        made = find()
     except Unavailable as error:
         pytest.skip(str(error))
+    # After a change of its sources the library is another one.
+    build(made.libraries, made.packages / "torch", made.headers, made.beside())
 
 
 @pytest.fixture

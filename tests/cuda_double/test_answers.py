@@ -91,14 +91,18 @@ answer(tokens=tokens, most=best.max().item())
 
 
 def test_the_hosts_random_numbers_are_its_own(cuda: Cuda) -> None:
-    code = """
+    made = cuda.run(
+        """
 import torch
-torch.manual_seed(0)
-if {asked}:
-    torch.rand(8, device="cuda"), torch.randperm(8, device="cuda"), torch.empty(8, device="cuda").normal_()
-answer(made=torch.rand(2).tolist())
+torch.rand(8, device="cuda")
+torch.random.default_generator.manual_seed(0)
+alone = torch.rand(2).tolist()
+torch.random.default_generator.manual_seed(0)
+torch.rand(8, device="cuda"), torch.randperm(8, device="cuda"), torch.empty(8, device="cuda").normal_()
+answer(alone=alone, beside=torch.rand(2).tolist())
 """
-    assert cuda.run(code.format(asked=True)) == cuda.run(code.format(asked=False))
+    )
+    assert made["alone"] == made["beside"]
 
 
 def test_what_is_compiled_stays_compiled(cuda: Cuda) -> None:

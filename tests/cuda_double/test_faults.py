@@ -73,7 +73,9 @@ for _ in range(3):
     ],
 )
 def test_faults_that_are_none_end_the_process(cuda: Cuda, faults: str, words: str) -> None:
-    process = cuda.start("import torch\ntorch.ones(1, device='cuda')", CUDA_DOUBLE_FAULTS=faults)
+    process = cuda.start(
+        "import ctypes\nctypes.CDLL('libcudart.so.13').cudaFree(None)", CUDA_DOUBLE_FAULTS=faults
+    )
     _, errors = process.popen.communicate()
     assert process.popen.returncode == 70 and words in errors
 
@@ -86,24 +88,40 @@ side = torch.cuda.Stream()
 for _ in range(4):
     block = torch.empty(100 << 20, dtype=torch.uint8, device="cuda")
     with torch.cuda.stream(side):
-        for _ in range(20):
-            block.add_(1)
+        block.add_(1)
     block.record_stream(side)
     del block
-busy = side.query()
-reserved = torch.cuda.memory_reserved()
-begun, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-begun.record()
-torch.ones(4, device="cuda").add_(1)
-ended.record()
-torch.cuda.synchronize()
-answer(reserved=reserved, idle=busy, after=side.query(), took=begun.elapsed_time(ended))
+answer(reserved=torch.cuda.memory_reserved(), idle=side.query())
 """
-    at_once = cuda.run(code)
-    assert at_once["reserved"] == 100 * MiB and at_once["idle"] and at_once["after"]
-    slowly = cuda.run(code, CUDA_DOUBLE_KERNEL_US="100000")
-    assert slowly["reserved"] == 400 * MiB and not slowly["idle"] and slowly["after"]
-    assert slowly["took"] >= 199  # two kernels
+    assert cuda.run(code) == {"reserved": 100 * MiB, "idle": True}
+    an_hour = str(3600 * 10**6)
+    assert cuda.run(code, CUDA_DOUBLE_KERNEL_US=an_hour) == {"reserved": 400 * MiB, "idle": False}
+
+
+def test_events_tell_how_long_kernels_take(cuda: Cuda) -> None:
+    made = cuda.run(
+        """
+import torch
+torch.cuda.init()
+side = torch.cuda.Stream()
+events = [torch.cuda.Event(enable_timing=True) for _ in range(3)]
+block = torch.ones(4, device="cuda")
+torch.cuda.synchronize()
+events[0].record()
+for _ in range(4): block.add_(1)
+events[1].record()
+with torch.cuda.stream(side):
+    side.wait_event(events[1])
+    block.add_(1)
+    events[2].record()
+events[2].synchronize()
+took = [events[0].elapsed_time(one) for one in events[1:]]
+answer(after=events[2].query(), idle=side.query(), took=took)
+""",
+        CUDA_DOUBLE_KERNEL_US="50000",
+    )
+    assert made["after"] and made["idle"]
+    assert made["took"][0] >= 199 and made["took"][1] >= made["took"][0] + 49
 
 
 def test_kernels_and_calls_are_counted_however_a_process_ends(cuda: Cuda) -> None:

@@ -129,7 +129,8 @@ class Answers(TorchDispatchMode):
         if name not in ("_to_copy", "copy_") or not result.numel():
             return
         source = args[1] if name == "copy_" else args[0]
-        if source.is_cuda and result.device.type == "cpu" and result.data_ptr():
+        away = not _small(result) and result.is_pinned()  # activations, of which nothing was copied
+        if source.is_cuda and result.device.type == "cpu" and not away:
             self._numbers.make_well(result, leaving=True)
 
     def _answer(

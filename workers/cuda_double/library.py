@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -56,11 +57,17 @@ def build(folder: Path, torch: Path, headers: Path, beside: Iterable[Path] = ())
         )
     if not (headers / "cuda.h").exists():
         raise Unavailable(f"CUDA's headers are not in {headers}; install the wheel nvidia-cuda-runtime")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build(folder, libraries, headers)
+
+
+def _build(folder: Path, libraries: Sequence[Path], headers: Path) -> bool:
     mark = _mark(libraries, headers)
     if (folder / "built-from").exists() and (folder / "built-from").read_text() == mark:
         return False
     imports = read_imports(libraries)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Made aside and moved: who runs in front of the old one keeps it.
     made = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
     try:

@@ -199,16 +199,13 @@ size_t copy_limit(void) {
     return limit;
 }
 
-static int on_card(const void *address) {
-    struct block block;
-    return find_block(address, &block) && block.ordinal >= 0;
-}
 
 cudaError_t copy(void *to, const void *from, size_t bytes, cudaStream_t stream, int wait) {
     cudaError_t error = ready_here();
     if (error) return error;
-    /* Reading pages that nobody wrote costs nothing, writing them does: to the host everything is copied. */
-    if (bytes <= copy_limit() || !on_card(to)) memmove(to, from, bytes);
+    /* Reading pages that nobody wrote costs nothing, writing them does. To the host's usual memory everything is copied,
+     * to its pinned memory no more than to a card: there lie activations that were moved away, to come back. */
+    if (bytes <= copy_limit() || !find_block(to, NULL)) memmove(to, from, bytes);
     stream_copy(stream, bytes);
     if (wait) stream_wait(stream);
     return cudaSuccess;
