@@ -21,6 +21,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.common import CHECKOUT, finish, machine
+from jobs.identity import Owner
 from jobs.report import Kept
 from jobs.units import GiB, MiB
 from orchestrator.order import Rules
@@ -51,7 +52,7 @@ def carried(home: Path, place: Kept) -> float:
     staging = staging_folder(root, 1)
     staging.mkdir(parents=True)
     began = time.monotonic()
-    found = Carrier(1, root, staging, reach, lambda: None).newest([place], None)
+    found = Carrier(Owner(job_id=1), root, staging, reach, lambda: None).newest([place], None)
     took_s = time.monotonic() - began
     if found is None:
         sys.exit("the checkpoint was not fetched")

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from jobs.continuing import weights_digest
+from jobs.identity import Aside, AttemptKey, JobKey, Owner
 from jobs.memory import Rung
+from jobs.message import Message
+from jobs.sending import SendOrder
 from jobs.spec import JobSpec
 from jobs.state import Outcome
-
-
-class Message(BaseModel):
-    """Unknown keys are ignored, so that an older side can read a newer one."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
 class GpuInfo(Message):
@@ -43,6 +41,7 @@ class HostInfo(Message):
     output_root: str
     version: str
     warm: int = Field(ge=0)  # rank actors to keep with their imports done
+    named: bool = False  # its files bear uuids, and are compared by them; False: of an older version
 
 
 class GpuSample(Message):
@@ -102,6 +101,7 @@ class Resumed(Message):
     ts: float
     step: int | None = None  # of the checkpoint; None: it begins at step 0
     job_id: int | None = None  # whose checkpoint it was; None: this job's own
+    job_uuid: str = ""  # of that job; empty: of a checkpoint that names none
 
 
 class Checkpoint(Message):
@@ -171,7 +171,11 @@ class Assignment(Message):
     attempt_id: int
     job_id: int
     number: int  # of the attempt within its job: the fencing token
+    uuid: str = ""  # of the attempt; empty: of an older server
+    epoch: int = 0  # of the database, when this was handed over
+    owner: Owner | None = None  # the job, as its files name it
     continues: int | None = None  # another job, whose checkpoints it may go on from
+    before: Owner | None = None  # that job; its digest is this job's
     spec: JobSpec
     rung: Rung
     upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
@@ -188,6 +192,22 @@ class Assignment(Message):
     kept: list[Kept] = Field(default_factory=list)  # other hosts with checkpoints of the job, newest first
     result_bytes: int = 0  # what its result takes on disk, as projected; 0: not known
     checkpoint_bytes: int = 0  # what one checkpoint takes; 0: not known
+
+    @property
+    def mine(self) -> Owner:
+        """The job, as its files name it."""
+        return self.owner or Owner(job_id=self.job_id, digest=weights_digest(self.spec))
+
+    @property
+    def theirs(self) -> Owner | None:
+        """The job whose checkpoints it may go on from."""
+        if self.continues is None:
+            return None
+        return self.before or Owner(job_id=self.continues, digest=self.mine.digest)
+
+    @property
+    def key(self) -> AttemptKey:
+        return AttemptKey.of(self)
 
     @property
     def ranks_here(self) -> list[int]:
@@ -274,6 +294,7 @@ class AttemptReport(Message):
 
     attempt_id: int
     number: int
+    uuid: str = ""  # as its folder names it
     started: Started | None = None
     resumed: Resumed | None = None
     checkpoints: list[Checkpoint] | None = None  # of its job on this host, newest first; None: not looked at
@@ -296,6 +317,8 @@ class Disk(Message):
 class HostReport(Message):
     """What a host sends once a second. Sending the same report twice changes nothing."""
 
+    epoch: int = 0  # of the database that it joined; 0: an older agent
+    host: str = ""  # its name; empty: an older agent
     boot: str  # changes when the agent restarts; empty from when it is told to end: it takes no more work
     sent: float
     gpus: list[GpuInfo]
@@ -304,28 +327,20 @@ class HostReport(Message):
     traces: list[TraceResult] = Field(default_factory=list)
     ray_ready: bool = False
     running: list[int] = Field(default_factory=list)  # attempt ids with a live process here
+    here: list[AttemptKey] = Field(default_factory=list)  # every attempt with a folder here
     kept: list[int] = Field(default_factory=list)  # jobs with checkpoints here; said once in a while
     disks: list[Disk] = Field(default_factory=list)  # empty until they were looked at
+    kept_keys: list[JobKey] = Field(default_factory=list)  # the same, as their folders name them
+    aside: list[Aside] | None = None  # all that was set aside here; None: not looked at
 
 
 class StopOrder(Message):
     """End this attempt: gently (checkpoint first) until grace_s is over, then by force."""
 
     attempt_id: int
+    uuid: str = ""  # of the attempt; empty: of an older server
     reason: Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
     grace_s: float = 20.0
-
-
-class SendOrder(Message):
-    """Send a job's result to the server: its manifest, or its files one after the other by name, from an offset."""
-
-    id: str = ""
-    job_id: int
-    attempt_id: int
-    folder: str  # as the attempt's end named it; its manifest must name this job and attempt
-    what: Literal["manifest", "files"]
-    offset: int = 0
-    manifest_sha256: str = ""  # of the manifest that whoever reads the files goes by
 
 
 class AttemptOffsets(Message):
@@ -334,10 +349,15 @@ class AttemptOffsets(Message):
     attempt_id: int
     job_id: int
     number: int
+    uuid: str = ""  # of the attempt; empty: of an older server
     log_offset: int = 0
     step: int = 0
     evaluated: int = -1  # step of the last evaluation
     lead: bool = True  # False: rank 0 is elsewhere, and of this host only the end of its ranks is wanted
+
+    @property
+    def key(self) -> AttemptKey:
+        return AttemptKey.of(self)
 
 
 class HostOrders(Message):
@@ -349,7 +369,11 @@ class HostOrders(Message):
     ray_address: str | None = None  # where the raylet is to join; None while there is no head
     forget: list[int] = Field(default_factory=list)  # ended attempts whose news is all stored
     sends: list[SendOrder] = Field(default_factory=list)
-    drop: list[int] = Field(default_factory=list)  # jobs whose checkpoints nobody needs any more
+    epoch: int = 0  # of the database that this is the word of
+    strange: list[AttemptKey] = Field(default_factory=list)  # attempts that the database does not know
+    strange_jobs: list[JobKey] = Field(default_factory=list)  # the same of jobs
+    drop: list[int] = Field(default_factory=list)  # for an older agent: by id alone
+    drops: list[Owner] = Field(default_factory=list)  # jobs whose checkpoints nobody needs any more
 
 
 class Joined(Message):
@@ -358,5 +382,6 @@ class Joined(Message):
     host_id: int
     # uuid of the server's database, within which ids are unique; a part of paths on the host
     yard: str = Field(default="", pattern="^[0-9a-f]*$")
+    epoch: int = 0  # of that database: another once it went back to a backup
     ray_token: str
     ray_address: str | None = None

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from jobs.continuing import weights_digest
+from jobs.identity import Owner
 from jobs.report import Assignment, GpuInfo, Kept
 from jobs.spec import JobSpec
 from jobs.state import Outcome
@@ -64,13 +66,16 @@ class Handover:
         jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()
         before = {job.continues for job in jobs.values() if job.continues is not None}
         histories = self._store.histories({one.job_id for one in waiting if one.number > 1} | before)
+        owners, epoch = Owners(self._store, jobs), self._store.epoch()
         handed = set()
         for attempt in waiting:
             kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, present, yard)
             if (other := jobs[attempt.job_id].continues) is not None:
                 theirs = kept_elsewhere(histories.get(other, ()), attempt.host_id, hosts, present, yard)
                 kept += [place.model_copy(update={"job_id": other}) for place in theirs]
-            parts = self._parts(attempt, jobs[attempt.job_id], kept, hosts, yard)
+            job = jobs[attempt.job_id]
+            named = {"uuid": attempt.uuid, "epoch": epoch, **owners.of(job)}
+            parts = self._parts(attempt, job, kept, hosts, yard, named)
             if self._dispatch.start(attempt.id, parts):
                 handed.add(attempt.id)
         self._handed |= handed
@@ -83,9 +88,10 @@ class Handover:
         kept: Sequence[Kept],
         hosts: Mapping[int, HostRow],
         yard: str,
+        named: Mapping[str, Any],
     ) -> list[Part]:
         """One a host, that of rank 0 first."""
-        ranked = list(enumerate(self._assignments(attempt, job, kept)))
+        ranked = list(enumerate(self._assignments(attempt, job, kept, named)))
         return [
             {
                 "host": hosts[host_id].name,
@@ -96,7 +102,9 @@ class Handover:
             for host_id, of_host in groupby(ranked, key=lambda pair: _place(attempt, pair[0]))
         ]
 
-    def _assignments(self, attempt: AttemptRow, job: JobRow, kept: Sequence[Kept]) -> list[dict[str, Any]]:
+    def _assignments(
+        self, attempt: AttemptRow, job: JobRow, kept: Sequence[Kept], named: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
         """One a rank. Ranks of a gang meet on a port that is free here, and most likely there; of a gang over several
         hosts the dispatcher asks its lead for one.
         """
@@ -125,8 +133,30 @@ class Handover:
             master_port=port,
             trusted_models=list(self._settings.trusted_models),
             kept=list(kept),
+            **named,
         ).model_dump(mode="json")
         return [{**whole, "rank": rank, "host": name} for rank, name in enumerate(names)]
+
+
+class Owners:
+    """Names jobs as the files of their attempts do. jobs: by id; those that they go on from are read."""
+
+    def __init__(self, store: Store, jobs: Mapping[int, JobRow]) -> None:
+        before = {job.continues for job in jobs.values() if job.continues is not None}
+        self._jobs = {**store.jobs_by_id(before - jobs.keys()), **jobs}
+        self._unnamed = store.unnamed_attempts(list(self._jobs))
+
+    def of(self, job: JobRow) -> dict[str, Any]:
+        """`owner` and `before` of the assignments of a job."""
+        digest = weights_digest(JobSpec.model_validate(job.spec))
+        mine, other = self._unnamed.get(job.id, ()), self._jobs.get(job.continues or 0)
+        if other is None:
+            return {"owner": Owner(job_id=job.id, job_uuid=job.uuid, digest=digest, unnamed=mine)}
+        theirs = self._unnamed.get(other.id, ())
+        # What an older version took over from the other job still names that one's attempt.
+        owner = Owner(job_id=job.id, job_uuid=job.uuid, digest=digest, unnamed=(*mine, *theirs))
+        before = Owner(job_id=other.id, job_uuid=other.uuid, digest=digest, unnamed=theirs)
+        return {"owner": owner, "before": before}
 
 
 def kept_elsewhere(

@@ -68,6 +68,8 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     upgrade(settings.database)
     store = Store(settings.database)
     controller = Controller(store, dispatch, settings)
+    if store.begin_epoch(controller.clock()):
+        log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
     services = Services(settings, store, dispatch, controller, GroupCommit(store))
     if isinstance(dispatch, DispatchProcess):
         dispatch.wake = controller.wake

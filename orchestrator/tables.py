@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobs.identity import new_uuid
 from jobs.state import JobState, On, Outcome
 from orchestrator.column_types import Json, Words
 
@@ -39,8 +40,17 @@ def _unique_while(name: str, column: sa.Column[Any], condition: str) -> sa.Index
     )
 
 
-# Which database this is: one row, made with it. Ids are only unique within one.
-yard = sa.Table("yard", metadata, sa.Column("uuid", sa.Text, primary_key=True))
+# Which database this is: one row, made with it. Ids are only unique within one, and within an epoch.
+yard = sa.Table(
+    "yard",
+    metadata,
+    sa.Column("uuid", sa.Text, primary_key=True),
+    # When it began, in Unix milliseconds: with the database, or as it went back to a backup.
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
+    # Where it was when a server last opened it (orchestrator.store.epoch); empty: none has.
+    sa.Column("place", sa.Text, nullable=False, server_default=""),
+    sa.Column("restores", sa.Integer, nullable=False, server_default="0"),  # how often it went back
+)
 
 jobs = sa.Table(
     "jobs",
@@ -67,6 +77,7 @@ jobs = sa.Table(
     sa.Column("held_by", Words),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # how often its spec was changed
     sa.Column("continues", Key),  # the job whose checkpoints it goes on from
+    sa.Column("uuid", sa.Text, nullable=False, server_default="", default=new_uuid),
     _one_of("state", JobState),
     sa.Index("ix_jobs_state_id", "state", "id"),
     sa.Index("ix_jobs_name_id", "name", "id"),
@@ -132,6 +143,7 @@ hosts = sa.Table(
     sa.Column("fault_at", sa.Double),
     sa.Column("fault_times", sa.Integer, nullable=False, server_default="0"),  # in a row
     sa.Column("disks", Json),  # jobs.report.Disk of each, as last reported; NULL: it has not said
+    sa.Column("aside", Json),  # jobs.identity.Aside of all that was set aside there, as last reported
 )
 
 gpus = sa.Table(
@@ -181,6 +193,7 @@ attempts = sa.Table(
     sa.Column(
         "checkpoints", Json
     ),  # jobs.report.Checkpoint of each on its host, newest first, as last reported
+    sa.Column("uuid", sa.Text, nullable=False, server_default="", default=new_uuid),  # see jobs.identity
     _one_of("outcome", Outcome),
     sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
     sa.UniqueConstraint("job_id", "number"),

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs.continuing import weights_digest
 from jobs.report import Assignment, Ended, Evaluated, Progress
 from workers.checkpoints import room
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of
 from workers.data.fingerprint import Fingerprint
 from workers.folder import AttemptFolder, StopReason
+from workers.identity.job_folder import check_job_folder, home_of, made_by
 from workers.measure import Meter
 from workers.resuming import asked_steps, follow_schedule
 from workers.span import Others
@@ -371,10 +371,7 @@ class Reporter(TrainerCallback):
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
         assignment, figures = self._assignment, self._figures
         facts = {
-            "job_id": assignment.job_id,
-            "attempt_id": assignment.attempt_id,
-            "number": assignment.number,
-            "weights_digest": weights_digest(assignment.spec),
+            **made_by(assignment),
             "total_steps": figures.total_steps,
             "left_out": left_out,
             "asked": asked_steps(assignment.spec),
@@ -382,6 +379,7 @@ class Reporter(TrainerCallback):
             "last_loss": figures.last_loss,
             **({"data": asdict(self.data)} if self.data else {}),
         }
+        check_job_folder(home_of(self._checkpoints), assignment.mine)
         path = publish_checkpoint(staged, self._checkpoints, step, facts)
         prune(self._checkpoints)
         return path

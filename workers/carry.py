@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.errors import TuneyardError
+from jobs.identity import Owner, fault_of
 from jobs.report import Kept
 from jobs.units import gib, span
-from workers.checkpoints.folders import belongs, listed, name_of, prune, put_in_place
+from workers.checkpoints.folders import listed, name_of, prune, put_in_place, take_over
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in
-from workers.folder import checkpoints_root, sync_file, sync_folder
+from workers.durable import sync_file, sync_folder
+from workers.folder import checkpoints_root
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +98,19 @@ class Carrier:
     root: of this host's checkpoints of the job; staging: of the attempt, on the same file system.
     """
 
-    job_id: int
+    owner: Owner
     root: Path
     staging: Path
     reach: Reach
     obey: Callable[[], None]
-    digest: str = ""  # of the weights that it is to have (jobs.continuing); empty: any
+    before: Owner | None = None  # the job whose checkpoints it may go on from
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _until: float = 0.0
     _received: int = 0
-    _bad: set[str] = field(default_factory=set)  # manifests of checkpoints that are not what these say
+    _bad: set[str] = field(
+        default_factory=set
+    )  # manifests of checkpoints that are not what these say, or another's
 
     def newest(self, kept: Sequence[Kept], own: tuple[Path, int] | None) -> tuple[Path, int] | None:
         """The newest that can be had, with its step: own, this host's, or one that is fetched.
@@ -138,7 +142,7 @@ class Carrier:
         while True:
             before = self._received
             try:
-                with self.reach(place, place.job_id or self.job_id, self.obey) as source:
+                with self.reach(place, place.job_id or self.owner.job_id, self.obey) as source:
                     return self._first_good(source, place, has)
             except SourceLost as error:
                 failed = 1 if self._received > before else failed + 1
@@ -160,22 +164,30 @@ class Carrier:
             self.sleep(LOOK_S)
 
     def _first_good(self, source: Source, place: Kept, has: int) -> tuple[Path, int] | None:
-        own = place.job_id in (None, self.job_id)
-        while offers := [offer for offer in source.offers(has) if self._takes(offer[1], own)]:
+        whose = self.owner if place.job_id in (None, self.owner.job_id) else self.before
+        while offers := [offer for offer in source.offers(has) if self._takes(offer, place, whose)]:
             step, manifest = offers[0]
             try:
                 return self._copy(source, place, step, manifest), step
             except Corrupt as error:
-                self._bad.add(manifest)
-                log.warning("checkpoint %s of host %s is passed over: %s", name_of(step), place.host, error)
+                self._pass_over(place, step, manifest, str(error))
         return None
 
-    def _takes(self, manifest: str, own: bool) -> bool:
+    def _takes(self, offer: Offer, place: Kept, whose: Owner | None) -> bool:
+        step, manifest = offer
         if manifest in self._bad:
             return False
-        with contextlib.suppress(ValueError):
-            return not self.digest or belongs(json.loads(manifest), self.digest, own)
+        with contextlib.suppress(ValueError, AttributeError):  # it is no manifest
+            own = whose is self.owner
+            fault = fault_of(json.loads(manifest), whose, own=own) if whose else "is of a job nobody named"
+            if fault:
+                self._pass_over(place, step, manifest, f"it {fault}")
+                return False
         return True  # taking it says what is wrong with it
+
+    def _pass_over(self, place: Kept, step: int, manifest: str, why: str) -> None:
+        self._bad.add(manifest)
+        log.warning("checkpoint %s of host %s is passed over: %s", name_of(step), place.host, why)
 
     @property
     def _staged(self) -> Path:
@@ -205,6 +217,8 @@ class Carrier:
         for path in [staged, *(one for one in staged.rglob("*") if one.is_dir())]:
             sync_folder(path)
         sync_file(staged / MANIFEST)
+        if place.job_id not in (None, self.owner.job_id):
+            take_over(staged, self.owner)
         found = put_in_place(staged, self.root / name_of(step))
         prune(self.root)
         log.info("checkpoint %s is here: %s", name_of(step), tally.text)

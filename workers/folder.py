@@ -6,6 +6,7 @@ The host home here is that of one database of the server, see yard_root.
     assignment.json  started.json  resume.json  log.txt  progress.jsonl  evaluations.jsonl  outcome.json  stop  data/
     assignment-1.json  started-1.json  outcome-1.json     the same of rank 1 of a gang, and so on
 <host home>/jobs/<job id>/checkpoints/                    outlives the attempt: the next one resumes there
+<host home>/aside/                                        what is not what the server has by its id
 <host home>/jobs/<job id>/logs/attempt-<id>.txt           of ranks on a host without rank 0, once the attempt is over
 
 Of an attempt over several hosts each has such a folder. Ranks are those of this host, numbered from 0 in it
@@ -15,8 +16,8 @@ Of an attempt over several hosts each has such a folder. Ranks are those of this
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import shutil
 import time
@@ -27,9 +28,13 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from jobs.report import Assignment, Ended, Evaluated, Message, Progress, Resumed, Started
+from jobs.identity import AttemptKey
+from jobs.message import Message
+from jobs.report import Assignment, Ended, Evaluated, Progress, Resumed, Started
 from jobs.state import Outcome
 from workers import processes
+from workers.durable import locked, publish, publish_once
+from workers.identity.aside import set_aside
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
 # How an attempt ends that is stopped for it.
@@ -42,11 +47,26 @@ STOP_OUTCOMES: dict[StopReason, Outcome] = {
 }
 STOP_REASONS: tuple[StopReason, ...] = tuple(STOP_OUTCOMES)
 M = TypeVar("M", bound=Message)
+_EPOCH = "epoch"
+log = logging.getLogger(__name__)
 
 
 def yard_root(home: Path | str, yard: str) -> Path:
     """The host home of one database of the server (Joined.yard): in another, its ids are those of others."""
     return Path(home) / yard[:12]
+
+
+def note_epoch(host_home: Path | str, epoch: int) -> None:
+    """Since when the ids of the database are what they are (Joined.epoch): what was handed over before is not begun."""
+    publish(Path(host_home) / _EPOCH, str(epoch))
+
+
+def noted_epoch(host_home: Path | str) -> int:
+    """What was noted last; 0 where nothing was."""
+    try:
+        return int((Path(host_home) / _EPOCH).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def attempts_root(host_home: Path | str) -> Path:
@@ -104,7 +124,11 @@ class AttemptFolder:
 
     def claim(self, assignment: Assignment) -> bool:
         """Take this rank of the attempt. False: another process has it, or the attempt is over."""
-        if not self.set_aside_unless(assignment.job_id, assignment.number):
+        home = self.path.parent.parent
+        if assignment.epoch and assignment.epoch < noted_epoch(home):
+            log.warning("attempt %d was handed over before the database was restored", self.attempt_id)
+            return False
+        if not self.set_aside_unless(assignment.key):
             return False
         self.path.mkdir(parents=True, exist_ok=True)
         if self.outcome_path().exists():
@@ -118,28 +142,48 @@ class AttemptFolder:
         except FileNotFoundError:
             return None
 
-    def identity(self) -> tuple[int, int] | None:
-        """Job id and number of the attempt whose folder it is; None while no rank has claimed it."""
+    def claimed(self) -> Assignment | None:
+        """The assignment of the first rank that claimed it; None while none has."""
         for path in sorted(self.path.glob("assignment*.json")):
             if (assignment := _read(path, Assignment)) is not None:
-                return assignment.job_id, assignment.number
+                return assignment
         return None
 
-    def set_aside_unless(self, job_id: int, number: int, unclaimed: bool = False) -> bool:
+    def identity(self) -> AttemptKey | None:
+        """The attempt whose folder it is; None while no rank has claimed it."""
+        assignment = self.claimed()
+        return None if assignment is None else assignment.key
+
+    def set_aside_unless(self, key: AttemptKey, unclaimed: bool = False) -> bool:
         """Move the folder out of the way where it is another attempt's.
 
-        A database that went back to a backup gives ids a second time. unclaimed: also where no rank has claimed
-        it. False: it is another's, whose trainer still runs.
+        A database that went back to a backup gives ids a second time. key: as the server has it; unclaimed: also where
+        no rank has claimed it. False: it is another's, whose trainer still runs.
         """
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             found = self.identity()
-            if found == (job_id, number) or (found is None and not unclaimed):
+            if (found is not None and found.is_of(key)) or (found is None and not unclaimed):
                 return True
-            if any(processes.find(one.pid, one.create_time) for one in self.processes().values()):
-                return False
-            with contextlib.suppress(FileNotFoundError):
-                self.path.rename(self.path.with_name(f"aside-{self.attempt_id}-{uuid.uuid4().hex[:8]}"))
-            return True
+            return self._set_aside(found)
+
+    def set_aside_if(self, key: AttemptKey) -> bool:
+        """Move the folder out of the way where it is this attempt's, which the server does not know."""
+        with locked(self.path.parent):
+            found = self.identity()
+            return found != key or self._set_aside(found)
+
+    def _set_aside(self, found: AttemptKey | None) -> bool:
+        if any(processes.find(one.pid, one.create_time) for one in self.processes().values()):
+            return False
+        whose = (
+            f"of job {found.job_id} (uuid {found.uuid[:12] or 'none'})"
+            if found
+            else "that no trainer claimed"
+        )
+        text = f"the folder of an attempt {self.attempt_id} {whose} which the database does not know"
+        job_id = found.job_id if found else None
+        set_aside(self.path.parent.parent, self.path, f"attempt-{self.attempt_id}", text, job_id)
+        return True
 
     def assignment(self, rank: int = 0) -> Assignment | None:
         return _read(self.assignment_path(rank), Assignment)
@@ -224,6 +268,11 @@ class AttemptFolder:
             return "cancelled"
         return reason if reason in STOP_REASONS else "cancelled"
 
+    def is_mine(self, assignment: Assignment) -> bool:
+        """Whether the folder is still that of this attempt: another by its id may have taken its place."""
+        found = self.identity()
+        return found is None or found == assignment.key
+
     def keep_log(self, job_id: int) -> None:
         """Move the log to where it stays when the folder goes: nobody has it but this host."""
         kept = log_path(self.path.parent.parent, job_id, self.attempt_id)
@@ -247,67 +296,6 @@ def _append(path: Path, message: Message) -> None:
         os.write(file, line)
     finally:
         os.close(file)
-
-
-def publish(path: Path, text: str) -> None:
-    """Put a file in place, whole: temporary file, fsync, rename."""
-    staged = _staged(path, text)
-    os.replace(staged, path)
-    sync_folder(path.parent)
-
-
-def publish_once(path: Path, text: str) -> bool:
-    """Put a file in place, whole, unless there is one. False if there is one."""
-    staged = _staged(path, text)
-    try:
-        # A hard link fails where the name exists, as O_EXCL does, but never shows a half-written file.
-        os.link(staged, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(staged)
-    sync_folder(path.parent)
-    return True
-
-
-def sync_file(path: Path | str) -> None:
-    """Have a file's content on disk before anyone is told of it."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def sync_folder(path: Path | str) -> None:
-    """Have a folder's entries on disk."""
-    sync_file(path)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process and thread at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
-
-
-def _staged(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:  # a full disk, for instance: who tries again must not leave a file each time
-        staged.unlink(missing_ok=True)
-        raise
-    return staged
 
 
 def _read(path: Path, kind: type[M]) -> M | None:

@@ -184,7 +184,12 @@ class Agent:
     def _settle(self, joined: Joined, now: float) -> None:
         """Take the server's word for which database it has; what runs here of any other is ended."""
         self._joined, self._address = joined, joined.ray_address
-        if joined.yard != self._yard.uuid:
+        if (joined.yard, joined.epoch) != (self._yard.uuid, self._yard.epoch):
+            if joined.yard == self._yard.uuid and self._yard.epoch:
+                log.warning(
+                    "the database was restored: what it does not know of this host's files is set aside"
+                )
+                self._yard.reject_telemetry()
             self._yard.close()
             self._yard, self._orders = Yard(self._home, joined.yard), HostOrders()
             remember_yard(self._home, joined.yard)
@@ -230,7 +235,10 @@ class Agent:
             self._more = True  # the first report follows at once
             return _Flight(self._caller.submit(self._link.join, info), None, listed)
         news = self._yard.shipper.news(self._orders.attempts, self._yard.supervisor.over(), now)
+        kept = self._yard.tidier.kept(now)
         report = HostReport(
+            epoch=self._joined.epoch,
+            host=self._info.name,
             boot=self._boot,
             sent=now,
             gpus=self._cards_now(),
@@ -239,7 +247,10 @@ class Agent:
             traces=self._tracer.results(),
             ray_ready=self._raylet.ready(self._address),
             running=self._yard.supervisor.running(),
-            kept=self._yard.tidier.kept(now),
+            here=self._yard.supervisor.here(),
+            kept=[key.job_id for key in kept],
+            kept_keys=kept,
+            aside=self._yard.aside.news(),
             disks=self._disks.latest(),
         )
         self._more = news.more
@@ -278,19 +289,28 @@ class Agent:
     def _obey(self, flight: _Flight, orders: HostOrders, now: float) -> None:
         report = flight.report
         assert report is not None  # only a report is answered with orders
+        if self._joined is None or orders.epoch != self._joined.epoch:
+            log.warning("the server's word is of another epoch of its database than this host joined")
+            self._joined, self._current = None, False
+            return
         self._yard.spool.confirm()
+        self._yard.aside.confirm()
         self._more = self._more or self._yard.spool.backlog()
         self._orders, self._current = orders, True
         self._address = orders.ray_address
         self._tracer.acknowledge(report.traces, {key for request in orders.traces for key in request.keys})
         self._tracer.order(orders.traces)
         self._yard.supervisor.admit(orders.attempts)
-        self._sender.follow(orders.sends)
+        self._sender.follow(orders.sends, orders.epoch)
         for stop in orders.stops:
             self._yard.supervisor.stop(stop, now)
+        self._yard.supervisor.reject(orders.strange, now)
         self._yard.supervisor.fence({one.attempt_id for one in orders.attempts}, flight.listed, now)
         self._yard.supervisor.forget(orders.forget)
-        self._yard.tidier.drop(set(orders.drop) & set(report.kept) - self._yard.supervisor.jobs())
+        idle = {key.job_id for key in report.kept_keys} - self._yard.supervisor.jobs()
+        self._yard.tidier.drop(owner for owner in orders.drops if owner.job_id in idle)
+        self._yard.tidier.reject(key for key in orders.strange_jobs if key.job_id in idle)
+        self._yard.note_epoch(orders.epoch)
         if orders.forget:
             self._yard.tidier.look_again()
 
@@ -331,6 +351,7 @@ def run_host(
         output_root=str(output),
         version=machine.own_version(),
         warm=machine.warm_default() if warm is None else warm,
+        named=True,
     )
     agent = Agent(Link(server_url, token), info, home, cards, Raylet(home, name), _trace)
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -73,8 +73,8 @@ class Rank:
         assignment = Assignment.model_validate_json(assignment_json)
         with self._lock:
             if self._adopted is not None:
-                mine = (self._adopted.attempt_id, self._adopted.rank)
-                return mine == (assignment.attempt_id, assignment.rank)
+                mine = (self._adopted.key, self._adopted.rank)
+                return mine == (assignment.key, assignment.rank)
             me = ray.get_runtime_context().current_actor
             if not AttemptFolder(host_home, assignment.attempt_id).claim(assignment):
                 self._wanted.set()  # or it would first wait to be warm

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from workers import processes
-from workers.folder import publish
+from workers.durable import publish
 
 log = logging.getLogger(__name__)
 

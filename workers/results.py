@@ -19,12 +19,14 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from jobs.identity import fault_of
 from jobs.report import Assignment
 from jobs.units import gib
 from workers.building import Refused
 from workers.checkpoints import room
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
-from workers.folder import sync_folder
+from workers.durable import sync_folder
+from workers.identity.job_folder import made_by
 from workers.permissions import share_result
 from workers.trainer.finite import NotFinite, not_finite_in
 
@@ -40,7 +42,8 @@ Fill = Callable[[Path], None]  # puts the files of a result into a folder that i
 def check_free(target: Path, assignment: Assignment) -> None:
     """Raises Refused if `target` holds what no earlier attempt of this very job made."""
     owner = _another(target, assignment)
-    if owner is not None:
+    # Where the job file names no folder, a job that had this one's id before a restore is no reason to fail.
+    if owner is not None and (assignment.spec.output or not _had_our_id(target, assignment)):
         raise Refused(
             f"output: {target} exists already, {owner}; move it away, or set output to another folder"
         )
@@ -108,9 +111,7 @@ def publish_result(
             staged,
             {
                 "kind": "adapter" if (staged / "adapter_config.json").exists() else "model",
-                "job_id": assignment.job_id,
-                "attempt_id": assignment.attempt_id,
-                "number": assignment.number,
+                **made_by(assignment),
                 "base_model": assignment.spec.model.path,
                 "spec": spec_of(assignment),
                 **facts,
@@ -132,8 +133,11 @@ _STAGED, _ASIDE = ".attempt", ".old"
 
 
 def _mark(kind: str, fleet: str, assignment: Assignment) -> str:
-    """How the names of a job's unfinished folders begin. Another fleet that writes here has jobs of our numbers."""
-    return f"{kind}-{fleet}.{assignment.job_id}."
+    """How the names of a job's unfinished folders begin. Another fleet that writes here has jobs of our numbers, and so
+    may have this one before a restore.
+    """
+    named = f"-{assignment.mine.job_uuid[:12]}" if assignment.mine.job_uuid else ""
+    return f"{kind}-{fleet}.{assignment.job_id}{named}."
 
 
 def _random() -> str:
@@ -152,7 +156,8 @@ def clear_unfinished(target: Path, assignment: Assignment, fleet: str) -> None:
             elif path.name.startswith(_mark(_ASIDE, fleet, assignment)):
                 # An older result that was on its way out. Where nothing took its place yet, it goes back.
                 with contextlib.suppress(OSError, Corrupt):
-                    _delete_ours(path) if target.exists() else path.rename(target)
+                    if _another(path, assignment) is None:
+                        _delete_ours(path) if target.exists() else path.rename(target)
 
 
 def _names(target: Path, assignment: Assignment) -> Iterator[Path]:
@@ -197,11 +202,37 @@ def _another(target: Path, assignment: Assignment) -> str | None:
         manifest = read_manifest(target)
     except Corrupt:
         return "not made by tuneyard"
-    if manifest.get("job_id") != assignment.job_id or manifest.get("spec") != spec_of(assignment):
-        return f"made by job {manifest['job_id']}" if "job_id" in manifest else "not made by tuneyard"
+    if (fault := _not_ours(manifest, assignment)) is not None:
+        return fault
     listed = {MANIFEST, *manifest["files"]}
     foreign = next((name for name in sorted(_files(target)) if name not in listed), None)
     return None if foreign is None else f"with {foreign} in it, which this job did not make"
+
+
+def _not_ours(manifest: dict[str, Any], assignment: Assignment) -> str | None:
+    """Who made a result, where that was not this very job with this job file."""
+    if "job_id" not in manifest:
+        return "not made by tuneyard"
+    fault = fault_of(manifest, assignment.mine)
+    if manifest.get("job_uuid") is not None and fault is None:
+        return None
+    if manifest["job_id"] != assignment.job_id:
+        return f"made by job {manifest['job_id']}"
+    if fault is None and manifest.get("spec") == spec_of(assignment):
+        return None
+    if manifest.get("job_uuid") == assignment.mine.job_uuid or not assignment.mine.job_uuid:
+        return f"made by job {manifest['job_id']} with another job file"
+    return f"made by another job that had the id {manifest['job_id']}"
+
+
+def _had_our_id(target: Path, assignment: Assignment) -> bool:
+    """Whether a result there is of another job by this one's id."""
+    try:
+        manifest = read_manifest(target)
+    except Corrupt:
+        return False
+    made = manifest.get("job_uuid", "")
+    return manifest.get("job_id") == assignment.job_id and made != assignment.mine.job_uuid
 
 
 def _files(folder: Path) -> Iterator[str]:

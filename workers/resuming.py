@@ -11,7 +11,6 @@ from typing import Any
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainingArguments
 
-from jobs.continuing import weights_digest
 from jobs.errors import Fault, SpecError
 from jobs.report import Assignment, Resumed
 from jobs.spec import JobSpec
@@ -20,6 +19,7 @@ from workers.checkpoints.folders import adopt, latest_good, name_of
 from workers.checkpoints.manifest import read_manifest
 from workers.data.fingerprint import Fingerprint, changed
 from workers.folder import AttemptFolder, checkpoints_root
+from workers.identity.job_folder import home_of
 from workers.span import Others
 
 log = logging.getLogger(__name__)
@@ -84,49 +84,51 @@ def checkpoint_of(
     root: of this host's checkpoints of the job; obey: raises where the attempt is to stop; reach: the way to other
     hosts, None: there is none; others: the ranks on other hosts.
     """
-    adopted = False
-    found = None
+    found, whose = None, {}
     if assignment.rank == 0:
         found = _decided(assignment, root, staging, obey, reach)
-        adopted = (
-            found is not None
-            and read_manifest(found[0]).get("job_id", assignment.job_id) != assignment.job_id
-        )
+        whose = _whose(found[0]) if found else {}
     if others is not None:
         found = others.checkpoint(root, found)
     elif assignment.rank != 0:
         return _told(folder, root, obey)
     if assignment.local_rank == 0:
-        step = found[1] if found else None
+        adopted = whose.get("job_id", assignment.job_id) != assignment.job_id
         folder.write_resumed(
-            Resumed(ts=time.time(), step=step, job_id=assignment.continues if adopted else None)
+            Resumed(
+                ts=time.time(),
+                step=found[1] if found else None,
+                job_id=assignment.continues if adopted else None,
+                job_uuid=whose.get("job_uuid", ""),
+            )
         )
     return found
+
+
+def _whose(checkpoint: Path) -> dict[str, Any]:
+    """The job that made a checkpoint, as its manifest names it."""
+    manifest = read_manifest(checkpoint)
+    whose: dict[str, Any] = manifest.get("taken_from", manifest)
+    return {name: whose[name] for name in ("job_id", "job_uuid") if name in whose}
 
 
 def _decided(
     assignment: Assignment, root: Path, staging: Path, obey: Callable[[], None], reach: Reach | None
 ) -> tuple[Path, int] | None:
-    digest = weights_digest(assignment.spec)
-    own = latest_good(root, digest)
-    if assignment.continues is not None:
-        before = checkpoints_root(_home_of(root), assignment.continues)
-        found = latest_good(before, digest, own=False)
+    mine, theirs = assignment.mine, assignment.theirs
+    own = latest_good(root, mine)
+    if theirs is not None:
+        found = latest_good(checkpoints_root(home_of(root), theirs.job_id), theirs, own=False)
         if found is not None and found[1] > (own[1] if own else 0):
-            log.info("checkpoint %s of job %d is taken over", found[0].name, assignment.continues)
-            own = adopt(found[0], staging, root), found[1]
+            log.info("checkpoint %s of job %d is taken over", found[0].name, theirs.job_id)
+            own = adopt(found[0], staging, root, mine), found[1]
     if not assignment.kept:
         return own
     if reach is None:
         named = ", ".join(place.host for place in assignment.kept)
         log.warning("there is no way to the checkpoints on %s: this trainer runs without Ray", named)
         return own
-    return Carrier(assignment.job_id, root, staging, reach, obey, digest).newest(assignment.kept, own)
-
-
-def _home_of(root: Path) -> Path:
-    """The host home that a job's checkpoints are in."""
-    return root.parents[2]
+    return Carrier(mine, root, staging, reach, obey, theirs).newest(assignment.kept, own)
 
 
 def _told(folder: AttemptFolder, root: Path, obey: Callable[[], None]) -> tuple[Path, int] | None:

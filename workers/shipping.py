@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from jobs.identity import AttemptKey
 from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from jobs.units import KiB
@@ -18,8 +19,6 @@ from workers.folder import AttemptFolder, checkpoints_root
 LOG_BYTES = 256 * KiB  # of one attempt, a report
 PROGRESS_LINES = 500  # of one attempt, a report
 _READ_BYTES = 256 * KiB
-
-AttemptKey = tuple[int, int, int]  # attempt id, job id, number
 
 
 def _one_for_one(error: UnicodeError) -> tuple[str, int]:
@@ -101,7 +100,7 @@ class Shipper:
         over: those with an outcome and no process left. Of others the outcome is held back: a server that has
         it gives their cards away.
         """
-        keys = {_key(one) for one in attempts}
+        keys = {one.key for one in attempts}
         self._tails = {key: tail for key, tail in self._tails.items() if key in keys}
         news = News()
         for one in attempts:
@@ -114,26 +113,29 @@ class Shipper:
         folder = AttemptFolder(self._home, known.attempt_id)
         if not folder.path.is_dir():
             return _gone(known, folder, now), True
-        if folder.identity() not in (None, (known.job_id, known.number)):  # until it is set aside
+        assignment = folder.claimed()
+        if assignment is not None and not assignment.key.is_of(known.key):  # until it is set aside
             return _nothing(known), True
         # The outcome is read first: what the trainer wrote before it is then seen below.
         ended = folder.ended() if over else None
         if not known.lead:  # the log of these ranks stays here: their failure's message goes with their end
             return _nothing(known).model_copy(update={"ended": ended}), True
-        if _key(known) not in self._tails:
+        if known.key not in self._tails:
             lines = Tail(folder.progress_path, Progress), Tail(folder.evaluations_path, Evaluated)
-            self._tails[_key(known)] = lines
-        tail, evaluations = self._tails[_key(known)]
+            self._tails[known.key] = lines
+        tail, evaluations = self._tails[known.key]
         progress, evaluated = tail.take(known.step), evaluations.take(known.evaluated)
         data = folder.read_log(known.log_offset, LOG_BYTES)
         whole = tail.at_end and evaluations.at_end and len(data) < LOG_BYTES - 3
         root = checkpoints_root(self._home, known.job_id)
+        made = [look_at(path, assignment.mine) for path, _ in reversed(listed(root))] if assignment else []
         report = AttemptReport(
             attempt_id=known.attempt_id,
             number=known.number,
+            uuid=known.uuid,
             started=folder.started(),
             resumed=folder.resumed(),
-            checkpoints=[found for path, _ in reversed(listed(root)) if (found := look_at(path))],
+            checkpoints=[found for found in made if found is not None] if assignment else None,
             progress=progress,
             evaluations=evaluated,
             # PostgreSQL's text can't hold a NUL.
@@ -145,12 +147,10 @@ class Shipper:
         return report, whole
 
 
-def _key(one: AttemptOffsets) -> AttemptKey:
-    return one.attempt_id, one.job_id, one.number
-
-
 def _nothing(known: AttemptOffsets) -> AttemptReport:
-    return AttemptReport(attempt_id=known.attempt_id, number=known.number, log_offset=known.log_offset)
+    return AttemptReport(
+        attempt_id=known.attempt_id, number=known.number, uuid=known.uuid, log_offset=known.log_offset
+    )
 
 
 def _gone(known: AttemptOffsets, folder: AttemptFolder, now: float) -> AttemptReport:

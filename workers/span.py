@@ -20,11 +20,13 @@ import torch
 import torch.distributed as dist
 
 from jobs.errors import TuneyardError
+from jobs.identity import fault_of
 from jobs.report import Assignment
 from jobs.state import Outcome
 from workers.checkpoints.folders import prune, put_in_place, step_of
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify
-from workers.folder import sync_file
+from workers.durable import sync_file
+from workers.identity.job_folder import Displaced
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ class Others:
         target = root / PurePosixPath(name).name
         step = step_of(target)
         assert step is not None, "the lead named a folder that is no checkpoint"
+        if fault := fault_of(json.loads(manifest), self._assignment.mine):
+            raise Displaced(f"the lead's checkpoint of step {step} {fault}")
         lacks = not self._assignment.at_lead and not _is_copy(target, manifest)
         wanted = torch.tensor([int(lacks)])
         dist.all_reduce(wanted, dist.ReduceOp.SUM, group=self._all)

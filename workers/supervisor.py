@@ -9,13 +9,14 @@ from pathlib import Path
 
 import psutil
 
+from jobs.identity import AttemptKey, Owner
 from jobs.report import AttemptOffsets, Ended, Progress, Started, StopOrder
 from jobs.state import Outcome
 from workers import processes
-from workers.checkpoints.folders import listed
-from workers.checkpoints.manifest import MANIFEST, size_of
+from workers.checkpoints.manifest import size_of
 from workers.deaths import ran_out
 from workers.folder import STOP_OUTCOMES, AttemptFolder, StopReason, attempt_folders, checkpoints_root
+from workers.identity.job_folder import claim_job_folder, newest_of
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class _Local:
         None  # those of this host, as all hosts number them; None until the assignment is there
     )
     cards: list[str] = field(default_factory=list)  # uuid by rank
-    job_id: int | None = None
-    number: int | None = None
+    key: AttemptKey | None = None  # as its folder names it; None until the assignment is there
+    owner: Owner | None = None  # its job
     limit_s: float | None = None  # the job's time limit
     carries: bool = False  # whether it may first have to fetch its checkpoint, which the limit does not count
     started: dict[int, Started] = field(default_factory=dict)  # by rank
@@ -68,6 +69,7 @@ class Supervisor:
         self._home = home
         self._local: dict[int, _Local] = {}
         self._to_forget: set[int] = set()
+        self._strange: dict[int, AttemptKey] = {}  # the server does not know them: to be set aside
 
     def supervise(self, now: float) -> None:
         """Look at every folder and process; end what is to end; write the outcome of what died silently."""
@@ -79,11 +81,16 @@ class Supervisor:
             _decide(local, now)
         for key in [key for key in self._to_forget if not self._is_live(key)]:
             folder, gone = AttemptFolder(self._home, key), self._local.get(key)
-            if gone is not None and not gone.leads and gone.job_id is not None:
-                folder.keep_log(gone.job_id)
+            if gone is not None and not gone.leads and gone.owner is not None:
+                claim_job_folder(self._home, gone.owner)
+                folder.keep_log(gone.owner.job_id)
             folder.remove()
             self._to_forget.discard(key)
             self._local.pop(key, None)
+        for key in [key for key in self._strange if not self._is_live(key)]:
+            if AttemptFolder(self._home, key).set_aside_if(self._strange[key]):
+                del self._strange[key]
+                self._local.pop(key, None)
 
     def _same(self, folder: AttemptFolder) -> _Local:
         """What is known of this folder; nothing, if it took the place of one that was set aside."""
@@ -104,7 +111,11 @@ class Supervisor:
 
     def jobs(self) -> set[int]:
         """Jobs with a live process."""
-        return {one.job_id for one in self._local.values() if one.live and one.job_id is not None}
+        return {one.owner.job_id for one in self._local.values() if one.live and one.owner is not None}
+
+    def here(self) -> list[AttemptKey]:
+        """Every attempt with a folder, as that names it."""
+        return [one.key for one in self._local.values() if one.key is not None]
 
     def over(self) -> set[int]:
         """Attempts with an outcome and no live process."""
@@ -145,6 +156,8 @@ class Supervisor:
         local = self._local.setdefault(order.attempt_id, _Local(AttemptFolder(self._home, order.attempt_id)))
         if local.over_since is not None or (local.stop and local.stop.reason == order.reason):
             return
+        if order.uuid and local.key is not None and local.key.uuid not in ("", order.uuid):
+            return  # it is of another attempt by this id
         log.info("attempt %d is to end (%s), by force in %g s", order.attempt_id, order.reason, order.grace_s)
         try:
             local.folder.request_stop(order.reason)
@@ -174,18 +187,30 @@ class Supervisor:
             local = self._local.get(one.attempt_id)
             if local is None:
                 continue
-            identity = (local.job_id, local.number)
             # A stop before any trainer claimed the folder leaves an outcome that names no attempt. It is this
             # one's only where the server asked for it.
             ours = local.stop is not None and not local.stop.fenced
-            unclaimed = local.job_id is None and local.over_since is not None and not ours
-            if not unclaimed and (local.job_id is None or identity == (one.job_id, one.number)):
+            unclaimed = local.key is None and local.over_since is not None and not ours
+            if not unclaimed and (local.key is None or local.key.is_of(one.key)):
                 continue
-            log.warning("attempt %d of another job %s is set aside", one.attempt_id, identity)
             local.foreign = True
             _end(local)
-            if local.folder.set_aside_unless(one.job_id, one.number, unclaimed):
+            if local.folder.set_aside_unless(one.key, unclaimed):
                 del self._local[one.attempt_id]
+
+    def reject(self, keys: Iterable[AttemptKey], now: float) -> None:
+        """End these, which the server does not know, and set their folders aside."""
+        for key in keys:
+            local = self._local.get(key.attempt_id)
+            if local is not None and local.key == key:
+                local.foreign = True
+                self._strange[key.attempt_id] = key
+                if local.over_since is None:
+                    self.stop(
+                        StopOrder(attempt_id=key.attempt_id, reason="stale", grace_s=0.0), now, fenced=True
+                    )
+                else:
+                    _end(local)
 
     def fence(self, open_ids: set[int], listed_before: set[int], now: float) -> None:
         """End what the server no longer holds open.
@@ -200,7 +225,7 @@ class Supervisor:
 
     def forget(self, ids: Iterable[int]) -> None:
         """Delete these folders, once nothing runs in them: a trainer exits some time after its outcome."""
-        self._to_forget |= self._local.keys() & set(ids)
+        self._to_forget |= (self._local.keys() & set(ids)) - self._strange.keys()
 
     def _is_live(self, key: int) -> bool:
         local = self._local.get(key)
@@ -215,7 +240,7 @@ def _look(local: _Local, now: float) -> None:
         local.ranks = assignment.ranks_here
         local.cards = [gpu.uuid for gpu in assignment.cards_here]
         local.leads = assignment.at_lead
-        local.job_id, local.number = assignment.job_id, assignment.number
+        local.key, local.owner = assignment.key, assignment.mine
         local.limit_s = assignment.spec.time_limit
         local.carries = bool(assignment.kept)
     if local.ranks is None or len(local.started) < len(local.ranks):
@@ -343,8 +368,8 @@ def _said(reason: StopReason) -> str:
 
 def _last_checkpoint(local: _Local) -> str | None:
     """The newest with a manifest. Whether it is good is checked where it is resumed: checksums take long."""
-    if local.job_id is None:
+    if local.owner is None:
         return None
-    root = checkpoints_root(local.folder.path.parent.parent, local.job_id)
-    complete = [path for path, _ in listed(root) if (path / MANIFEST).is_file()]
-    return str(complete[-1]) if complete else None
+    root = checkpoints_root(local.folder.path.parent.parent, local.owner.job_id)
+    found = newest_of(root, local.owner)
+    return None if found is None else str(found)

@@ -43,6 +43,7 @@ from workers.checks.generation import SavesGeneration
 from workers.checks.ids import Room
 from workers.data.datasets import build_dataset, split
 from workers.folder import STOP_OUTCOMES, AttemptFolder, StopReason, checkpoints_root
+from workers.identity.job_folder import take_job_folder
 from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
@@ -61,11 +62,11 @@ _SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_wit
 
 
 class Stopped(TuneyardError):
-    """The attempt was asked to end before it trained."""
+    """The attempt was asked to end before it trained, or before it published its result."""
 
-    def __init__(self, reason: StopReason) -> None:
+    def __init__(self, reason: StopReason, text: str = "") -> None:
         self.reason = reason
-        super().__init__(f"{reason} before the first step")
+        super().__init__(text or f"{reason} before the first step")
 
 
 def sft_config(
@@ -151,6 +152,7 @@ def train(
     check_method(spec, assignment.rung, card.kind == "cpu")
     trust = trusts(spec.model, assignment.trusted_models)
     if assignment.local_rank == 0:
+        take_job_folder(host_home, assignment.mine)
         clear_leftovers(checkpoints, assignment.attempt_id)
     _obey_stop(folder)
     guard = Guard(spec.training.on_nan == "skip", card.kind == "cuda", assignment.world_size == 1)
@@ -169,6 +171,8 @@ def train(
         return figures.ended(ts=time.time(), **diverged(guard.fault, figures, checkpoints))
     message = _summary(figures)
     if assignment.rank == 0:
+        if folder.stop_requested() == "stale" or not folder.is_mine(assignment):
+            raise Stopped("stale", "the server does not know this attempt any more: nothing is published")
         try:
             made = publish(trained, target, assignment, figures, fleet)
         except room.NoStorage as error:
@@ -290,6 +294,8 @@ def run_attempt(
         _load_bitsandbytes(assignment.spec)
     figures = Figures(Meter(card, assignment.shared))
     try:
+        if not folder.is_mine(assignment):
+            raise Stopped("stale")
         folder.write_started(_started(figures.meter), assignment.local_rank)
         if card.kind == "cuda":
             figures.meter.allocator = settle(assignment.local_rank)
@@ -308,7 +314,8 @@ def run_attempt(
         shutil.rmtree(folder.data_path, ignore_errors=True)
     if assignment.spans and ended.rank is None:
         ended = ended.model_copy(update={"rank": assignment.rank})
-    folder.write_ended(ended, assignment.local_rank)
+    if folder.is_mine(assignment):
+        folder.write_ended(ended, assignment.local_rank)
     log.info("ended: %s %s", ended.outcome, ended.message)
     return ended
 

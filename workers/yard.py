@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from workers.folder import attempts_root, publish, yard_root
+from workers.durable import publish
+from workers.folder import attempts_root, note_epoch, noted_epoch, yard_root
+from workers.identity.aside import Telling, set_aside
 from workers.shipping import Shipper
 from workers.spool import Spool
 from workers.supervisor import Supervisor
@@ -21,11 +23,25 @@ class Yard:
     def __init__(self, home: Path, uuid: str) -> None:
         """uuid: Joined.yard; "" before the host ever joined."""
         self.root = root = yard_root(home, uuid)
-        self.uuid = uuid
+        self.uuid, self.epoch = uuid, noted_epoch(root)
+        self.aside = Telling(root)
         self.spool = Spool(root / "spool")
         self.supervisor = Supervisor(root)
         self.shipper = Shipper(root)
         self.tidier = Tidier(root)
+
+    def note_epoch(self, epoch: int) -> None:
+        """What this database does not know was ended and set aside: from now on nothing of before is begun."""
+        if epoch != self.epoch:
+            note_epoch(self.root, epoch)
+            self.epoch = epoch
+
+    def reject_telemetry(self) -> None:
+        """Set aside what waits for the server: its samples are of attempts that another epoch had."""
+        self.spool.spill()
+        if any((self.root / "spool").glob("*.jsonl")):
+            text = "the telemetry that waited for the server when the database was restored"
+            set_aside(self.root, self.root / "spool", "spool", text)
 
     def close(self) -> None:
         """Keep on disk what waits for the server."""

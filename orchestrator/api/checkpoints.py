@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.report import HostReport
 from jobs.state import JobState
 from orchestrator.api.services import Services
+from orchestrator.handover import Owners
 from orchestrator.store.rows import AttemptRow, JobRow
 from workers.checkpoints.folders import step_of
 
@@ -16,6 +19,22 @@ from workers.checkpoints.folders import step_of
 KEEP_UNFINISHED_S = 7 * 86_400.0
 # Why a checkpoint that an attempt reported is there no more: nobody needs any of the job, or later ones took its place.
 UNNEEDED, REPLACED = "unneeded", "replaced"
+
+
+def kept_orders(known: Services, news: HostReport) -> dict[str, Any]:
+    """What is to become of the checkpoints that a host has, once in a while when it says so (fields of HostOrders)."""
+    if not news.kept:
+        return {}
+    if not news.epoch:  # an older agent has no more than ids
+        return {"drop": unneeded(known, news.kept)}
+    strange = known.store.strange_jobs(news.kept_keys)
+    ours = {one.job_id for one in news.kept_keys} - {one.job_id for one in strange}
+    jobs = known.store.jobs_by_id(unneeded(known, ours))
+    owners, drops = Owners(known.store, jobs), []
+    for job in jobs.values():
+        with contextlib.suppress(ValueError):  # a spec of another version: nobody can tell its weights
+            drops.append(owners.of(job)["owner"])
+    return {"strange_jobs": strange, "drops": drops}
 
 
 def unneeded(known: Services, job_ids: Collection[int]) -> list[int]:

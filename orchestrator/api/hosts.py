@@ -13,7 +13,7 @@ from jobs.spec import JobSpec
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.actors import actor
-from orchestrator.api.checkpoints import unneeded
+from orchestrator.api.checkpoints import kept_orders
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
 from orchestrator.api.presence import is_online
@@ -37,11 +37,20 @@ class Drain(BaseModel):
 def join(request: Request, info: HostInfo) -> Joined:
     """A host agent says what it has. The same name joins as the same host again; a namesake is refused."""
     known = services(request)
+    if not info.named and known.store.restores():
+        raise Conflict(
+            f"the agent of {info.name} is of a version that takes files for those of the job that has their id now, "
+            "and this database went back to a backup: upgrade it"
+        )
     host_id = known.store.join_host(info, known.controller.clock())
     known.controller.wake()
     token = ray_token(known.settings.home) if known.settings.ray else ""
     return Joined(
-        host_id=host_id, yard=known.store.yard(), ray_token=token, ray_address=known.dispatch.address
+        host_id=host_id,
+        yard=known.store.yard(),
+        epoch=known.store.epoch(),
+        ray_token=token,
+        ray_address=known.dispatch.address,
     )
 
 
@@ -51,7 +60,7 @@ def report(request: Request, host_id: int, news: HostReport) -> HostOrders:
     known = services(request)
     now = known.controller.clock()
     came_up = news.ray_ready and not known.store.host(host_id).ray_ready
-    known.store.record_report(host_id, news, now)
+    known.store.record_report(host_id, news, now)  # of an epoch before this one: it must join anew
     if (
         came_up
         or not news.boot
@@ -67,14 +76,18 @@ def orders(known: Services, host_id: int, news: HostReport) -> HostOrders:
     settings = known.settings
     stops = [stop for attempt in known.store.open_attempts(host_id) if (stop := _stop(attempt, settings))]
     mentioned = {attempt.attempt_id for attempt in news.attempts} | set(news.running)
+    strange = known.store.strange_attempts(news.here) if news.here else []
+    mentioned -= {one.attempt_id for one in strange}
     return HostOrders(
+        epoch=news.epoch,
         stops=stops,
         traces=_traces(known, host_id),
         attempts=known.store.offsets(host_id),
         ray_address=known.dispatch.address,
         forget=sorted(known.store.closed(mentioned)) if mentioned else [],
         sends=known.relay.orders(host_id),
-        drop=unneeded(known, news.kept) if news.kept else [],
+        strange=strange,
+        **kept_orders(known, news),
     )
 
 
@@ -83,11 +96,14 @@ def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:
     if attempt.stop_requested_at is not None:
         return StopOrder(
             attempt_id=attempt.id,
+            uuid=attempt.uuid,
             reason=attempt.stop_reason or "cancelled",
             grace_s=settings.preempt_grace_s if attempt.stop_reason == "preempted" else settings.stop_grace_s,
         )
     grace_s = stop_grace_s(attempt)
-    return None if grace_s is None else StopOrder(attempt_id=attempt.id, reason="stale", grace_s=grace_s)
+    if grace_s is None:
+        return None
+    return StopOrder(attempt_id=attempt.id, uuid=attempt.uuid, reason="stale", grace_s=grace_s)
 
 
 def _traces(known: Services, host_id: int) -> list[TraceRequest]:

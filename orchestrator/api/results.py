@@ -14,13 +14,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Send
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable
-from jobs.report import SendOrder
+from jobs.identity import result_fault
+from jobs.sending import SendOrder
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import bad_parameter, raises
 from orchestrator.api.jobs import services
 from orchestrator.api.presence import is_online
 from orchestrator.api.services import Services
+from orchestrator.handover import Owners
 from orchestrator.store.rows import AttemptRow, JobRow
 from orchestrator.transfer.relay import Transfer
 
@@ -36,7 +38,7 @@ async def result(request: Request, job: str) -> schemas.Result:
     """What a job's result is made of, as its manifest on its host says."""
     known = services(request)
     row, attempt = await run_in_threadpool(_where, known, job)
-    order = _order(row, attempt, "manifest")
+    order = await run_in_threadpool(_order, known, row, attempt, "manifest")
     transfer = known.relay.open(attempt.host_id, attempt.host, order)
     raw = b""
     try:
@@ -47,7 +49,7 @@ async def result(request: Request, job: str) -> schemas.Result:
                 raise Conflict(f"the manifest in {attempt.result} has more than {MANIFEST_BYTES} bytes")
     finally:
         await known.relay.close(transfer)
-    return await run_in_threadpool(_described, row, attempt, raw)
+    return await run_in_threadpool(_described, row, attempt, order, raw)
 
 
 @router.get("/jobs/{job}/result/files", responses=raises(NotFound, Conflict))
@@ -59,7 +61,7 @@ async def files(request: Request, job: str, manifest: str, offset: int = 0) -> S
         raise bad_parameter("offset", offset, "write a number of bytes")
     known = services(request)
     row, attempt = await run_in_threadpool(_where, known, job)
-    order = _order(row, attempt, "files", offset, manifest)
+    order = await run_in_threadpool(_order, known, row, attempt, "files", offset, manifest)
     transfer = known.relay.open(attempt.host_id, attempt.host, order)
     try:
         await transfer.begun()  # the answer's status must be right before its first byte goes
@@ -113,11 +115,19 @@ def _where(known: Services, job: str) -> tuple[JobRow, AttemptRow]:
 
 
 def _order(
-    row: JobRow, attempt: AttemptRow, what: Literal["manifest", "files"], offset: int = 0, manifest: str = ""
+    known: Services,
+    row: JobRow,
+    attempt: AttemptRow,
+    what: Literal["manifest", "files"],
+    offset: int = 0,
+    manifest: str = "",
 ) -> SendOrder:
     return SendOrder(
         job_id=row.id,
         attempt_id=attempt.id,
+        attempt_uuid=attempt.uuid,
+        owner=Owners(known.store, {row.id: row}).of(row)["owner"],
+        epoch=known.store.epoch(),
         folder=attempt.result or "",
         what=what,
         offset=offset,
@@ -143,7 +153,7 @@ async def _closing(known: Services, transfer: Transfer) -> AsyncIterator[bytes]:
         await known.relay.close(transfer)
 
 
-def _described(row: JobRow, attempt: AttemptRow, raw: bytes) -> schemas.Result:
+def _described(row: JobRow, attempt: AttemptRow, order: SendOrder, raw: bytes) -> schemas.Result:
     """Raises Conflict where the manifest is not that of this job."""
     try:
         manifest = json.loads(raw)
@@ -154,8 +164,9 @@ def _described(row: JobRow, attempt: AttemptRow, raw: bytes) -> schemas.Result:
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Conflict(f"the manifest in {attempt.result} on host {attempt.host} is damaged") from None
-    if (manifest.get("job_id"), manifest.get("attempt_id")) != (row.id, attempt.id):
-        raise Conflict(f"{attempt.result} on host {attempt.host} holds the result of another job by now")
+    assert order.owner is not None
+    if fault := result_fault(manifest, order.owner, attempt.id, attempt.uuid):
+        raise Conflict(f"what {attempt.result} on host {attempt.host} holds {fault}")
     return {
         "job": row.id,
         "name": row.name,

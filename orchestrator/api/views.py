@@ -325,6 +325,7 @@ def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
             for disk in row.disks or ()
         ],
         "fault": row.fault,
+        "aside": [f"{one['text']}, in aside/{one['name']}" for one in row.aside or ()],
         "tried_again_at": rests_until(row) if row.fault else None,
     }
 

@@ -28,7 +28,7 @@ def database_url(given: str | None) -> str:
 
 @click.group("db", cls=Verbs)
 def db_verb() -> None:
-    """Upgrade, check and back up the job database."""
+    """Upgrade, check, back up and restore the job database."""
 
 
 @db_verb.command("upgrade")
@@ -97,3 +97,23 @@ def backup_verb(path: Path | None, database: str | None, as_json: bool) -> None:
         emit({"path": str(path), "bytes": written})
     else:
         click.echo(f"wrote {path}: {written:,} bytes")
+
+
+@db_verb.command("restore")
+@click.argument("path", type=click.Path(path_type=Path))
+@database_option
+@json_option
+def restore_verb(path: Path, database: str | None, as_json: bool) -> None:
+    """Put a SQLite backup in place, while no server runs.
+
+    The database that was there stays beside it. For PostgreSQL use pg_restore.
+    """
+    from orchestrator.store import restore  # here: sqlalchemy takes 0.4 s to import
+
+    kept = restore(database_url(database), path)
+    if as_json:
+        emit({"kept": None if kept is None else str(kept)})
+    else:
+        click.echo(f"{path} is in place; ids that it does not know are given again, and hosts join anew")
+        if kept is not None:
+            click.echo(f"the database that was there is {kept}")

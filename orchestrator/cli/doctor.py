@@ -260,7 +260,13 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         )
     if health.get("exposed"):
         checks.append(EXPOSED)
-    return [*checks, hosts_check(hosts), *disks_checks(hosts), *cards_checks(gpus)]
+    return [
+        *checks,
+        hosts_check(hosts),
+        *disks_checks(hosts),
+        *aside_checks(hosts),
+        *cards_checks(gpus),
+    ]
 
 
 def hosts_check(hosts: Sequence[Host]) -> Check:
@@ -309,6 +315,16 @@ def disks_checks(hosts: Sequence[Host]) -> list[Check]:
         for disk in host.get("disks") or ()
     ]
     return [_room("hosts' disks", room)] if room else []
+
+
+def aside_checks(hosts: Sequence[Host]) -> list[Check]:
+    """What hosts have that is not what the database knows by its id: after a restore, for instance."""
+    found = [f"{host['name']}: {one}" for host in hosts for one in host.get("aside") or ()]
+    if not found:
+        return []
+    named = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    fix = "nothing of it is used; look at it there (host/YARD/aside), and remove what nobody needs"
+    return [Check("set aside", "warn", named, fix)]
 
 
 def cards_checks(gpus: Sequence[Gpu]) -> list[Check]:

@@ -56,7 +56,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Operate": {
         "serve": ("services", "Run the server in the foreground."),
         "host": ("hosts", "Run a host agent; drain hosts."),
-        "db": ("database", "Upgrade, check and back up the job database."),
+        "db": ("database", "Upgrade, check, back up and restore the job database."),
         "audit": ("audit", "List who asked for what, and from where."),
         "schema": ("jobfile", "Print the JSON schema of the job file."),
         "completion": ("completion", "Print the shell completion script."),

@@ -52,6 +52,7 @@ class Host(TypedDict):
     ray_ready: bool
     disks: list[DiskShape]  # empty where it has not said
     fault: str | None  # why no trainer can start there
+    aside: list[str]  # what was set aside there, for the database knows another by its id; with the folder
     tried_again_at: float | None
 
 

@@ -6,6 +6,7 @@ from jobs.errors import TuneyardError
 from orchestrator.store.actions import ActionStore
 from orchestrator.store.attempts import AttemptStore
 from orchestrator.store.changes import ChangeStore
+from orchestrator.store.epoch import EpochStore
 from orchestrator.store.groups import GroupStore
 from orchestrator.store.history import HistoryStore
 from orchestrator.store.holds import HoldStore
@@ -17,13 +18,14 @@ from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.reports import ReportStore
+from orchestrator.store.restore import restore
 from orchestrator.store.retention import RetentionStore
 from orchestrator.store.schema import SchemaReport, backup, check, require_current, upgrade
 from orchestrator.store.sharing import SharingStore
 from orchestrator.store.starts import StartStore
 from orchestrator.store.submissions import SubmissionStore
 
-__all__ = ["SchemaReport", "Store", "backup", "check", "upgrade"]
+__all__ = ["SchemaReport", "Store", "backup", "check", "restore", "upgrade"]
 
 
 class Store(
@@ -45,6 +47,7 @@ class Store(
     HoldStore,
     ChangeStore,
     ActionStore,
+    EpochStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -182,6 +182,7 @@ class AttemptStore(Database):
                 attempts.c.id,
                 attempts.c.job_id,
                 attempts.c.number,
+                attempts.c.uuid,
                 attempts.c.host_id,
                 attempts.c.log_bytes,
                 step.scalar_subquery(),
@@ -196,13 +197,14 @@ class AttemptStore(Database):
                     attempt_id=id_,
                     job_id=job_id,
                     number=number,
+                    uuid=uuid,
                     log_offset=log_bytes,
                     step=last or 0,
                     evaluated=-1 if tested is None else tested,
                 )
                 if lead == host_id
-                else AttemptOffsets(attempt_id=id_, job_id=job_id, number=number, lead=False)
-                for id_, job_id, number, lead, log_bytes, last, tested in connection.execute(query)
+                else AttemptOffsets(attempt_id=id_, job_id=job_id, number=number, uuid=uuid, lead=False)
+                for id_, job_id, number, uuid, lead, log_bytes, last, tested in connection.execute(query)
             ]
 
 

@@ -21,7 +21,7 @@ from orchestrator.store.projects import project_rows
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import FleetRows, GpuRow, HostRow
 from orchestrator.store.usage import Usage
-from orchestrator.tables import attempts, gpus, hosts, jobs, yard
+from orchestrator.tables import attempts, gpus, hosts, jobs
 
 NAME_HELD_S = 20.0  # since a host was heard of: until then nobody else takes its name
 
@@ -52,12 +52,6 @@ class FleetStore(Database):
             self._have_gpus(connection, {host_id: info.gpus})
             reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
         return host_id
-
-    def yard(self) -> str:
-        """Which database this is: a uuid, made with it. A backup of it is the same."""
-        with self.read() as connection:
-            found: str = connection.execute(sa.select(yard.c.uuid)).scalar_one()
-        return found
 
     def set_drained(self, host_id: int, drained: bool, now: float, actor: Actor | None = None) -> None:
         """Takes a host out of planning, or back in; what runs there goes on. Raises NotFound."""

@@ -26,7 +26,8 @@ _insert_jobs = BulkInsert(
     jobs,
     [
         *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
-        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at", "continues"),
+        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at"),
+        *("continues", "uuid"),
     ],
 )
 _insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data", "address"])
@@ -251,6 +252,7 @@ def insert_jobs(
             group_id=group_id,
             queued_at=now,
             continues=job.continues,
+            uuid=job.uuid,
         )
         for job_id, job, group_id in zip(ids, new, groups, strict=True)
     ]
@@ -272,10 +274,7 @@ def insert_jobs(
                 row.priority,
                 row.trace_key,
                 now,
-                row.project,
-                row.group_id,
-                now,
-                row.continues,
+                *(row.project, row.group_id, now, row.continues, row.uuid),
             )
             for row in made
         ],

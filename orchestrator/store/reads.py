@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs.errors import NotFound
+from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
 from orchestrator.column_types import to_json
 from orchestrator.store.requests import Actor
@@ -94,6 +95,7 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
             stop_for=row.stop_for,
             resumed=row.resumed,
             checkpoints=row.checkpoints,
+            uuid=row.uuid,
         )
         for row in found
     ]
@@ -170,6 +172,16 @@ def latest_evaluations(connection: sa.Connection, attempt_ids: Collection[int]) 
         for ids in chunks(attempt_ids)
         for row in connection.execute(query.where(attempts.c.id.in_(ids)))
     }
+
+
+def unnamed_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """By job, the ids of its attempts whose files bear no uuid (jobs.identity); those without any are left out."""
+    query = sa.select(attempts.c.job_id, attempts.c.id, attempts.c.uuid).where(attempts.c.job_id.in_(job_ids))
+    found: dict[int, tuple[int, ...]] = {}
+    for job_id, attempt_id, uuid in connection.execute(query.order_by(attempts.c.id)):
+        if is_derived(uuid):
+            found[job_id] = (*found.get(job_id, ()), attempt_id)
+    return found
 
 
 def attained(connection: sa.Connection) -> dict[int, float]:

@@ -11,10 +11,12 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
+from jobs.identity import is_derived
 from jobs.report import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.column_types import clean_text
 from orchestrator.store.ends import parts_of, report_end
+from orchestrator.store.epoch import misplaced, note_aside
 from orchestrator.store.fleet import FleetStore
 from orchestrator.store.host_faults import forget_fault
 from orchestrator.store.lengths import answer_lengths
@@ -62,12 +64,16 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
     def record_report(self, host_id: int, report: HostReport, now: float) -> None:
         """Stores what a host says. Raises NotFound where the host must join (anew) first."""
         if self.record_reports([(host_id, report)], now):
-            raise NotFound(f"there is no host {host_id}: join first")
+            raise NotFound(
+                f"host {host_id} is not known, or joined before the database was restored: join first"
+            )
 
     def record_reports(self, reports: Sequence[tuple[int, HostReport]], now: float) -> set[int]:
-        """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first."""
+        """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first, or anew."""
         with self.write() as connection:
             stored = _known(connection, {host_id for host_id, _ in reports})
+            for host_id in misplaced(connection, reports):
+                stored.pop(host_id, None)
             taken = sorted((pair for pair in reports if pair[0] in stored), key=lambda pair: pair[0])
             if taken:
                 self._record(connection, taken, stored, now)
@@ -94,6 +100,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         if self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports}, cards):
             stored = _known(connection, stored.keys())
         self._record_attempts(connection, reports, now)
+        note_aside(connection, reports, now)
         insert_samples(connection, _sample_tuples(connection, reports, stored))
         for _, report in reports:
             for trace in report.traces:
@@ -110,7 +117,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         known = [
             (rows[item.attempt_id], host_id, item)
             for host_id, item in sorted(news, key=lambda pair: (pair[1].attempt_id, pair[0]))
-            if item.attempt_id in rows
+            if item.attempt_id in rows and _is_of(item, rows[item.attempt_id])
         ]
         # The log, the progress and the start are those of rank 0, from its host.
         mine = [(row, item) for row, host_id, item in known if row.host_id == host_id]
@@ -191,6 +198,7 @@ def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]
         "log_bytes",
         "resumed",
         "checkpoints",
+        "uuid",
     )
     query = sa.select(*(attempts.c[name] for name in names))
     return {
@@ -198,6 +206,11 @@ def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]
         for part in reads.chunks(ids)
         for row in connection.execute(query.where(attempts.c.id.in_(part)))
     }
+
+
+def _is_of(item: AttemptReport, row: Any) -> bool:
+    """Whether news is of this attempt: after a restore another may have its id. An older agent names none."""
+    return item.uuid == row.uuid if item.uuid else is_derived(row.uuid)
 
 
 def _start(connection: sa.Connection, row: Any, started: Started, now: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from jobs.identity import new_uuid
 from jobs.state import On
 
 
@@ -27,6 +28,8 @@ class Note(StrEnum):
     HOST_DRAINED = "host_drained"
     HOST_RESUMED = "host_resumed"
     HOST_FAULT = "host_fault"  # no trainer could start there
+    RESTORED = "restored"  # the database went back to a backup, or was moved: a new epoch
+    SET_ASIDE = "set_aside"  # something on a host that is not what the database has by its id
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
 
@@ -53,7 +56,7 @@ class NewJob:
     """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
 
     group: those of one submission that have the same number here make one group; address: where it comes from;
-    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from.
+    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from; uuid: its own.
     """
 
     name: str
@@ -67,6 +70,7 @@ class NewJob:
     address: str | None = None
     held_by: str | None = None
     continues: int | None = None
+    uuid: str = field(default_factory=new_uuid)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Start:
     """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
     (orchestrator.snapshot.basis_of), for its observation; shared: others may lie on the cards, as long as the
     projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
-    job that was planned.
+    job that was planned; uuid: the attempt's.
     """
 
     job_id: int
@@ -105,3 +109,4 @@ class Start:
     shared: bool = False
     host_ids: tuple[int, ...] = ()
     revision: int = 0
+    uuid: str = field(default_factory=new_uuid)

@@ -37,6 +37,7 @@ class JobRow:
     held_by: str | None = None
     revision: int = 0  # how often its spec was changed
     continues: int | None = None  # the job whose checkpoints it goes on from
+    uuid: str = ""
 
     @cached_property
     def spec(self) -> dict[str, Any]:
@@ -146,6 +147,7 @@ class AttemptRow:
     checkpoints: list[dict[str, Any]] | None = (
         None  # jobs.report.Checkpoint of each on its host, newest first
     )
+    uuid: str = ""
 
     @property
     def shared(self) -> bool:
@@ -175,6 +177,7 @@ class HostRow:
     fault_at: float | None = None
     fault_times: int = 0  # in a row
     disks: list[dict[str, Any]] | None = None  # jobs.report.Disk of each, as last reported
+    aside: list[dict[str, Any]] | None = None  # jobs.identity.Aside of what was set aside there
 
     @property
     def left(self) -> bool:

@@ -16,6 +16,7 @@ import migrations
 from jobs.errors import SchemaMismatch, TuneyardError, Unavailable, UsageError
 from orchestrator.store.audit import faults
 from orchestrator.store.database import Database, make_engine, parse_url, reachable, shown
+from orchestrator.store.epoch import mark_copy
 
 MIGRATIONS = Path(migrations.__file__).parent
 
@@ -153,6 +154,7 @@ def _copy_sqlite(url: sa.URL, target: Path) -> None:
     try:
         with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
             old.backup(new)
+            mark_copy(new)
         new.close()
         old.close()
     except sqlite3.Error as error:

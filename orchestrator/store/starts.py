@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+from jobs.identity import derived_uuid
 from jobs.state import Code, Event, JobState, after
 from orchestrator.column_types import clean_text, to_json
 from orchestrator.store.bulk import BulkInsert, next_ids
@@ -54,7 +55,7 @@ _MOVE = (
 )
 _insert_attempts = BulkInsert(
     attempts,
-    ["id", "job_id", "number", "host_id", "rung", "projection", "basis", "opened_at", "log_bytes"],
+    ["id", "job_id", "number", "host_id", "rung", "projection", "basis", "opened_at", "log_bytes", "uuid"],
 )
 _insert_leases = BulkInsert(leases, ["attempt_id", "gpu_id", "rank", "exclusive", "memory_bytes"])
 _insert_events = BulkInsert(events, ["ts", "job_id", "attempt_id", "host_id", "kind", "text", "data"])
@@ -174,7 +175,7 @@ def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
     if not mine or len(set(start.gpu_ids)) < len(mine):
         return False
     promised = _promised(start)
-    places = start.host_ids or (start.host_id,) * len(mine)
+    places = _places(start)
     if places[0] != start.host_id:
         return False
     for card, host_id in zip(mine, places, strict=True):
@@ -186,8 +187,28 @@ def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
     return True
 
 
+def _places(start: Start) -> tuple[int, ...]:
+    """The host of each card."""
+    return start.host_ids or (start.host_id,) * len(start.gpu_ids)
+
+
 def _promised(start: Start) -> int:
     return int(start.projection.get("upper_bytes", 0))
+
+
+def _uuids(connection: sa.Connection, starts: Sequence[Start]) -> dict[int, str]:
+    """By job the uuid of its attempt, which says whether what that writes will bear it: an older agent's does not."""
+    named = {
+        row.id: row.info.get("named", False)
+        for ids in reads.chunks({host_id for start in starts for host_id in _places(start)})
+        for row in connection.execute(sa.select(hosts.c.id, hosts.c.info).where(hosts.c.id.in_(ids)))
+    }
+    return {
+        start.job_id: start.uuid
+        if all(named[host_id] for host_id in _places(start))
+        else derived_uuid(start.uuid, "of an older agent")
+        for start in starts
+    }
 
 
 def _open(
@@ -209,6 +230,7 @@ def _open(
     }
     opened = dict(zip(names, next_ids(connection, attempts, len(starts)), strict=True))
     rows, held, notes = [], [], []
+    uuids = _uuids(connection, starts)
     for start in starts:
         attempt_id, number, name = opened[start.job_id], last.get(start.job_id, 0) + 1, names[start.job_id]
         rows.append(
@@ -218,7 +240,7 @@ def _open(
                     to_json(dict(start.projection)),
                     None if start.basis is None else to_json(dict(start.basis)),
                 ),
-                *(now, 0),
+                *(now, 0, uuids[start.job_id]),
             )
         )
         held += [

@@ -49,13 +49,15 @@ class FakeHost:
 
     def __init__(self, yard, *cards: dict[str, Any], name: str = "h1", **info: Any) -> None:
         self.yard, self.cards = yard, list(cards)
-        said = {**HOST, "name": name, "gpus": self.cards, **info}
+        said = {"named": False, **HOST, "name": name, "gpus": self.cards, **info}
         joined = yard.http.post(f"{PREFIX}/hosts/join", json=said)
         assert joined.status_code == 200, joined.text
-        self.id = joined.json()["host_id"]
+        self.id, self.named = joined.json()["host_id"], said["named"]
+        self.epoch = joined.json()["epoch"] if self.named else 0
 
     def report(self, **news: Any) -> dict[str, Any]:
         body = {"boot": "b", "sent": self.yard.now, "gpus": self.cards, "ray_ready": True, **news}
+        body["epoch"] = self.epoch
         answer = self.yard.http.post(f"{PREFIX}/hosts/{self.id}/report", json=body)
         assert answer.status_code == 200, answer.text
         orders: dict[str, Any] = answer.json()

@@ -85,7 +85,8 @@ class Depot:
         while not self._ended:
             if self._sender is not None:
                 with contextlib.suppress(TuneyardError):
-                    self._sender.follow(link.report(self.host_id, a_report()).sends)
+                    sends = link.report(self.host_id, a_report()).sends
+                    self._sender.follow(sends, self.services.store.epoch())
             self._awake.wait(0.05)
         link.close()
 

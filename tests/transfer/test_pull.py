@@ -132,7 +132,7 @@ def anothers(result: Path) -> None:
         (a_pipe, "can't be sent|is gone|not what its manifest says"),
         (listed("../secret"), "no file of a checkpoint"),
         (listed("/etc/hostname"), "no file of a checkpoint"),
-        (anothers, "holds the result of another job"),
+        (anothers, "holds was made by another job or attempt"),
         (lambda result: (result / "manifest.json").write_text("{"), "damaged"),
         (lambda result: (result / "manifest.json").unlink(), "manifest.json is gone from the result"),
         (lambda result: result.rename(result.with_name("moved")), "is gone: .*No such file"),

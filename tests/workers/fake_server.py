@@ -9,6 +9,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from jobs.identity import Owner
 from jobs.report import (
     AttemptOffsets,
     Ended,
@@ -44,6 +45,8 @@ class FakeServer:
         self.wanted_traces: list[TraceRequest] = []
         self.forget: list[int] = []
         self.drop: set[int] = set()
+        self.epoch = 1
+        self.unknown: set[str] = set()  # uuids of jobs and attempts that a backup does not know
         self.ray_address: str | None = None
         self.host_id = 0
         self.yard = "0123456789abcdef0123456789abcdef"
@@ -100,15 +103,18 @@ class FakeServer:
             match = re.fullmatch(r"/api/v1/hosts/(\d+)/report", path)
             if match is None:
                 return 404, {}
-            if int(match[1]) not in self.known_hosts:
+            report = HostReport.model_validate_json(body)
+            if int(match[1]) not in self.known_hosts or report.epoch != self.epoch:
                 return 409, {"error": {"kind": "conflict", "message": "join anew"}}
-            return 200, self._report(HostReport.model_validate_json(body))
+            return 200, self._report(report)
 
     def _join(self, info: HostInfo) -> dict[str, Any]:
         self.joins.append(info)
         self.host_id += 1
         self.known_hosts.add(self.host_id)
-        return Joined(host_id=self.host_id, ray_token="ray-token", yard=self.yard).model_dump()
+        return Joined(
+            host_id=self.host_id, ray_token="ray-token", yard=self.yard, epoch=self.epoch
+        ).model_dump()
 
     def _report(self, report: HostReport) -> dict[str, Any]:
         self.reports.append(report)
@@ -139,6 +145,13 @@ class FakeServer:
             attempts=list(self.open.values()),
             ray_address=self.ray_address,
             forget=self.forget,
-            drop=[job_id for job_id in report.kept if job_id in self.drop],
+            epoch=report.epoch,
+            drops=[
+                Owner(job_id=one.job_id, job_uuid=one.job_uuid)
+                for one in report.kept_keys
+                if one.job_id in self.drop
+            ],
+            strange=[one for one in report.here if one.uuid in self.unknown],
+            strange_jobs=[one for one in report.kept_keys if one.job_uuid in self.unknown],
         )
         return orders.model_dump(mode="json")

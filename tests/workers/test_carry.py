@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobs.identity import Owner
 from jobs.report import Kept
 from jobs.units import MiB
 from tests.workers.test_checkpoints import BREAKAGES, stage
@@ -95,7 +96,7 @@ class Scene:
 
     def newest(self, *kept: Kept, own: tuple[Path, int] | None = None) -> tuple[Path, int] | None:
         carrier = Carrier(
-            *(1, self.root, self.staging, self.network.reach, lambda: self.obey()),
+            *(Owner(job_id=1), self.root, self.staging, self.network.reach, lambda: self.obey()),
             clock=self.clock,
             sleep=self.clock.sleep,
         )

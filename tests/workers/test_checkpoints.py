@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jobs.identity import Owner
 from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
@@ -184,6 +185,6 @@ def test_a_look_at_one_finds_what_is_missing(breakage: str | None, tmp_path: Pat
     path = publish_checkpoint(stage(tmp_path), tmp_path, 3)
     if breakage:
         BREAKAGES[breakage](path)
-    found = look_at(path)
+    found = look_at(path, Owner(job_id=1))
     assert found is not None and (found.step, found.whole) == (3, breakage is None)
     assert breakage or found.bytes == 1005

@@ -13,7 +13,8 @@ import pytest
 from jobs.report import Ended, Progress, Started
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
-from workers.folder import AttemptFolder, attempt_folders, publish, publish_once
+from workers.durable import publish, publish_once
+from workers.folder import AttemptFolder, attempt_folders
 
 
 @pytest.fixture

@@ -103,6 +103,6 @@ def test_its_folder_stays_until_the_attempt_has_ended_everywhere(server: FakeSer
         server.stops = [StopOrder(attempt_id=7, reason="stale", grace_s=0.0)]
         host.tick_until(some_reports_later)
         assert 7 in server.ended
-        assert not [path.name for path in host.folder(7).path.parent.glob("aside-*")]
+        assert not [path.name for path in host.root.glob("aside/*")]
     finally:
         host.close()

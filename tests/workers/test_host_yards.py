@@ -11,12 +11,17 @@ from jobs.report import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer
-from workers.folder import yard_root
+from workers.folder import AttemptFolder, yard_root
 
 
 def fault(server: FakeServer) -> str | None:
     """Of the card that trainers are on, as last reported."""
     return next(gpu.fault for gpu in server.reports[-1].gpus if gpu.uuid == "cpu-alpha-1")
+
+
+def claimed_by(folder: AttemptFolder) -> tuple[int, int] | None:
+    key = folder.identity()
+    return None if key is None else (key.job_id, key.number)
 
 
 def another_database(server: FakeServer) -> None:
@@ -87,11 +92,11 @@ def test_a_number_given_twice_is_another_attempt(server: FakeServer, host: Host)
     """The database went back to a backup: same uuid, and attempt 7 is now job 2's."""
     host.train(7, SUCCEEDS).wait()
     server.open[7] = AttemptOffsets(attempt_id=7, job_id=2, number=1)
-    host.tick_until(lambda: bool(list(host.root.glob("attempts/aside-7-*"))))
+    host.tick_until(lambda: bool(list(host.root.glob("aside/attempt-7-????????"))))
     assert 7 not in server.ended and not server.logs.get(7)
     host.claim(7, job_id=2)
     folder = host.folder(7)
-    assert folder.identity() == (2, 1)
+    assert claimed_by(folder) == (2, 1)
     folder.log_path.write_text("of job 2")
     host.tick_until(lambda: server.logs.get(7) == b"of job 2")
 
@@ -99,12 +104,12 @@ def test_a_number_given_twice_is_another_attempt(server: FakeServer, host: Host)
 def test_its_trainer_is_ended_before_the_folder_changes_hands(server: FakeServer, host: Host) -> None:
     trainer = host.train(7, IGNORES)
     host.claim(7, job_id=2)
-    assert host.folder(7).identity() == (1, 1), "not while it runs"
+    assert claimed_by(host.folder(7)) == (1, 1), "not while it runs"
     server.open[7] = AttemptOffsets(attempt_id=7, job_id=2, number=1)
     host.tick_until(lambda: trainer.poll() is not None and not host.folder(7).path.exists())
     host.claim(7, job_id=2)
     host.tick_until(lambda: server.reports[-1].running == [])
-    assert host.folder(7).identity() == (2, 1) and 7 not in server.ended
+    assert claimed_by(host.folder(7)) == (2, 1) and 7 not in server.ended
 
 
 def test_an_outcome_without_an_assignment_counts_where_the_stop_was_this_agents(
@@ -116,7 +121,7 @@ def test_an_outcome_without_an_assignment_counts_where_the_stop_was_this_agents(
     host.folder(7).outcome_path().write_text('{"ts": 1, "outcome": "cancelled"}')
     server.open_attempt(7)
     host.tick_until(lambda: not host.folder(7).path.exists())
-    (aside,) = host.root.glob("attempts/aside-7-*")
+    (aside,) = host.root.glob("aside/attempt-7-????????")
     assert aside.stat().st_ino == leftover and 7 not in server.ended
 
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import ray
 
+from jobs.identity import Owner
 from jobs.report import Kept
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
@@ -147,7 +148,7 @@ def carrier(tmp_path: Path) -> Carrier:
     root = checkpoints_root(tmp_path / "b", 1)
     staging = staging_folder(root, 2)
     staging.mkdir(parents=True)
-    return Carrier(1, root, staging, reach, nothing)
+    return Carrier(Owner(job_id=1), root, staging, reach, nothing)
 
 
 def couriers() -> list[psutil.Process]:

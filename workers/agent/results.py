@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
-from jobs.report import SendOrder
+from jobs.identity import Owner, result_fault
+from jobs.sending import SendOrder
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in
 
 log = logging.getLogger(__name__)
@@ -40,15 +41,15 @@ class ResultReader:
     Raises NotFound where there is none, Conflict where it is another's or was changed.
     """
 
-    def __init__(self, folder: Path, job_id: int, attempt_id: int) -> None:
+    def __init__(self, folder: Path, owner: Owner, attempt_id: int, attempt_uuid: str = "") -> None:
         self.folder = folder
         try:
             self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise NotFound(f"the result of job {job_id} is gone: {folder}: {error.strerror}") from None
+            raise NotFound(f"the result of job {owner.job_id} is gone: {folder}: {error.strerror}") from None
         try:
             self.manifest = self._read_manifest()
-            self.files = self._listed(job_id, attempt_id)
+            self.files = self._listed(owner, attempt_id, attempt_uuid)
         except BaseException:
             self.close()
             raise
@@ -107,21 +108,15 @@ class ResultReader:
             raise Conflict(f"{self.folder / MANIFEST} has more than {MANIFEST_BYTES} bytes")
         return text
 
-    def _listed(self, job_id: int, attempt_id: int) -> dict[str, tuple[int, str]]:
+    def _listed(self, owner: Owner, attempt_id: int, attempt_uuid: str) -> dict[str, tuple[int, str]]:
         try:
             text = self.manifest.decode()
             files = files_in(text)
         except (Corrupt, UnicodeDecodeError) as error:
             raise Conflict(f"{self.folder} is damaged: {error}") from None
-        if owner_of(text) != (job_id, attempt_id):
-            raise Conflict(f"{self.folder} holds the result of another job or attempt by now")
+        if fault := result_fault(json.loads(text), owner, attempt_id, attempt_uuid):
+            raise Conflict(f"what {self.folder} holds {fault}")
         return files
-
-
-def owner_of(manifest: str) -> tuple[object, object]:
-    """Job and attempt that a result's manifest names."""
-    value = json.loads(manifest)
-    return value.get("job_id"), value.get("attempt_id")
 
 
 class Sender:
@@ -131,9 +126,11 @@ class Sender:
         self._outlet = outlet
         self._running: dict[str, threading.Thread] = {}
         self._over: set[str] = set()
+        self._epoch = 0
 
-    def follow(self, orders: Sequence[SendOrder]) -> None:
-        """Begin what is new. What the server has no order for any more ends by itself."""
+    def follow(self, orders: Sequence[SendOrder], epoch: int = 0) -> None:
+        """Begin what is new. What the server has no order for any more ends by itself. epoch: that this host joined."""
+        self._epoch = epoch
         self._over &= {order.id for order in orders}
         self._running = {key: thread for key, thread in self._running.items() if thread.is_alive()}
         for order in orders:
@@ -147,8 +144,12 @@ class Sender:
                 thread.start()
 
     def _send(self, order: SendOrder) -> None:
+        owner = order.owner or Owner(job_id=order.job_id)
         try:
-            with closing(ResultReader(Path(order.folder), order.job_id, order.attempt_id)) as reader:
+            if order.epoch and order.epoch != self._epoch:
+                raise Conflict("this was asked for before the database was restored; ask again")
+            made_by = (order.attempt_id, order.attempt_uuid)
+            with closing(ResultReader(Path(order.folder), owner, *made_by)) as reader:
                 self._carry(order, reader)
             self._over.add(order.id)
         except (NotFound, Conflict, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -11,9 +12,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from jobs.identity import Owner, fault_of
 from jobs.report import Checkpoint
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, size_of, verify, write_manifest
-from workers.folder import sync_folder
+from workers.durable import publish, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +62,16 @@ def put_in_place(staged: Path, target: Path, keep_good: bool = False) -> Path:
     return target
 
 
-def latest_good(root: Path, digest: str = "", own: bool = True) -> tuple[Path, int] | None:
-    """The newest checkpoint that verifies, with its step. Others are logged and passed over.
+def latest_good(root: Path, owner: Owner | None = None, own: bool = True) -> tuple[Path, int] | None:
+    """The newest checkpoint of a job that verifies, with its step. Others are logged and passed over.
 
-    digest, own: see belongs; without a digest, whatever they are of.
+    owner: None: whosever they are; own: see jobs.identity.fault_of.
     """
     for path, step in reversed(listed(root)):
         try:
             manifest = verify(path)
-            if digest and not belongs(manifest, digest, own):
-                raise Corrupt("it is of a job with other weights")
+            if owner is not None and (fault := fault_of(manifest, owner, own=own)):
+                raise Corrupt(f"it {fault}")
         except Corrupt as error:
             log.warning("checkpoint %s is passed over: %s", path.name, error)
             continue
@@ -77,21 +79,22 @@ def latest_good(root: Path, digest: str = "", own: bool = True) -> tuple[Path, i
     return None
 
 
-def belongs(manifest: dict[str, Any], digest: str, own: bool = True) -> bool:
-    """Whether a checkpoint has the weights of a job with this digest (jobs.continuing.weights_digest).
-
-    own: it lies in that job's own folder, where one that an older version made says nothing of its weights.
-    """
-    found = manifest.get("weights_digest")
-    return own if found is None else bool(found == digest)
-
-
-def adopt(source: Path, staging: Path, root: Path) -> Path:
+def adopt(source: Path, staging: Path, root: Path, owner: Owner) -> Path:
     """Make another job's checkpoint one of this job's, of links to its files: that takes no room."""
     staged = staging / "adopted"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(source, staged, copy_function=os.link)
+    take_over(staged, owner)
     return put_in_place(staged, root / source.name)
+
+
+def take_over(staged: Path, owner: Owner) -> None:
+    """Have the manifest of another job's checkpoint name this job, and whose it was."""
+    manifest = read_manifest(staged)
+    taken = {name: manifest[name] for name in ("job_id", "job_uuid") if name in manifest}
+    rest = {name: value for name, value in manifest.items() if name not in ("job_uuid", "taken_from")}
+    taken = manifest.get("taken_from", taken)  # it had taken it over itself
+    publish(staged / MANIFEST, json.dumps({**rest, **owner.facts(), "taken_from": taken}, indent=2))
 
 
 def listed(root: Path) -> list[tuple[Path, int]]:
@@ -102,12 +105,17 @@ def listed(root: Path) -> list[tuple[Path, int]]:
     return sorted(((path, step) for path, step in found if step is not None), key=lambda item: item[1])
 
 
-def look_at(path: Path) -> Checkpoint | None:
-    """A checkpoint as its manifest and the sizes of its files have it; None where it is none, or goes just now."""
+def look_at(path: Path, owner: Owner) -> Checkpoint | None:
+    """A checkpoint as its manifest and the sizes of its files have it; None where it is none of this job, or goes just
+    now.
+    """
     step = step_of(path)
     try:
-        manifest, made = read_manifest(path)["files"], (path / MANIFEST).stat().st_mtime
-        whole = all((path / name).stat().st_size == facts["size"] for name, facts in manifest.items())
+        manifest, made = read_manifest(path), (path / MANIFEST).stat().st_mtime
+        if fault_of(manifest, owner):
+            return None
+        files = manifest["files"]
+        whole = all((path / name).stat().st_size == facts["size"] for name, facts in files.items())
     except (FileNotFoundError, Corrupt, KeyError, TypeError):
         made, whole = 0.0, False
     if step is None or not path.is_dir():

@@ -7,7 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from workers.folder import publish, sync_file, sync_folder
+from workers.durable import publish, sync_file, sync_folder
 
 MANIFEST = "manifest.json"
 

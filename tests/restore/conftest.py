@@ -1,0 +1,128 @@
+"""A fleet whose database goes back to a backup: the real server, store and trainer; a test reports for its host."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.report import Assignment, Ended
+from orchestrator.api.app import create_app
+from orchestrator.api.commits import GroupCommit
+from orchestrator.api.services import Services
+from orchestrator.config import Settings
+from orchestrator.controller import Controller
+from orchestrator.store import Store, backup, upgrade
+from tests import invariants
+from tests.api.conftest import TOKEN, Yard
+from tests.api.test_scheduling import FakeHost, card
+from tests.fakes import FakeDispatch
+from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
+from tests.workers.test_training_stops import StopsAfter
+from workers.folder import AttemptFolder
+from workers.training import train
+
+
+class Fleet:
+    """One server and one host. `opened` is the server as it runs now."""
+
+    def __init__(self, folder: Path, tokenizer: Path) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
+        self.database = folder / "tuneyard.db"
+        self.home = folder / "host"
+        self.rows = write_rows(folder / "rows.jsonl", prompt_rows())
+        self.now = 1_000.0
+        upgrade(f"sqlite:///{self.database}")
+        self.open()
+
+    def open(self) -> None:
+        """Start the server on the database as it lies there."""
+        url = f"sqlite:///{self.database}"
+        self.store, self.dispatch = Store(url), FakeDispatch()
+        self.restored = self.store.begin_epoch(self.now)
+        settings = Settings(home=self.folder, database=url, token=TOKEN, ray=False)
+        controller = Controller(self.store, self.dispatch, settings)
+        controller.clock = lambda: self.now
+        services = Services(
+            settings, self.store, self.dispatch, controller, GroupCommit(self.store, controller.clock)
+        )
+        services.commits.open()
+        http = TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"})
+        self.yard = Yard(services, http, self.dispatch, now=self.now)
+        self.host = FakeHost(self.yard, card(0, 2), home=str(self.home), named=True)
+        self.host.report()
+
+    def close(self) -> None:
+        self.yard.services.commits.close()
+        invariants.check_all(self.store)
+        self.store.close()
+
+    def backup(self) -> Path:
+        copy = self.folder / "copy.db"
+        backup(f"sqlite:///{self.database}", copy)
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """As docs/operating.md has it: stop the server, put the copy in place, start it."""
+        self.close()
+        for left in self.folder.glob("tuneyard.db-*"):
+            left.unlink()
+        shutil.copy(copy, self.database)
+        self.now += 100
+        self.open()
+
+    def submit(self, **sections: Any) -> int:
+        """A tiny job; its id."""
+        training = {"steps": 8, "sequence_length": 32, "global_batch": 4, "warmup_ratio": 0.0}
+        training |= {"learning_rate": 1e-2, "checkpoint_steps": 2, **sections.pop("training", {})}
+        spec = {
+            "model": {"config": TINY, "tokenizer": str(self.tokenizer), "dtype": "float32"},
+            "data": {"path": str(self.rows)},
+            "method": "full",
+            "training": training,
+            **sections,
+        }
+        answer = self.yard.http.post("/api/v1/jobs", json={"jobs": [{"spec": spec}], "user": "ada"})
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["jobs"][0]["id"])
+
+    def handed(self) -> Assignment:
+        """What the last trainer was given."""
+        self.host.report()
+        self.host.trace()
+        return Assignment.model_validate(self.dispatch.started[-1]["assignments"][0])
+
+    def train(self, assignment: Assignment, until: int | None = None) -> Ended:
+        """Run it here, to the end or until it is preempted after a step."""
+        home = Path(self.dispatch.started[-1]["home"])
+        attempt = assignment.attempt_id
+        folder = AttemptFolder(home, attempt)
+        if until is not None:
+            folder = StopsAfter(home, attempt, until, "preempted")
+        assert folder.claim(assignment)
+        return train(assignment, folder, home, self.folder / "out", line_every_s=0.0)
+
+    def forget(self, assignment: Assignment) -> None:
+        """The server has all news of it: the agent removes its folder."""
+        AttemptFolder(Path(self.dispatch.started[-1]["home"]), assignment.attempt_id).remove()
+
+    def steps(self, assignment: Assignment) -> list[int]:
+        """Those that its attempt trained."""
+        folder = AttemptFolder(Path(self.dispatch.started[-1]["home"]), assignment.attempt_id)
+        return [line.step for line in folder.progress()]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, tokenizer: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path, tokenizer)
+    yield made
+    made.close()
