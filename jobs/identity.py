@@ -117,8 +117,11 @@ def fault_of(manifest: Mapping[str, Any], owner: Owner, *, own: bool = True) -> 
 
 def result_fault(manifest: Mapping[str, Any], owner: Owner, attempt_id: int, attempt_uuid: str) -> str | None:
     """The same of a result, which one attempt made."""
-    if manifest.get("job_uuid") is not None and (fault := fault_of(manifest, owner)) is not None:
-        return fault
+    if manifest.get("job_uuid") is not None:
+        if (fault := fault_of(manifest, owner)) is not None:
+            return fault
+    elif manifest.get("weights_digest") not in (None, owner.digest) and owner.digest:
+        return "is of a job with other weights"
     made_by = manifest.get("attempt_uuid")
     if made_by is not None and made_by != attempt_uuid:
         return f"was made by another attempt (uuid {str(made_by)[:12]})"

@@ -31,6 +31,7 @@ def faults(connection: sa.Connection) -> list[str]:
         *_links(connection),
         *_projected(connection),
         *_logs(connection),
+        *_identity(connection),
     ]
 
 
@@ -144,3 +145,23 @@ def _logs(connection: sa.Connection) -> Iterator[str]:
         if found.log_bytes != ends.get(found.id, 0):
             stored = ends.get(found.id, 0)
             yield f"attempt {found.id}: {stored} bytes of log are stored, {found.log_bytes} acknowledged"
+
+
+def _identity(connection: sa.Connection) -> Iterator[str]:
+    """8: each job and attempt has a uuid of its own, and goes on from no checkpoint but its job's."""
+    for table in (jobs, attempts):
+        query = sa.select(
+            table.c.uuid, sa.func.count().label("count"), sa.func.min(table.c.id).label("first")
+        )
+        shared = query.group_by(table.c.uuid).having(sa.or_(sa.func.count() > 1, table.c.uuid == ""))
+        for row in connection.execute(shared):
+            has = f"the uuid {row.uuid}" if row.uuid else "no uuid"
+            yield f"{row.count} of {table.name} have {has}, first {row.first}"
+    uuids = dict(connection.execute(sa.select(jobs.c.id, jobs.c.uuid)).tuples().all())
+    resumed = sa.select(attempts.c.id, attempts.c.job_id, attempts.c.resumed, jobs.c.continues).select_from(
+        attempts.join(jobs)
+    )
+    for row in connection.execute(resumed.where(attempts.c.resumed.is_not(None))):
+        found = row.resumed.get("job_uuid")
+        if found and found not in (uuids[row.job_id], uuids.get(row.continues)):
+            yield f"attempt {row.id} went on from a checkpoint of another job (uuid {found})"

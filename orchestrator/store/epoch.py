@@ -23,7 +23,11 @@ _WHERE_IN_POSTGRES = (
     "SELECT (SELECT system_identifier FROM pg_control_system()), d.oid, 'yard'::regclass::oid "
     "FROM pg_database d WHERE d.datname = current_database()"
 )
-_HOSTS = sa.select(hosts.c.id, hosts.c.name).where(hosts.c.id.in_(sa.bindparam("ids", expanding=True)))
+_HOSTS = (
+    sa.select(hosts.c.id, hosts.c.name, yard.c.epoch, yard.c.restores)
+    .select_from(hosts.join(yard, sa.true()))
+    .where(hosts.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
 
 
 class EpochStore(Database):
@@ -111,15 +115,16 @@ class EpochStore(Database):
 
 def misplaced(connection: sa.Connection, reports: Sequence[tuple[int, HostReport]]) -> set[int]:
     """The ids of hosts whose report is not for this database as it is now: they joined before a restore."""
-    now = connection.execute(sa.select(yard.c.epoch, yard.c.restores)).one()
-    names: dict[int, str] = {}
+    known: dict[int, Any] = {}
     for ids in reads.chunks({host_id for host_id, _ in reports}):
-        names |= dict(connection.execute(_HOSTS, {"ids": ids}).tuples().all())
+        known |= {row.id: row for row in connection.execute(_HOSTS, {"ids": ids})}
     return {
         host_id
         for host_id, report in reports
-        if (report.epoch != now.epoch if report.epoch else now.restores)
-        or (report.host and report.host != names.get(host_id))
+        if (now := known.get(host_id)) is not None
+        and (
+            (report.epoch != now.epoch if report.epoch else now.restores) or report.host not in ("", now.name)
+        )
     }
 
 

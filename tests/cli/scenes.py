@@ -150,6 +150,7 @@ def host(name: str, **fields: Any) -> dict[str, Any]:
         "version": "0.1.0",
         "ray_ready": True,
         "fault": None,
+        "aside": [],
         "tried_again_at": None,
         **fields,
     }

@@ -204,7 +204,7 @@ def test_completion_completes(bare: Tuneyard) -> None:
         return {line.partition(",")[2] for line in ran.out.splitlines()}
 
     assert words("tuneyard re") == {"release", "requeue"}
-    assert words("tuneyard db ") == {"upgrade", "check", "backup"}
+    assert words("tuneyard db ") == {"upgrade", "check", "backup", "restore"}
     assert {"--steps", "--set", "--sequence-length"} <= words("tuneyard submit --s")
 
 

@@ -190,6 +190,13 @@ def test_hosts_that_cannot_start_a_trainer_say_why(tuneyard: Tuneyard, server: F
     assert tuneyard("doctor").code == 1
 
 
+def test_what_hosts_set_aside_is_told_by_doctor(tuneyard: Tuneyard, server: FakeServer) -> None:
+    aside = "the folder of another job that had the id 7 (uuid 0a1b), in aside/job-7-0a1b2c3d"
+    server.hosts = [scenes.host("a"), scenes.host("b", aside=[aside])]
+    checks = {check["name"]: check for check in tuneyard("doctor", "--json").json["checks"]}
+    assert (checks["set aside"]["status"], checks["set aside"]["found"]) == ("warn", f"b: {aside}")
+
+
 def test_gpus(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert "no cards" in tuneyard("gpus").err
     server.gpus = [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobs.identity import is_derived
 from migrations.run import differences, downgrade, head, migrate
 from orchestrator.store.database import make_engine, parse_url
 from orchestrator.store.schema import known_revisions
@@ -143,6 +144,35 @@ def test_jobs_of_the_third_revision_were_queued_when_they_came_back_last(engine:
     downgrade(engine, "0003")
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar() == 3
+
+
+def test_rows_of_before_get_uuids_that_follow_from_them(engine: sa.Engine) -> None:
+    """So that a backup which is brought to this version twice has the same ones."""
+    migrate(engine, "0012")
+    rows = {
+        "hosts": "id, name, info, joined_at, last_seen, drained, ray_ready, running) "
+        "VALUES (1, 'alpha', '{}', 1, 1, false, true, '[]')",
+        "jobs": 'id, name, "user", state, reason_code, reason_text, reason_figures, spec, priority, submitted_at) '
+        "VALUES (1, 'a', 'ada', 'failed', 'failed', 'x', '{}', '{}', 50, 1.25), "
+        "(2, 'a', 'ada', 'failed', 'failed', 'x', '{}', '{}', 50, 1.25)",
+        "attempts": "id, job_id, number, host_id, rung, projection, opened_at, log_bytes, outcome, ended_at) "
+        "VALUES (1, 1, 1, 1, '{}', '{}', 1, 0, 'lost', 2), (2, 1, 2, 1, '{}', '{}', 1, 0, 'failed', 2)",
+    }
+    with engine.begin() as connection:
+        for table, values in rows.items():
+            connection.exec_driver_sql(f"INSERT INTO {table} ({values}")
+    found = []
+    for _ in range(2):
+        migrate(engine, "0013")
+        with engine.begin() as connection:
+            uuids = [
+                connection.exec_driver_sql(f"SELECT uuid FROM {table} ORDER BY id").scalars().all()
+                for table in ("jobs", "attempts")
+            ]
+            assert connection.exec_driver_sql("SELECT epoch FROM yard").scalar_one() > 1_700_000_000_000
+        found.append([uuid for table in uuids for uuid in table])
+        downgrade(engine, "0012")
+    assert found[0] == found[1] and len(set(found[0])) == 4 and all(map(is_derived, found[0]))
 
 
 def test_attempts_may_end_in_new_ways_and_older_versions_read_them(engine: sa.Engine) -> None:

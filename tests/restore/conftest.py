@@ -23,7 +23,7 @@ from tests.api.test_scheduling import FakeHost, card
 from tests.fakes import FakeDispatch
 from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
 from tests.workers.test_training_stops import StopsAfter
-from workers.folder import AttemptFolder
+from workers.folder import AttemptFolder, yard_root
 from workers.training import train
 
 
@@ -47,13 +47,18 @@ class Fleet:
         settings = Settings(home=self.folder, database=url, token=TOKEN, ray=False)
         controller = Controller(self.store, self.dispatch, settings)
         controller.clock = lambda: self.now
+        controller.started_at = self.now
         services = Services(
             settings, self.store, self.dispatch, controller, GroupCommit(self.store, controller.clock)
         )
         services.commits.open()
         http = TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"})
         self.yard = Yard(services, http, self.dispatch, now=self.now)
-        self.host = FakeHost(self.yard, card(0, 2), home=str(self.home), named=True)
+        self.join()
+
+    def join(self, named: bool = True) -> None:
+        """named: False: with an agent of a version without uuids."""
+        self.host = FakeHost(self.yard, card(0, 2), home=str(self.home), named=named)
         self.host.report()
 
     def close(self) -> None:
@@ -74,6 +79,11 @@ class Fleet:
         shutil.copy(copy, self.database)
         self.now += 100
         self.open()
+
+    @property
+    def root(self) -> Path:
+        """What the host keeps of this database."""
+        return yard_root(self.home, self.store.yard())
 
     def submit(self, **sections: Any) -> int:
         """A tiny job; its id."""
@@ -105,6 +115,15 @@ class Fleet:
             folder = StopsAfter(home, attempt, until, "preempted")
         assert folder.claim(assignment)
         return train(assignment, folder, home, self.folder / "out", line_every_s=0.0)
+
+    def ended(self, assignment: Assignment, ended: Ended) -> None:
+        """Its agent reports how it ended, and removes its folder."""
+        started = {"ts": self.now, "pid": 1, "create_time": 1.0}
+        news = {"attempt_id": assignment.attempt_id, "number": assignment.number, "uuid": assignment.uuid}
+        self.host.report(attempts=[{**news, "started": started, "ended": ended.model_dump(mode="json")}])
+        self.forget(assignment)
+        self.yard.now = self.now = self.now + 30
+        self.yard.tick()
 
     def forget(self, assignment: Assignment) -> None:
         """The server has all news of it: the agent removes its folder."""

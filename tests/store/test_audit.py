@@ -75,6 +75,14 @@ BREACHES: dict[str, Callable[[int, AttemptRow], list[sa.Executable]]] = {
     "without a projection": lambda job, attempt: [A.update().values(projection={})],
     "projected at up to": lambda job, attempt: [A.update().values(projection={"upper_bytes": 2**40})],
     "its log jumps from byte 0 to 3": lambda job, attempt: [tables.log_chunks.update().values(start_byte=3)],
+    "1 of jobs have no uuid": lambda job, attempt: [J.update().values(uuid="")],
+    "2 of attempts have the uuid": lambda job, attempt: [
+        *_another_attempt(job, attempt),
+        A.update().values(uuid="a" * 32),
+    ],
+    "went on from a checkpoint of another job": lambda job, attempt: [
+        A.update().values(resumed={"ts": NOW, "step": 4, "job_uuid": "b" * 32})
+    ],
     "6 bytes of log are stored, 9 acknowledged": lambda job, attempt: [A.update().values(log_bytes=9)],
 }
 

@@ -108,9 +108,9 @@ class Host:
         link = Link(server.url, TOKEN)
         self.agent = Agent(link, host_info(), home, cards, self.raylet, trace, period_s=0.1)
 
-    def train(self, attempt_id: int, then: str) -> subprocess.Popen[bytes]:
+    def train(self, attempt_id: int, then: str, uuid: str = "") -> subprocess.Popen[bytes]:
         """A process that is the trainer of an attempt of job 1; returns once it has said so."""
-        self.claim(attempt_id)
+        self.claim(attempt_id, uuid=uuid)
         script = _TRAINER + textwrap.dedent(then)
         command = [sys.executable, "-c", script, str(self.root), str(attempt_id)]
         trainer = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
@@ -122,13 +122,19 @@ class Host:
         return AttemptFolder(self.root, attempt_id)
 
     def claim(
-        self, attempt_id: int, job_id: int = 1, number: int = 1, kept: Sequence[Kept] = (), **sections: Any
+        self,
+        attempt_id: int,
+        job_id: int = 1,
+        number: int = 1,
+        kept: Sequence[Kept] = (),
+        uuid: str = "",
+        **sections: Any,
     ) -> None:
         """What a trainer's first act leaves; its card is cpu-alpha-1. sections: of the job file."""
         made = make_assignment(Path("/d"), Path("/t"), attempt_id=attempt_id, job_id=job_id, **sections)
         card = made.gpus[0].model_copy(update={"uuid": "cpu-alpha-1"})
         self.folder(attempt_id).claim(
-            made.model_copy(update={"gpus": [card], "number": number, "kept": list(kept)})
+            made.model_copy(update={"gpus": [card], "number": number, "kept": list(kept), "uuid": uuid})
         )
 
     def tick_until(self, true: Callable[[], bool], timeout_s: float = 20.0) -> None:

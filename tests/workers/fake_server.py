@@ -89,8 +89,16 @@ class FakeServer:
             self._http.server_close()
             self._http = None
 
-    def open_attempt(self, attempt_id: int, job_id: int = 1) -> None:
-        self.open[attempt_id] = AttemptOffsets(attempt_id=attempt_id, job_id=job_id, number=1)
+    def open_attempt(self, attempt_id: int, job_id: int = 1, uuid: str = "") -> None:
+        self.open[attempt_id] = AttemptOffsets(attempt_id=attempt_id, job_id=job_id, number=1, uuid=uuid)
+
+    def restore(self, *unknown: str) -> None:
+        """The database goes back to a backup, which does not know the jobs and attempts with these uuids."""
+        with self.lock:
+            self.epoch += 1
+            self.unknown |= set(unknown)
+            self.open = {key: one for key, one in self.open.items() if one.uuid not in unknown}
+            self.known_hosts.clear()
 
     def answer(self, path: str, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if authorization != f"Bearer {self.token}":
