@@ -10,6 +10,8 @@ import pydantic_core
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from jobs.errors import TuneyardError
+
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
 
@@ -45,6 +47,23 @@ def clean_text(text: str) -> str:
     return text.replace("\0", "\x1a") if "\0" in text else text
 
 
+class Garbled(TuneyardError, ValueError):
+    """A stored value is not what it must be."""
+
+
+class Unreadable:
+    """In place of a stored value that is no JSON: whoever looks into it is told so, by Garbled."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise Garbled(self._why)
+
+    __getitem__ = __iter__ = __len__ = __contains__ = _refuse
+    get = keys = items = values = _refuse
+
+
 class Json(TypeDecorator[Any]):
     """A JSON value in a text column: the same bytes on both databases, and NaN on neither."""
 
@@ -55,7 +74,12 @@ class Json(TypeDecorator[Any]):
         return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except ValueError as error:  # one row must not keep all others from being read
+            return Unreadable(f"a stored value is no JSON ({error}): {value[:60]!r}")
 
 
 class Words(TypeDecorator[str]):

@@ -8,30 +8,32 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-
-from pydantic import ValidationError
+from contextlib import AbstractContextManager
 
 from jobs.errors import TuneyardError
-from jobs.recovery import Past, Requeue, decide, nothing_smaller
+from jobs.recovery import Past, Requeue, decide
 from jobs.report import Ended
+from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
+from orchestrator.control.quarantine import Quarantine
+from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
 from orchestrator.endings import ends_of, faulty, refusal, verdict
-from orchestrator.fleet import Fleet, Gpu, Host, Waiting
+from orchestrator.fleet import Fleet, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
 from orchestrator.memo import Memo, basis_of
 from orchestrator.neighbours import Neighbours
-from orchestrator.placement import Misfit
-from orchestrator.plan import Plan, explain, plan
+from orchestrator.plan import Plan, plan
 from orchestrator.snapshot import (
     family_told,
     fault_of,
     fleet_of,
+    host_of,
     hosts_of,
     online,
     ran_out_of,
@@ -42,7 +44,7 @@ from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing
 from orchestrator.store.requests import Start
-from orchestrator.store.rows import AttemptRow, FleetRows, JobRow
+from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ SETTLE_S = 0.02
 # ended: cards would lie idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
+# What fails, where a record is set aside.
+_READING, _ENDING, _WATCHING, _PLANNING = "reading it", "ending it", "looking after it", "planning it"
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -69,7 +73,8 @@ class Controller:
         self.memo = Memo()
         self.data = DataLengths(store)
         self.neighbours = Neighbours(store)
-        self.handover = Handover(store, dispatch, settings)
+        self.quarantine = Quarantine(store)
+        self.handover = Handover(store, dispatch, settings, self.quarantine)
         self.started_at = clock()
         self.likely = Likely()
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
@@ -117,23 +122,55 @@ class Controller:
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
         self._take_reports(now)  # 1, 2: what hosts said becomes record
-        self.store.fail_unmet(now)
+        with self._step("links", now):
+            self.store.fail_unmet(now)
         rows = self.store.fleet_rows(now=now)  # 3: one instant
         self._give_up_on_the_silent(rows, now)
-        stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
-        self.neighbours.part(rows, self.settings.rules, now)
-        self._calibrate(now)
+        rows = self._readable(rows, now)
+        with self._step("early stops", now):
+            stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
+        with self._step("shared cards", now):
+            self.neighbours.part(rows, self.settings.rules, now)
+        with self._step("calibration", now):
+            self._calibrate(now)
         fleet = self._snapshot(rows, now)
         stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
         decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self.seen = (fleet, decided, now)
-        self._fail_what_can_not_shrink(decided, fleet, now)
-        self._trace(decided, fleet, now)
+        with self._step("what can't shrink", now):
+            fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
+        with self._step("traces", now):
+            self._trace(decided, fleet, now)
         self.handover.hand(now, self.started_at)  # 6: what was committed
         again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
-        self.likely.look(fleet, decided, now, self.settings.rules, again)
-        self._prune(now)
+        with self._step("likely starts", now):
+            self.likely.look(fleet, decided, now, self.settings.rules, again)
+        with self._step("old samples", now):
+            self._prune(now)
+
+    def _step(self, name: str, now: float) -> AbstractContextManager[None]:
+        """A step that others can do without: the tick goes on."""
+        return self.quarantine.part("step", name, "the tick goes on", now)
+
+    def _readable(self, rows: FleetRows, now: float) -> FleetRows:
+        """Without the hosts and open attempts that this version can't read."""
+        hosts, attempts, cards = [], [], list[GpuRow]()
+        on: dict[int, list[GpuRow]] = {}
+        for gpu in rows.gpus:
+            on.setdefault(gpu.host_id, []).append(gpu)
+        for host in self.quarantine.each("host", rows.hosts, lambda one: one.id, _READING, now):
+            with self.quarantine.part("host", host.id, _READING, now):
+                host.info["home"], host.info["output_root"]
+                host_of(host, on.get(host.id, ()), now, self.settings, self.started_at)
+                hosts.append(host)
+                cards += on.get(host.id, ())
+        for attempt in self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _READING, now):
+            with self.quarantine.part("attempt", attempt.id, _READING, now, attempt.job_id):
+                Rung(**attempt.rung)
+                attempt.projection.get("upper_bytes")
+                attempts.append(attempt)
+        return dataclasses.replace(rows, hosts=hosts, attempts=attempts, gpus=cards)
 
     def _take_reports(self, now: float) -> None:
         """End the attempts whose host reported an outcome, or whose start was refused."""
@@ -141,11 +178,13 @@ class Controller:
             event["attempt_id"]: event for event in self.dispatch.events() if event["event"] == "refused"
         }
         over: list[tuple[AttemptRow, Ended]] = []
-        for attempt in self.store.open_attempts():
-            if (ended := verdict(attempt)) is not None:
-                over.append((attempt, ended))
-            elif attempt.id in refused and attempt.started_at is None:
-                over.append((attempt, refusal(refused[attempt.id], now)))
+        found = self.store.open_attempts()
+        for attempt in self.quarantine.each("attempt", found, lambda one: one.id, _ENDING, now):
+            with self.quarantine.part("attempt", attempt.id, _ENDING, now, attempt.job_id):
+                if (ended := verdict(attempt)) is not None:
+                    over.append((attempt, ended))
+                elif attempt.id in refused and attempt.started_at is None:
+                    over.append((attempt, refusal(refused[attempt.id], now)))
         self._end(over, now)
 
     def _give_up_on_the_silent(self, rows: FleetRows, now: float) -> None:
@@ -155,23 +194,28 @@ class Controller:
             if not online(host, now, self.started_at, self.settings.away_after_s):
                 self.store.release_profiles(host.id)
                 self.store.release_lengths(host.id)
-        for attempt in rows.attempts:
-            waited_s = now - max(attempt.opened_at, self.started_at)
-            stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
-            silent = {host_id: now - seen[host_id] for host_id in attempt.hosts}
-            gone = {host_id for host_id, silent_s in silent.items() if silent_s > self.settings.lost_after_s}
-            for host_id in gone:
-                text = f"host {attempt.hosts[host_id]} has not been heard of for {silent[host_id]:.0f}s"
-                self._give_up(attempt, host_id, Outcome.LOST, text, now)
-            if gone or attempt.started_at is not None:
-                continue
-            if stopping_s > self.settings.stop_grace_s:
-                put_off = attempt.stop_reason == "preempted"
-                outcome = Outcome.PREEMPTED if put_off else Outcome.CANCELLED
-                self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
-            elif waited_s > self.settings.start_deadline_s:
-                text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
-                self._give_up(attempt, attempt.host_id, Outcome.HOST_FAULT, text, now)
+        watched = self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _WATCHING, now)
+        for attempt in watched:
+            with self.quarantine.part("attempt", attempt.id, _WATCHING, now, attempt.job_id):
+                self._give_up_on(attempt, seen, now)
+
+    def _give_up_on(self, attempt: AttemptRow, seen: Mapping[int, float], now: float) -> None:
+        waited_s = now - max(attempt.opened_at, self.started_at)
+        stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
+        silent = {host_id: now - seen[host_id] for host_id in attempt.hosts}
+        gone = {host_id for host_id, silent_s in silent.items() if silent_s > self.settings.lost_after_s}
+        for host_id in gone:
+            text = f"host {attempt.hosts[host_id]} has not been heard of for {silent[host_id]:.0f}s"
+            self._give_up(attempt, host_id, Outcome.LOST, text, now)
+        if gone or attempt.started_at is not None:
+            return
+        if stopping_s > self.settings.stop_grace_s:
+            put_off = attempt.stop_reason == "preempted"
+            outcome = Outcome.PREEMPTED if put_off else Outcome.CANCELLED
+            self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
+        elif waited_s > self.settings.start_deadline_s:
+            text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
+            self._give_up(attempt, attempt.host_id, Outcome.HOST_FAULT, text, now)
 
     def _give_up(self, attempt: AttemptRow, host_id: int, outcome: Outcome, text: str, now: float) -> None:
         """A host can't say how an attempt ended: where it is the only one, that is the end. Others end it first."""
@@ -200,15 +244,31 @@ class Controller:
             return
         job_ids = {attempt.job_id for attempt, _ in over}
         jobs, histories = self.store.jobs_by_id(job_ids), self.store.histories(job_ids)
-        closings = [
-            self._ending(attempt, ended, jobs[attempt.job_id], histories[attempt.job_id], now)
-            for attempt, ended in over
-        ]
-        self.store.end_attempts(closings, now)
-        self._calibrated_at, self._moved = None, True
+        closings, closed = [], []
         for attempt, ended in over:
-            self.handover.forget(attempt.id)
-            log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+            with self.quarantine.part("attempt", attempt.id, _ENDING, now, attempt.job_id):
+                closings.append(
+                    self._ending(attempt, ended, jobs[attempt.job_id], histories[attempt.job_id], now)
+                )
+                closed.append((attempt, ended))
+        done = self._close(closings, now)
+        self._calibrated_at, self._moved = None, True
+        for attempt, ended in closed:
+            if attempt.id in done:
+                self.handover.forget(attempt.id)
+                log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+
+    def _close(self, closings: Sequence[Closing], now: float) -> set[int]:
+        """End these attempts under one commit; where one can't be ended, each by itself. Their ids."""
+        done: set[int] = set()
+        together = len(closings) > 1
+        with self.quarantine.part("step", "ends", "ending attempts under one commit", now):
+            done = self.store.end_attempts(closings, now) if together else done
+        for one in closings:
+            if one.attempt_id not in done:
+                with self.quarantine.part("attempt", one.attempt_id, _ENDING, now):
+                    done |= self.store.end_attempts([one], now)
+        return done
 
     def _ending(
         self, attempt: AttemptRow, ended: Ended, job: JobRow, tries: Sequence[AttemptRow], now: float
@@ -243,15 +303,14 @@ class Controller:
         stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
         self.memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
         queue = []
-        for job in queued:
-            try:
+        for job in self.quarantine.each("job", queued, lambda one: one.id, _PLANNING, now):
+            with self.quarantine.part("job", job.id, _PLANNING, now, job.id):
                 links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
                 before = () if job.continues is None else self.store.attempts(job.continues)
                 queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held, before))
-            except ValidationError as error:  # stored by another version; one job must not stop the others
-                text = f"its job file is not readable by this version: {error.errors()[0]['msg']}"
-                self.store.fail_queued(job.id, Reason(Code.BAD_INPUT, text), now)
-        movable = self._movable(rows, stacks)
+        movable: list[Waiting] = []
+        with self._step("moves", now):
+            movable = self._movable(rows, stacks)
         keys = {key for job in (*queue, *movable) for key in job.keys.values()}
         profiles = self.store.profiles(keys)
         for waiting in queue:
@@ -303,7 +362,7 @@ class Controller:
         host_of = {gpu.id: host.id for host in fleet.hosts for gpu in host.gpus} if decided.starts else {}
         planned = []
         for job_id, placement in decided.starts.items():
-            gpus = _in_rank_order(placement.gpus, jobs[job_id].home, host_of)
+            gpus = in_rank_order(placement.gpus, jobs[job_id].home, host_of)
             planned.append(
                 Start(
                     job_id,
@@ -320,27 +379,12 @@ class Controller:
         for job_id in self.store.start_attempts(planned, now):
             placement, self._moved = decided.starts[job_id], True
             log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
-        self.store.set_reasons(dict(decided.waits))
-
-    def _fail_what_can_not_shrink(self, decided: Plan, fleet: Fleet, now: float) -> None:
-        """End the jobs that ran out of memory and fit no card of the fleet any more, were all of them up and free."""
-        hosts = tuple(
-            dataclasses.replace(
-                host,
-                online=True,
-                drained=False,
-                fault=None,
-                gpus=tuple(dataclasses.replace(gpu, held_by=None, fault=None) for gpu in host.gpus),
-            )
-            for host in fleet.hosts
-        )
-        for job in fleet.queue:
-            reason = decided.waits.get(job.job_id)
-            if not job.ran_out or reason is None or reason.code is not Code.MEMORY:
-                continue
-            found = explain(job, dataclasses.replace(fleet, hosts=hosts), self.memo.choose)
-            if isinstance(found, Misfit) and found.reason.code is Code.MEMORY:
-                self.store.fail_queued(job.job_id, nothing_smaller(job.ran_out, job.spec, found.reason), now)
+        aside = {
+            int(one.key): Reason(Code.BAD_INPUT, f"set aside until this version can handle it: {one.text}")
+            for one in self.quarantine.entries()
+            if one.kind == "job"
+        }
+        self.store.set_reasons({**decided.waits, **aside})
 
     def _trace(self, decided: Plan, fleet: Fleet, now: float) -> None:
         specs = {job.job_id: job.spec for job in fleet.queue}
@@ -356,9 +400,3 @@ class Controller:
             self.store.forget_submissions(now)
             more = self.store.prune_history(now - self.settings.keep_history_s)
             self._prune_at = now + (PRUNE_ON_S if more else PRUNE_EVERY_S)
-
-
-def _in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, int]) -> tuple[Gpu, ...]:
-    """Those of one host together; first, for rank 0, those of the host where the job's checkpoint lies."""
-    hosts = sorted(dict.fromkeys(host_of[gpu.id] for gpu in gpus), key=lambda host_id: host_id != home)
-    return tuple(sorted(gpus, key=lambda gpu: hosts.index(host_of[gpu.id])))

@@ -14,6 +14,7 @@ from jobs.report import Assignment, GpuInfo, Kept
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
+from orchestrator.control.quarantine import Quarantine
 from orchestrator.dispatcher import Dispatch, Part
 from orchestrator.pace import checkpoint_bytes, checkpoint_step, result_bytes
 from orchestrator.snapshot import online
@@ -21,12 +22,15 @@ from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
 from workers.folder import yard_root
 
+_WARMING, _HANDING = "keeping its trainers warm", "handing it over"
+
 
 class Handover:
     """Remembers what the present dispatcher was handed."""
 
-    def __init__(self, store: Store, dispatch: Dispatch, settings: Settings) -> None:
+    def __init__(self, store: Store, dispatch: Dispatch, settings: Settings, quarantine: Quarantine) -> None:
         self._store, self._dispatch, self._settings = store, dispatch, settings
+        self._quarantine = quarantine
         self._handed: set[int] = set()
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
 
@@ -39,7 +43,8 @@ class Handover:
 
         heard_since: before it nobody listened, so a host's silence says nothing.
         """
-        hosts = {host.id: host for host in self._store.hosts()}
+        found = self._quarantine.each("host", self._store.hosts(), lambda one: one.id, _WARMING, now)
+        hosts = {host.id: host for host in found}
         if self._handed_to != self._dispatch.generation:
             self._handed.clear()
             self._handed_to = self._dispatch.generation
@@ -50,9 +55,11 @@ class Handover:
             for host in hosts.values()
             if online(host, now, heard_since, self._settings.away_after_s)
         }
-        self._dispatch.pool(
-            {host.name: int(host.info.get("warm", 0)) for host in present.values() if host.ray_ready}
-        )
+        warm: dict[str, int] = {}
+        for host in present.values():
+            with self._quarantine.part("host", host.id, _WARMING, now):
+                warm |= {host.name: int(host.info.get("warm", 0))} if host.ray_ready else {}
+        self._dispatch.pool(warm)
         waiting = [
             attempt
             for attempt in self._store.open_attempts()
@@ -68,16 +75,19 @@ class Handover:
         histories = self._store.histories({one.job_id for one in waiting if one.number > 1} | before)
         owners, epoch = Owners(self._store, jobs), self._store.epoch()
         handed = set()
-        for attempt in waiting:
-            kept = kept_elsewhere(histories.get(attempt.job_id, ()), attempt.host_id, hosts, present, yard)
-            if (other := jobs[attempt.job_id].continues) is not None:
-                theirs = kept_elsewhere(histories.get(other, ()), attempt.host_id, hosts, present, yard)
-                kept += [place.model_copy(update={"job_id": other}) for place in theirs]
-            job = jobs[attempt.job_id]
-            named = {"uuid": attempt.uuid, "epoch": epoch, **owners.of(job)}
-            parts = self._parts(attempt, job, kept, hosts, yard, named)
-            if self._dispatch.start(attempt.id, parts):
-                handed.add(attempt.id)
+        for attempt in self._quarantine.each("attempt", waiting, lambda one: one.id, _HANDING, now):
+            with self._quarantine.part("attempt", attempt.id, _HANDING, now, attempt.job_id):
+                kept = kept_elsewhere(
+                    histories.get(attempt.job_id, ()), attempt.host_id, hosts, present, yard
+                )
+                if (other := jobs[attempt.job_id].continues) is not None:
+                    theirs = kept_elsewhere(histories.get(other, ()), attempt.host_id, hosts, present, yard)
+                    kept += [place.model_copy(update={"job_id": other}) for place in theirs]
+                job = jobs[attempt.job_id]
+                named = {"uuid": attempt.uuid, "epoch": epoch, **owners.of(job)}
+                parts = self._parts(attempt, job, kept, hosts, yard, named)
+                if self._dispatch.start(attempt.id, parts):
+                    handed.add(attempt.id)
         self._handed |= handed
         self._store.mark_dispatched(handed, now)
 

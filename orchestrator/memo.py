@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from jobs.calibration import Calibration, Group, Observation, family_of, quantisation_of
 from jobs.cards import Card
 from jobs.ladder import Choice, NoFit, choose
@@ -148,7 +146,7 @@ class Memo:
         """Specs by job id, without those that another version stored."""
         found = {}
         for job in jobs:
-            with contextlib.suppress(ValidationError):
+            with contextlib.suppress(ValueError):  # pydantic's, and that of a text which is no JSON
                 found[job.id] = self.spec(job)
         return found
 

@@ -24,6 +24,7 @@ from orchestrator.api import (
     metrics,
     openapi,
     projects,
+    quarantine,
     requeue,
     results,
     whatif,
@@ -73,6 +74,7 @@ def routes() -> FastAPI:
         accuracy,
         history,
         actions,
+        quarantine,
     ):
         app.include_router(room.router, prefix=PREFIX, tags=[openapi.tag(room.__name__)])
     made = functools.cache(lambda: openapi.document(app))
@@ -102,6 +104,7 @@ async def health(request: Request) -> schemas.Health:
         "exposed": services.settings.exposed,
         "hosts": beat.hosts,
         "hosts_online": beat.online,
+        "set_aside": len(services.controller.quarantine.entries()),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
@@ -100,7 +101,9 @@ def _stop(attempt: AttemptRow, settings: Settings) -> StopOrder | None:
             reason=attempt.stop_reason or "cancelled",
             grace_s=settings.preempt_grace_s if attempt.stop_reason == "preempted" else settings.stop_grace_s,
         )
-    grace_s = stop_grace_s(attempt)
+    grace_s = None
+    with contextlib.suppress(ValueError):  # an end that this version can't read; the controller tells of it
+        grace_s = stop_grace_s(attempt)
     if grace_s is None:
         return None
     return StopOrder(attempt_id=attempt.id, uuid=attempt.uuid, reason="stale", grace_s=grace_s)
@@ -115,15 +118,20 @@ def _traces(known: Services, host_id: int) -> list[TraceRequest]:
         wanted.append((row.key, row.spec, count.key if count else ""))
     taken = {data_key for *_, data_key in wanted}
     wanted += [("", count.spec, count.key) for count in counts if count.key not in taken]
-    return [
-        TraceRequest(
-            key=key,
-            spec=JobSpec.model_validate(spec),
-            trusted_models=list(known.settings.trusted_models),
-            data_key=data_key,
-        )
-        for key, spec, data_key in wanted
-    ]
+    requests = []
+    for key, spec, data_key in wanted:
+        with contextlib.suppress(
+            ValueError
+        ):  # the job file of another version: others are traced all the same
+            requests.append(
+                TraceRequest(
+                    key=key,
+                    spec=JobSpec.model_validate(spec),
+                    trusted_models=list(known.settings.trusted_models),
+                    data_key=data_key,
+                )
+            )
+    return requests
 
 
 @router.get("/hosts")

@@ -24,7 +24,7 @@ from orchestrator.cli.table import Cell, Column, show
 from orchestrator.cli.words import GONE
 
 if TYPE_CHECKING:
-    from orchestrator.schemas import Gpu, Host
+    from orchestrator.schemas import Gpu, Host, QuarantineEntry
 
 SPACE_BYTES = 10 * GiB
 NO_SPACE_BYTES = GiB // 2  # less than this, and the next checkpoint or result may not be written
@@ -236,6 +236,7 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
     checks = [Check("server", "ok", f"{found.url}, version {health.get('version', '?')}")]
     try:
         hosts, gpus = api.get("/hosts")["hosts"], api.get("/gpus")["gpus"]
+        left_alone = api.get("/quarantine")["entries"] if health.get("set_aside") else []
         checks.append(Check("token", "ok", "accepted"))
     except Unauthorized as error:
         return [*checks, Check("token", "fail", *str(error).partition("; ")[::2])]
@@ -262,6 +263,7 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         checks.append(EXPOSED)
     return [
         *checks,
+        *left_alone_checks(left_alone),
         hosts_check(hosts),
         *disks_checks(hosts),
         *aside_checks(hosts),
@@ -315,6 +317,18 @@ def disks_checks(hosts: Sequence[Host]) -> list[Check]:
         for disk in host.get("disks") or ()
     ]
     return [_room("hosts' disks", room)] if room else []
+
+
+def left_alone_checks(entries: Sequence[QuarantineEntry]) -> list[Check]:
+    """Records that the server can't handle: everything but them goes on."""
+    if not entries:
+        return []
+    named = "; ".join(
+        f"{one['kind']} {one['key']} ({one['doing']}): {one['text']}" for one in entries[:NAMED]
+    )
+    named += f"; and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+    fix = "tracebacks are in server.log; they are tried again every minute, and after an upgrade"
+    return [Check("records", "fail", named, fix)]
 
 
 def aside_checks(hosts: Sequence[Host]) -> list[Check]:

@@ -19,7 +19,16 @@ from orchestrator.schemas.common import (
     ReasonShape,
     RungShape,
 )
-from orchestrator.schemas.fleet import DiskShape, Gpu, Health, Host, ProjectPage, ProjectShape
+from orchestrator.schemas.fleet import (
+    DiskShape,
+    Gpu,
+    Health,
+    Host,
+    ProjectPage,
+    ProjectShape,
+    Quarantined,
+    QuarantineEntry,
+)
 from orchestrator.schemas.jobs import (
     ActionPage,
     ActionShape,
@@ -90,6 +99,8 @@ __all__ = [
     "ProjectPage",
     "ProjectShape",
     "ProjectionShape",
+    "QuarantineEntry",
+    "Quarantined",
     "ReasonShape",
     "Requeued",
     "Result",

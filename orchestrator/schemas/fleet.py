@@ -86,3 +86,22 @@ class Health(TypedDict):
     exposed: bool  # whether plain HTTP listens beyond the server's machine
     hosts: int  # that ever joined
     hosts_online: int
+    set_aside: int  # records that this server can't handle (`GET /quarantine`)
+
+
+class QuarantineEntry(TypedDict):
+    """A record that raises. kind: job, attempt, host or step; key: its id, or which step; doing: what fails."""
+
+    kind: str
+    key: int | str
+    doing: str
+    since: float
+    text: str
+    traceback: str
+    retry_at: float
+
+
+class Quarantined(TypedDict):
+    """`GET /quarantine`."""
+
+    entries: list[QuarantineEntry]

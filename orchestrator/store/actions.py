@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+import orchestrator.store.reads as reads
 from orchestrator.store.database import Database
+from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
 from orchestrator.tables import attempts, events, hosts, jobs
 
 
 class ActionStore(Database):
-    """Events that somebody asked for."""
+    """Events that somebody asked for, and those of the server itself."""
+
+    def note_quarantined(
+        self, kind: str, key: int | str, text: str, traceback: str, now: float, job_id: int | None = None
+    ) -> None:
+        """A record that can't be handled is left alone from now on. job_id: whose events tell of it."""
+        with self.write() as connection:
+            known = (
+                job_id is not None
+                and connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id)).first()
+            )
+            data = {"kind": kind, "key": key, "traceback": traceback}
+            reads.note(connection, now, Note.QUARANTINED, text, job_id=job_id if known else None, data=data)
 
     def actions(self, limit: int = 50, before: int | None = None) -> list[ActionRow]:
         """The newest first, with ids below before."""

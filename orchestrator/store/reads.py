@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
-from orchestrator.column_types import to_json
+from orchestrator.column_types import Unreadable, to_json
 from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
     AttemptRow,
@@ -40,7 +40,7 @@ def chunks(ids: Collection[int]) -> Iterable[list[int]]:
 def job_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[JobRow]:
     """The jobs that a select(jobs) finds. By position: a queue of 10,000 is read in half the time."""
     return [
-        JobRow(id_, name, user, _STATES[state], Reason(_CODES[code], text, figures), *rest)
+        JobRow(id_, name, user, _STATES[state], Reason(_CODES.get(code, Code.NEW), text, figures), *rest)
         for id_, name, user, state, code, text, figures, *rest in connection.execute(query)
     ]
 
@@ -201,7 +201,12 @@ def attained(connection: sa.Connection) -> dict[int, float]:
 def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[HostRow]:
     """Hosts by name."""
     query = sa.select(hosts).where(*conditions).order_by(hosts.c.name)
-    return [HostRow(**{**row._mapping, "running": tuple(row.running)}) for row in connection.execute(query)]
+    return [HostRow(**{**row._mapping, "running": _ids(row.running)}) for row in connection.execute(query)]
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    """Of attempts, as a host reported them; none where that can't be read, for the next report says it anew."""
+    return tuple(value) if isinstance(value, list) else ()
 
 
 def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
@@ -259,7 +264,8 @@ def reason_values(reason: Reason) -> dict[str, Any]:
 def same_reason(row: Any, reason: Reason) -> bool:
     """Whether the row of jobs holds this reason already."""
     return (
-        row.reason_code == reason.code
+        not isinstance(row.reason_figures, Unreadable)
+        and row.reason_code == reason.code
         and row.reason_text == reason.text
         and to_json(row.reason_figures) == to_json(reason.figures)
     )

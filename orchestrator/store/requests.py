@@ -28,6 +28,7 @@ class Note(StrEnum):
     HOST_DRAINED = "host_drained"
     HOST_RESUMED = "host_resumed"
     HOST_FAULT = "host_fault"  # no trainer could start there
+    QUARANTINED = "quarantined"  # a record that can't be handled is left alone; the rest goes on
     RESTORED = "restored"  # the database went back to a backup, or was moved: a new epoch
     SET_ASIDE = "set_aside"  # something on a host that is not what the database has by its id
     PROJECT_SET = "project_set"

@@ -148,7 +148,7 @@ def test_jobs_of_the_third_revision_were_queued_when_they_came_back_last(engine:
 
 def test_rows_of_before_get_uuids_that_follow_from_them(engine: sa.Engine) -> None:
     """So that a backup which is brought to this version twice has the same ones."""
-    migrate(engine, "0012")
+    migrate(engine, "0014")
     rows = {
         "hosts": "id, name, info, joined_at, last_seen, drained, ray_ready, running) "
         "VALUES (1, 'alpha', '{}', 1, 1, false, true, '[]')",
@@ -163,7 +163,7 @@ def test_rows_of_before_get_uuids_that_follow_from_them(engine: sa.Engine) -> No
             connection.exec_driver_sql(f"INSERT INTO {table} ({values}")
     found = []
     for _ in range(2):
-        migrate(engine, "0013")
+        migrate(engine, "0015")
         with engine.begin() as connection:
             uuids = [
                 connection.exec_driver_sql(f"SELECT uuid FROM {table} ORDER BY id").scalars().all()
@@ -171,7 +171,7 @@ def test_rows_of_before_get_uuids_that_follow_from_them(engine: sa.Engine) -> No
             ]
             assert connection.exec_driver_sql("SELECT epoch FROM yard").scalar_one() > 1_700_000_000_000
         found.append([uuid for table in uuids for uuid in table])
-        downgrade(engine, "0012")
+        downgrade(engine, "0014")
     assert found[0] == found[1] and len(set(found[0])) == 4 and all(map(is_derived, found[0]))
 
 

@@ -1,0 +1,41 @@
+"""What surrounds a start: the order of its ranks, and jobs for which no start is left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from jobs.recovery import nothing_smaller
+from jobs.state import Code
+from orchestrator.fleet import Fleet, Gpu
+from orchestrator.memo import Memo
+from orchestrator.placement import Misfit
+from orchestrator.plan import Plan, explain
+from orchestrator.store import Store
+
+
+def fail_what_can_not_shrink(store: Store, memo: Memo, decided: Plan, fleet: Fleet, now: float) -> None:
+    """End the jobs that ran out of memory and fit no card of the fleet any more, were all of them up and free."""
+    hosts = tuple(
+        dataclasses.replace(
+            host,
+            online=True,
+            drained=False,
+            fault=None,
+            gpus=tuple(dataclasses.replace(gpu, held_by=None, fault=None) for gpu in host.gpus),
+        )
+        for host in fleet.hosts
+    )
+    for job in fleet.queue:
+        reason = decided.waits.get(job.job_id)
+        if not job.ran_out or reason is None or reason.code is not Code.MEMORY:
+            continue
+        found = explain(job, dataclasses.replace(fleet, hosts=hosts), memo.choose)
+        if isinstance(found, Misfit) and found.reason.code is Code.MEMORY:
+            store.fail_queued(job.job_id, nothing_smaller(job.ran_out, job.spec, found.reason), now)
+
+
+def in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, int]) -> tuple[Gpu, ...]:
+    """Those of one host together; first, for rank 0, those of the host where the job's checkpoint lies."""
+    hosts = sorted(dict.fromkeys(host_of[gpu.id] for gpu in gpus), key=lambda host_id: host_id != home)
+    return tuple(sorted(gpus, key=lambda gpu: hosts.index(host_of[gpu.id])))
