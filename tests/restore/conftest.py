@@ -108,7 +108,7 @@ class Fleet:
 
     def train(self, assignment: Assignment, until: int | None = None) -> Ended:
         """Run it here, to the end or until it is preempted after a step."""
-        home = Path(self.dispatch.started[-1]["home"])
+        home = self.root
         attempt = assignment.attempt_id
         folder = AttemptFolder(home, attempt)
         if until is not None:
@@ -127,11 +127,11 @@ class Fleet:
 
     def forget(self, assignment: Assignment) -> None:
         """The server has all news of it: the agent removes its folder."""
-        AttemptFolder(Path(self.dispatch.started[-1]["home"]), assignment.attempt_id).remove()
+        AttemptFolder(self.root, assignment.attempt_id).remove()
 
     def steps(self, assignment: Assignment) -> list[int]:
         """Those that its attempt trained."""
-        folder = AttemptFolder(Path(self.dispatch.started[-1]["home"]), assignment.attempt_id)
+        folder = AttemptFolder(self.root, assignment.attempt_id)
         return [line.step for line in folder.progress()]
 
 

@@ -157,7 +157,7 @@ class FakeServer:
             drops=[
                 Owner(job_id=one.job_id, job_uuid=one.job_uuid)
                 for one in report.kept_keys
-                if one.job_id in self.drop
+                if one.job_id in self.drop and one.job_uuid not in self.unknown
             ],
             strange=[one for one in report.here if one.uuid in self.unknown],
             strange_jobs=[one for one in report.kept_keys if one.job_uuid in self.unknown],
