@@ -168,7 +168,7 @@ class Controller:
         for attempt in self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _READING, now):
             with self.quarantine.part("attempt", attempt.id, _READING, now, attempt.job_id):
                 Rung(**attempt.rung)
-                attempt.projection.get("upper_bytes")
+                attempt.projection.get("upper_bytes"), (attempt.basis or {}).get("speed")
                 attempts.append(attempt)
         return dataclasses.replace(rows, hosts=hosts, attempts=attempts, gpus=cards)
 
