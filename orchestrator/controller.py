@@ -379,12 +379,7 @@ class Controller:
         for job_id in self.store.start_attempts(planned, now):
             placement, self._moved = decided.starts[job_id], True
             log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
-        aside = {
-            int(one.key): Reason(Code.BAD_INPUT, f"set aside until this version can handle it: {one.text}")
-            for one in self.quarantine.entries()
-            if one.kind == "job"
-        }
-        self.store.set_reasons({**decided.waits, **aside})
+        self.store.set_reasons({**decided.waits, **self.quarantine.reasons()})
 
     def _trace(self, decided: Plan, fleet: Fleet, now: float) -> None:
         specs = {job.job_id: job.spec for job in fleet.queue}

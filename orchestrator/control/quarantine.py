@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from jobs.errors import Unavailable
+from jobs.state import Code, Reason
 from orchestrator.store import Store
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,15 @@ class Quarantine:
         """What is set aside now, oldest first."""
         with self._lock:
             return sorted(self._held.values(), key=lambda entry: (entry.since, entry.kind, str(entry.key)))
+
+    def reasons(self) -> dict[int, Reason]:
+        """What queued jobs that are left alone wait for, by id."""
+        text = "set aside until this version can handle it"
+        return {
+            int(one.key): Reason(Code.BAD_INPUT, f"{text}: {one.text}")
+            for one in self.entries()
+            if one.kind == "job"
+        }
 
     def each(
         self, kind: str, found: Iterable[T], key: Callable[[T], int | str], doing: str, now: float
