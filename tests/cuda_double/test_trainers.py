@@ -148,9 +148,9 @@ def test_the_hosts_own_allocator_settings_win_and_are_reported(trainers: Trainer
 
 @pytest.mark.parametrize("method", ["full", {"kind": "qlora"}], ids=["full", "qlora"])
 def test_ranks_train_as_one_over_nccl(trainers: Trainers, method: Any) -> None:
-    """Two ranks of one host, each on its card, resumed from a checkpoint of both."""
+    """Two ranks of one host, each on its card, and one checkpoint of both."""
     training = {"steps": 6, "checkpoint_steps": 2}
-    first = trainers.gang(method=method, training=training)
+    first = trainers.gang((0, 2), method=method, training=training)
     ends = [one.end() for one in first]
     outcomes = [trainer.folder.ended(rank) for rank, trainer in enumerate(first)]
     assert [one and one.outcome for one in outcomes] == [Outcome.SUCCEEDED] * 2, first[0].log()
@@ -163,8 +163,10 @@ def test_ranks_train_as_one_over_nccl(trainers: Trainers, method: Any) -> None:
 
 
 def test_a_rank_whose_card_runs_out_ends_the_other_with_its_reason(trainers: Trainers) -> None:
-    """The second rank's card is the small one."""
-    ranks = trainers.gang(rung=Rung(0, 32), training={"steps": 3, "global_batch": 64, "sequence_length": 256})
+    """The second rank's card has no room for what NCCL takes."""
+    ranks = trainers.gang(
+        (0, 1), rung=Rung(0, 32), training={"steps": 3, "global_batch": 64, "sequence_length": 256}
+    )
     ended, _ = (one.end() for one in ranks)
     assert ended.outcome is Outcome.OOM, ranks[0].log()
-    assert "rank 1: memory ran out" in ended.message
+    assert "rank 1: memory ran out" in ended.message and "NCCL found no memory for itself" in ended.message

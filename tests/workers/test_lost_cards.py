@@ -71,7 +71,11 @@ def test_a_trainer_that_waits_for_a_lost_card_is_ended(server: FakeServer, host:
         (cuda_error(2, "out of memory"), Outcome.OOM, "memory ran out before the end of the first step"),
         (RuntimeError("CUDA driver error: out of memory"), Outcome.OOM, "on cpu with 8.00 GiB"),
         (RuntimeError("Triton Error [CUDA]: out of memory"), Outcome.OOM, "memory ran out"),
-        (RuntimeError("NCCL error ..: Cuda failure 2 'out of memory'"), Outcome.OOM, "memory ran out"),
+        (
+            RuntimeError("NCCL error ..: Cuda failure 2 'out of memory'"),
+            Outcome.OOM,
+            "NCCL found no memory for",
+        ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Outcome.OOM, "memory ran out"),
         (
             RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),

@@ -125,4 +125,6 @@ def _what_ran_out(error: BaseException, words: str) -> str:
             held = torch.cuda.memory_allocated()
             spare = torch.cuda.memory_reserved() - held
             return f"tried to allocate {wanted[1]} beside {gib(held)} of tensors and {gib(spare)} reserved besides"
+        if "NCCL error" in str(seen):
+            return "NCCL found no memory for itself"
     return words.partition(": ")[2]
