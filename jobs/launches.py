@@ -1,8 +1,9 @@
 """What a training step launches: kernels that the host starts one by one, however little each has to do.
 
 Counted on the CUDA double (torch's CUDA build, no GPU) by `make bench-launches` with transformers 5.23, TRL 1.16,
-PEFT 0.21 and bitsandbytes 0.50: llama layers on an A100. A layer of another kind, experts above all, launches more, and
-so do optimizers of bitsandbytes, by one for each trained tensor. The time of a launch can't be had from the double.
+PEFT 0.21 and bitsandbytes 0.50: llama layers on an A100. Most layers of other kinds launch more, gpt2's fewer
+(docs/ladder.md); optimizers of bitsandbytes one more for each trained tensor. The time of a launch can't be had from
+the double.
 """
 
 from __future__ import annotations
