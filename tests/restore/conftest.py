@@ -51,8 +51,8 @@ class Fleet:
         services = Services(
             settings, self.store, self.dispatch, controller, GroupCommit(self.store, controller.clock)
         )
-        services.commits.open()
         http = TestClient(create_app(services), headers={"Authorization": f"Bearer {TOKEN}"})
+        http.__enter__()  # until close()
         self.yard = Yard(services, http, self.dispatch, now=self.now)
         self.join()
 
@@ -62,7 +62,8 @@ class Fleet:
         self.host.report()
 
     def close(self) -> None:
-        self.yard.services.commits.close()
+        self.yard.http.__exit__(None, None, None)
+        self.yard.services.lanes.close()
         invariants.check_all(self.store)
         self.store.close()
 
