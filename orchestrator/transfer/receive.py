@@ -63,7 +63,6 @@ def pull(
     say: Callable[[str], None] = lambda text: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-    patience_s: float = PATIENCE_S,
 ) -> Pulled:
     """Copy a job's result into a folder: `target`, or default_folder().
 
@@ -72,7 +71,7 @@ def pull(
     what the manifest says. Then nothing is put in place; what has come whole is kept and not fetched again, unless it
     is of a result that is there no more.
     """
-    patience = _Patience(say, sleep, clock, patience_s)
+    patience = _Patience(say, sleep, clock, PATIENCE_S)
     found = source.result()  # not waited for: only what was there once is
     files = _files(found)
     target = (target or default_folder(found)).absolute()

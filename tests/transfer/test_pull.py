@@ -13,7 +13,7 @@ import pytest
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable, UsageError
 from orchestrator.client import Client, _Results
-from orchestrator.transfer import relay
+from orchestrator.transfer import receive, relay
 from orchestrator.transfer.receive import pull
 from tests.builders import a_job
 from tests.cli.conftest import Tuneyard
@@ -201,6 +201,7 @@ def test_a_host_that_is_away_is_named(depot: Depot, tmp_path: Path, monkeypatch:
     job, _ = depot.job()
     depot.away()
     monkeypatch.setattr(relay, "BEGIN_S", 0.2)
+    monkeypatch.setattr(receive, "PATIENCE_S", 1.0)
     with depot.client() as client, pytest.raises(Unavailable, match="alpha did not begin to send"):
         client.pull(job, tmp_path / "here")
     depot.services.controller.clock = lambda: time.time() + 3600
