@@ -16,14 +16,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
+from jobs.allocator import Allocator
 from jobs.cards import roomy
 from jobs.profile import CardKind
-from jobs.projection import Margin, error, prior
+from jobs.projection import Margin, error, half_the_risk, prior
 from jobs.spec import JobSpec
 
 RAN_OUT = "oom"
+Part = Literal["live", "beside"]  # of device bytes: those of tensors, and what stands beside them
+PARTS: tuple[Part, ...] = ("live", "beside")
 FIGURES = ("allocated", "reserved", "device")
 LEAST_RUNS = (
     19  # attempts before a group sets the interval: what 95 % takes, the job file's default confidence
@@ -109,6 +112,7 @@ class Observation:
     projected_reserved_bytes: int | None = None
     projected_device_bytes: int | None = None
     projected_upper_bytes: int | None = None
+    projected_live_upper_bytes: int | None = None
     projected_step_s: float | None = None
     measured_allocated_bytes: int | None = None
     measured_reserved_bytes: int | None = None
@@ -148,6 +152,15 @@ class Observation:
         return error(projected, measured) if self.counts else None
 
     @property
+    def beside_residual(self) -> float | None:
+        """How much more stood on the card beside live bytes than projected, as a share of projected device bytes."""
+        device, live = self.projected_device_bytes, self.projected_allocated_bytes
+        measured, measured_live = self.measured_device_bytes, self.measured_allocated_bytes
+        if not self.counts or not device or live is None or measured is None or measured_live is None:
+            return None
+        return ((measured - measured_live) - (device - live)) / device
+
+    @property
     def covered(self) -> bool | None:
         """Whether its device bytes stayed under the upper bound that placed it; None where that can't be said."""
         if self.ran_out:
@@ -155,6 +168,17 @@ class Observation:
         if not self.counts or self.measured_device_bytes is None or not self.projected_upper_bytes:
             return None
         return self.measured_device_bytes <= self.projected_upper_bytes
+
+    def covered_part(self, part: Part) -> bool | None:
+        """Whether one part of its device bytes stayed under its own bound; None where that can't be said.
+
+        Of an attempt that ran out nobody saw which part it was.
+        """
+        live, whole = self.measured_allocated_bytes, self.measured_device_bytes
+        bound, upper = self.projected_live_upper_bytes, self.projected_upper_bytes
+        if not self.counts or self.ran_out or live is None or whole is None or bound is None or upper is None:
+            return None
+        return live <= bound if part == "live" else whole - live <= upper - bound
 
     @property
     def pace(self) -> float | None:
@@ -185,12 +209,37 @@ def wanted(measured: float | None, card_bytes: int) -> float:
     return max(measured or 0, card_bytes)
 
 
+Values = tuple[float, float | None, float]  # of the whole, of live bytes, of those beside them
+
+
 @dataclass(frozen=True)
 class _Residual:
-    """measured / projected - 1; at_least: the attempt ran out, and more was wanted."""
+    """measured / projected - 1 of device bytes; live, beside: as Margin has both, None where nobody saw them apart.
 
-    value: float
+    at_least: the attempt ran out, and more was wanted.
+    """
+
+    whole: float
+    live: float | None = None
+    beside: float | None = None
     at_least: bool = False
+
+    @property
+    def told_apart(self) -> bool:
+        return self.live is not None and self.beside is not None and not self.at_least
+
+    def values(self, kind: CardKind, confidence: float) -> Values:
+        """Of the whole, of live bytes, of those beside them.
+
+        Where nobody told the two apart all of it counts as beside live bytes: both are shares of the same. Where the
+        attempt ran out nobody saw how much more it wanted either: it has the prior on top.
+        """
+        whole = self.whole
+        if self.at_least:
+            whole = (1 + whole) * (1 + prior(kind, confidence).high) - 1
+        if self.told_apart and self.live is not None and self.beside is not None:
+            return (whole, self.live, self.beside)
+        return (whole, None, whole)
 
 
 class Calibration:
@@ -199,44 +248,58 @@ class Calibration:
     def __init__(self, observations: Iterable[Observation] = ()) -> None:
         self._residuals: dict[tuple[str, ...], list[_Residual]] = {}
         self._paces: dict[tuple[str, ...], list[float]] = {}
-        self._margins: dict[tuple[Group, float], Margin | None] = {}
+        self._margins: dict[tuple[Group, float, Allocator], Margin | None] = {}
         self._speeds: dict[Group, float] = {}
         for seen in observations:
             group, residual, pace = seen.group, seen.residual(), seen.pace
             for level in range(len(LEVELS)):
                 if residual is not None:
-                    self._residuals.setdefault(group.at(level), []).append(_Residual(residual, seen.ran_out))
+                    one = _Residual(residual, seen.residual("allocated"), seen.beside_residual, seen.ran_out)
+                    self._residuals.setdefault(group.at(level), []).append(one)
                 if pace is not None:
                     self._paces.setdefault(group.at(level), []).append(pace)
 
-    def margin(self, group: Group, confidence: float) -> Margin | None:
+    def margin(self, group: Group, confidence: float, allocator: Allocator = "") -> Margin | None:
         """The interval of measured / projected - 1 for an attempt of this group; None: the prior is all there is.
 
-        Above `high` it comes with a probability of at most 1 - confidence, below `low` likewise. It is that of the
-        narrowest group with enough attempts for this confidence, and LEAST_RUNS at least; else the prior's. What the
-        narrower groups saw widens it all the same, where they have LEAST_RUNS or are of the very family and method: a
-        miss counts in the next plan, not in the nineteenth, and more confidence never makes it narrower. The projected
-        figure itself is always inside.
+        Above the upper bound it comes with a probability of at most 1 - confidence, below the lower likewise. On a CUDA
+        card live bytes and what stands beside them have an interval each, by their own residuals, at half the risk. It
+        is that of the narrowest group with enough attempts for this confidence, and LEAST_RUNS at least; else the
+        prior's (allocator: Card.allocator, which it depends on). What the narrower groups saw widens it all the same,
+        where they have LEAST_RUNS or are of the very family and method: a miss counts in the next plan, not in the
+        nineteenth, and more confidence never makes it narrower. The projected figure itself is always inside.
         """
-        key = (group, confidence)
+        key = (group, confidence, allocator)
         if key not in self._margins:
-            self._margins[key] = self._margin(group, confidence)
+            self._margins[key] = self._margin(group, confidence, allocator)
         return self._margins[key]
 
-    def _margin(self, group: Group, confidence: float) -> Margin | None:
-        narrower: list[float] = []
+    def _margin(self, group: Group, confidence: float, allocator: Allocator) -> Margin | None:
+        before = prior(group.kind, confidence, allocator)
+        told_apart = any(one.told_apart for one in self._residuals.get(group.at(len(LEVELS) - 1), ()))
+        if not told_apart:
+            return self._interval(group, confidence, confidence, before, (0,))
+        return self._interval(group, half_the_risk(confidence), confidence, before, (1, 2))
+
+    def _interval(
+        self, group: Group, each: float, confidence: float, before: Margin, parts: tuple[int, ...]
+    ) -> Margin | None:
+        """Of the narrowest group with enough attempts for `each`, what every bound of these parts must hold with."""
+        narrower: list[Values] = []
         name = ""
         for level in range(len(LEVELS)):
             seen = self._residuals.get(group.at(level), [])
-            values = [_value(one, group.kind, confidence) for one in seen]
-            found = conformal(values, confidence) if len(seen) >= LEAST_RUNS else None
-            if found is not None:
-                return _widened(Margin(*found, len(seen), group.label(level)), narrower, name)
+            values = [one.values(group.kind, confidence) for one in seen]
+            found = [conformal(_column(values, part), each) for part in parts]
+            if len(seen) >= LEAST_RUNS and None not in found:
+                (low, high), *others = [ends for ends in found if ends is not None]
+                beside = others[0] if others else None
+                return _widened(Margin(low, high, len(seen), group.label(level), beside), narrower, name)
             if seen and (level <= _OWN or len(seen) >= LEAST_RUNS):
                 narrower, name = values, group.label(level)  # each group holds those before it
         if not narrower:
             return None
-        return _widened(replace(prior(group.kind, confidence), count=len(narrower)), narrower, name)
+        return _widened(replace(before, count=len(narrower)), narrower, name)
 
     def speed(self, group: Group) -> float:
         """Measured over projected step time: the median of the narrowest group with LEAST_TIMES attempts.
@@ -263,18 +326,22 @@ def conformal(residuals: Sequence[float], confidence: float) -> tuple[float, flo
     return min(0.0, ordered[count - rank]), max(0.0, ordered[rank - 1])
 
 
-def _value(seen: _Residual, kind: CardKind, confidence: float) -> float:
-    """The residual; where the attempt ran out, with the prior on top: how much more it wanted nobody saw."""
-    if not seen.at_least:
-        return seen.value
-    return (1 + seen.value) * (1 + prior(kind, confidence).high) - 1
+def _column(values: Sequence[Values], part: int) -> list[float]:
+    """What is known of the whole (0), of live bytes (1), of those beside them (2)."""
+    return [value for row in values if (value := row[part]) is not None]
 
 
-def _widened(margin: Margin, values: Sequence[float], name: str) -> Margin:
-    low, high = min([margin.low, *values]), max([margin.high, *values])
-    if (low, high) == (margin.low, margin.high):
+def _widened(margin: Margin, values: Sequence[Values], name: str) -> Margin:
+    """As wide as these residuals: of the whole, or of live bytes and of those beside them."""
+    if not values:
         return margin
-    return replace(margin, low=low, high=high, group=f"{margin.group}, widened by {name}")
+    whole, live, beside = (_column(values, part) for part in range(3))
+    own = whole if margin.beside is None else live
+    wider = replace(margin, low=min([margin.low, *own]), high=max([margin.high, *own]))
+    if margin.beside is not None:
+        least, most = margin.beside
+        wider = replace(wider, beside=(min([least, *beside]), max([most, *beside])))
+    return wider if wider == margin else replace(wider, group=f"{margin.group}, widened by {name}")
 
 
 def family_of(spec: JobSpec, config: Mapping[str, Any] | None = None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 
+from jobs.allocator import Allocator
 from jobs.errors import UsageError
 from jobs.profile import CardKind
 from jobs.units import GiB, MiB, gib, parse_size
@@ -25,15 +26,16 @@ class Card:
 
     memory_bytes: all of it, as NVML reports it; bandwidth_bytes_s and flops: bytes and dense bfloat16
     operations a second that training reaches; context_bytes: what the driver and libraries take on the card
-    for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other. What the
-    allocator holds beyond live tensors is reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share
-    of the bytes that come and go outside the loss, at most reserve_cap_bytes of them. layer_s: seconds that the host
-    takes to start one layer, forward or backward: no micro-batch is faster, however small; batch_s: that it takes
-    beside the layers for each micro-batch (data loader, embedding, loss and its figures); step_s: for each optimizer
-    step (clipping, update, callbacks). CUDA cards have launch_s instead: seconds for each kernel, of which
-    jobs/launches.py has the counts. short: what people call it on the command line; price: of an hour of one GPU, in
-    whatever unit the operator thinks in, None when not set;
-    expandable: whether segments of torch's CUDA allocator can expand on it.
+    for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other.
+    workspace_bytes: of cuBLAS, for each thread that uses it; expandable: whether segments of torch's CUDA allocator can
+    expand there. On a card with workspaces jobs/allocator says what is held beside live tensors; else that is
+    reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share of the bytes that come and go outside the
+    loss, at most reserve_cap_bytes of them. layer_s: seconds that the host takes to start one layer, forward or
+    backward: no micro-batch is faster, however small; batch_s: that it takes beside the layers for each micro-batch
+    (data loader, embedding, loss and its figures); step_s: for each optimizer step (clipping, update, callbacks). CUDA
+    cards have launch_s instead: seconds for each kernel, of which jobs/launches.py has the counts. short: what people
+    call it on the command line; price: of an hour of one GPU, in whatever unit the operator thinks in, None when not
+    set.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Card:
     source: str
     kind: CardKind = "cuda"
     distributed_bytes: int = 0
+    workspace_bytes: int = 0
     reserve_bytes: int = 0
     adapter_reserve_bytes: int = 0
     reserve_share: float = 0.0
@@ -61,8 +64,15 @@ class Card:
         """Whether attention may keep scores that no trace counts: older than Ampere (workers/profiler/attention.py)."""
         return self.name.removeprefix("NVIDIA ").startswith(("Tesla T4", "Tesla V100"))
 
+    @property
+    def allocator(self) -> Allocator:
+        """How torch's CUDA allocator is set here, as jobs/allocator has it; empty where nothing is known of one."""
+        if not self.workspace_bytes:
+            return ""
+        return "expandable" if self.expandable else "default"
+
     def reserve(self, moving: float, adapted: bool) -> int:
-        """Bytes the allocator holds beyond live tensors.
+        """Bytes held beyond live tensors where nothing is known of an allocator.
 
         moving: most that is live outside the loss at any time of the step; adapted: LoRA.
         """
@@ -73,12 +83,9 @@ class Card:
         )
 
 
-# torch's CUDA allocator takes segments of 2 MiB and 20 MiB (c10/core/AllocatorConfig.h), and cuBLAS a
-# workspace for each of the two threads that use it, 32 MiB on Hopper and later, some 8 MiB before
-# (aten/src/ATen/cuda/CUDABlas.cpp). The share for fragmentation is a prior with no measurement behind it;
-# calibration replaces it.
-_SEGMENTS_BYTES = 2 * 20 * MiB + 2 * MiB
-_CUDA_SHARE = 0.04
+# Of cuBLAS, from torch's allocator (getChosenWorkspaceSize, aten/src/ATen/cuda/CublasHandlePool.cpp, torch 2.13):
+# ":4096:2:16:8", and 32 MiB from Hopper on.
+_WORKSPACE_BYTES, _HOPPER_WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024, 32 * MiB
 # What the host takes for each kernel that it launches, Python around it included: stated, not measured here. ms-swift
 # 2.x on an A100, qwen-1.8b (24 layers), full, with every layer checkpointed, took 93 ms a micro-batch at 512 and at
 # 1,024 tokens alike (modelscope/ms-swift@cdb169b78, docs/source_en/LLM/Benchmark.md), over the 3,981 launches that a
@@ -106,8 +113,7 @@ def _cuda(
         context_bytes=context_mib * MiB,
         source=source,
         distributed_bytes=_DISTRIBUTED_BYTES,
-        reserve_bytes=_SEGMENTS_BYTES + 2 * (32 if hopper else 9) * MiB,
-        reserve_share=_CUDA_SHARE,
+        workspace_bytes=_HOPPER_WORKSPACE_BYTES if hopper else _WORKSPACE_BYTES,
         launch_s=_LAUNCH_S,
     )
 

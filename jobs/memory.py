@@ -36,7 +36,7 @@ def project(
 
     sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data parallelism;
     margin: how far off such projections were, at this confidence; None: the prior. equal_rows: all rows are of one
-    length, so that none is padded.
+    length, so that none is padded, and the allocator holds less.
     """
     (found,) = project_many(
         profile,
@@ -82,6 +82,6 @@ def project_many(
         lengths=lengths,
         world_size=world_size,
         card=card,
-        margin=margin or prior(card.kind, confidence),
+        margin=margin or prior(card.kind, confidence, card.allocator, profile.packed or equal_rows),
         equal_rows=equal_rows,
     )

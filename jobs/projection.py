@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jobs.allocator import Allocator
+from jobs.allocator.residuals import RESIDUALS
 from jobs.errors import ProfileError
 from jobs.profile import CardKind
 from jobs.rung import Rung
@@ -35,9 +37,9 @@ PHASES = LOAD, FORWARD, LOSS, BACKWARD, UPDATE, EVALUATION, SAVE = (
     "evaluation",
     "save",
 )
-# Relative standard deviation of the projected device bytes, until calibration has measurements of the fleet
-# itself. cuda: dry runs of this kind lay -4.7 to +2.3 % from published allocated peaks (six rows); taken as
-# two deviations. cpu: see jobs/cards.py, where the runs behind it are described.
+# Relative standard deviation of the projected device bytes where live bytes and what stands beside them are not told
+# apart. cuda: dry runs of this kind lay -4.7 to +2.3 % from published allocated peaks (six rows); taken as two
+# deviations. cpu: see jobs/cards.py, where the runs behind it are described.
 DEVIATION = {"cuda": 0.025, "cpu": 0.05}
 
 
@@ -45,14 +47,38 @@ DEVIATION = {"cuda": 0.025, "cpu": 0.05}
 class Margin:
     """How far measured bytes lie from projected ones: measured / projected - 1 is from low to high.
 
-    At the confidence that was asked for, on each side. count: measurements behind it; group: what they have in
-    common, "prior" where there are none.
+    At the confidence that was asked for, on each side. beside: what stands on the card beside live bytes (the
+    allocator's reserve, context, NCCL) has an interval of its own, this one: (measured - projected) / projected device
+    bytes. low and high are then those of live bytes; None: they are of device bytes as a whole. Each of two intervals
+    is passed with half the risk, so that their ends together are passed with no more than all of it, however the two
+    go together. count: measurements behind it; group: what they have in common, "prior" where there are none.
     """
 
     low: float
     high: float
     count: int
     group: str
+    beside: tuple[float, float] | None = None
+
+    @property
+    def shares(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(low, high) end of device bytes beyond the projection: shares of live bytes, and of device bytes."""
+        return ((self.low, self.high), self.beside) if self.beside else ((0.0, 0.0), (self.low, self.high))
+
+    @property
+    def least(self) -> float:
+        """What an upper bound is above its projection at least."""
+        return self.shares[1][1]
+
+    def live_at(self, end: int, live: int) -> int:
+        """The low (0) or high (1) end of so many projected live bytes."""
+        return round(live * (1 + (self.low, self.high)[end]))
+
+    def bytes_at(self, end: int, live: int, device: int, projected: int) -> int:
+        """The same of `projected` bytes that are all live ones and some beside them, of so many on the device."""
+        of_live, of_device = (shares[end] for shares in self.shares)
+        # The reserve's error is a share of the device's bytes; the whole's one of what was projected.
+        return round(projected + of_live * live + of_device * (device if self.beside else projected))
 
 
 def error(projected: float | None, measured: float | None) -> float | None:
@@ -63,12 +89,24 @@ def error(projected: float | None, measured: float | None) -> float | None:
     return None if not projected or not measured else measured / projected - 1
 
 
-def prior(kind: CardKind, confidence: float) -> Margin:
-    """The margin before there is a calibration. Raises ProfileError unless confidence is between 0 and 1."""
+def prior(kind: CardKind, confidence: float, allocator: Allocator = "", alike: bool = False) -> Margin:
+    """The margin before there is a calibration. Raises ProfileError unless confidence is between 0 and 1.
+
+    allocator: Card.allocator, of which the residuals on the CUDA double are known (jobs/allocator/residuals.py); alike:
+    all batches are of one length.
+    """
     if not 0 < confidence < 1:
         raise ProfileError(f"confidence is between 0 and 1, not {confidence}; 0.95 is usual")
+    if allocator:
+        live, beside = RESIDUALS[allocator, "alike" if alike else "varied"].at(half_the_risk(confidence))
+        return Margin(*live, 0, "prior", beside)
     reach = DEVIATION[kind] * max(0.0, NormalDist().inv_cdf(confidence))
     return Margin(-reach, reach, 0, "prior")
+
+
+def half_the_risk(confidence: float) -> float:
+    """What each of two bounds must hold with, so that both hold with this confidence (Bonferroni's inequality)."""
+    return 1 - (1 - confidence) / 2
 
 
 class Details(Protocol):
@@ -132,15 +170,11 @@ class Projection:
     @property
     def intervals(self) -> dict[str, tuple[int, int]]:
         """Lowest and highest "allocated", "reserved" and "device" bytes that the margin leaves room for."""
-        low, high = (0.0, 0.0) if self.margin is None else (self.margin.low, self.margin.high)
-        return {
-            name: (round(count * (1 + low)), round(count * (1 + high)))
-            for name, count in (
-                ("allocated", self.allocated_bytes),
-                ("reserved", self.reserved_bytes),
-                ("device", self.device_bytes),
-            )
-        }
+        margin, live, device = self.margin or Margin(0.0, 0.0, 0, ""), self.allocated_bytes, self.device_bytes
+        made = {"allocated": (margin.live_at(0, live), margin.live_at(1, live))}
+        for name, count in (("reserved", self.reserved_bytes), ("device", device)):
+            made[name] = (margin.bytes_at(0, live, device, count), margin.bytes_at(1, live, device, count))
+        return made
 
     def as_dict(self) -> dict[str, Any]:
         made: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -153,6 +187,9 @@ class Projection:
     def from_dict(cls, value: Mapping[str, Any]) -> Projection:
         made = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         made["rung"] = Rung(**{name: value["rung"][name] for name in Rung.__dataclass_fields__})
-        made["margin"] = Margin(**value["margin"]) if value.get("margin") else None
+        made["margin"] = None
+        if margin := value.get("margin"):
+            beside = margin.get("beside")
+            made["margin"] = Margin(**{**margin, "beside": None if beside is None else tuple(beside)})
         made["notes"] = tuple(value.get("notes", ()))
         return cls(**made)

@@ -164,7 +164,8 @@ def spent(ran_out: Iterable[RanOut], card: Card, high: float) -> tuple[frozenset
     """What a job that ran out of memory must not be given again on this card: rungs, and a ceiling in bytes.
 
     A rung that ran out on a card of this size, or on a larger one, is out; so is every one that is projected to need
-    as much. high: of the margin that upper bounds have here; they must stay below the ceiling. None: no ceiling.
+    as much. high: what upper bounds here are above their projection at least; they must stay below the ceiling.
+    None: no ceiling.
     """
     here = [past for past in ran_out if past.kind == card.kind and past.card_bytes >= card.memory_bytes]
     ceiling = min((round(past.device_bytes * (1 + high)) for past in here), default=None)

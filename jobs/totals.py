@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.allocator import terms
 from jobs.cards import Card
 from jobs.launches import launches_of, per_micro_batch
 from jobs.peaks import Floats, Highest, highest_moments
@@ -38,11 +39,12 @@ def projections(
 ) -> list[Projection]:
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
     found = highest_moments(profile, rungs, lengths, card.kind, equal_rows)
-    here = _projections(profile, rungs, found, world_size, card, margin, paged_out=False)
+    alike = profile.packed or equal_rows
+    here = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=False)
     if not _pages(profile, card):
         return here
     # The driver moves a paged optimizer's state to the host where tensors need the room.
-    away = _projections(profile, rungs, found, world_size, card, margin, paged_out=True)
+    away = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=True)
     return [
         one if one.upper_bytes <= card.memory_bytes else other for one, other in zip(here, away, strict=True)
     ]
@@ -64,6 +66,7 @@ def _projections(
     world_size: int,
     card: Card,
     margin: Margin,
+    alike: bool,
     paged_out: bool,
 ) -> list[Projection]:
     weights, adapters = profile.weight_bytes, profile.adapter_bytes
@@ -73,11 +76,18 @@ def _projections(
     context, nccl = card.context_bytes, card.distributed_bytes if world_size > 1 else 0
     peak = _Peak(profile, found, optimizer + buckets)
     allocated = weights + adapters + optimizer + buckets + peak.live
-    allocator = np.array([card.reserve(moving, adapters > 0) for moving in found.moving.tolist()])
-    device = allocated.max(0) + allocator + context + nccl
-    upper = np.rint(device * (1 + margin.high)).astype(np.int64)
-    notes = (*_notes(profile, paged_out), *((OLD_CARD,) if card.keeps_scores else ()))
     high = allocated[peak.which, np.arange(len(rungs))]
+    if card.allocator:
+        within, beyond = terms.held(card, found, alike)
+    else:
+        within = np.zeros_like(high)
+        beyond = np.array([card.reserve(moving, adapters > 0) for moving in found.moving.tolist()])
+    # Blocks that the allocator does not split and workspaces count as allocated, though no tensor has them.
+    allocator, high = within + beyond, high + within
+    device = high + beyond + context + nccl
+    (_, of_live), (_, of_device) = margin.shares
+    upper = np.rint(device + of_live * high + of_device * device).astype(np.int64)
+    notes = (*_notes(profile, paged_out), *((OLD_CARD,) if card.keeps_scores else ()))
     resting = (weights, adapters, optimizer, buckets, context, nccl)
     details = _Details(resting, peak, allocated, allocator)
     return [
@@ -102,7 +112,7 @@ def _projections(
                 rungs,
                 map(peak.names.__getitem__, peak.which.tolist()),
                 high.tolist(),
-                (high + allocator).tolist(),
+                (high + beyond).tolist(),
                 device.tolist(),
                 upper.tolist(),
                 _seconds(profile, rungs, found, card, paged_out).tolist(),

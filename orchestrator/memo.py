@@ -44,8 +44,10 @@ def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> 
     """The terms for one job on one card of a host with this stack (Host.stack_id; empty: any)."""
     method, confidence = job.spec.method.kind, job.spec.memory.confidence
     group = Group(job.family, method, quantisation_of(method), card.name, stack)
-    margin = calibration.margin(group, confidence)
-    exclude, ceiling = spent(job.ran_out, card, (margin or prior(card.kind, confidence)).high)
+    margin = calibration.margin(group, confidence, card.allocator)
+    alike = job.equal_rows or job.spec.training.packing
+    here = margin or prior(card.kind, confidence, card.allocator, alike)
+    exclude, ceiling = spent(job.ran_out, card, here.least)
     return Terms(margin, calibration.speed(group), exclude, ceiling, job.length, job.means, job.equal_rows)
 
 
@@ -70,6 +72,7 @@ def basis_of(job: Waiting, placement: Placement, calibration: Calibration) -> di
         "confidence": job.spec.memory.confidence,
         "margin_group": terms.margin.group if terms.margin else "prior",
         "margin": [terms.margin.low, terms.margin.high] if terms.margin else None,
+        "margin_beside": list(terms.margin.beside) if terms.margin and terms.margin.beside else None,
         "speed": terms.speed,
         "expandable": placement.gpus[0].card.expandable,
     }

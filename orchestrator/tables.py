@@ -366,6 +366,7 @@ observations = sa.Table(
     sa.Column("confidence", sa.Double),
     sa.Column("margin_group", Words),  # whose residuals set the upper bound
     sa.Column("expandable", sa.Boolean),  # whether torch's segments could expand; NULL: no CUDA, or not known
+    sa.Column("projected_live_upper_bytes", sa.BigInteger),  # the bound of allocated bytes alone; CUDA's only
     sa.Index("ix_observations_card_method", "card", "method"),
     sa.Index("ix_observations_ts", "ts"),
 )

@@ -8,6 +8,9 @@
     python -m benchmarks.memory --founding        which configurations give the vendor's founding table
     python -m benchmarks.memory --ladder          tokens a second against checkpointing always, and never
     python -m benchmarks.memory --speed           projections a second on one core
+    python -m benchmarks.memory --double [--sweeps N] [--edges N] [--fit] [--plot FILE]
+                                against torch's real CUDA allocator, in front of the CUDA double (make cuda-double):
+                                figures of the rows that there are, after so many more; --fit: jobs/allocator's tables
 
 Prints a table and, as its last line, one JSON object; exits with 1 where a goal is missed. FILE of --configs
 holds architectures by name; without one, ../shared/models/model_configs.json or a few common shapes.
@@ -26,6 +29,7 @@ from typing import Any
 import torch
 
 from benchmarks.memory import closed, founding, pays, published, real, speed
+from benchmarks.memory.double import command
 from benchmarks.memory.shapes import COMMON, default_configs, job, shapes
 from workers.tracing import trace
 
@@ -48,6 +52,11 @@ def main() -> int:
     parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
     parts.add_argument("--ladder", action="store_true", help="what the ladder pays")
     parts.add_argument("--speed", action="store_true", help="projections a second on one core")
+    parts.add_argument("--double", action="store_true", help="the real allocator, on the CUDA double")
+    parser.add_argument("--sweeps", type=int, default=0, metavar="N", help="of --double: runs to add first")
+    parser.add_argument("--edges", type=int, default=0, metavar="N", help="of --double: edges to run first")
+    parser.add_argument("--fit", action="store_true", help="of --double: print jobs/allocator's tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="of --double: draw the judged half")
     wanted = parser.parse_args()
     for name in ("count", "real", "real_scans", "processes"):
         if getattr(wanted, name) is not None and getattr(wanted, name) < 1:
@@ -65,6 +74,15 @@ def main() -> int:
 
 def _part(wanted: argparse.Namespace) -> dict[str, Any]:
     configs = wanted.configs or default_configs()
+    if wanted.double:
+        return command.run(
+            sweeps=wanted.sweeps,
+            edge_runs=wanted.edges,
+            seed=wanted.seed,
+            seconds=wanted.seconds,
+            fits=wanted.fit,
+            plot=wanted.plot,
+        )
     if wanted.speed:
         config = next(iter(COMMON.values()))
         return speed.run({method: trace(job(config, method), []) for method in ("full", "lora")})

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Query, Request
 
-from jobs.calibration import FIGURES, RAN_OUT, Calibration, Group, Observation
+from jobs.calibration import FIGURES, PARTS, RAN_OUT, Calibration, Group, Observation, Part
 from jobs.rung import Rung
 from orchestrator import schemas
 from orchestrator.api.jobs import services
@@ -39,6 +39,7 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
             "share": sum(judged) / len(judged) if judged else None,
             "asked": fmean(asked) if asked else None,
         },
+        "parts": [_part(part, seen) for part in PARTS],
         "figures": [_figure(name, seen) for name in FIGURES],
         "groups": _groups(seen),
         "worst": sorted((row for row in rows if row["error"] is not None), key=_badness),
@@ -86,6 +87,12 @@ def _row(seen: Observation, job: int, name: str, number: int) -> schemas.Accurac
     }
 
 
+def _part(part: Part, seen: Sequence[Observation]) -> schemas.PartCoverage:
+    judged = [covered for one in seen if (covered := one.covered_part(part)) is not None]
+    share = sum(judged) / len(judged) if judged else None
+    return {"part": part, "covered": sum(judged), "of": len(judged), "share": share}
+
+
 def _figure(name: str, seen: Sequence[Observation]) -> schemas.AccuracyFigure:
     """How far one of FIGURES was off. Attempts that ran out are left out: of them only a lower bound is known."""
     found = [error for one in seen if not one.ran_out and (error := one.residual(name)) is not None]
@@ -116,6 +123,7 @@ def _group(group: Group, members: Sequence[Observation], calibration: Calibratio
     figure = _figure("device", members)
     judged = [one.covered for one in members if one.covered is not None]
     margin = calibration.margin(group, CONFIDENCE)
+    beside = margin.beside if margin else None
     return {
         "family": group.family,
         "method": group.method,
@@ -129,6 +137,8 @@ def _group(group: Group, members: Sequence[Observation], calibration: Calibratio
         "worst": figure["worst"],
         "low": margin.low if margin else None,
         "high": margin.high if margin else None,
+        "beside_low": beside[0] if beside else None,
+        "beside_high": beside[1] if beside else None,
         "margin_group": margin.group if margin else "prior",
         "confidence": CONFIDENCE,
         "speed": calibration.speed(group),

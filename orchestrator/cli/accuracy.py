@@ -45,6 +45,9 @@ MISS_COLUMNS = (
 )
 
 
+PARTS = {"live": "live bytes", "beside": "beside them"}
+
+
 @click.command("accuracy")
 @click.option(
     "--limit", type=click.IntRange(1, 2000), default=2000, show_default=True, metavar="N",
@@ -68,7 +71,7 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
 
     An ERROR is measured / projected - 1, as in `tuneyard show`: +3% took 3% more than projected. COVERED are the
     attempts that stayed under the upper bound they were placed by. NEXT INTERVAL is what the next such job gets at 95%
-    confidence; PACE is measured over projected step time.
+    confidence, on CUDA of live bytes and of what the card holds beside them; PACE is measured over projected step time.
     """
     from orchestrator.cli.plots import check_plot, draw_accuracy  # here: no other verb pays for it
 
@@ -104,6 +107,10 @@ def _tell(found: Accuracy, worst: int) -> None:
         )
         covered += f" ({coverage['asked']:.0%} was asked for)" if coverage["asked"] is not None else ""
     fields: list[tuple[str, Cell | str]] = [("coverage", covered)]
+    for part in found["parts"]:
+        if part["share"] is not None:
+            text = f"{part['covered']} of {part['of']} under a bound of their own, {part['share']:.0%}"
+            fields.append((f"  {PARTS[part['part']]}", text))
     fields += [("out of memory", str(found["ran_out"]) if found["ran_out"] else "")]
     for figure in found["figures"]:
         if figure["count"]:
@@ -135,7 +142,6 @@ def _left_out(counts: dict[str, int]) -> list[str]:
 
 
 def _group_row(group: AccuracyGroup) -> Row:
-    low, high = group["low"], group["high"]
     quantised = "" if group["quantisation"] == "none" else f" {group['quantisation']}"
     return [
         f"  {group['family']}",
@@ -146,10 +152,20 @@ def _group_row(group: AccuracyGroup) -> Row:
         f"{group['covered']} of {group['judged']}",
         words.share(group["median_error"], sign=False),
         words.share(group["worst"]),
-        "" if low is None or high is None else f"{words.share(low)} to {words.share(high)}",
+        _interval(group),
         group["margin_group"],
         f"{group['speed']:.2f}×",
     ]
+
+
+def _interval(group: AccuracyGroup) -> str:
+    """Of device bytes, or of live bytes and of those beside them."""
+    ends = [(group["low"], group["high"]), (group["beside_low"], group["beside_high"])]
+    return ", ".join(
+        f"{words.share(low)} to {words.share(high)}"
+        for low, high in ends
+        if low is not None and high is not None
+    )
 
 
 def _miss_row(row: AccuracyRow) -> Row:

@@ -8,6 +8,7 @@ from orchestrator.schemas.accuracy import (
     AccuracyProjected,
     AccuracyRow,
     Coverage,
+    PartCoverage,
 )
 from orchestrator.schemas.common import (
     ErrorBody,
@@ -91,6 +92,7 @@ __all__ = [
     "MeasuredShape",
     "MetricPoint",
     "Metrics",
+    "PartCoverage",
     "Pending",
     "PlanCard",
     "PlanData",

@@ -57,7 +57,11 @@ class AccuracyFigure(TypedDict):
 
 
 class AccuracyGroup(TypedDict):
-    """Attempts of one family, method, quantisation and card. low, high: the interval that the next one gets."""
+    """Attempts of one family, method, quantisation and card.
+
+    low, high: the interval that the next one gets; where beside_low and beside_high are not null, low and high are of
+    live bytes, and those two of what stands on the card beside them, as a share of device bytes.
+    """
 
     family: str
     method: str
@@ -71,6 +75,8 @@ class AccuracyGroup(TypedDict):
     worst: float | None
     low: float | None
     high: float | None
+    beside_low: float | None
+    beside_high: float | None
     margin_group: str
     confidence: float
     speed: float
@@ -85,6 +91,15 @@ class Coverage(TypedDict):
     asked: float | None
 
 
+class PartCoverage(TypedDict):
+    """Attempts of which one part of the device bytes stayed under its own bound: live bytes, or those beside them."""
+
+    part: str
+    covered: int
+    of: int
+    share: float | None
+
+
 class Accuracy(TypedDict):
     """`GET /accuracy`. attempts: oldest first; worst: the same, the worst miss first.
 
@@ -97,6 +112,7 @@ class Accuracy(TypedDict):
     left_out: dict[str, int]
     ran_out: int
     coverage: Coverage
+    parts: list[PartCoverage]
     figures: list[AccuracyFigure]
     groups: list[AccuracyGroup]
     worst: list[AccuracyRow]

@@ -59,6 +59,12 @@ def _observation(row: Mapping[str, Any]) -> Observation:
     return Observation(**{"family": row["architecture"], **known})
 
 
+def _live_upper(projected: Mapping[str, Any]) -> int | None:
+    """What live bytes were to stay under, where they had a bound of their own."""
+    told_apart = (projected.get("margin") or {}).get("beside") is not None
+    return projected["intervals"]["allocated"][1] if told_apart else None
+
+
 def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: float) -> None:
     """Writes the observation of an attempt that ends, where it got far enough to measure memory or ran out of it."""
     ran_out = ended.outcome is Outcome.OOM
@@ -93,6 +99,7 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
             margin_group=basis.get("margin_group"),
             expandable=ended.expandable,
             projected_upper_bytes=projected.get("upper_bytes"),
+            projected_live_upper_bytes=_live_upper(projected),
             projected_step_s=None if attempt.shared else projected.get("step_s"),
             measured_step_s=ended.step_s,
             **{f"projected_{name}": projected.get(name) for name in _BYTES},

@@ -73,6 +73,10 @@ def measured(server: FakeServer) -> FakeServer:
         "left_out": {"roomy_card": 2, "unmeasured": 1, "older": 1200},
         "ran_out": 1,
         "coverage": {"covered": 2, "of": 3, "share": 2 / 3, "asked": 0.95},
+        "parts": [
+            {"part": "live", "covered": 2, "of": 2, "share": 1.0},
+            {"part": "beside", "covered": 0, "of": 0, "share": None},
+        ],
         "figures": [
             *NOTHING["figures"][:2],
             {"figure": "device", "count": 2, "median_error": 0.015, "bias": 0.005, "worst": 0.02},
@@ -91,6 +95,8 @@ def measured(server: FakeServer) -> FakeServer:
                 "worst": 0.02,
                 "low": -0.041,
                 "high": 0.197,
+                "beside_low": -0.2,
+                "beside_high": 0.31,
                 "margin_group": "prior, widened by llama, lora, NVIDIA A10G",
                 "confidence": 0.95,
                 "speed": 1.2,
@@ -112,8 +118,10 @@ def test_accuracy(tuneyard: Tuneyard, measured: FakeServer) -> None:
         "left out: 1,200 attempts older than --limit reaches",
     ]
     assert "coverage 2 of 3 under their upper bound, 67% (95% was asked for)" in lines
+    assert "live bytes 2 of 2 under a bound of their own, 100%" in lines
+    assert not any(line.startswith("beside them") for line in lines), "nobody could tell"
     assert "device median error 1.5%, bias +0.5%, worst +2.0% (2 attempts)" in lines
-    assert "llama lora NVIDIA A10G 3 1 2 of 3 1.5% +2.0% -4.1% to +19.7%" in next(
+    assert "llama lora NVIDIA A10G 3 1 2 of 3 1.5% +2.0% -4.1% to +19.7%, -20.0% to +31.0%" in next(
         line for line in lines if line.startswith("llama")
     )
     misses = lines[lines.index("worst misses") + 2 :]

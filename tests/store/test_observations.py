@@ -34,6 +34,7 @@ BASIS = {
     "confidence": 0.9,
     "margin_group": "prior",
     "margin": None,
+    "margin_beside": None,
     "speed": 1.0,
 }
 OUT = because(Code.OOM, "memory ran out")
@@ -64,6 +65,25 @@ def test_what_the_projection_stood_on_is_kept_with_it(store: Store) -> None:
     (seen,) = store.observations()
     assert (seen.trace_key, seen.sequence_length, seen.confidence) == ("key of the host", 900, 0.9)
     assert (seen.margin_group, seen.phase) == ("prior", "backward")
+
+
+def test_the_bound_of_live_bytes_is_kept_where_they_had_one_of_their_own(store: Store) -> None:
+    ends = {"allocated": [15 * GiB, round(16.5 * GiB)]}
+    host_id, gpu_ids = joined(store)
+    for beside, known in (([-0.3, 0.5], round(16.5 * GiB)), (None, None)):
+        told = {
+            **a_projection(),
+            "intervals": ends,
+            "margin": {"low": -0.01, "high": 0.03, "count": 0, "group": "prior", "beside": beside},
+        }
+        attempt = store.start_attempt(
+            submitted(store, spec=SPEC).id, host_id, gpu_ids, RUNG, told, NOW, BASIS
+        )
+        ended = an_end(allocated_bytes=16 * GiB, device_bytes=18 * GiB, step_s=1.0)
+        store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
+        seen = store.observations()[-1]
+        assert seen.projected_live_upper_bytes == known
+        assert seen.covered_part("live") is (None if known is None else True)
 
 
 def test_an_attempt_that_measured_nothing_leaves_no_observation(store: Store) -> None:

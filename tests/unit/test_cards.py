@@ -49,7 +49,7 @@ def test_an_unknown_card_is_no_faster_and_no_leaner_than_any_known_one() -> None
     for card in CATALOGUE:
         assert unknown.context_bytes >= card.context_bytes
         assert unknown.flops <= card.flops
-        assert unknown.reserve_bytes >= card.reserve_bytes
+        assert unknown.workspace_bytes >= card.workspace_bytes
 
 
 def test_a_cpu_card_has_no_driver_but_a_heap() -> None:

@@ -58,7 +58,10 @@ def test_what_was_measured_moves_the_upper_bound_and_the_pace_but_not_the_projec
     memo.calibrate([seen(0.2, pace) for pace in (2.0, 3.0, 4.0)])
     after = chosen(memo, a_job())
     assert after.projection.device_bytes == before.projection.device_bytes
-    assert after.projection.upper_bytes == pytest.approx(after.projection.device_bytes * 1.2, rel=1e-6)
+    margin, live = after.projection.margin, after.projection.allocated_bytes
+    assert margin.beside[1] == pytest.approx(0.2)  # nobody told live bytes and those beside them apart
+    upper = after.projection.device_bytes * 1.2 + live * margin.high
+    assert after.projection.upper_bytes == pytest.approx(upper, rel=1e-6)
     assert after.projection.step_s == before.projection.step_s
     assert (before.speed, after.speed) == (1.0, 3.0)
     stranger = chosen(memo, replace(a_job(), family="qwen3"))
@@ -112,7 +115,7 @@ def test_the_basis_of_a_placement_says_whose_residuals_set_its_bound():
     job = a_job()
     basis = basis_of(job, Placement(where, where.gpus, chosen(memo, job)), memo.calibration)
     assert (basis["family"], basis["trace_key"], basis["sequence_length"]) == ("llama", KEY, 1024)
-    assert "widened by llama" in basis["margin_group"] and basis["margin"][1] == pytest.approx(0.2)
+    assert "widened by llama" in basis["margin_group"] and basis["margin_beside"][1] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("policy", "taken"), [("smallest_card", 1), ("fastest", 2), ("cheapest", 3)])

@@ -1,0 +1,105 @@
+"""How far the double's measurements lay from projections: the prior, until a fleet has measured its own.
+
+Quantiles over the runs in benchmarks/memory/double/runs.csv, each against terms that were fitted without its shape. To
+work them out again: make bench-memory ARGS='--double --fit', which prints this table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from statistics import NormalDist
+
+CONFIDENCES = (0.5, 0.75, 0.9, 0.95, 0.975, 0.99)
+_Z = [NormalDist().inv_cdf(confidence) for confidence in CONFIDENCES]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """live, beside: (low, high) at each of CONFIDENCES, as Margin in jobs/projection.py has both."""
+
+    live: tuple[tuple[float, float], ...]
+    beside: tuple[tuple[float, float], ...]
+
+    def at(self, confidence: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(low, high) of both at this confidence: between two known ones, and beyond, along a line in deviations."""
+        return _at(self.live, confidence), _at(self.beside, confidence)
+
+
+def _at(ends: tuple[tuple[float, float], ...], confidence: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf(confidence)
+    if z <= _Z[0]:
+        return ends[0]
+    index = min(bisect_left(_Z, z), len(_Z) - 1)
+    share = (z - _Z[index - 1]) / (_Z[index] - _Z[index - 1])
+    low, high = (a + share * (b - a) for a, b in zip(ends[index - 1], ends[index], strict=True))
+    return low, high
+
+
+RESIDUALS = {
+    ("expandable", "alike"): Residuals(
+        live=(
+            (-0.001, 0.0),
+            (-0.004, 0.004),
+            (-0.007, 0.007),
+            (-0.009, 0.009),
+            (-0.01, 0.01),
+            (-0.012, 0.012),
+        ),
+        beside=(
+            (-0.002, 0.0),
+            (-0.01, 0.006),
+            (-0.018, 0.034),
+            (-0.025, 0.041),
+            (-0.033, 0.062),
+            (-0.033, 0.062),
+        ),
+    ),
+    ("expandable", "varied"): Residuals(
+        live=(
+            (-0.001, 0.0),
+            (-0.004, 0.004),
+            (-0.008, 0.007),
+            (-0.01, 0.009),
+            (-0.024, 0.01),
+            (-0.024, 0.012),
+        ),
+        beside=(
+            (-0.003, 0.0),
+            (-0.014, 0.012),
+            (-0.02, 0.039),
+            (-0.024, 0.041),
+            (-0.033, 0.059),
+            (-0.033, 0.059),
+        ),
+    ),
+    ("default", "alike"): Residuals(
+        live=(
+            (-0.001, 0.0),
+            (-0.004, 0.004),
+            (-0.007, 0.007),
+            (-0.009, 0.017),
+            (-0.01, 0.018),
+            (-0.012, 0.018),
+        ),
+        beside=(
+            (-0.001, 0.0),
+            (-0.017, 0.024),
+            (-0.03, 0.044),
+            (-0.047, 0.05),
+            (-0.071, 0.117),
+            (-0.071, 0.117),
+        ),
+    ),
+    ("default", "varied"): Residuals(
+        live=(
+            (-0.003, 0.0),
+            (-0.004, 0.004),
+            (-0.008, 0.007),
+            (-0.009, 0.009),
+            (-0.023, 0.018),
+            (-0.023, 0.018),
+        ),
+        beside=((0.0, 0.028), (-0.034, 0.2), (-0.118, 0.2), (-0.136, 0.2), (-0.183, 0.2), (-0.183, 0.2)),
+    ),
+}

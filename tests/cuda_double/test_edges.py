@@ -1,0 +1,64 @@
+"""The longest sequence that is said to fit a card trains there: torch's real allocator, no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.memory.double import rows
+from benchmarks.memory.double.cases import Case
+from benchmarks.memory.double.edges import at_the_edge
+from benchmarks.memory.double.rows import projection_of
+from benchmarks.memory.double.sweep import Runner, running
+from jobs.units import GiB
+
+BASE = Case(
+    shape="Qwen2.5-0.5B",
+    layers=6,
+    method="lora",
+    dtype="bfloat16",
+    optimizer="adamw",
+    rung="every",
+    micro_batch=1,
+    accumulation=1,
+    length=64,
+    varied=False,
+    card="rtx4090",
+    allocator="expandable",
+    steps=3,
+    seed=1,
+    limit_gib=4,
+)
+
+
+@pytest.fixture(scope="module")
+def runner(cuda_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    with pytest.MonkeyPatch.context() as patch, running() as made:
+        patch.setattr(rows, "KEPT", Path(tmp_path_factory.mktemp("profiles")))
+        yield made
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_the_longest_sequence_that_is_said_to_fit_trains(runner: Runner, method: str) -> None:
+    for one in (
+        replace(BASE, method=method),
+        replace(BASE, method=method, rung="off", varied=True),
+        replace(BASE, method=method, allocator="default"),
+    ):
+        edge = at_the_edge(one)
+        assert edge is not None, one
+        found = runner.ask(edge)
+        assert found["outcome"] == "ran", found
+        said = projection_of(edge)
+        assert said.upper_bytes <= edge.limit_gib * GiB
+        assert found["allocated_bytes"] == pytest.approx(said.allocated_bytes, rel=0.02)
+
+
+def test_a_card_that_is_too_small_runs_out(runner: Runner) -> None:
+    edge = at_the_edge(replace(BASE, rung="off"))
+    assert edge is not None
+    found = runner.ask(replace(edge, length=2 * edge.length))
+    assert found["outcome"] == "oom" and "out of memory" in found["error"]
