@@ -147,7 +147,8 @@ def choose(
     ceiling_bytes: int | None = None,
     equal_rows: bool = False,
 ) -> Choice | NoFit:
-    """The fastest rung whose upper bound fits; among equals the one with less memory, then the larger micro-batch.
+    """The fastest rung whose upper bound fits; among equals the one with less checkpointing, then less memory, then the
+    larger micro-batch.
 
     length: longest sequence that can occur, None: spec.training.sequence_length. means: pairs of a micro-batch and the
     mean length that its rows are padded to (Lengths.batch_lengths): memory goes by the longest batch, time by those; of
@@ -174,8 +175,11 @@ def choose(
     fastest_s = min(projection.step_s for projection in projections if projection.rung.every_n == 0)
     limit = card.memory_bytes if ceiling_bytes is None else min(card.memory_bytes, ceiling_bytes - 1)
     times = [projection.step_s / fastest_s for projection in projections[: len(ladder)]]
-    # Of equal ones memory decides, then the ladder's order.
-    ranks = [(round(time, 3), projections[index].upper_bytes) for index, time in enumerate(times)]
+    # Recomputing is never free, though a step may be too short to show it: less of it goes before less memory.
+    ranks = [
+        (round(time, 3), _checkpointed(one.rung), one.upper_bytes)
+        for time, one in zip(times, projections, strict=False)
+    ]
     entries = tuple(
         Tried(rung, projection, projection.upper_bytes <= limit and not barred, times[index], barred)
         for index in sorted(range(len(ladder)), key=ranks.__getitem__)
@@ -189,6 +193,11 @@ def choose(
         if entry.fits:
             return Choice(entry.rung, entry.projection, entry.relative_time - 1, entries, speed)
     return NoFit(_reason(smallest, card, ceiling_bytes), entries, smallest)
+
+
+def _checkpointed(rung: Rung) -> tuple[float, bool]:
+    """How much is recomputed, and whether it travels: the share of the layers, offload."""
+    return (1 / rung.every_n if rung.every_n else 0.0, rung.offload)
 
 
 def _projected(

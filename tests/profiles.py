@@ -6,12 +6,17 @@ from jobs.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
 from jobs.units import MiB
 
 
-def small_profile(layers: int = 2, weight_mib: int = 40, layer_bytes_a_token: int = 4_000) -> MemoryProfile:
-    """Weights of `weight_mib`, and so many bytes kept per layer and token without checkpointing (a tenth with it)."""
+def small_profile(
+    layers: int = 2, weight_mib: int = 40, layer_bytes_a_token: int = 4_000, flops_a_token: float = 1e6
+) -> MemoryProfile:
+    """Weights of `weight_mib`, and so many bytes kept per layer and token without checkpointing (a tenth with it).
+
+    flops_a_token: of a layer forward. With those of the default a step on CUDA takes as long as its launches.
+    """
 
     def body(kept: int) -> Pass:
-        hold = Segment(Line(token=kept), (Line(token=kept),), Line(token=1e6))
-        free = Segment(Line(token=-kept), (Line(token=layer_bytes_a_token),), Line(token=2e6))
+        hold = Segment(Line(token=kept), (Line(token=kept),), Line(token=flops_a_token))
+        free = Segment(Line(token=-kept), (Line(token=layer_bytes_a_token),), Line(token=2 * flops_a_token))
         nothing = Segment(Line())
         forward, backward = dict.fromkeys(("first", "layer"), hold), {}
         for name in ("layer_backward", "first_backward"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobs.profile import MemoryProfile
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.snapshot import FIRST_REST_S
@@ -63,11 +64,11 @@ class FakeHost:
         orders: dict[str, Any] = answer.json()
         return orders
 
-    def trace(self) -> None:
+    def trace(self, profile: MemoryProfile | None = None) -> None:
         """Answer the trace that the server asks for."""
         self.yard.tick()
         for wanted in self.report()["traces"]:
-            self.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
+            self.report(traces=[{**of(wanted), "profile": (profile or small_profile()).as_dict()}])
         self.yard.tick()
 
 
@@ -258,6 +259,7 @@ def test_plan_by_the_policy_of_the_job(yard):
         card(0, 24, kind="cuda", uuid="GPU-0", name="NVIDIA L4"),
         card(1, 45, kind="cuda", uuid="GPU-1", name="NVIDIA L40S"),
     )
+    busy = small_profile(flops_a_token=1e10)  # the faster card is to matter
     picks = {}
     for policy, prices in (
         ("smallest_card", {}),
@@ -269,7 +271,7 @@ def test_plan_by_the_policy_of_the_job(yard):
         for _ in range(3):
             yard.http.post(f"{PREFIX}/plan", json=asked)
             for wanted in host.report()["traces"]:
-                host.report(traces=[{**of(wanted), "profile": small_profile().as_dict()}])
+                host.report(traces=[{**of(wanted), "profile": busy.as_dict()}])
         planned = yard.http.post(f"{PREFIX}/plan", json=asked).json()
         picks[policy, len(prices)] = next(entry["card"] for entry in planned["cards"] if entry["pick"])
         assert any("has no prices" in line for line in planned["notes"]) == (

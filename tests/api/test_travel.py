@@ -15,6 +15,7 @@ from tests.api.conftest import Yard
 from tests.api.test_out_of_memory import FIXED, SIZES, run_out, snug, traced
 from tests.api.test_preemption import LONG_S, later, starts
 from tests.api.test_scheduling import FakeHost, card, end, job
+from tests.profiles import small_profile
 from workers.folder import yard_root
 
 SIZE = 3 * GiB  # of a checkpoint: 31 s to another host
@@ -158,7 +159,7 @@ def test_it_moves_to_another_host_and_stays_there(yard, counts):
     b = FakeHost(yard, large, name="b")
     drain(yard, True, b)
     yard.submit(name="long", training=counts, resources={"policy": "fastest"})
-    a.trace()
+    a.trace(small_profile(flops_a_token=1e10))
     assert job(yard)["host"] == "a"
     drain(yard, False, b)
     begun = yard.now
