@@ -1,6 +1,7 @@
 /* How ranks meet and wait for each other. A team's mapping is a file in /dev/shm that has no name once all have come. */
 #include "team.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -56,6 +57,17 @@ int team_barrier(ncclComm_t team) {
     return team->error;
 }
 
+/* Ranks that were killed before all had come leave a file. Its name begins with the process that made it. */
+static void sweep(void) {
+    DIR *folder = opendir("/dev/shm");
+    if (!folder) return;
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        int pid;
+        if (sscanf(entry->d_name, "cuda-double-%d-", &pid) == 1 && !process_birth(pid)) unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    closedir(folder);
+}
+
 static void path_of(char *path, size_t room, const char *id) { snprintf(path, room, "/dev/shm/%.120s", id); }
 
 int team_join(ncclComm_t *out, const char *id, int rank, int ranks) {
@@ -68,6 +80,7 @@ int team_join(ncclComm_t *out, const char *id, int rank, int ranks) {
         return team_failed(NULL, NCCL_CUDA_ERROR, "Cuda failure '%s'", error ? "no card" : "out of memory");
     struct team *team = calloc(1, sizeof *team);
     if (!team) return team_failed(NULL, NCCL_SYSTEM_ERROR, "no memory for a communicator");
+    sweep();
     path_of(path, sizeof path, id);
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0 || ftruncate(file, sizeof *team->shared)) {
