@@ -10,13 +10,14 @@ from jobs import left_out
 from jobs.advice import Chooser as Ladder
 from jobs.advice import checkpointing_saves, suggestions
 from jobs.binding import cannot_help, why_not
-from jobs.cards import Card, price_of
+from jobs.cards import Card, find_card, price_of
 from jobs.ladder import Choice, NoFit, choose, preference
 from jobs.lengths import Lengths
 from jobs.memory import Margin, Projection, Rung
 from jobs.profile import MemoryProfile
 from jobs.remedies import warnings
 from jobs.spec import JobSpec
+from jobs.units import exact_size
 from orchestrator import schemas
 
 
@@ -128,7 +129,7 @@ def card_shape(
 
 
 def plan_shape(
-    name: str,
+    source: str,
     asked: Asked,
     cards: Sequence[schemas.PlanCard],
     reason: str | None,
@@ -136,10 +137,14 @@ def plan_shape(
     *,
     notes: Sequence[str] = (),
 ) -> schemas.PlanShape:
-    """The whole answer. advice: what would make it fit; notes: what else to know of the figures."""
+    """The whole answer.
+
+    source: where the job was read from, its file or "flags"; advice: what would make it fit; notes: what else to know
+    of the figures.
+    """
     spec = asked.spec
     return {
-        "job": name,
+        "job": spec.name or source,
         "gpus": spec.resources.gpus,
         "policy": spec.resources.policy,
         "confidence": spec.memory.confidence,
@@ -149,7 +154,7 @@ def plan_shape(
         "steps": asked.steps,
         "cards": list(cards),
         "data": data_shape(asked.lengths, spec, _micro_batch(asked, cards)) if asked.lengths else None,
-        "advice": list(advice),
+        "advice": [*advice, *_rehearsal_advice(source, asked, cards)],
         "notes": [
             *warnings(spec),
             *notes,
@@ -160,6 +165,35 @@ def plan_shape(
         "reason": reason,
         "replaced": [],
     }
+
+
+def _rehearsal_advice(source: str, asked: Asked, cards: Sequence[schemas.PlanCard]) -> list[str]:
+    """How to try the job on the card that it misses by less than the projection may be wrong, where none fits."""
+    if asked.lengths is None or asked.spec.resources.gpus > 1 or any(card["fits"] for card in cards):
+        return []  # a rehearsal needs the data, and is of one GPU
+    near = [card for card in cards if _within_margin(card)]
+    if not near:
+        return []
+    card = max(near, key=lambda one: one["memory_bytes"])
+    has = card["memory_bytes"]
+    name = (
+        card["short"]
+        if has == find_card(card["short"]).memory_bytes
+        else f"{card['short']}:{exact_size(has)}"
+    )
+    of_file = f"`tuneyard rehearse {source} --card {name}`"
+    verb = f"`tuneyard rehearse` with the same flags and --card {name}" if source == "flags" else of_file
+    return [
+        f"{card['card']} is within the projection's margin; {verb} tries it on torch's own allocator, without a GPU"
+    ]
+
+
+def _within_margin(card: schemas.PlanCard) -> bool:
+    """Whether the nearest rung may fit: its interval begins below what the card has, and ends above."""
+    projection, lower = card["projection"], card["lower_bytes"]
+    if card["kind"] != "cuda" or not card["short"] or projection is None or lower is None:
+        return False
+    return lower <= card["memory_bytes"] < projection["upper_bytes"]
 
 
 def catalogue_cards(

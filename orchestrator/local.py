@@ -18,7 +18,7 @@ from jobs.report import TraceRequest, TraceResult
 from jobs.spec import JobSpec
 from orchestrator import schemas
 from orchestrator.api.intake import FleetFacts, JobInput, replaced
-from orchestrator.api.planned import Planned, read_plan
+from orchestrator.api.planned import read_plan
 from orchestrator.config import load
 from orchestrator.data_lengths import key_of, not_counted
 from orchestrator.forecast import Asked, catalogue_cards, misfit_advice, plan_shape
@@ -66,7 +66,9 @@ def plan_here(
     planned = read_plan(JobInput(**body), settings, FleetFacts(frozenset(model_types()), None))
     spec = planned.spec
     wanted = list(cards) or _own_gpus() or [find_card(name) for name in COMMON]
-    found = _traced(planned, body["source"], home, settings.trusted_models, timeout_s, say)
+    found = traced(
+        planned.spec, body["source"], home, settings.trusted_models, timeout_s, say, planned.without_data
+    )
     most = found.profile.max_length
     if most is not None and spec.training.sequence_length > most:
         raise SpecError([length_fault(spec.training.sequence_length, most)], body["source"])
@@ -80,7 +82,7 @@ def plan_here(
         largest = max(wanted, key=lambda card: card.memory_bytes)
         reason = f"fits none of these cards: {entries[-1]['reason']}"
         advice += misfit_advice(asked, found.profile, largest, asked.ladder)
-    shaped = plan_shape(spec.name or body["source"], asked, entries, reason, advice, notes=notes)
+    shaped = plan_shape(body["source"], asked, entries, reason, advice, notes=notes)
     return {**shaped, "replaced": replaced([JobInput(**body)])}
 
 
@@ -101,22 +103,26 @@ def _own_gpus() -> list[Card]:
     )
 
 
-def _traced(
-    planned: Planned,
+def traced(
+    spec: JobSpec,
     source: str,
     home: Path,
     trusted: Sequence[str],
     timeout_s: float,
     say: Callable[[str], None],
+    without_data: str = "",
 ) -> Found:
-    """Profile and lengths from what earlier plans left under home/traces, else from a child process."""
-    folder, spec = home / "traces", planned.spec
+    """Profile and lengths from what earlier plans left under home/traces, else from a child process.
+
+    without_data: why its data is not counted, "" where it is. Raises as plan_here does.
+    """
+    folder = home / "traces"
     key = trace_key(spec, stack(), model_config(spec))
-    data = "" if planned.without_data else key_of(spec, 0)
+    data = "" if without_data else key_of(spec, 0)
     profile = _kept(folder / f"{key}.json", MemoryProfile.from_dict)
     lengths = _kept(folder / f"{data}.json", Lengths.from_dict) if data else None
     if profile is not None and (lengths is not None or not data):
-        return Found(profile, lengths, planned.without_data)
+        return Found(profile, lengths, without_data)
     say("tracing the model on this machine .." if profile is None else "counting the data on this machine ..")
     request = TraceRequest(
         key="" if profile else key,
@@ -134,7 +140,7 @@ def _traced(
         lengths = Lengths.from_dict(result.lengths)
         _keep(folder / f"{data}.json", result.lengths)
     if not data:
-        return Found(profile, None, planned.without_data)
+        return Found(profile, None, without_data)
     return Found(profile, lengths, "" if lengths else not_counted(result.data_error or "no answer"))
 
 

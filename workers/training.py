@@ -238,10 +238,12 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     data_folder: Path | None = None,
     guard: Guard | None = None,
+    kind: type[GuardedTrainer] = GuardedTrainer,
 ) -> GuardedTrainer:
     """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train.
 
-    data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out.
+    data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out. kind: what
+    it is one of.
     """
     spec = assignment.spec
     use_cpu = assignment.card.kind == "cpu"
@@ -262,7 +264,7 @@ def build_trainer(
         if unsloth
         else build_model(spec, config, trust, use_cpu)
     )
-    trainer = GuardedTrainer(
+    trainer = kind(
         guard=guard or Guard(spec.training.on_nan == "skip"),
         model=model,
         args=sft_config(spec, assignment.rung, output_dir, use_cpu=use_cpu, world_size=assignment.world_size),

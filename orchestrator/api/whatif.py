@@ -120,7 +120,7 @@ def plan(request: Request, wanted: PlanRequest) -> JSONResponse | schemas.PlanSh
     notes += traced.notes if (traced := _profile(question)) is not None else ()
     if isinstance(found, Misfit) and not any(card["fits"] for card in cards):
         helps = sooner(question.job, _what_if(known, question), False) + _misfit(question, found.reason)
-    shaped = plan_shape(spec.name or wanted.job.source, question.asked, cards, reason, helps, notes=notes)
+    shaped = plan_shape(wanted.job.source, question.asked, cards, reason, helps, notes=notes)
     return {**shaped, "replaced": replaced([wanted.job])}
 
 

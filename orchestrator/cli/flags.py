@@ -77,6 +77,19 @@ def job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))(function)
 
 
+def job_flags_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The same without some of the flags, which then mean something else there, or nothing."""
+
+    def give(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(getattr(function, "__click_params__", []))
+        made = job_flags(function)
+        given: list[click.Parameter] = made.__click_params__  # type: ignore[attr-defined]
+        given[:] = [option for option in given if option in own or option.name not in left_out]
+        return made
+
+    return give
+
+
 def job_bodies(
     files: tuple[Path, ...],
     settings: tuple[str, ...],

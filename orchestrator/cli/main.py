@@ -27,6 +27,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Jobs": {
         "submit": ("submit", "Submit jobs from files or flags."),
         "plan": ("plan", "Show where a job would fit, and at what memory, without submitting it."),
+        "rehearse": (
+            "rehearse",
+            "Train a job's first steps on a card that is not there: real allocator, no GPU.",
+        ),
         "list": (
             "jobs.listing",
             "List jobs, newest first; of a SWEEP what differs between its jobs, best first.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.units import MiB
 from tests.cli.conftest import Ran
 from tests.workers.builders import make_tokenizer
 
@@ -74,6 +75,15 @@ def test_cards_of_the_catalogue_without_any_server(
     again = bare(*asked)  # from what the first left behind: nothing is traced
     assert (again.code, again.err) == (0, "")
     assert "GeForce RTX 4090" in again.out
+
+    # A card that the job misses by less than the projection may be wrong.
+    least = min(plan["cards"][1]["tried"], key=lambda tried: tried["upper_bytes"])
+    between = (least["device_bytes"] + least["upper_bytes"]) // 2 // MiB
+    for has, said in ((between, True), (between // 2, False)):
+        near = bare("plan", "job.yaml", "--local", "--cards", f"rtx4090:{has}MiB,cpu:90MiB", "--json")
+        assert near.code == 1
+        tries = f"`tuneyard rehearse job.yaml --card rtx4090:{has}MiB`"
+        assert (tries in " ".join(near.json["advice"])) == said, near.json["advice"]
 
     none = bare("plan", "job.yaml", "--local", "--cards", "cpu:90MiB")
     assert none.code == 1

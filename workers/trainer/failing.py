@@ -46,7 +46,7 @@ def failure(error: Exception, figures: Figures, assignment: Assignment, folder: 
     words = words_of(error)
     if ran_out_of_memory(error):
         where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
-        text = f"memory ran out {where} on {_card(assignment)}: {_what_ran_out(error, words)}"
+        text = f"memory ran out {where} on {_card(assignment)}: {what_ran_out(error, words)}"
         return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
     if isinstance(error, NoCuda):
         return figures.ended(ts=time.time(), outcome=Outcome.HOST_FAULT, message=str(error))
@@ -118,7 +118,7 @@ def _card(assignment: Assignment) -> str:
     return f"{card.name} with {has}"
 
 
-def _what_ran_out(error: BaseException, words: str) -> str:
+def what_ran_out(error: BaseException, words: str) -> str:
     """torch's own sentence; of its CUDA allocator the figures, without the advice that it adds."""
     for seen in _causes(error):
         if isinstance(seen, torch.OutOfMemoryError) and (wanted := _WANTED.search(str(seen))):
