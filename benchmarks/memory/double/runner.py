@@ -25,6 +25,7 @@ from transformers.utils import logging  # noqa: E402
 
 from benchmarks.memory.double import child  # noqa: E402
 from benchmarks.memory.double.cases import Case  # noqa: E402
+from workers.cuda_double import answers  # noqa: E402
 
 LONGEST_S = 300
 
@@ -39,6 +40,7 @@ def _own(case: Case, out: Any) -> None:
         for asked in (peft.import_utils.is_bnb_available, peft.import_utils.is_bnb_4bit_available):
             asked.cache_clear()
     os.environ["PYTORCH_CUDA_ALLOC_CONF"] = f"expandable_segments:{case.allocator == 'expandable'}"
+    answers.begin()
     try:
         found = child.measured(case)
     except Exception as error:  # the edge of this process: the row says what went wrong

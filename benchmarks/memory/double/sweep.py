@@ -53,6 +53,7 @@ def running() -> Iterator[Runner]:
 def _started(card: str) -> subprocess.Popen[str]:
     environment = find()
     alone = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    alone["CUDA_DOUBLE_ANSWERS"] = "0"  # the children answer, each for itself
     return subprocess.Popen(
         [str(environment.python), "-W", "ignore", "-m", "benchmarks.memory.double.runner"],
         stdin=subprocess.PIPE,
