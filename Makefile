@@ -45,7 +45,7 @@ ifdef TESTS
 else
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%) --ignore=tests/workers --ignore=tests/cuda_double
 	@$(call WITH_PROCESSES,-n 2 --dist loadfile tests/workers)
-	@$(call WITH_PROCESSES,-n 2 --dist loadfile tests/cuda_double)
+	@$(call WITH_PROCESSES,-n 2 --dist loadfile -m 'not slow' tests/cuda_double)
 	@$(call WITH_PROCESSES,$(ALONE))
 endif
 

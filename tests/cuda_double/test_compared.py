@@ -12,6 +12,8 @@ import pytest
 from benchmarks.gpu import double
 from tests.cuda_double.processes import REPOSITORY, Cuda
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)  # four processes that import torch and TRL
 def test_two_cases_are_the_same_on_both_sides_and_are_not_run_twice(cuda: Cuda, tmp_path: Path) -> None:

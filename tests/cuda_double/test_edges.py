@@ -15,6 +15,8 @@ from benchmarks.memory.double.rows import projection_of
 from benchmarks.memory.double.sweep import Runner, running
 from jobs.units import GiB
 
+pytestmark = pytest.mark.slow
+
 BASE = Case(
     shape="Qwen2.5-0.5B",
     layers=6,

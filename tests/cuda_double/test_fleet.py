@@ -108,6 +108,7 @@ def test_a_job_goes_from_submit_to_its_result_beside_its_projection(fleet: CudaF
     assert max(one.memory_used_bytes or 0 for one in seen) > 500 * MiB, "NVML saw it on its card"
 
 
+@pytest.mark.slow
 def test_two_jobs_side_by_side_on_one_card_are_each_measured_alone(fleet: CudaFleet) -> None:
     wanted = {"gpus": 1, "card": "A4000", "share": True}
     jobs = [fleet.submit(f"shared-{n}", resources=wanted, training=LONG) for n in (1, 2)]
@@ -128,6 +129,7 @@ def test_two_jobs_side_by_side_on_one_card_are_each_measured_alone(fleet: CudaFl
         assert size == pytest.approx(max(held.values()), abs=64 * MiB), "its own of what is on the card"
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_takes_the_job_a_rung_down_from_its_checkpoint(fleet: CudaFleet) -> None:
     """Somebody's desktop takes what the projection counted on: the one long row of the data does not fit."""
     rows = [{"prompt": question(i), "completion": answer(i) * (60 if i == 0 else 1)} for i in range(256)]
@@ -150,6 +152,7 @@ def test_memory_that_runs_out_takes_the_job_a_rung_down_from_its_checkpoint(flee
     assert last["projection"]["device_bytes"] < first["projection"]["device_bytes"]
 
 
+@pytest.mark.slow
 def test_a_job_whose_card_is_lost_goes_on_on_another(fleet: CudaFleet) -> None:
     job = fleet.submit("lost", resources={"gpus": 1, "card": "RTX 4090"}, training=LONG)
     shown = fleet.wait(job, reached(6))
@@ -168,6 +171,7 @@ def test_a_job_whose_card_is_lost_goes_on_on_another(fleet: CudaFleet) -> None:
     fleet.end(job)
 
 
+@pytest.mark.slow
 def test_a_card_that_somebody_else_fills_is_not_offered(fleet: CudaFleet) -> None:
     with fleet.foreign(1, 1200 * MiB) as pid:
         wanted = f"of it is in use by process {pid} (python), and by no trainer of tuneyard"

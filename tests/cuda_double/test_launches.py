@@ -8,6 +8,8 @@ from benchmarks.launches.__main__ import answers
 from benchmarks.launches.cases import MICRO_BATCHES, Case
 from jobs.launches import LAUNCHES
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     Case("llama", method, every_n, "adamw", layers=3)
     for method, every_n in (("full", 0), ("lora", 1), ("qlora", 2))

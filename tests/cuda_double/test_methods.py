@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from jobs.rung import Rung
 from jobs.state import Outcome
 from tests.cuda_double.trainers import Trainers
 
-LONG = pytest.mark.skipif(not os.environ.get("TUNEYARD_LONG"), reason="takes minutes: set TUNEYARD_LONG=1")
+LONG = pytest.mark.slow
 PLAIN = Rung(0, 2, accumulation=2)
 LORA, QLORA = {"kind": "lora"}, {"kind": "qlora"}
 

@@ -18,7 +18,7 @@ from workers.cuda_double.environment import Environment, find
 from workers.cuda_double.host import environment_of_host
 from workers.cuda_double.library import build
 
-pytestmark = pytest.mark.usefixtures("cuda_environment")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_environment")]
 # 23 million parameters.
 SMALL = {
     **TINY,
