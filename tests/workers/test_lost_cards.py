@@ -101,6 +101,37 @@ def test_what_an_error_of_cuda_means(tmp_path: Path, error: Exception, outcome: 
 
 
 @pytest.mark.parametrize(
+    ("kept", "outcome"),
+    [
+        (cuda_error(999, "unknown error"), Outcome.LOST),
+        (cuda_error(700, "an illegal memory access was encountered"), Outcome.FAILED),
+        (None, Outcome.FAILED),
+    ],
+    ids=["lost", "the job's own", "well"],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(..)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+        "NCCL error in: ..: unhandled cuda error",
+    ],
+)
+def test_a_library_that_only_failed_has_the_card_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, kept: Exception | None, outcome: Outcome
+) -> None:
+    def synchronize() -> None:
+        if kept is not None:
+            raise kept
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    made = make_assignment(tmp_path, tmp_path)
+    figures = Figures(Meter(made.card), measured=False)
+    assert failure(RuntimeError(words), figures, made, AttemptFolder(tmp_path, 1)).outcome is outcome
+
+
+@pytest.mark.parametrize(
     ("words", "memory"),
     [
         (

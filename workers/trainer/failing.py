@@ -36,6 +36,8 @@ _CARD_ERRORS = {
     721: "its memory has an error that only this process saw",  # cudaErrorContained
     999: "the driver does not know what is wrong with it",  # cudaErrorUnknown: what a lost card gives
 }
+# Libraries that only say that they failed, not of what: the card is asked.
+_LIBRARY_ERROR = re.compile(r"CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_|cuDNN (?:error|Frontend error)|NCCL error")
 _WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)\.")
 
 
@@ -92,12 +94,26 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def card_fault(error: BaseException) -> str | None:
     """What is wrong with the card, in words, where this says that it is the card; None where it may be the job."""
-    for seen in _causes(error):
+    told = _causes(error)
+    if any(isinstance(seen, RuntimeError) and _LIBRARY_ERROR.search(str(seen)) for seen in told):
+        told += _said_by_the_card()
+    for seen in told:
         if isinstance(seen, torch.AcceleratorError):
             code = getattr(seen, "error_code", None)
             if code in _CARD_ERRORS:
                 return f"{_CARD_ERRORS[code]} ({str(seen).partition(chr(10))[0]})"
     return None
+
+
+def _said_by_the_card() -> list[BaseException]:
+    """The error that CUDA keeps for this process; none where the card still answers."""
+    if not torch.cuda.is_initialized():
+        return []
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return [error]
+    return []
 
 
 def _causes(error: BaseException) -> list[BaseException]:
