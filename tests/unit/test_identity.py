@@ -34,7 +34,7 @@ def test_whose_it_is_follows_from_uuid_and_digest(
         assert (fault_of(found, owner, own=own) is None) == good, found
 
 
-@pytest.mark.parametrize("uuid", [MINE, OTHER, None])
+@pytest.mark.parametrize("uuid", [MINE, OTHER, None], ids=["mine", "other", "none"])
 @pytest.mark.parametrize("digest", ["d", "x", None])
 def test_a_result_is_of_one_attempt_of_one_job(uuid: str | None, digest: str | None) -> None:
     owner = Owner(job_id=7, job_uuid=MINE, digest="d")
