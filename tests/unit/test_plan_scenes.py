@@ -154,7 +154,12 @@ SCENES = (
         ("1 gpus=2",),
         waits="1 gang resources.across_hosts: true would let it span hosts",
     ),
-    Scene("nor would several hosts do", "a 24 | b 24", ("1 gpus=3",), waits="1 gang of 3, at most 1 cards"),
+    Scene(
+        "nor would several hosts do",
+        "a 24 | b 24",
+        ("1 gpus=3",),
+        waits="1 gang of 3, at most 1 card of one type",
+    ),
     Scene(
         "across hosts, and the fleet is too small",
         "a 24 | b 24",

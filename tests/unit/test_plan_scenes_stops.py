@@ -254,7 +254,7 @@ SCENES = (
         ("1 project=x",),
         running=("7 on=a0 project=x",),
         projects={"x": Project(1, borrows=False)},
-        waits="1 quota project x holds 1 of its 1 GPUs",
+        waits="1 quota project x holds 1 of its 1 GPU",
     ),
     # ---- sharing a card
     Scene("side by side where both fit", "a 24", ("1 share",), running=("7 on=a0 share=12",), starts="1@a0+"),

@@ -224,7 +224,7 @@ def test_whatever_a_folder_says_to_a_write_is_named_and_leaves_nothing(
         (5 * MiB, 0, "needs 5 MiB, 0 MiB free"),
         (70_000, 12_000, "needs 68 KiB, 12 KiB free"),
         (70_000, -5, "needs 68 KiB, 0 MiB free"),
-        (600, 0, "needs 1 KiB, 0 MiB free"),
+        (600, 0, "needs 600 bytes, 0 MiB free"),
         (3 * MiB + 400_000, 3 * MiB + 1_000, "needs 3,463 KiB, 3,073 KiB free"),
         (2048 * MiB + 700_000, 2048 * MiB, "needs 2,049 MiB, 2,048 MiB free"),
         (5_000_001, 5_000_000, "needs 5,000,001 bytes, 5,000,000 bytes free"),
