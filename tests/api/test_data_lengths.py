@@ -196,7 +196,7 @@ def test_an_error_is_asked_again_after_a_while(yard: Yard) -> None:
     answers(host, None)
     found = plan(yard)
     assert found["data"] is None
-    assert "the data was not counted (no such file)" in found["advice"][0]
+    assert "the data was not counted (no such file)" in found["notes"][0]
     assert answers(host) == []
     yard.now += RETRY_S
     host.report()
@@ -234,7 +234,7 @@ def test_plan_shows_the_data_and_suggests_packing(yard: Yard) -> None:
     assert data["mean"] == pytest.approx(SHORT.mean_tokens) and not data["sampled"]
     assert (found["sequence_length"], found["length"]) == (4096, 300)
     assert data["padding"] == pytest.approx(SHORT.padding_waste(8)) and data["padding"] > 0.3
-    assert any("training.packing: true" in text for text in found["advice"])
+    assert any("training.packing: true" in text for text in found["notes"])
 
 
 def test_plan_waits_for_the_lengths_where_the_profile_is_known(yard: Yard, tmp_path: Path) -> None:
