@@ -104,7 +104,7 @@ def test_every_quoted_command_is_one_that_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["tuneyard shwo 1", "tuneyard list --nosuch", "tuneyard db restore x", "tuneyard why 1 2"]
+    "line", ["tuneyard shwo 1", "tuneyard list --nosuch", "tuneyard db nosuch x", "tuneyard why 1 2"]
 )
 def test_a_command_that_is_none_is_found(line: str) -> None:
     assert fault(line) is not None
