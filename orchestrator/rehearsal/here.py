@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.cards import read_card
 from jobs.errors import InputError, TuneyardError, Unavailable, UsageError
-from orchestrator.rehearsal.prepare import prepare
+from orchestrator.rehearsal.prepare import cuda_card, prepare
 from orchestrator.rehearsal.report import rehearsal_shape
 from workers.cuda_double.environment import Environment, find, variables
 from workers.cuda_double.host import environment_of_host, torch_of_host
@@ -37,7 +37,7 @@ def rehearse_here(
     rehearsal itself failed.
     """
     if card:
-        read_card(card)  # a name that is none is told first
+        cuda_card(card)  # a name that is none is told first
     environment = _environment(home, say)
     prepared = prepare(body, card, home, timeout_s, say)
     on = prepared.card

@@ -45,7 +45,7 @@ def prepare(
 
     Raises UsageError and SpecError for what is wrong with the card or the job, Unavailable for a failed trace.
     """
-    cards = [_cuda(card)] if card else []
+    cards = [cuda_card(card)] if card else []
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -61,7 +61,7 @@ def prepare(
             "of them, without what communication between them takes"
         )
     own = spec.resources.card
-    cards = cards or ([_cuda(own)] if own else [find_card(name) for name in COMMON])
+    cards = cards or ([cuda_card(own)] if own else [find_card(name) for name in COMMON])
     found = traced(spec, body["source"], home, settings.trusted_models, timeout_s, say)
     most = found.profile.max_length
     if most is not None and spec.training.sequence_length > most:
@@ -92,7 +92,8 @@ def prepare(
     return Prepared(spec.name or body["source"], picked, projection, fits, assignment, [note, found.note])
 
 
-def _cuda(text: str) -> Card:
+def cuda_card(text: str) -> Card:
+    """A card of the catalogue with CUDA. Raises UsageError for any other."""
     card = read_card(text)
     if card.kind != "cuda":
         raise UsageError(
