@@ -36,7 +36,7 @@ demo: $(READY)
 # Both start processes on a machine that others may be using, so what failed there is tried once more. The first
 # failure stays in the output: it is a fault of the test or of the product, to be fixed.
 define WITH_PROCESSES
-$(BIN)/python -m pytest $(1) || { echo 'A second try of what failed:'; $(BIN)/python -m pytest --last-failed $(1); }
+$(BIN)/python -m pytest --cache-clear $(1) || { echo 'A second try of what failed:'; $(BIN)/python -m pytest --last-failed $(1); }
 endef
 ALONE := tests/acceptance tests/demo
 test: $(READY)
