@@ -122,7 +122,7 @@ def test_it_is_fetched_whole_and_said_so(scene: Scene, caplog: pytest.LogCapture
     assert verify(scene.root / name_of(50)) == verify(source)
     assert scene.there() == [50]
     assert not list(scene.staging.iterdir())
-    assert "checkpoint step-00000050 (0 MiB) is fetched from host a" in caplog.text
+    assert "checkpoint step-00000050 (1005 bytes) is fetched from host a" in caplog.text
     assert "can't be had" not in caplog.text
 
 
