@@ -19,6 +19,15 @@ import pytest
 from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
 
 TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
+# These bound a failure, not a success: on a machine that others use, what takes 10 s takes minutes.
+COMMAND_S, JOB_S, TEST_S = 300, 400, 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of this folder wait for whole jobs."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TEST_S))
 
 
 @dataclass
@@ -29,7 +38,7 @@ class Fleet:
     inputs: Path
     environment: dict[str, str]
 
-    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [TUNEYARD, *arguments], env=self.environment, capture_output=True, text=True, timeout=timeout
         )
@@ -74,7 +83,7 @@ class Fleet:
         return shown
 
     def wait(
-        self, job: int, until: Callable[[dict[str, Any]], bool], timeout_s: float = 100
+        self, job: int, until: Callable[[dict[str, Any]], bool], timeout_s: float = JOB_S
     ) -> dict[str, Any]:
         """The job once it is as wanted."""
         deadline = time.monotonic() + timeout_s
@@ -86,7 +95,7 @@ class Fleet:
             time.sleep(0.2)
         return shown
 
-    def end(self, job: int, timeout_s: float = 100) -> dict[str, Any]:
+    def end(self, job: int, timeout_s: float = JOB_S) -> dict[str, Any]:
         """The job once it has ended."""
         return self.wait(job, lambda shown: shown["ended_at"] is not None, timeout_s)
 

@@ -49,5 +49,5 @@ def test_after_the_death_of_rays_head_new_jobs_start_on_another(fleet: Fleet):
     assert len(heads) == 1
     heads[0].kill()
     job = fleet.submit("reborn", training={"steps": 3})
-    shown = fleet.end(job, 120)
+    shown = fleet.end(job)
     assert shown["state"] == "succeeded", fleet.logs(job)

@@ -23,7 +23,7 @@ from jobs.profile import MemoryProfile
 from jobs.units import GiB, MiB
 from orchestrator.store import Store
 from tests import invariants
-from tests.acceptance.conftest import TUNEYARD, Fleet, processes_of
+from tests.acceptance.conftest import COMMAND_S, TUNEYARD, Fleet, processes_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -78,7 +78,12 @@ def test_the_tiny_example_trains_as_it_was_written(fleet: Fleet, tmp_path: Path)
     offline = {**fleet.environment, "HF_HUB_OFFLINE": "1"}
     for arguments in (("init", "--example", "tiny"), ("submit", "tiny/job.yaml")):
         done = subprocess.run(
-            [TUNEYARD, *arguments], env=offline, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [TUNEYARD, *arguments],
+            env=offline,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
         )
         assert done.returncode == 0, done.stdout + done.stderr
     shown = fleet.end(fleet.json("list", "--limit", "1")["jobs"][0]["id"])
@@ -128,7 +133,7 @@ def test_cancel_stops_a_running_job_at_a_checkpoint_and_frees_its_card(fleet: Fl
     trainer = fleet.trainer(job)
     assert trainer.nice() == psutil.Process().nice(), "Ray made it give way to everything else"
     assert fleet.run("cancel", str(job)).returncode == 0
-    shown = fleet.end(job, 60)
+    shown = fleet.end(job)
     assert shown["state"] == "cancelled"
     assert shown["attempts_detail"][0]["last_checkpoint"]
     trainer.wait(10)
@@ -188,7 +193,7 @@ def test_a_job_that_runs_out_of_memory_goes_on_a_rung_down_from_its_checkpoint(f
     fleet.run("down")
     cards = [gpu["memory_bytes"] for gpu in fleet.json("up")["gpus"]]  # as it was begun, without a word
     assert cards == [700 * MiB, 700 * MiB, 2 * GiB]
-    done = fleet.run("submit", str(asked), "--wait", "--json", timeout=150)
+    done = fleet.run("submit", str(asked), "--wait", "--json")
     (job,) = (shown["id"] for shown in fleet.json("list")["jobs"] if shown["name"] == "greedy")
     shown = fleet.show(job)
     assert (done.returncode, shown["state"]) == (0, "succeeded"), (shown, fleet.logs(job))

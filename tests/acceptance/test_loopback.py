@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Fleet, processes_of
+from tests.acceptance.conftest import JOB_S, Fleet, processes_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -49,7 +49,7 @@ def named(fleet: Fleet, *words: str) -> bool:
     return all(any(word in name for name in found) for word in words)
 
 
-def wait_for(fleet: Fleet, *words: str, timeout_s: float = 60) -> None:
+def wait_for(fleet: Fleet, *words: str, timeout_s: float = JOB_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not named(fleet, *words):
         assert time.monotonic() < deadline, f"not all of {words} listen: {listening(fleet)}"
