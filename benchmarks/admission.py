@@ -28,7 +28,7 @@ from jobs.state import JobState, Outcome
 from jobs.units import GiB
 from orchestrator.config import Settings
 from orchestrator.controller import Controller
-from orchestrator.dispatcher import Part
+from orchestrator.dispatcher import DispatchState, Part
 from orchestrator.store import Store, upgrade
 from orchestrator.store.requests import NewJob
 from tests.postgres import binaries, running
@@ -63,6 +63,9 @@ class NoOps:
             self.handed.append((attempt_id, parts[0]["assignments"][0]["number"], parts[0]["host"]))
             self.count, self.last = self.count + 1, time.monotonic()
         return True
+
+    def state(self) -> DispatchState:
+        return DispatchState(ready=True)
 
     def pool(self, warm: dict[str, int]) -> None:
         """No actors."""

@@ -21,6 +21,8 @@ FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 600.0
 # An attempt that only looks whether a folder has room again holds its card for a second or two.
 LONGEST_STORAGE_BACKOFF_S = 120.0
+# A start that nobody could make is tried again as long as that takes: what stood in its way may be gone any moment.
+LONGEST_START_BACKOFF_S = 120.0
 # A job whose host keeps vanishing under it is not tried for ever; a retry that made progress starts the count anew.
 MAX_LOST_IN_A_ROW = 5
 # How often a job that ran out of memory is put on a smaller rung or a larger card, where the server does not say.
@@ -122,6 +124,8 @@ def decide(
     if outcome is Outcome.HOST_FAULT:
         text = f"{ended.message}; that is the host's fault, and the job starts elsewhere or when the host is well"
         return Requeue(Reason(Code.BACKOFF, text))
+    if outcome is Outcome.NOT_STARTED:
+        return _not_started(history, ended)
     return _taken_away(history, ended)
 
 
@@ -231,16 +235,29 @@ def _no_storage(history: Sequence[Past], ended: Ended) -> Requeue:
     return Requeue(Reason(Code.STORAGE, ended.message, figures), delay)
 
 
-def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
-    """Lost, preempted, stopped with its host, never started: not the job's fault, so none of its retries is spent."""
-    in_a_row, steps = 1, ended.steps
+def _not_started(history: Sequence[Past], ended: Ended) -> Requeue:
+    """No trainer came up, or not all did. A job that did not run can't be why, however often."""
+    in_a_row = 1
     for past in reversed(history):
         if past.outcome is Outcome.HOST_FAULT:
             continue
-        if past.outcome not in (Outcome.LOST, Outcome.NOT_STARTED) or past.steps < steps:
+        if past.outcome is not Outcome.NOT_STARTED:
+            break
+        in_a_row += 1
+    delay = min(LONGEST_START_BACKOFF_S, backoff_s(in_a_row))
+    text = f"{ended.message}; that is not the job's fault, and it is tried again in {span(delay)}"
+    return Requeue(Reason(Code.BACKOFF, text, {"attempts": in_a_row, "delay_s": delay}), delay)
+
+
+def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
+    """Lost, preempted, stopped with its host: not the job's fault, so none of its retries is spent."""
+    in_a_row, steps = 1, ended.steps
+    for past in reversed(history):
+        if past.outcome in (Outcome.HOST_FAULT, Outcome.NOT_STARTED):
+            continue
+        if past.outcome is not Outcome.LOST or past.steps < steps:
             break
         in_a_row, steps = in_a_row + 1, past.steps
-    code = Code.NOT_STARTED if ended.outcome is Outcome.NOT_STARTED else Code.LOST
     if ended.outcome is Outcome.PREEMPTED:
         return Requeue(
             Reason(Code.PREEMPTED, f"stopped at step {ended.steps}; continues from its checkpoint")
@@ -250,7 +267,7 @@ def _taken_away(history: Sequence[Past], ended: Ended) -> Requeue | Finish:
         return Requeue(Reason(Code.BACKOFF, text))
     if in_a_row >= MAX_LOST_IN_A_ROW:
         text = f"{in_a_row} attempts in a row made no progress; not tried again: {ended.message}"
-        return Finish(Event.FAILED, Reason(code, text, {"attempts": in_a_row}))
+        return Finish(Event.FAILED, Reason(Code.LOST, text, {"attempts": in_a_row}))
     delay = backoff_s(in_a_row) if in_a_row > 1 else 0.0
     return Requeue(
         Reason(Code.BACKOFF, f"{ended.message}; continues from its last checkpoint", {"delay_s": delay}),

@@ -22,7 +22,7 @@ from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
-from orchestrator.endings import ends_of, faulty, refusal, verdict
+from orchestrator.endings import ends_of, faulty, refusal, verdict, where
 from orchestrator.fleet import Fleet, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
@@ -59,6 +59,8 @@ REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.
 _READING, _ENDING, _WATCHING, _PLANNING = "reading it", "ending it", "looking after it", "planning it"
+# A start that came to nothing may be Ray's fault; the second in a row on a host is that host's.
+SUSPECT_AFTER = 2
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -200,13 +202,15 @@ class Controller:
                 self._give_up_on(attempt, seen, now)
 
     def _give_up_on(self, attempt: AttemptRow, seen: Mapping[int, float], now: float) -> None:
-        waited_s = now - max(attempt.opened_at, self.started_at)
+        waited_s = self.handover.waited_s(attempt.id, now)
         stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
         silent = {host_id: now - seen[host_id] for host_id in attempt.hosts}
         gone = {host_id for host_id, silent_s in silent.items() if silent_s > self.settings.lost_after_s}
         for host_id in gone:
             text = f"host {attempt.hosts[host_id]} has not been heard of for {silent[host_id]:.0f}s"
-            self._give_up(attempt, host_id, Outcome.LOST, text, now)
+            # What never began can't be why its host went away.
+            outcome = Outcome.LOST if attempt.started_at else Outcome.NOT_STARTED
+            self._give_up(attempt, host_id, outcome, text, now)
         if gone or attempt.started_at is not None:
             return
         if stopping_s > self.settings.stop_grace_s:
@@ -215,7 +219,7 @@ class Controller:
             self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
         elif waited_s > self.settings.start_deadline_s:
             text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
-            self._give_up(attempt, attempt.host_id, Outcome.HOST_FAULT, text, now)
+            self._give_up(attempt, attempt.host_id, Outcome.NOT_STARTED, text, now)
 
     def _give_up(self, attempt: AttemptRow, host_id: int, outcome: Outcome, text: str, now: float) -> None:
         """A host can't say how an attempt ended: where it is the only one, that is the end. Others end it first."""
@@ -285,9 +289,20 @@ class Controller:
         because = job.reason if job.reason.code is Code.EARLY_STOP else None
         decision = decide(history, ended, spec, cancelled, ran_out, most, because)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
-        at_fault = faulty(attempt, ended)
+        at_fault = faulty(attempt, ended) | self._suspected(attempt, ended)
         return Closing(
             attempt.id, attempt.number, ended, decision.event, decision.reason, not_before, at_fault
+        )
+
+    def _suspected(self, attempt: AttemptRow, ended: Ended) -> frozenset[int]:
+        """The hosts on which nothing has come up lately, since this dispatcher hands things over."""
+        if ended.outcome is not Outcome.NOT_STARTED or attempt.started_at is not None:
+            return frozenset()
+        since = self.handover.handed_from
+        return frozenset(
+            host_id
+            for host_id in where(attempt, ended)
+            if self.store.not_started_in_a_row(host_id, attempt.id, since) + 1 >= SUSPECT_AFTER
         )
 
     def _calibrate(self, now: float) -> None:

@@ -7,8 +7,10 @@ JSON lines to this process's stdin and reads events from its stdout:
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
     {"op": "shutdown"}                          leave; the server then ends the Ray head
 
-    {"event": "ready"}  {"event": "started", "attempt_id": 7}
+    {"event": "connecting"}  {"event": "ready"}  {"event": "started", "attempt_id": 7}
     {"event": "refused", "attempt_id": 7, "host": "a", "text": ..}
+    {"event": "beat"}                           once a second, while each piece of work keeps its time
+    {"event": "stuck", "doing": .., "for_s": 61}    one does not: a call to Ray hangs, and the server ends this process
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -32,26 +35,47 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from orchestrator.head import Head
+from orchestrator.heartbeat import BEAT_S, Work
 from workers.courier import hosts_alive
 from workers.rank import rank_actor
 from workers.ray_start import LOOPBACK, pin_loopback
 
 NAMESPACE = "tuneyard"
-HEAD_READY_S = 60.0
+HEAD_READY_S, CONNECT_S = 60.0, 75.0  # the second: with a last call that hangs
 ADOPT_S = 90.0
+# Calls that have no time-out of their own answer in milliseconds, or never.
+CALL_S = 45.0
 # A new actor's imports would compete with the job that just took the last one for its first step.
 REFILL_AFTER_S = 6.0
 PERIOD_S = 1.0  # between looks at the head and the hosts; commands are obeyed at once
-
+AT_ONCE = 32  # starts; one to a host that hangs takes minutes
 
 # Events go to the real stdout; whatever Ray prints there goes to stderr, which is a log file.
 _EVENTS = os.fdopen(os.dup(1), "w")
+_ONE_AT_A_TIME = threading.Lock()
+WORK = Work()
 
 
 def emit(event: str, **fields: Any) -> None:
     """One event to the server."""
-    _EVENTS.write(json.dumps({"event": event, **fields}) + "\n")
-    _EVENTS.flush()
+    line = json.dumps({"event": event, **fields}) + "\n"
+    with _ONE_AT_A_TIME:
+        _EVENTS.write(line)
+        _EVENTS.flush()
+
+
+def beat() -> None:
+    """Tell the server once a second that the work moves, or which piece of it does not."""
+    while True:
+        late = WORK.look()
+        try:
+            if late is None:
+                emit("beat")
+            else:
+                emit("stuck", doing=late.doing, for_s=round(late.for_s, 1))
+        except OSError:  # the server is gone; what hangs here would stay for ever
+            os._exit(4)
+        time.sleep(BEAT_S)
 
 
 @dataclass
@@ -100,10 +124,23 @@ def new_actor(host: str) -> Any:
     )
 
 
+def started(command: dict[str, Any], pool: Pool) -> None:
+    """start(), which says so whatever happens."""
+    attempt_id = command["attempt_id"]
+    try:
+        with WORK.doing(f"starting attempt {attempt_id}", 3 * ADOPT_S):
+            start(command, pool)
+    except Exception as error:  # the outermost edge of a thread: the server waits for an answer
+        traceback.print_exception(error)
+        text = f"the dispatcher failed: {type(error).__name__}: {error}".splitlines()[0]
+        emit("refused", attempt_id=attempt_id, host=None, text=text)
+
+
 def start(command: dict[str, Any], pool: Pool) -> None:
     """Hand the assignments to rank actors; says so, or why not. All are there before any is told to begin."""
     attempt_id, parts = command["attempt_id"], command["parts"]
-    addresses = hosts_alive()
+    with WORK.doing("asking which hosts are there", CALL_S):
+        addresses = hosts_alive()
     missing = [part["host"] for part in parts if part["host"] not in addresses]
     if missing:
         text = f"host {missing[0]} is not in the Ray cluster"
@@ -118,10 +155,11 @@ def start(command: dict[str, Any], pool: Pool) -> None:
                 ray.get(actor.state.remote(), timeout=max(0.0, until - time.monotonic()))
             meet(taken, addresses)
         begun = [(part["host"], _adopt(actor, part, given)) for actor, part, given in taken]
+        until = time.monotonic() + ADOPT_S
         for host, answer in begun:
             waiting_for = host
             # False: a rank that was handed out before has it already; the others may still lack theirs.
-            ray.get(answer, timeout=ADOPT_S)
+            ray.get(answer, timeout=max(0.0, until - time.monotonic()))
     except GetTimeoutError:
         _kill(taken)
         text = f"no rank actor came up on {waiting_for} within {ADOPT_S:.0f}s"
@@ -154,8 +192,10 @@ def _kill(taken: list[tuple[Any, Any, dict[str, Any]]]) -> None:
 
 def end_idle_actors() -> None:
     """Actors that a dispatcher before this one left without work; those at work are left alone."""
-    for name in ray.util.list_named_actors():
-        with contextlib.suppress(ValueError, RayError):
+    with WORK.doing("looking for idle actors", CALL_S):
+        names = ray.util.list_named_actors()
+    for name in names:
+        with contextlib.suppress(ValueError, RayError), WORK.doing("asking an actor for its work", CALL_S):
             actor = ray.get_actor(name)
             try:
                 busy = ray.get(actor.state.remote(), timeout=5)["attempt"] is not None
@@ -167,7 +207,9 @@ def end_idle_actors() -> None:
 
 def connect(head: Head) -> None:
     """Join the cluster as its driver. Raises RuntimeError when the head does not answer in time."""
-    deadline = time.monotonic() + HEAD_READY_S
+    deadline = (
+        time.monotonic() + HEAD_READY_S
+    )  # looked at between calls; one that hangs is the heartbeat's business
     if head.node_ip == LOOPBACK:
         pin_loopback()
     while True:
@@ -191,13 +233,15 @@ def read_commands(inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
 
 def serve(head: Head) -> int:
     """Obey the server until it goes away or the head dies. Returns the exit code."""
-    connect(head)
+    emit("connecting")
+    with WORK.doing("connecting to the Ray head", CONNECT_S):
+        connect(head)
     end_idle_actors()
     emit("ready")
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=read_commands, args=(inbox,), daemon=True).start()
     pool = Pool()
-    with ThreadPoolExecutor(8) as workers:
+    with ThreadPoolExecutor(AT_ONCE) as workers:
         while True:
             try:
                 command = inbox.get(timeout=PERIOD_S)
@@ -206,7 +250,8 @@ def serve(head: Head) -> int:
                     emit("head_died", text="the Ray head ended")
                     # Not through the executor's exit: a pending Ray call would block it for a minute.
                     os._exit(3)
-                pool.refill(hosts_alive())
+                with WORK.doing("looking after the hosts' actors", CALL_S):
+                    pool.refill(hosts_alive())
                 continue
             if command is None:
                 return 0
@@ -216,13 +261,14 @@ def serve(head: Head) -> int:
             if command["op"] == "pool":
                 pool.wanted = command["warm"]
             elif command["op"] == "start":
-                workers.submit(start, command, pool)
+                workers.submit(started, command, pool)
 
 
 def main() -> None:
     """`python -m orchestrator.dispatch HOME`, once the server has started a head; the token is in RAY_AUTH_TOKEN."""
     head = Head(Path(sys.argv[1]))
     os.dup2(2, 1)
+    threading.Thread(target=beat, name="beat", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then says what to do
     sys.exit(serve(head) if head.adopt() else "the Ray head ended")
 

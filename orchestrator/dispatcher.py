@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+from orchestrator.child import GONE_S, Child, Limits
 from orchestrator.head import Head
 
 log = logging.getLogger(__name__)
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
+# Dispatchers in a row that could not connect to a head which runs: then it is the head that hangs.
+HEAD_TRIES = 3
+EVENTS = 10_000  # kept for a controller that does not take them
 
 
 class Part(TypedDict):
@@ -26,8 +32,26 @@ class Part(TypedDict):
     assignments: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class DispatchState:
+    """How a dispatcher is.
+
+    ready: it is connected and answers: what is handed to it starts; answered_s: since its last answer, None: there is
+    nobody to answer; trouble: why it is not ready, "" while it starts as it should; replaced: how many ended or were
+    ended since it was ready last.
+    """
+
+    ready: bool = False
+    answered_s: float | None = None
+    trouble: str = ""
+    replaced: int = 0
+
+
 class Dispatch(Protocol):
-    """What the controller needs of a dispatcher; the tests' fake is one too."""
+    """What the controller needs of a dispatcher; the tests' fake is one too. No call waits for it."""
+
+    def state(self) -> DispatchState:
+        """How it is now."""
 
     @property
     def address(self) -> str | None:
@@ -53,6 +77,9 @@ class NoDispatch:
     address: str | None = None
     generation = 0
 
+    def state(self) -> DispatchState:
+        return DispatchState(trouble="this server was started without Ray (--no-ray)")
+
     def start(self, attempt_id: int, parts: list[Part]) -> bool:
         return False
 
@@ -64,16 +91,30 @@ class NoDispatch:
 
 
 class DispatchProcess:
-    """Keeps a Ray head and `python -m orchestrator.dispatch`: starts both, restarts what ended with a growing delay.
+    """Keeps a Ray head and `python -m orchestrator.dispatch`: starts both, and others in place of what ended or hangs.
 
-    The head's address is known at once, so that hosts get their raylets ready while it comes up.
+    The head's address is known at once, so that hosts get their raylets ready while it comes up. Its thread outlives
+    whatever goes wrong with them: a disk that is full, a process that can't be started or ended.
     """
 
-    def __init__(self, home: Path, scratch: Path, node_ip: str, port: int, token: str) -> None:
-        """home: where its log and the head's record go; scratch: a short private folder for Ray's sockets."""
-        self._home = home
-        self._listen = (node_ip, port)
-        self._head = Head(home, node_ip, port)
+    def __init__(
+        self,
+        home: Path,
+        scratch: Path,
+        node_ip: str,
+        port: int,
+        token: str,
+        limits: Limits | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "orchestrator.dispatch"),
+        make_head: Callable[[Path, str, int], Head] = Head,
+    ) -> None:
+        """home: where its log and the head's record go; scratch: a short private folder for Ray's sockets.
+
+        command, make_head: of the dispatcher, which is given the home, and of the head; tests have others.
+        """
+        self._home, self._command, self._limits = home, [*command, str(home)], limits or Limits()
+        self._make_head = lambda: make_head(home, node_ip, port)
+        self._head = self._make_head()
         self.wake: Callable[[], None] = lambda: None  # called when something happened
         self._environment = {
             **os.environ,
@@ -84,32 +125,29 @@ class DispatchProcess:
             "RAY_DEDUP_LOGS": "0",
         }
         self._lock = threading.Lock()
-        self._events: list[dict[str, Any]] = []
-        self._child: subprocess.Popen[str] | None = None
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
+        self._child: Child | None = None
         self._warm: dict[str, int] = {}
         self._address: str | None = None
-        self._ready = False  # the child is connected to the head
+        self._ready: Child | None = None  # that which is connected to the head
         self._generation = 0
+        self._trouble = ""
+        self._failures = 0  # since one was ready last
+        self._unconnected = 0  # of those, that could not connect to the head that there is
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._supervise, name="dispatcher", daemon=True)
 
     def open(self) -> None:
-        self._child = child = self._launch()
-        self._thread = threading.Thread(target=self._supervise, args=(child,), name="dispatcher", daemon=True)
+        self._guarded(self._launch)
         self._thread.start()
 
     def close(self) -> None:
         """End the child, and the Ray head with it."""
         self._closing.set()
-        child = self._child
-        self._write(child, {"op": "shutdown"})
-        if child is not None:
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
-                child.kill()
-        if self._thread is not None:
-            self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(GONE_S + 5)
+        if self._child is not None:
+            self._child.leave()
         self._head.stop()
 
     @property
@@ -120,6 +158,14 @@ class DispatchProcess:
     def generation(self) -> int:
         return self._generation
 
+    def state(self) -> DispatchState:
+        child, ready = self._child, self._ready
+        connected = child is not None and child is ready
+        answered_s = None if child is None else child.answered_s
+        hung = child.hung() if connected and child else None
+        trouble = hung or ("" if connected else self._trouble)
+        return DispatchState(connected and not hung, answered_s, trouble, self._failures)
+
     def start(self, attempt_id: int, parts: list[Part]) -> bool:
         return self._send({"op": "start", "attempt_id": attempt_id, "parts": parts})
 
@@ -129,76 +175,88 @@ class DispatchProcess:
 
     def events(self) -> list[dict[str, Any]]:
         with self._lock:
-            taken, self._events = self._events, []
+            taken = list(self._events)
+            self._events.clear()
         return taken
 
     def _send(self, command: dict[str, Any]) -> bool:
-        return self._ready and self._write(self._child, command)
+        child = self._ready
+        return child is not None and child.send(command)
 
-    def _write(self, child: subprocess.Popen[str] | None, command: dict[str, Any]) -> bool:
-        if child is None or child.stdin is None:
-            return False
-        try:
-            with self._lock:
-                child.stdin.write(json.dumps(command) + "\n")
-                child.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            return False
-        return True
-
-    def _launch(self) -> subprocess.Popen[str]:
-        """A child for the head that runs, or for a new one."""
-        self._head = Head(self._home, *self._listen)
-        if not self._head.adopt():
+    def _launch(self) -> None:
+        """A child for the head that runs, or for a new one. Raises OSError."""
+        self._head = self._make_head()
+        found = self._head.adopt()
+        if found and self._unconnected >= HEAD_TRIES:
+            log.error("no dispatcher can connect to the Ray head at %s: it is ended", self._head.address)
+            self._head.stop()
+            self._head, found = self._make_head(), False
+        if not found:
             self._head.start(self._environment)
+            self._unconnected = 0
             log.info("a Ray head starts at %s", self._head.address)
         self._address = self._head.address
-        with (self._home / "dispatch.log").open("ab") as errors:
-            return subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.dispatch", str(self._home)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=self._environment,
-            )
+        log_file = self._home / "dispatch.log"
+        self._child = Child(self._command, self._environment, log_file, self._limits, self._hear)
+        self._child.listen()
 
-    def _supervise(self, child: subprocess.Popen[str]) -> None:
-        delay = 0.5
-        while True:
-            was_ready = self._read(child)
-            code = child.wait()
-            self._ready, self._warm = False, {}
+    def _supervise(self) -> None:
+        while not self._closing.is_set():
+            self._guarded(self._round)
+
+    def _round(self) -> None:
+        """The end of one child, and the start of the next."""
+        if (child := self._child) is not None:
+            try:
+                self._look_after(child)
+            finally:
+                if not self._closing.is_set():
+                    self._ready, self._child, self._warm = None, None, {}
             if not self._head.alive():
                 self._address = None
-            if self._closing.is_set():
-                return
-            delay = 0.5 if was_ready else min(30.0, delay * 2)
-            log.warning("the dispatcher ended with code %s; a new one starts in %.1fs", code, delay)
-            self.wake()
-            if self._closing.wait(delay):
-                return
-            self._child = child = self._launch()
+        if self._closing.is_set():
+            return
+        delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        log.warning("%s; a new one starts in %.1fs", self._trouble, delay_s)
+        self.wake()
+        if not self._closing.wait(delay_s):
+            self._launch()
 
-    def _read(self, child: subprocess.Popen[str]) -> bool:
-        """Events until the child's stdout ends. Returns whether it ever became ready."""
-        assert child.stdout is not None
-        ready = False
-        for line in child.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                log.warning("the dispatcher printed %r", line[:200])
-                continue
-            if event["event"] == "ready":
-                ready = True
-                self._generation += 1
-                self._ready = True
-                log.info("connected to the Ray head at %s", self._address)
-            elif event["event"] == "head_died":
-                log.warning("the Ray head died")
-            else:
-                with self._lock:
-                    self._events.append(event)
-            self.wake()
-        return ready
+    def _look_after(self, child: Child) -> None:
+        """Until it has ended; one that hangs is made to."""
+        hung = child.wait(self._closing)
+        if self._closing.is_set():
+            return
+        self._ready = None
+        if hung is not None:
+            log.error("the dispatcher %s hangs, and is ended: %s", child.process.pid, hung)
+        child.end()
+        self._unconnected += child.connecting
+        ended = f"ended with code {child.process.returncode}" if hung is None else f"was ended: {hung}"
+        self._trouble = f"the dispatcher {ended}"
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What must not end the thread that would try it again."""
+        try:
+            work()
+        except (
+            Exception
+        ) as error:  # a disk that is full, no process to be had: whatever it is, it is tried again
+            self._trouble = f"the dispatcher can't be kept: {type(error).__name__}: {error}"
+            log.exception("%s", self._trouble)
+
+    def _hear(self, child: Child, event: dict[str, Any]) -> None:
+        """An event of a child, on its thread."""
+        if child is not self._child:
+            return
+        if event["event"] == "ready":
+            self._generation += 1
+            self._ready, self._trouble, self._failures, self._unconnected = child, "", 0, 0
+            log.info("connected to the Ray head at %s", self._address)
+        elif event["event"] == "head_died":
+            log.warning("the Ray head died")
+        elif event["event"] != "connecting":
+            with self._lock:
+                self._events.append(event)
+        self.wake()

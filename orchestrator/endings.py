@@ -75,17 +75,20 @@ def blamed(attempt: AttemptRow) -> frozenset[int]:
 
 
 def refusal(event: dict[str, Any], now: float) -> Ended:
-    """How an attempt ended whose start the dispatcher refused: no job can make it, so the host is at fault.
+    """How an attempt ended whose start the dispatcher refused: no job can make it.
 
     event: with `text` and, in `host`, on which it could not be started.
     """
-    return Ended(ts=now, outcome=Outcome.HOST_FAULT, message=event["text"], host=event.get("host"))
+    return Ended(ts=now, outcome=Outcome.NOT_STARTED, message=event["text"], host=event.get("host"))
 
 
 def faulty(attempt: AttemptRow, ended: Ended) -> frozenset[int]:
     """The hosts on which no trainer can start, as this end tells."""
-    if ended.outcome is not Outcome.HOST_FAULT:
-        return frozenset()
+    return where(attempt, ended) if ended.outcome is Outcome.HOST_FAULT else frozenset()
+
+
+def where(attempt: AttemptRow, ended: Ended) -> frozenset[int]:
+    """The hosts that an end is about: that which it names, else those which let the attempt down."""
     named = frozenset(host_id for host_id, name in attempt.hosts.items() if name == ended.host)
     return named or blamed(attempt)
 

@@ -31,12 +31,18 @@ class Handover:
     def __init__(self, store: Store, dispatch: Dispatch, settings: Settings, quarantine: Quarantine) -> None:
         self._store, self._dispatch, self._settings = store, dispatch, settings
         self._quarantine = quarantine
-        self._handed: set[int] = set()
+        self._handed: dict[int, float] = {}  # when each was
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
+        self.handed_from = 0.0  # when that one took over
 
     def forget(self, attempt_id: int) -> None:
         """It has ended."""
-        self._handed.discard(attempt_id)
+        self._handed.pop(attempt_id, None)
+
+    def waited_s(self, attempt_id: int, now: float) -> float:
+        """Since when a dispatcher that answers has had it: how long no other than the host can be waited for."""
+        mine = self._handed_to == self._dispatch.generation and self._dispatch.state().ready
+        return now - self._handed.get(attempt_id, now) if mine else 0.0
 
     def hand(self, now: float, heard_since: float) -> None:
         """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides.
@@ -47,7 +53,7 @@ class Handover:
         hosts = {host.id: host for host in found}
         if self._handed_to != self._dispatch.generation:
             self._handed.clear()
-            self._handed_to = self._dispatch.generation
+            self._handed_to, self.handed_from = self._dispatch.generation, now
         if self._dispatch.address is None:
             return
         present = {
@@ -88,7 +94,7 @@ class Handover:
                 parts = self._parts(attempt, job, kept, hosts, yard, named)
                 if self._dispatch.start(attempt.id, parts):
                     handed.add(attempt.id)
-        self._handed |= handed
+        self._handed |= dict.fromkeys(handed, now)
         self._store.mark_dispatched(handed, now)
 
     def _parts(

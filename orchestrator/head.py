@@ -29,26 +29,14 @@ class Head:
         return f"{self.node_ip}:{self.port}"
 
     def start(self, environment: Mapping[str, str]) -> None:
-        """Start a head; it takes a few seconds until it answers.
+        """Start a head; it takes a few seconds until it answers. Raises OSError, and leaves none.
 
         It gets a new port where none is fixed: the address is how hosts learn that it is another one.
         """
         self.port = self.fixed_port or free_port(self.node_ip)
-        command = [
-            *(sys.executable, "-m", "workers.ray_start", "start"),
-            "--head",
-            "--block",
-            f"--port={self.port}",
-            f"--node-ip-address={self.node_ip}",
-            "--num-cpus=0",
-            *("--include-dashboard=false", "--no-monitor"),  # the monitor is the autoscaler's
-            "--include-log-monitor=false",
-            "--disable-usage-stats",
-            "--object-store-memory=80000000",
-        ]
         with (self.home / "head.log").open("ab") as log:
             child = subprocess.Popen(
-                command,
+                self._command(),
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -64,8 +52,12 @@ class Head:
             "ip": self.node_ip,
             "port": self.port,
         }
-        self.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.record.write_text(json.dumps(made))
+        try:
+            self.record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.record.write_text(json.dumps(made))
+        except OSError:  # nobody would find it again
+            self.stop()
+            raise
 
     def adopt(self) -> bool:
         """Whether a head of this home runs already; it is this one from here on."""
@@ -98,6 +90,20 @@ class Head:
                 process.kill()
         psutil.wait_procs(family, timeout=5)
         self.record.unlink(missing_ok=True)
+
+    def _command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "workers.ray_start", "start"),
+            "--head",
+            "--block",
+            f"--port={self.port}",
+            f"--node-ip-address={self.node_ip}",
+            "--num-cpus=0",
+            *("--include-dashboard=false", "--no-monitor"),  # the monitor is the autoscaler's
+            "--include-log-monitor=false",
+            "--disable-usage-stats",
+            "--object-store-memory=80000000",
+        ]
 
     def _children(self) -> list[psutil.Process]:
         try:

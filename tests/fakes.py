@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.dispatcher import Part
+from orchestrator.dispatcher import DispatchState, Part
 
 
 class FakeDispatch:
@@ -16,6 +16,10 @@ class FakeDispatch:
         self.started: list[dict[str, Any]] = []
         self.warm: dict[str, int] = {}
         self.said: list[dict[str, Any]] = []
+        self.how = DispatchState(ready=True, answered_s=0.1)
+
+    def state(self) -> DispatchState:
+        return self.how
 
     def start(self, attempt_id: int, parts: list[Part]) -> bool:
         lead = parts[0]

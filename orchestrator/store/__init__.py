@@ -10,6 +10,7 @@ from orchestrator.store.epoch import EpochStore
 from orchestrator.store.groups import GroupStore
 from orchestrator.store.history import HistoryStore
 from orchestrator.store.holds import HoldStore
+from orchestrator.store.host_faults import HostFaultStore
 from orchestrator.store.jobs import JobStore
 from orchestrator.store.lengths import LengthStore
 from orchestrator.store.links import LinkStore
@@ -47,6 +48,7 @@ class Store(
     HoldStore,
     ChangeStore,
     ActionStore,
+    HostFaultStore,
     EpochStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from jobs.recovery import MAX_LOST_IN_A_ROW
+from jobs.recovery import FIRST_BACKOFF_S, MAX_LOST_IN_A_ROW
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
+from orchestrator.dispatcher import DispatchState
 from orchestrator.snapshot import FIRST_REST_S, LONGEST_REST_S
 from tests.api.conftest import Yard
 from tests.api.test_preemption import later, starts
@@ -114,22 +115,80 @@ def test_what_was_lost_before_and_after_still_counts(yard: Yard) -> None:
     assert (job(yard)["state"], job(yard)["reason"]["code"]) == ("failed", "lost")
 
 
-@pytest.mark.parametrize("how", ["refused", "silent"])
-def test_a_trainer_that_does_not_come_up_is_the_hosts_fault(yard: Yard, how: str) -> None:
-    host = FakeHost(yard, card(0, 2))
-    yard.submit()
-    host.trace()
+def comes_to_nothing(yard: Yard, host: FakeHost, attempt_id: int, how: str) -> str:
+    """No trainer of this attempt comes up: what is said of it."""
+    host.report()
+    yard.tick()
     if how == "refused":
         text = "no rank actor came up on h1 within 90s"
-        yard.dispatch.said.append({"event": "refused", "attempt_id": 1, "host": "h1", "text": text})
+        yard.dispatch.said.append({"event": "refused", "attempt_id": attempt_id, "host": "h1", "text": text})
     else:
         text = "no trainer came up on h1 within 180s"
         yard.now += yard.services.settings.start_deadline_s + 1
         host.report()
     yard.tick()
-    assert job(yard)["state"] == "queued"
+    return text
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+def test_a_host_on_which_nothing_comes_up_is_suspected_the_second_time(yard: Yard, how: str) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    text = comes_to_nothing(yard, host, 1, how)
+    shows = job(yard)
+    assert (shows["state"], shows["reason"]["code"]) == ("queued", "backoff"), shows["reason"]
+    told = [event.text for event in yard.services.store.events(1) if event.kind == "requeued"]
+    assert told and told[0].startswith(f"{text}; that is not the job's fault"), told
+    assert (shown(yard)["state"], shown(yard)["fault"]) == ("online", None)
+    later(yard, host, by=FIRST_BACKOFF_S + 1)
+    comes_to_nothing(yard, host, 2, how)
     assert (shown(yard)["state"], shown(yard)["fault"]) == ("faulty", text)
-    assert job(yard)["attempts_detail"][0]["outcome"] == "host_fault"
+    assert [one["outcome"] for one in job(yard)["attempts_detail"]] == ["not_started"] * 2
+
+
+def test_what_the_dispatcher_before_this_one_refused_is_not_the_hosts_fault(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    comes_to_nothing(yard, host, 1, "refused")
+    yard.dispatch.generation += 1
+    later(yard, host, by=FIRST_BACKOFF_S + 1)
+    comes_to_nothing(yard, host, 2, "refused")
+    assert shown(yard)["fault"] is None
+
+
+def test_nothing_that_never_began_wears_a_job_out_however_often(yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(retries=0)
+    host.trace()
+    number = 0
+    for _ in range(3 * MAX_LOST_IN_A_ROW):
+        number += 1
+        assert job(yard)["state"] == "running", job(yard)["reason"]
+        comes_to_nothing(yard, host, number, "refused")
+        assert job(yard)["state"] == "queued", job(yard)["reason"]
+        later(yard, host, by=LONGEST_REST_S + 1)
+        host.trace()
+    starts(yard, host, number + 1)
+    assert shown(yard)["fault"] is None
+
+
+@pytest.mark.parametrize("trouble", ["", "the dispatcher was ended: it has said nothing for 16 s"])
+def test_where_no_dispatcher_answers_no_host_and_no_job_is_to_blame(yard: Yard, trouble: str) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit()
+    host.trace()
+    yard.dispatch.how = DispatchState(trouble=trouble)
+    for _ in range(20):
+        later(yard, host, by=yard.services.settings.start_deadline_s)
+    yard.dispatch.generation += 1
+    yard.dispatch.how = DispatchState(ready=True)
+    later(yard, host, by=1)
+    assert [one["attempt_id"] for one in yard.dispatch.started] == [1, 1], "the new one is handed it at once"
+    starts(yard, host, 1)
+    (only,) = job(yard)["attempts_detail"]
+    assert only["outcome"] is None and shown(yard)["fault"] is None
 
 
 def test_of_a_gang_over_hosts_the_one_that_failed_rests(yard: Yard) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.profile import MemoryProfile
+from jobs.recovery import FIRST_BACKOFF_S
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.snapshot import FIRST_REST_S
 from orchestrator.store.requests import NewJob
 from tests.profiles import small_profile
 
@@ -306,9 +306,11 @@ def test_a_silent_host_loses_its_job_and_an_old_report_changes_nothing(yard):
     other = FakeHost(yard, card(5, 2), name="h2")
     other.report()
     yard.tick()
+    yard.now += FIRST_BACKOFF_S
+    other.report()
     yard.tick()
     shown = job(yard)
-    assert [attempt["outcome"] for attempt in shown["attempts_detail"]] == ["lost", None]
+    assert [attempt["outcome"] for attempt in shown["attempts_detail"]] == ["not_started", None]
     assert shown["host"] == "h2"
     host.report(attempts=end(1, 1, Outcome.SUCCEEDED))
     yard.tick()
@@ -327,9 +329,9 @@ def test_a_refused_start_is_tried_again(yard, restarted):
         return
     yard.dispatch.said.append({"event": "refused", "attempt_id": 1, "text": "no raylet"})
     yard.tick()
-    yard.now += FIRST_REST_S
+    yard.now += FIRST_BACKOFF_S
     yard.tick()
-    assert [attempt["outcome"] for attempt in job(yard)["attempts_detail"]] == ["host_fault", None]
+    assert [attempt["outcome"] for attempt in job(yard)["attempts_detail"]] == ["not_started", None]
 
 
 def test_more_gpus_than_any_host_has_is_refused_at_submit(yard):

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.cards import card_for
 from jobs.recovery import (
+    LONGEST_START_BACKOFF_S,
     LONGEST_STORAGE_BACKOFF_S,
     MAX_LOST_IN_A_ROW,
     OOM_REQUEUES,
@@ -58,6 +59,21 @@ def test_a_fault_of_the_host_costs_the_job_nothing(steps):
     assert isinstance(again, Requeue)
     last = decide([*lost, Past(Outcome.LOST, steps)], ended(Outcome.LOST, steps), spec(), False)
     assert isinstance(last, Finish)
+
+
+def test_what_never_started_is_tried_as_long_as_that_takes():
+    """It backs off, spends nothing, and is no loss among losses."""
+    never = Past(Outcome.NOT_STARTED, 0)
+    found = [
+        decide([never] * times, ended(Outcome.NOT_STARTED, 0), spec(retries=0), False) for times in range(50)
+    ]
+    assert all(isinstance(one, Requeue) and one.reason.code is Code.BACKOFF for one in found)
+    delays = [one.delay_s for one in found if isinstance(one, Requeue)]
+    assert delays[:3] == [5, 10, 20] and max(delays) == delays[-1] == LONGEST_START_BACKOFF_S
+    lost = [Past(Outcome.LOST, 3), never, never] * (MAX_LOST_IN_A_ROW - 2)
+    assert isinstance(decide(lost, ended(Outcome.LOST), spec(), False), Requeue)
+    again = decide([never, never, Past(Outcome.PREEMPTED, 7)], ended(Outcome.NOT_STARTED, 0), spec(), False)
+    assert isinstance(again, Requeue) and again.delay_s == 5
 
 
 @pytest.mark.parametrize("retries", [0, 5])
