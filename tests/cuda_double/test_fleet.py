@@ -131,10 +131,14 @@ def test_two_jobs_side_by_side_on_one_card_are_each_measured_alone(fleet: CudaFl
 
 @pytest.mark.slow
 def test_memory_that_runs_out_takes_the_job_a_rung_down_from_its_checkpoint(fleet: CudaFleet) -> None:
-    """Somebody's desktop takes what the projection counted on: the one long row of the data does not fit."""
+    """Somebody's desktop takes what the projection counted on: the one long row of the data does not fit.
+
+    Of its batch the loss works on the few tokens that are not padding, so the step takes its backward pass's 0.85 GB,
+    half as much as projected. 500 MiB, and the context beside them, leave 0.81 GB, and are less than a card may lack.
+    """
     rows = [{"prompt": question(i), "completion": answer(i) * (60 if i == 0 else 1)} for i in range(256)]
     write_rows(fleet.inputs / "uneven.jsonl", rows)
-    with fleet.foreign(1, 400 * MiB):
+    with fleet.foreign(1, 500 * MiB):
         job = fleet.submit(
             "uneven",
             model=WIDE,
