@@ -21,10 +21,11 @@ def left_out(
     of = f"of a sample of {counted(seen, 'row')}" if sampled else f"of {counted(seen, 'row')}"
     s = "" if longest_row == 1 else "s"
     longest = f" (longest row {longest_row:,} token{s})" if longest_row else ""
+    cut = "is cut" if truncated == 1 else "are cut"
     if dropped:
-        text = f"{dropped:,} {of} are left out: {_none_left(limit, longest_row)}{longest}"
-        return text + (f"; {truncated:,} more are cut" if truncated else "")
-    return f"{truncated:,} {of} are cut at training.sequence_length {limit:,}{longest}" if truncated else ""
+        text = f"{dropped:,} {of} {'is' if dropped == 1 else 'are'} left out: {_none_left(limit, longest_row)}{longest}"
+        return text + (f"; {truncated:,} more {cut}" if truncated else "")
+    return f"{truncated:,} {of} {cut} at training.sequence_length {limit:,}{longest}" if truncated else ""
 
 
 def _none_left(limit: int, longest_row: int) -> str:

@@ -59,7 +59,7 @@ def terminal_width() -> int:
 def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[int, int]:
     """Index -> width of the columns that fit a width.
 
-    The widest flexible column shrinks first, down to NARROWEST; then the least kept are dropped. A column
+    The widest flexible columns shrink first, evenly, down to NARROWEST; then the least kept are dropped. A column
     that is empty in every row is never shown.
     """
     texts = [[_text(cell) for cell in row] for row in rows]
@@ -74,12 +74,8 @@ def fit(columns: Sequence[Column], rows: Sequence[Row], width: int) -> dict[int,
     while _total(least) > width and (droppable := [i for i in least if columns[i].keep < 9]):
         del least[min(droppable, key=lambda i: (columns[i].keep, -i))]
     widths = {i: natural[i] for i in least}
-    while (over := _total(widths) - width) > 0:
-        flexible = [i for i in widths if widths[i] > least[i]]
-        if not flexible:
-            break
-        widest = max(flexible, key=lambda i: widths[i])
-        widths[widest] = max(least[widest], widths[widest] - over)
+    while _total(widths) > width and (flexible := [i for i in widths if widths[i] > least[i]]):
+        widths[max(flexible, key=lambda i: widths[i])] -= 1
     return widths
 
 
@@ -169,17 +165,38 @@ def show_fields(fields: Sequence[tuple[str, Cell | str]], indent: int = 2) -> No
 
 
 def show_line(lead: str, cell: Cell | str = "") -> None:
-    """Print one line: lead as it is, then the cell in its style."""
-    lead = clean(lead)
+    """Print lead as it is, then the cell in its style. What a terminal has no room for goes on below the cell."""
+    lead, said = clean(lead), _text(cell)
     if not is_terminal():
-        sys.stdout.write(f"{lead}{_text(cell)}".rstrip() + "\n")
+        sys.stdout.write(f"{lead}{said}".rstrip() + "\n")
         return
     from rich.text import Text  # here: rich costs 0.1 s, for terminals only
 
-    style = cell.style if isinstance(cell, Cell) else ""
-    text = Text(lead, style="" if _text(cell) else "bold")
-    text.append(_text(cell), style=style)
-    _rich_print(text)
+    whole = wrapped(lead, said, terminal_width())
+    text = Text(whole[: len(lead)], style="") if said else Text(whole, style="bold")
+    if said:
+        text.append(whole[len(lead) :], style=_style(cell))
+    _rich_print(text, soft_wrap=True)
+
+
+def wrapped(lead: str, said: str, width: int) -> str:
+    """Lead and what follows it in lines of a width; later ones begin below what follows, or below the lead's indent.
+
+    A word that is wider still, such as a path, stays whole: it can be copied.
+    """
+    if len(lead) + len(said) <= width:
+        return lead + said
+    below = len(lead) if said and len(lead) <= width // 2 else len(lead) - len(lead.lstrip()) + 2
+    lines = textwrap.wrap(
+        said if said else lead.lstrip(),
+        width,
+        initial_indent=" " * len(lead) if said else lead[: len(lead) - len(lead.lstrip())],
+        subsequent_indent=" " * below,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    text = "\n".join(lines)
+    return lead + text[len(lead) :] if said else text
 
 
 def show_heading(text: str) -> None:
@@ -201,7 +218,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> ob
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not column.wrap,
-            overflow="ellipsis",
+            overflow="fold" if column.wrap else "ellipsis",
             width=wide,
         )
     for row in rows:
@@ -209,10 +226,11 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> ob
     return table
 
 
-def _rich_print(what: object) -> None:
+def _rich_print(what: object, soft_wrap: bool = False) -> None:
+    """soft_wrap: the terminal breaks what is too wide."""
     from rich.console import Console  # here: rich costs 0.1 s, for terminals only
 
-    Console(highlight=False, width=terminal_width()).print(what)
+    Console(highlight=False, width=terminal_width()).print(what, soft_wrap=soft_wrap)
 
 
 def _text(cell: Cell | str) -> str:

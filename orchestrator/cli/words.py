@@ -217,9 +217,11 @@ def label(job: Job) -> str:
 
 
 def share(value: float | None, sign: bool = True) -> str:
-    """An error or another share in percent: +1.8%. Empty for None."""
+    """An error or another share in percent: +1.8%; what is ten times as much, or more: 12.5x. Empty for None."""
     if value is None:
         return ""
+    if sign and value >= 9:
+        return f"{1 + value:.3g}x" if value < 999 else f"{1 + value:,.0f}x"
     return f"{100 * value:+.1f}%" if sign else f"{100 * value:.1f}%"
 
 

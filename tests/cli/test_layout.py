@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli.jobs.columns import JOB_COLUMNS, job_row
-from orchestrator.cli.table import Cell, Column, clean, fit, plain
+from orchestrator.cli.table import Cell, Column, clean, fit, plain, wrapped
 from orchestrator.cli.top import shares
 from orchestrator.cli.words import ago, cards, duration, share
 from tests.cli import scenes
@@ -54,6 +54,41 @@ def test_the_least_kept_go_first(width: int, shown: list[int]) -> None:
     assert list(fit(COLUMNS, ROWS, width)) == shown
 
 
+def test_columns_that_go_on_in_the_next_line_share_what_room_there_is() -> None:
+    columns = (Column("CHECK"), Column("FOUND", wrap=True), Column("WHAT TO DO", wrap=True))
+    widths = fit(columns, [["x" * 14, "y" * 90, "z" * 60]], 80)
+    assert sum(widths.values()) + 4 == 80
+    assert abs(widths[1] - widths[2]) <= 1
+
+
+PROSE = "checkpointing can't lower this peak: most of it is context"
+PATH = "/a/folder/whose/name/is/wider/than/all/of/this/terminal"
+
+
+@pytest.mark.parametrize(
+    ("lead", "said", "lines"),
+    [
+        ("  - ", "short", ["  - short"]),
+        ("  - ", PROSE, ["  - checkpointing can't lower this peak:", "    most of it is context"]),
+        (
+            "  not comparable: it had a CPU card with room",
+            "",
+            ["  not comparable: it had a CPU card with", "    room"],
+        ),
+        (
+            "  a lead of more than half: ",
+            "of the terminal",
+            ["  a lead of more than half: of the", "    terminal"],
+        ),
+        ("  result  ", f"in {PATH} now", ["  result  in", f"          {PATH}", "          now"]),
+    ],
+)
+def test_what_is_too_long_for_a_line_goes_on_below_its_beginning(
+    lead: str, said: str, lines: list[str]
+) -> None:
+    assert wrapped(lead, said, 40).splitlines() == lines
+
+
 @pytest.mark.parametrize("width", range(40, 200, 7))
 def test_jobs_fit_any_terminal(server: FakeServer, width: int) -> None:
     now = time.time()
@@ -85,6 +120,7 @@ def test_small_words() -> None:
     assert cards(["A100", "A100"]) == "2 × A100"
     assert cards(["A100", "T4"]) == "A100, T4"
     assert (share(0.1), share(-0.02), share(0.02, sign=False), share(None)) == ("+10.0%", "-2.0%", "2.0%", "")
+    assert (share(8.9), share(9.0), share(116.117), share(1499.0)) == ("+890.0%", "10x", "117x", "1,500x")
     assert (duration(0.0123), duration(2.5), duration(75), duration(None)) == ("12 ms", "2.50 s", "1m15s", "")
     assert clean("a\x1b[31m\nb\tc\x9b") == "a [31m b c "
 

@@ -33,6 +33,7 @@ WITHIN = "no trained token is left within training.sequence_length 32 (longest r
     [
         (lengths(40, 0), "", False),
         (lengths(4, 36, 2), f"36 of 40 rows are left out: {WITHIN}; 2 more are cut", True),
+        (lengths(39, 1, 1), f"1 of 40 rows is left out: {WITHIN}; 1 more is cut", False),
         (lengths(38, 2), f"2 of 40 rows are left out: {WITHIN}", False),
         (lengths(37, 3), f"3 of 40 rows are left out: {WITHIN}", True),
         (
