@@ -188,7 +188,7 @@ class Rows:
 
     def profile_rows(self, memo: Memo, rows: FleetRows, settings: Settings) -> dict[str, ProfileRow]:
         """The profiles of all jobs, traced."""
-        host = hosts_of(rows, NOW, settings, 0.0)[0]
+        host = hosts_of(rows, NOW, settings, lambda host: True)[0]
         found = {}
         for job in self.queued:
             spec = memo.spec(job)
@@ -205,7 +205,7 @@ _STACK = {"torch": "2.13.0", "bitsandbytes": "0.50.0"}
 def snapshot(made: Rows, memo: Memo, profiles: dict[str, ProfileRow], settings: Settings) -> Fleet:
     """Rows -> Fleet as the controller makes it, the data's lengths left out."""
     rows = made.fleet()
-    hosts = hosts_of(rows, NOW, settings, 0.0)
+    hosts = hosts_of(rows, NOW, settings, lambda host: True)
     stacks = stacks_of(hosts)
     queue = [
         waiting_of(job, stacks, memo, (), rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0))

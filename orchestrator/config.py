@@ -163,6 +163,10 @@ def load(home: Path, **flags: Any) -> Settings:
         },
         **chosen,
     )
+    if settings.lost_after_s < settings.away_after_s:
+        raise UsageError(
+            f"--lost-after: a host is away after {settings.away_after_s:.0f}s of silence, and can't be lost before that"
+        )
     if not settings.loopback and settings.ray and not settings.ray_ip and not _is_ip(settings.host):
         raise UsageError(f"host: give an address, not {host!r}, or name Ray's with --ray-ip")
     if settings.host in ("0.0.0.0", "::") and settings.ray and not settings.ray_ip:

@@ -7,7 +7,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from jobs.errors import TuneyardError
@@ -17,12 +17,14 @@ from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
+from orchestrator.control.hearing import Hearing
 from orchestrator.control.quarantine import Quarantine
+from orchestrator.control.silent import Silent
 from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
-from orchestrator.endings import ends_of, faulty, refusal, verdict, where
+from orchestrator.endings import faulty, refusal, verdict, where
 from orchestrator.fleet import Fleet, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
@@ -35,7 +37,6 @@ from orchestrator.snapshot import (
     fleet_of,
     host_of,
     hosts_of,
-    online,
     ran_out_of,
     stacks_of,
     waiting_of,
@@ -44,7 +45,7 @@ from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing
 from orchestrator.store.requests import Start
-from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, JobRow
+from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ SETTLE_S = 0.02
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.
-_READING, _ENDING, _WATCHING, _PLANNING = "reading it", "ending it", "looking after it", "planning it"
+_READING, _ENDING, _PLANNING = "reading it", "ending it", "planning it"
 # A start that came to nothing may be Ray's fault; the second in a row on a host is that host's.
 SUSPECT_AFTER = 2
 # What this loop ends is read at once; this is for what another server of the same database ends.
@@ -69,15 +70,23 @@ class Controller:
     """Runs tick() whenever something happened, and at least twice a second."""
 
     def __init__(
-        self, store: Store, dispatch: Dispatch, settings: Settings, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        dispatch: Dispatch,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        hearing: Hearing | None = None,
     ) -> None:
+        """clock: the time of day; hearing: what silence is counted by, by default on a clock that never stops."""
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
+        self.hearing = hearing or Hearing(time.monotonic)
         self.memo = Memo()
         self.data = DataLengths(store)
         self.neighbours = Neighbours(store)
         self.quarantine = Quarantine(store)
-        self.handover = Handover(store, dispatch, settings, self.quarantine)
-        self.started_at = clock()
+        self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
+        waited_s = self.handover.waited_s
+        self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
         self.likely = Likely()
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = 0.0
@@ -98,6 +107,10 @@ class Controller:
     def wake(self) -> None:
         """Something happened: plan soon."""
         self._news.set()
+
+    def online(self, host: HostRow) -> bool:
+        """Whether a host's agent is there: the one judgement that planner, handover and every answer go by."""
+        return self.hearing.online(host, self.clock(), self.settings.away_after_s)
 
     def _run(self) -> None:
         planned_at = -REPLAN_S
@@ -127,7 +140,7 @@ class Controller:
         with self._step("links", now):
             self.store.fail_unmet(now)
         rows = self.store.fleet_rows(now=now)  # 3: one instant
-        self._give_up_on_the_silent(rows, now)
+        self._end(self.silent.given_up(rows, now), now)
         rows = self._readable(rows, now)
         with self._step("early stops", now):
             stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
@@ -144,7 +157,7 @@ class Controller:
             fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
         with self._step("traces", now):
             self._trace(decided, fleet, now)
-        self.handover.hand(now, self.started_at)  # 6: what was committed
+        self.handover.hand(now)  # 6: what was committed
         again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
         with self._step("likely starts", now):
             self.likely.look(fleet, decided, now, self.settings.rules, again)
@@ -164,7 +177,7 @@ class Controller:
         for host in self.quarantine.each("host", rows.hosts, lambda one: one.id, _READING, now):
             with self.quarantine.part("host", host.id, _READING, now):
                 host.info["home"], host.info["output_root"]
-                host_of(host, on.get(host.id, ()), now, self.settings, self.started_at)
+                host_of(host, on.get(host.id, ()), now, self.settings, online=True)
                 hosts.append(host)
                 cards += on.get(host.id, ())
         for attempt in self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _READING, now):
@@ -188,59 +201,6 @@ class Controller:
                 elif attempt.id in refused and attempt.started_at is None:
                     over.append((attempt, refusal(refused[attempt.id], now)))
         self._end(over, now)
-
-    def _give_up_on_the_silent(self, rows: FleetRows, now: float) -> None:
-        """Attempts whose host went away, or whose trainer never came up."""
-        seen = {host.id: max(host.last_seen, self.started_at) for host in rows.hosts}
-        for host in rows.hosts:
-            if not online(host, now, self.started_at, self.settings.away_after_s):
-                self.store.release_profiles(host.id)
-                self.store.release_lengths(host.id)
-        watched = self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _WATCHING, now)
-        for attempt in watched:
-            with self.quarantine.part("attempt", attempt.id, _WATCHING, now, attempt.job_id):
-                self._give_up_on(attempt, seen, now)
-
-    def _give_up_on(self, attempt: AttemptRow, seen: Mapping[int, float], now: float) -> None:
-        waited_s = self.handover.waited_s(attempt.id, now)
-        stopping_s = now - max(attempt.stop_requested_at or now, self.started_at)
-        silent = {host_id: now - seen[host_id] for host_id in attempt.hosts}
-        gone = {host_id for host_id, silent_s in silent.items() if silent_s > self.settings.lost_after_s}
-        for host_id in gone:
-            text = f"host {attempt.hosts[host_id]} has not been heard of for {silent[host_id]:.0f}s"
-            # What never began can't be why its host went away.
-            outcome = Outcome.LOST if attempt.started_at else Outcome.NOT_STARTED
-            self._give_up(attempt, host_id, outcome, text, now)
-        if gone or attempt.started_at is not None:
-            return
-        if stopping_s > self.settings.stop_grace_s:
-            put_off = attempt.stop_reason == "preempted"
-            outcome = Outcome.PREEMPTED if put_off else Outcome.CANCELLED
-            self._give_up(attempt, attempt.host_id, outcome, "stopped before it began", now)
-        elif waited_s > self.settings.start_deadline_s:
-            text = f"no trainer came up on {attempt.host} within {self.settings.start_deadline_s:.0f}s"
-            self._give_up(attempt, attempt.host_id, Outcome.NOT_STARTED, text, now)
-
-    def _give_up(self, attempt: AttemptRow, host_id: int, outcome: Outcome, text: str, now: float) -> None:
-        """A host can't say how an attempt ended: where it is the only one, that is the end. Others end it first."""
-        if len(attempt.hosts) == 1:
-            self._end([(attempt, self._ended(attempt, outcome, text, now))], now)
-        elif host_id not in ends_of(attempt):
-            self.store.report_end(attempt.id, host_id, self._ended(attempt, outcome, text, now))
-
-    def _ended(self, attempt: AttemptRow, outcome: Outcome, text: str, now: float) -> Ended:
-        """What is known of an attempt that can't speak for itself."""
-        latest = self.store.latest_progress([attempt.id]).get(attempt.id)
-        return Ended(
-            ts=now,
-            outcome=outcome,
-            message=text,
-            steps=latest.step if latest else 0,
-            total_steps=latest.total_steps if latest else None,
-            device_bytes=latest.device_bytes if latest else None,
-            allocated_bytes=latest.allocated_bytes if latest else None,
-            reserved_bytes=latest.reserved_bytes if latest else None,
-        )
 
     def _end(self, over: Sequence[tuple[AttemptRow, Ended]], now: float) -> None:
         """What becomes of these jobs, all under one commit."""
@@ -314,7 +274,7 @@ class Controller:
     def _snapshot(self, rows: FleetRows, now: float) -> Fleet:
         open_jobs = {attempt.job_id for attempt in rows.attempts}
         queued = [job for job in rows.queued if job.id not in open_jobs]
-        hosts = hosts_of(rows, now, self.settings, self.started_at)
+        hosts = hosts_of(rows, now, self.settings, self.online)
         stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
         self.memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
         queue = []

@@ -14,10 +14,10 @@ from jobs.report import Assignment, GpuInfo, Kept
 from jobs.spec import JobSpec
 from jobs.state import Outcome
 from orchestrator.config import Settings
+from orchestrator.control.hearing import Hearing
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.dispatcher import Dispatch, Part
 from orchestrator.pace import checkpoint_bytes, checkpoint_step, result_bytes
-from orchestrator.snapshot import online
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
 from workers.folder import yard_root
@@ -28,10 +28,17 @@ _WARMING, _HANDING = "keeping its trainers warm", "handing it over"
 class Handover:
     """Remembers what the present dispatcher was handed."""
 
-    def __init__(self, store: Store, dispatch: Dispatch, settings: Settings, quarantine: Quarantine) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dispatch: Dispatch,
+        settings: Settings,
+        quarantine: Quarantine,
+        hearing: Hearing,
+    ) -> None:
         self._store, self._dispatch, self._settings = store, dispatch, settings
-        self._quarantine = quarantine
-        self._handed: dict[int, float] = {}  # when each was
+        self._quarantine, self._hearing = quarantine, hearing
+        self._handed: dict[int, float] = {}  # when each was, on the clock of wakefulness
         self._handed_to = 0  # the dispatcher they were handed to: a new one knows nothing of them
         self.handed_from = 0.0  # when that one took over
 
@@ -39,16 +46,14 @@ class Handover:
         """It has ended."""
         self._handed.pop(attempt_id, None)
 
-    def waited_s(self, attempt_id: int, now: float) -> float:
+    def waited_s(self, attempt_id: int) -> float:
         """Since when a dispatcher that answers has had it: how long no other than the host can be waited for."""
         mine = self._handed_to == self._dispatch.generation and self._dispatch.state().ready
-        return now - self._handed.get(attempt_id, now) if mine else 0.0
+        now_s = self._hearing.awake_s()
+        return now_s - self._handed.get(attempt_id, now_s) if mine else 0.0
 
-    def hand(self, now: float, heard_since: float) -> None:
-        """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides.
-
-        heard_since: before it nobody listened, so a host's silence says nothing.
-        """
+    def hand(self, now: float) -> None:
+        """Hand over every open attempt that nobody works on yet. Twice does no harm: the folder's claim decides."""
         found = self._quarantine.each("host", self._store.hosts(), lambda one: one.id, _WARMING, now)
         hosts = {host.id: host for host in found}
         if self._handed_to != self._dispatch.generation:
@@ -59,7 +64,7 @@ class Handover:
         present = {
             host.id: host
             for host in hosts.values()
-            if online(host, now, heard_since, self._settings.away_after_s)
+            if self._hearing.online(host, now, self._settings.away_after_s)
         }
         warm: dict[str, int] = {}
         for host in present.values():
@@ -94,7 +99,7 @@ class Handover:
                 parts = self._parts(attempt, job, kept, hosts, yard, named)
                 if self._dispatch.start(attempt.id, parts):
                     handed.add(attempt.id)
-        self._handed |= dict.fromkeys(handed, now)
+        self._handed |= dict.fromkeys(handed, self._hearing.awake_s())
         self._store.mark_dispatched(handed, now)
 
     def _parts(

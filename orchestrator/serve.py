@@ -61,20 +61,23 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     from orchestrator.api.app import create_app
     from orchestrator.api.commits import GroupCommit
     from orchestrator.api.edge.connections import guarded, most_connections
+    from orchestrator.api.edge.listener import Listener
     from orchestrator.api.services import Services
+    from orchestrator.control.hearing import LOOP_S, Hearing, Wakefulness
     from orchestrator.controller import Controller
     from orchestrator.store import Store, upgrade
 
     upgrade(settings.database)
     store = Store(settings.database)
-    controller = Controller(store, dispatch, settings)
+    awake = Wakefulness({"loop": LOOP_S})
+    controller = Controller(store, dispatch, settings, hearing=Hearing(awake.now_s))
     if store.begin_epoch(controller.clock()):
         log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
     services = Services(settings, store, dispatch, controller, GroupCommit(store))
     if isinstance(dispatch, DispatchProcess):
         dispatch.wake = controller.wake
     write_client_config(settings)
-    server = uvicorn.Server(
+    server = Listener(
         uvicorn.Config(
             create_app(services),
             http=guarded(most_connections()),
@@ -83,7 +86,8 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
             access_log=False,
             proxy_headers=False,
             timeout_graceful_shutdown=5,
-        )
+        ),
+        lambda: awake.beat("loop"),
     )
     services.controller.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobs.cards import price_of
 from jobs.errors import Fault, ProfileError
@@ -34,16 +34,8 @@ RETRY_TRACE_S = 300.0
 FIRST_REST_S, LONGEST_REST_S = 5.0, 1800.0
 
 
-def online(host: HostRow, now: float, heard_since: float, away_after_s: float) -> bool:
-    """Whether a host's agent is there: it was heard of lately and did not say that it ends.
-
-    heard_since: before it nobody listened, so silence says nothing.
-    """
-    return not host.left and now - max(host.last_seen, heard_since) < away_after_s
-
-
-def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings, alive_since: float) -> Host:
-    """A host of the snapshot. alive_since: before it, nobody listened, so silence says nothing."""
+def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings, online: bool) -> Host:
+    """A host of the snapshot. online: whether it is there, as orchestrator.control.hearing has it."""
     info = row.info
     return Host(
         id=row.id,
@@ -59,7 +51,7 @@ def host_of(row: HostRow, gpus: Sequence[GpuRow], now: float, settings: Settings
         ),
         labels=info.get("labels", {}),
         stack=info.get("stack", {}),
-        online=online(row, now, alive_since, settings.away_after_s),
+        online=online,
         left=row.left,
         drained=row.drained,
         ray_ready=row.ray_ready,
@@ -74,13 +66,15 @@ def rests_until(row: HostRow) -> float:
     return row.fault_at + min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** (row.fault_times - 1))
 
 
-def hosts_of(rows: FleetRows, now: float, settings: Settings, alive_since: float) -> tuple[Host, ...]:
-    """All hosts of the snapshot, oldest first."""
+def hosts_of(
+    rows: FleetRows, now: float, settings: Settings, online: Callable[[HostRow], bool]
+) -> tuple[Host, ...]:
+    """All hosts of the snapshot, oldest first. online: which of them are there."""
     by_host: dict[int, list[GpuRow]] = {}
     for gpu in rows.gpus:
         by_host.setdefault(gpu.host_id, []).append(gpu)
     return tuple(
-        host_of(row, by_host.get(row.id, []), now, settings, alive_since)
+        host_of(row, by_host.get(row.id, []), now, settings, online(row))
         for row in sorted(rows.hosts, key=lambda row: row.id)
     )
 

@@ -43,7 +43,10 @@ def join(request: Request, info: HostInfo) -> Joined:
             f"the agent of {info.name} is of a version that takes files for those of the job that has their id now, "
             "and this database went back to a backup: upgrade it"
         )
-    host_id = known.store.join_host(info, known.controller.clock())
+    now, hearing = known.controller.clock(), known.controller.hearing
+    host_id = known.store.join_host(
+        info, now, lambda host_id, seen_at: hearing.silent_s(("host", host_id), seen_at, now)
+    )
     known.controller.wake()
     token = ray_token(known.settings.home) if known.settings.ray else ""
     return Joined(

@@ -7,25 +7,24 @@ from collections.abc import Callable
 from orchestrator import schemas
 from orchestrator.api import views
 from orchestrator.api.services import Services
-from orchestrator.snapshot import online
 from orchestrator.store.rows import HostRow, JobView
 
 
 def is_online(known: Services, row: HostRow) -> bool:
     """Whether a host answers now."""
-    controller = known.controller
-    return online(row, controller.clock(), controller.started_at, known.settings.away_after_s)
+    return known.controller.online(row)
 
 
 def silences(known: Services) -> dict[int, schemas.SilenceShape]:
     """Of each host, by id, that is not there: since when, and when what runs there is given up."""
-    heard_since, lost_after_s = known.controller.started_at, known.settings.lost_after_s
+    now, hearing = known.controller.clock(), known.controller.hearing
+    lost_after_s = known.settings.lost_after_s
     return {
         row.id: {
             "host": row.name,
             "stopped": row.left,
             "since": row.last_seen,
-            "given_up_at": max(row.last_seen, heard_since) + lost_after_s,
+            "given_up_at": now - hearing.host_silent_s(row, now) + lost_after_s,
         }
         for row in known.store.hosts()
         if not is_online(known, row)

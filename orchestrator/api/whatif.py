@@ -167,7 +167,7 @@ def _question(
     """
     now = known.controller.clock()
     priced = replace(known.settings, prices={**known.settings.prices, **prices})
-    hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.started_at)
+    hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.online)
     memo = Memo()
     if row is not None:
         before = () if row.continues is None else known.store.attempts(row.continues)

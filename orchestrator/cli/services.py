@@ -155,6 +155,15 @@ def down_verb(as_json: bool) -> None:
     "TUNEYARD_CARRY_RATE.",
 )  # fmt: skip
 @click.option(
+    "--away-after", "away_after_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_AWAY_AFTER",
+    help="How long a host may be silent before it gets no new jobs; 20s by default. TUNEYARD_AWAY_AFTER.",
+)  # fmt: skip
+@click.option(
+    "--lost-after", "lost_after_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_LOST_AFTER",
+    help="How long a host may be silent before what runs there counts as lost; 1m30s by default. "
+    "TUNEYARD_LOST_AFTER.",
+)  # fmt: skip
+@click.option(
     "--keep-checkpoints", "keep_checkpoints_s", callback=seconds, metavar="TIME",
     envvar="TUNEYARD_KEEP_CHECKPOINTS",
     help="How long checkpoints of a job that ended stay on its hosts; by default until it has succeeded, else 7d. "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +29,15 @@ NAME_HELD_S = 20.0  # since a host was heard of: until then nobody else takes it
 class FleetStore(Database):
     """Hosts and cards."""
 
-    def join_host(self, info: HostInfo, now: float) -> int:
+    def join_host(
+        self, info: HostInfo, now: float, silent_s: Callable[[int, float], float] | None = None
+    ) -> int:
         """Notes a host, or what a known one has now, and returns its id. The same name is the same host.
 
         A card is known by its uuid: it may move to another host. Cards that info does not list are no longer
         present. Raises Conflict where a host of that name on another machine, or with another home, was heard
-        of less than NAME_HELD_S ago: the two would end each other's trainers.
+        of less than NAME_HELD_S ago: the two would end each other's trainers. silent_s: how long the host of an
+        id that was heard of last at a time has been silent, None: since then.
         """
         fresh = {
             "info": info.model_dump(mode="json"),
@@ -47,7 +50,7 @@ class FleetStore(Database):
         upsert = self.upsert(hosts).values(**new, **fresh)
         upsert = upsert.on_conflict_do_update(index_elements=[hosts.c.name], set_=fresh)
         with self.write() as connection:
-            _refuse_namesake(connection, info, now)
+            _refuse_namesake(connection, info, silent_s or (lambda _, seen_at: now - seen_at))
             host_id: int = connection.execute(upsert.returning(hosts.c.id)).scalar_one()
             self._have_gpus(connection, {host_id: info.gpus})
             reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
@@ -162,16 +165,18 @@ def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:
     }
 
 
-def _refuse_namesake(connection: sa.Connection, info: HostInfo, now: float) -> None:
-    query = sa.select(hosts.c.info, hosts.c.last_seen).where(hosts.c.name == info.name)
+def _refuse_namesake(
+    connection: sa.Connection, info: HostInfo, silent_s: Callable[[int, float], float]
+) -> None:
+    query = sa.select(hosts.c.id, hosts.c.info, hosts.c.last_seen).where(hosts.c.name == info.name)
     known = connection.execute(query).one_or_none()
-    if known is None or now - known.last_seen >= NAME_HELD_S:
+    if known is None or (heard_s := silent_s(known.id, known.last_seen)) >= NAME_HELD_S:
         return
     held = HostInfo.model_validate(known.info)
     if (held.machine_id, held.home) != (info.machine_id, info.home):
         raise Conflict(
             f"name: {info.name} is the host at {held.home} on machine {held.machine_id}, heard of "
-            f"{max(0.0, now - known.last_seen):.0f} s ago, and can't be the one at {info.home} on machine "
+            f"{max(0.0, heard_s):.0f} s ago, and can't be the one at {info.home} on machine "
             f"{info.machine_id} too: choose another with --name"
         )
 

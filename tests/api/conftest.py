@@ -15,6 +15,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.commits import GroupCommit
 from orchestrator.api.services import Services
 from orchestrator.config import Settings
+from orchestrator.control.hearing import Hearing
 from orchestrator.controller import Controller
 from orchestrator.order import Rules
 from orchestrator.store import Store, upgrade
@@ -34,6 +35,7 @@ class Yard:
     http: TestClient
     dispatch: FakeDispatch
     now: float = 1_000.0
+    deaf_s: float = 0.0  # of that, the time in which the server could not listen, or the clock jumped
     data: Path = field(default_factory=Path)
 
     def set_rules(self, rules: Rules) -> None:
@@ -65,15 +67,22 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
     store = Store(url)
     dispatch = FakeDispatch()
     settings = Settings(home=tmp_path, database=url, token=TOKEN, ray=False)
-    controller = Controller(store, dispatch, settings)
-    controller.clock = lambda: made.now
+    yards: list[Yard] = []
+
+    def clock() -> float:
+        return yards[0].now if yards else Yard.now
+
+    def awake_s() -> float:
+        return clock() - (yards[0].deaf_s if yards else 0.0)
+
+    controller = Controller(store, dispatch, settings, clock, Hearing(awake_s))
     services = Services(settings, store, dispatch, controller, GroupCommit(store, controller.clock))
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "a line"}\n' * 4)
     app, guard = Documented(create_app(services)), LoopGuard(store, monkeypatch)
     with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         made = Yard(services, http, dispatch, data=data)
-        controller.started_at = made.now
+        yards.append(made)
         guard.start()
         yield made
         guard.stop()

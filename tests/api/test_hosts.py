@@ -57,7 +57,7 @@ def test_a_server_that_just_started_holds_no_silence_against_a_host_that_did_not
     one.report(boot="")
     two.report()
     yard.now += 1000
-    yard.services.controller.started_at = yard.now
+    yard.services.controller.hearing.restart()
     assert seen(yard) == {"h1": ("stopped", 0), "h2": ("online", 1)}
 
 

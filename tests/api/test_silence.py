@@ -133,3 +133,80 @@ def test_nor_where_another_host_is_there(yard: Yard) -> None:
     b.report()
     found = why(yard)["advice"]
     assert found and all("make room" not in line for line in found), found
+
+
+def at_work(yard: Yard) -> FakeHost:
+    """A host in the midst of training, of whose news the server has seen the last."""
+    host = training(yard, step_s=1.0)
+    host.report()
+    yard.tick()
+    return host
+
+
+def outcomes(yard: Yard) -> list[str | None]:
+    return [attempt["outcome"] for attempt in job(yard)["attempts_detail"]]
+
+
+@pytest.mark.parametrize("by_s", [3600.0, -3600.0])
+def test_a_clock_that_jumps_ends_nothing_and_hides_nothing(by_s: float, yard: Yard) -> None:
+    host = at_work(yard)
+    yard.now += by_s
+    yard.deaf_s += by_s
+    yard.tick()
+    assert outcomes(yard) == [None] and job(yard)["silent"] is None
+    host.report()
+    yard.now += 19
+    yard.tick()
+    assert job(yard)["silent"] is None
+    yard.now += 11
+    yard.tick()
+    assert job(yard)["silent"]["host"] == "h1", "30 s of silence are noticed, whatever the time of day is"
+    yard.now += 61
+    yard.tick()
+    assert outcomes(yard) == ["lost"]
+
+
+def test_a_server_that_was_deaf_blames_nobody(yard: Yard) -> None:
+    host = at_work(yard)
+    yard.now += 30
+    yard.tick()
+    assert job(yard)["silent"]["host"] == "h1"
+    yard.now += 1000
+    yard.deaf_s += 1000
+    yard.tick()
+    silent = job(yard)["silent"]
+    assert outcomes(yard) == [None] and silent["given_up_at"] == yard.now + 60, "30 s of 90 have gone by"
+    hosts = yard.http.get(f"{PREFIX}/hosts").json()["hosts"]
+    assert hosts[0]["state"] == "away"
+    host.report()
+    yard.tick()
+    assert outcomes(yard) == [None] and job(yard)["silent"] is None
+
+
+def test_news_that_came_before_the_server_went_deaf_is_as_old_as_it_was_then(yard: Yard) -> None:
+    host = at_work(yard)
+    yard.now += 5
+    host.report()  # and nobody looks before it is stopped
+    yard.now += 1000
+    yard.deaf_s += 1000
+    yard.tick()
+    assert outcomes(yard) == [None] and job(yard)["silent"] is None
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_nor_is_a_trainer_blamed_that_did_not_come_up_meanwhile(stop: bool, yard: Yard) -> None:
+    host = FakeHost(yard, card(0, 2))
+    yard.submit(training={"steps": 100})
+    host.trace()
+    if stop:
+        yard.http.post(f"{PREFIX}/jobs/1/cancel")
+    yard.tick()
+    yard.now += 1000
+    yard.deaf_s += 1000
+    yard.tick()
+    assert outcomes(yard) == [None]
+    for _ in range(10):
+        yard.now += 19
+        host.report()
+        yard.tick()
+    assert outcomes(yard)[0] == ("cancelled" if stop else "not_started")

@@ -15,6 +15,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.commits import GroupCommit
 from orchestrator.api.services import Services
 from orchestrator.config import Settings
+from orchestrator.control.hearing import Hearing
 from orchestrator.controller import Controller
 from orchestrator.store import Store, backup, upgrade
 from tests import invariants
@@ -39,15 +40,17 @@ class Fleet:
         upgrade(f"sqlite:///{self.database}")
         self.open()
 
+    def clock(self) -> float:
+        return self.now
+
     def open(self) -> None:
         """Start the server on the database as it lies there."""
         url = f"sqlite:///{self.database}"
         self.store, self.dispatch = Store(url), FakeDispatch()
         self.restored = self.store.begin_epoch(self.now)
         settings = Settings(home=self.folder, database=url, token=TOKEN, ray=False)
-        controller = Controller(self.store, self.dispatch, settings)
-        controller.clock = lambda: self.now
-        controller.started_at = self.now
+        clock = self.clock
+        controller = Controller(self.store, self.dispatch, settings, clock, Hearing(clock))
         services = Services(
             settings, self.store, self.dispatch, controller, GroupCommit(self.store, controller.clock)
         )

@@ -2,77 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from orchestrator.store import upgrade
-
-TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
-
-
-class Home:
-    """A tuneyard home and the servers started for it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.started: list[subprocess.Popen[str]] = []
-
-    def environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TUNEYARD_")}
-        return {**inherited, "TUNEYARD_HOME": str(self.path)}
-
-    def serve(self, *flags: str) -> subprocess.Popen[str]:
-        command = [TUNEYARD, "serve", "--no-ray", *flags]
-        child = subprocess.Popen(
-            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.started.append(child)
-        return child
-
-    def refused(self, *flags: str) -> tuple[int, str]:
-        child = self.serve(*flags)
-        _, errors = child.communicate(timeout=30)
-        return child.returncode, errors
-
-    def client(self, timeout_s: float = 20) -> httpx.Client:
-        """A client of the server, once it answers."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
-                known = json.loads((self.path / "config.json").read_text())
-                headers = {"Authorization": f"Bearer {known['token']}"}
-                httpx.get(known["url"] + "/api/v1/health")
-                return httpx.Client(base_url=known["url"] + "/api/v1", headers=headers)
-            except (OSError, ValueError, httpx.HTTPError):
-                time.sleep(0.05)
-        raise AssertionError("the server did not come up")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path)
-    yield made
-    for child in made.started:
-        child.kill()
-        child.communicate()
-
-
-def job(home: Home) -> dict[str, object]:
-    data = home.path / "data.jsonl"
-    data.write_text('{"text": "x"}\n')
-    return {"jobs": [{"spec": {"model": "org/model", "data": str(data)}}]}
+from tests.server.servers import job
 
 
 def test_acknowledged_jobs_survive_a_kill_and_a_restart(home):

@@ -99,6 +99,8 @@ def test_a_report_updates_the_host_and_its_cards(store: Store) -> None:
     assert [(gpu.present, gpu.fault) for gpu in store.gpus()] == [(True, None)] * 3
     fixed = cards(count=1)[0].model_copy(update={"expandable": False})
     store.record_report(host_id, a_report().model_copy(update={"gpus": [fixed]}), NOW + 3)
-    (host,) = hosts_of(store.fleet_rows(), NOW + 3, Settings(home=Path(), database="", token=""), NOW)
+    (host,) = hosts_of(
+        store.fleet_rows(), NOW + 3, Settings(home=Path(), database="", token=""), lambda one: True
+    )
     assert [gpu.expandable for gpu in store.gpus()] == [False, True, True]
     assert [gpu.card.expandable for gpu in host.gpus] == [False]

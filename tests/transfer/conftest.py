@@ -103,7 +103,6 @@ class Depot:
 def depot(sqlite_store: Store, tmp_path: Path) -> Iterator[Depot]:
     settings = Settings(home=tmp_path, database=str(sqlite_store.url), token=TOKEN, ray=False)
     controller = Controller(sqlite_store, FakeDispatch(), settings)
-    controller.started_at = time.time()
     services = Services(
         settings, sqlite_store, FakeDispatch(), controller, GroupCommit(sqlite_store, controller.clock)
     )
