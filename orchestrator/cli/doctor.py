@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -264,48 +264,60 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
     return [
         *checks,
         *left_alone_checks(left_alone),
-        hosts_check(hosts),
+        *hosts_checks(hosts),
         *disks_checks(hosts),
         *aside_checks(hosts),
         *cards_checks(gpus),
     ]
 
 
-def hosts_check(hosts: Sequence[Host]) -> Check:
-    """A host that is not there is a fault, unless it was drained: then it is meant to be out."""
+def hosts_checks(hosts: Sequence[Host]) -> list[Check]:
+    """One for each kind of fault. A host that is not there is one, unless it was drained: it is meant to be out."""
     online = [host for host in hosts if host["state"] not in GONE]
-    cards = sum(host["gpus"] for host in online)
     found = f"{len(online)} of {len(hosts)} online"
     if online:
-        found += f" with {cards} {'card' if cards == 1 else 'cards'}"
+        found += f" with {counted(sum(host['gpus'] for host in online), 'card')}"
+    faults = [*_away(hosts), *_faulty(online), *_without_ray(online), *_all_drained(online)]
+    if not online and not faults:
+        fix = "`tuneyard up` here, or `tuneyard host run` on each GPU host"
+        return [Check("hosts", "warn", found, fix)]
+    return [replace(each, found=f"{found}; {each.found}") for each in faults] or [Check("hosts", "ok", found)]
+
+
+def _named(told: Sequence[str], between: str = ", ") -> str:
+    more = f"{between.rstrip(' ,')} and {len(told) - NAMED} more" if len(told) > NAMED else ""
+    return between.join(told[:NAMED]) + more
+
+
+def _away(hosts: Sequence[Host]) -> list[Check]:
     missing = [host for host in hosts if host["state"] in GONE and not host["drained"]]
-    if missing:
-        named = ", ".join(f"{host['name']} is {host['state']}" for host in missing[:NAMED])
-        named += f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        first = missing[0]["name"]
-        fix = (
-            "start its agent there (`tuneyard host run`; `tuneyard up` here), "
-            f"or `tuneyard host drain {first}` if it is to stay out"
-        )
-        return Check("hosts", "fail", f"{found}; {named}", fix)
-    faulty = [host for host in online if host.get("fault")]
-    if faulty:
-        named = "; ".join(f"{host['name']} can't start a trainer: {host['fault']}" for host in faulty[:NAMED])
-        named += f"; and {len(faulty) - NAMED} more" if len(faulty) > NAMED else ""
-        fix = "repair it, then restart its agent; it is tried again in any case"
-        return Check("hosts", "fail", f"{found}; {named}", fix)
-    coming = [host["name"] for host in online if not host["ray_ready"]]
-    if coming:
-        fix = "wait a minute and look at `tuneyard hosts`; then `tail ~/.tuneyard/host.log` there"
-        return Check("hosts", "warn", f"{found}; Ray is not ready on {', '.join(coming[:NAMED])}", fix)
-    if not online:
-        return Check("hosts", "warn", found, "`tuneyard up` here, or `tuneyard host run` on each GPU host")
-    if all(host["drained"] for host in online):
-        named = ", ".join(f"{host['name']} is {host['state']}" for host in online[:NAMED])
-        named += f" and {len(online) - NAMED} more" if len(online) > NAMED else ""
-        fix = f"`tuneyard host undrain {online[0]['name']}` gives it jobs again"
-        return Check("hosts", "fail", f"{found}; no job can start: {named}", fix)
-    return Check("hosts", "ok", found)
+    if not missing:
+        return []
+    fix = (
+        "start its agent there (`tuneyard host run`; `tuneyard up` here), "
+        f"or `tuneyard host drain {missing[0]['name']}` if it is to stay out"
+    )
+    return [Check("hosts", "fail", _named([f"{host['name']} is {host['state']}" for host in missing]), fix)]
+
+
+def _faulty(online: Sequence[Host]) -> list[Check]:
+    told = [f"{host['name']} can't start a trainer: {host['fault']}" for host in online if host.get("fault")]
+    fix = "repair it, then restart its agent; it is tried again in any case"
+    return [Check("hosts", "fail", _named(told, "; "), fix)] if told else []
+
+
+def _without_ray(online: Sequence[Host]) -> list[Check]:
+    coming = [host["name"] for host in online if not host["ray_ready"] and not host.get("fault")]
+    fix = "wait a minute and look at `tuneyard hosts`; then `tail ~/.tuneyard/host.log` there"
+    return [Check("hosts", "warn", f"Ray is not ready on {_named(coming)}", fix)] if coming else []
+
+
+def _all_drained(online: Sequence[Host]) -> list[Check]:
+    if not online or not all(host["drained"] for host in online):
+        return []
+    named = _named([f"{host['name']} is {host['state']}" for host in online])
+    fix = f"`tuneyard host undrain {online[0]['name']}` gives it jobs again"
+    return [Check("hosts", "fail", f"no job can start: {named}", fix)]
 
 
 def disks_checks(hosts: Sequence[Host]) -> list[Check]:
@@ -323,10 +335,7 @@ def left_alone_checks(entries: Sequence[QuarantineEntry]) -> list[Check]:
     """Records that the server can't handle: everything but them goes on."""
     if not entries:
         return []
-    named = "; ".join(
-        f"{one['kind']} {one['key']} ({one['doing']}): {one['text']}" for one in entries[:NAMED]
-    )
-    named += f"; and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+    named = _named([f"{one['kind']} {one['key']} ({one['doing']}): {one['text']}" for one in entries], "; ")
     fix = "tracebacks are in server.log; they are tried again every minute, and after an upgrade"
     return [Check("records", "fail", named, fix)]
 
@@ -336,9 +345,8 @@ def aside_checks(hosts: Sequence[Host]) -> list[Check]:
     found = [f"{host['name']}: {one}" for host in hosts for one in host.get("aside") or ()]
     if not found:
         return []
-    named = "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
     fix = "nothing of it is used; look at it there (host/YARD/aside), and remove what nobody needs"
-    return [Check("set aside", "warn", named, fix)]
+    return [Check("set aside", "warn", _named(found, "; "), fix)]
 
 
 def cards_checks(gpus: Sequence[Gpu]) -> list[Check]:
@@ -346,6 +354,5 @@ def cards_checks(gpus: Sequence[Gpu]) -> list[Check]:
     faulty = [gpu for gpu in gpus if gpu["fault"] and gpu["host_state"] not in GONE]
     if not faulty:
         return []
-    named = "; ".join(f"{gpu['host']} #{gpu['index']}: {gpu['fault']}" for gpu in faulty[:NAMED])
-    named += f"; and {len(faulty) - NAMED} more" if len(faulty) > NAMED else ""
+    named = _named([f"{gpu['host']} #{gpu['index']}: {gpu['fault']}" for gpu in faulty], "; ")
     return [Check("cards", "fail", named, "no job starts on them; `tuneyard gpus` shows them all")]

@@ -304,6 +304,21 @@ def test_doctor_fails_where_no_host_takes_jobs(tuneyard: Tuneyard, server: FakeS
     assert hosts()[:2] == ("fail", "1 of 2 online with 2 cards; no job can start: a is draining")
 
 
+def test_doctor_names_each_kind_of_fault_of_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.hosts = [
+        *(scenes.host(f"a{i}", state="away") for i in range(7)),
+        scenes.host("b", fault="no room on /"),
+        scenes.host("c", ray_ready=False),
+    ]
+    found = [each for each in tuneyard("doctor", "--json").json["checks"] if each["name"] == "hosts"]
+    there = "2 of 9 online with 4 cards; "
+    assert [(each["status"], each["found"]) for each in found] == [
+        ("fail", there + ", ".join(f"a{i} is away" for i in range(5)) + " and 2 more"),
+        ("fail", there + "b can't start a trainer: no room on /"),
+        ("warn", there + "Ray is not ready on c"),
+    ]
+
+
 def test_doctor_looks_at_the_disks_of_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
     def disk(holds: str, free: float, path: str) -> dict[str, Any]:
         return {"holds": holds, "path": path, "free_bytes": int(free * 2**30), "total_bytes": 2**40}
