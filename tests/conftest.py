@@ -65,6 +65,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def postgres_urls(postgres_server: sa.URL) -> Iterator[tuple[str, str]]:
+    """Two databases of PostgreSQL: a migrated one, and an empty one."""
+    for migrated in _postgres_database(postgres_server, TEMPLATE):
+        for empty in _postgres_database(postgres_server, "template0"):
+            yield migrated, empty
+
+
+@pytest.fixture
 def open_store(url: str) -> Iterator[Callable[[], Store]]:
     """Opens the test's database, as often as it asks: each is another process as far as the store can tell.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jobs.state import Outcome
 from orchestrator.serve import only_one
 from orchestrator.store import Store, backup, restore
 from orchestrator.tables import events, yard
+from tests import postgres
 from tests.builders import NOW, a_line, a_report, an_end, joined, news, opened, submitted, training
 
 
@@ -66,6 +68,40 @@ def test_a_backup_put_back_begins_one(how: str, sqlite_template: Path, tmp_path:
         seen.add(store.epoch())
         assert store.jobs() == []
         store.close()
+
+
+@pytest.mark.parametrize("into", ["the same database", "another"])
+def test_a_dump_of_postgresql_put_back_begins_one(
+    into: str, postgres_urls: tuple[str, str], tmp_path: Path
+) -> None:
+    url, other = postgres_urls
+    store = Store(url)
+    store.begin_epoch(NOW)
+    before, job = store.epoch(), submitted(store)
+    _client("pg_dump", url, "--format=custom", f"--file={tmp_path / 'dump'}")
+    later = submitted(store)
+    store.close()
+    goal = url if into == "the same database" else other
+    cleaning = ["--clean", "--if-exists"] if goal == url else []
+    _client("pg_restore", goal, "--no-owner", *cleaning, str(tmp_path / "dump"))
+    store = Store(goal)
+    assert store.begin_epoch(NOW + 1) is True and store.begin_epoch(NOW + 2) is False
+    assert store.epoch() > before
+    assert [one.id for one in store.jobs()] == [job.id]
+    again = submitted(store)
+    assert again.id == later.id and again.uuid not in (later.uuid, job.uuid)
+    store.close()
+
+
+def _client(name: str, url: str, *arguments: str) -> None:
+    """One of PostgreSQL's own programs, on a database."""
+    folder, where = postgres.binaries(), sa.make_url(url)
+    assert folder is not None
+    command = [str(folder / name), f"--host={where.query['host']}", f"--username={where.username}"]
+    done = subprocess.run(
+        [*command, f"--dbname={where.database}", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_restore_leaves_no_log_that_belongs_to_the_other_database(
