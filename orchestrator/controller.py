@@ -19,12 +19,13 @@ from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.control.hearing import Hearing
 from orchestrator.control.quarantine import Quarantine
+from orchestrator.control.rounds import Rounds
 from orchestrator.control.silent import Silent
-from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order
+from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
 from orchestrator.data_lengths import DataLengths
 from orchestrator.dispatcher import Dispatch
 from orchestrator.early_stop import stop_the_worst
-from orchestrator.endings import faulty, refusal, verdict, where
+from orchestrator.endings import faulty, refusal, verdict
 from orchestrator.fleet import Fleet, Host, Waiting
 from orchestrator.handover import Handover
 from orchestrator.likely import Likely
@@ -60,8 +61,6 @@ REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.
 _READING, _ENDING, _PLANNING = "reading it", "ending it", "planning it"
-# A start that came to nothing may be Ray's fault; the second in a row on a host is that host's.
-SUSPECT_AFTER = 2
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -87,6 +86,7 @@ class Controller:
         self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
         waited_s = self.handover.waited_s
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
+        self.rounds = Rounds(REPLAN_S)
         self.likely = Likely()
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = 0.0
@@ -126,13 +126,16 @@ class Controller:
                     planned_at = began
                 else:
                     self._take_reports(self.clock())
-            except TuneyardError as error:
-                log.error("tick failed: %s", error)
-            except Exception:  # the loop's outermost edge: a fault in one tick must not end scheduling
-                log.exception("tick failed")
+            except (
+                Exception
+            ) as error:  # the loop's outermost edge: a fault in one tick must not end scheduling
+                self.rounds.failed(error)
+                log.error("tick failed: %s", error, exc_info=not isinstance(error, TuneyardError))
             if not self._closing:
                 rest = REST_AFTER_WORK if self._moved else REST_AFTER_PLAN
-                time.sleep(rest * (time.thread_time() - used_s))
+                rest_s = rest * (time.thread_time() - used_s)
+                self.rounds.rests(rest_s)
+                time.sleep(rest_s)
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
@@ -163,6 +166,7 @@ class Controller:
             self.likely.look(fleet, decided, now, self.settings.rules, again)
         with self._step("old samples", now):
             self._prune(now)
+        self.rounds.good()
 
     def _step(self, name: str, now: float) -> AbstractContextManager[None]:
         """A step that others can do without: the tick goes on."""
@@ -249,20 +253,9 @@ class Controller:
         because = job.reason if job.reason.code is Code.EARLY_STOP else None
         decision = decide(history, ended, spec, cancelled, ran_out, most, because)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
-        at_fault = faulty(attempt, ended) | self._suspected(attempt, ended)
+        at_fault = faulty(attempt, ended) | suspected(self.store, attempt, ended, self.handover.handed_from)
         return Closing(
             attempt.id, attempt.number, ended, decision.event, decision.reason, not_before, at_fault
-        )
-
-    def _suspected(self, attempt: AttemptRow, ended: Ended) -> frozenset[int]:
-        """The hosts on which nothing has come up lately, since this dispatcher hands things over."""
-        if ended.outcome is not Outcome.NOT_STARTED or attempt.started_at is not None:
-            return frozenset()
-        since = self.handover.handed_from
-        return frozenset(
-            host_id
-            for host_id in where(attempt, ended)
-            if self.store.not_started_in_a_row(host_id, attempt.id, since) + 1 >= SUSPECT_AFTER
         )
 
     def _calibrate(self, now: float) -> None:

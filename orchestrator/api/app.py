@@ -33,6 +33,7 @@ from orchestrator.api.edge import refusals
 from orchestrator.api.edge.gate import Gate
 from orchestrator.api.edge.query import only_known
 from orchestrator.api.presence import is_online
+from orchestrator.api.readiness import readiness
 from orchestrator.api.services import Services
 from orchestrator.cli.answers import PREFIX
 
@@ -89,18 +90,21 @@ def document(request: Request) -> JSONResponse:
 
 
 async def health(request: Request) -> schemas.Health:
-    """Whether the server is up; needs no token. It answers at once, whatever the database does."""
+    """Whether the server can take jobs and start them; needs no token. It answers at once, whatever its parts do."""
     services = jobs.services(request)
-    # The head's address is known before it answers; a dispatcher that has connected is what can start jobs.
-    connected = services.dispatch.address and services.dispatch.generation
-    ray = "ready" if connected else "starting" if services.settings.ray else "down"
     beat = await services.pulse.look(lambda: _hosts(services))
+    found, answered_s = readiness(services, beat), services.dispatch.state().answered_s
     return {
-        "status": "degraded" if beat.away else "ok",
-        "database": beat.away or "ok",
+        "status": found.status,
+        "ready": found.ready,
+        "database": found.database,
+        "scheduler": found.scheduler,
+        "scheduler_age_s": round(services.controller.rounds.age_s, 1),
+        "dispatcher": found.dispatcher,
+        "dispatcher_age_s": None if answered_s is None else round(answered_s, 1),
         "version": request.app.version,
         "pid": os.getpid(),
-        "ray": ray,
+        "ray": found.ray,
         "exposed": services.settings.exposed,
         "hosts": beat.hosts,
         "hosts_online": beat.online,
@@ -109,5 +113,7 @@ async def health(request: Request) -> schemas.Health:
 
 
 def _hosts(services: Services) -> tuple[int, int]:
+    """Raises Unavailable where the database takes no writes."""
+    services.store.check_writable()
     known = services.store.hosts()
     return len(known), sum(is_online(services, host) for host in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from orchestrator.config import Settings
 from orchestrator.controller import Controller
 from orchestrator.dispatcher import Dispatch
 from orchestrator.store import Store
+from orchestrator.store.rows import HostRow
 from orchestrator.transfer.relay import Relay
 
 FACTS_FOR_S = 1.0
@@ -37,9 +39,15 @@ class Services:
         """What hosts offer, at most a second old: a burst of submissions must not read it a thousand times."""
         now = time.monotonic()
         if self._facts is None or now - self._facts_at > FACTS_FOR_S:
-            hosts = self.store.hosts()
-            types = frozenset(name for host in hosts for name in host.info.get("model_types", []))
-            gpus = [len(host.info.get("gpus", [])) for host in hosts]
+            told = [fact for host in self.store.hosts() if (fact := _told(host)) is not None]
+            types, gpus = frozenset[str]().union(*(names for names, _ in told)), [count for _, count in told]
             most, total = (max(gpus), sum(gpus)) if gpus else (None, None)
             self._facts, self._facts_at = FleetFacts(types, most, total), now
         return self._facts
+
+
+def _told(host: HostRow) -> tuple[frozenset[str], int] | None:
+    """The model types and the number of cards that a host told; None where that can't be read: no job's fault."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return frozenset(host.info.get("model_types", [])), len(host.info.get("gpus", []))
+    return None

@@ -7,11 +7,11 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -244,21 +244,7 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         return [*checks, Check("token", "fail", str(error))]
     finally:
         api.close()
-    ray = health.get("ray", "?")
-    checks.append(
-        Check("ray", "ok", "ready")
-        if ray == "ready"
-        else Check(
-            "ray",
-            "warn",
-            str(ray),
-            "wait a few seconds; then `tail ~/.tuneyard/server.log` on the server's machine",
-        )
-    )
-    if (database := health.get("database", "ok")) != "ok":
-        checks.append(
-            Check("database", "fail", str(database), "see that it runs, and that its disk has room")
-        )
+    checks += readiness_checks(health)
     if health.get("exposed"):
         checks.append(EXPOSED)
     return [
@@ -269,6 +255,28 @@ def server_checks(url: str | None, token: str | None) -> list[Check]:
         *aside_checks(hosts),
         *cards_checks(gpus),
     ]
+
+
+def readiness_checks(health: Mapping[str, Any]) -> list[Check]:
+    """What the server says of its parts; an older one says less."""
+    ray, dispatcher = str(health.get("ray", "?")), str(health.get("dispatcher", "ok"))
+    if ray == "ready":
+        checks = [Check("ray", "ok", "ready")]
+    elif dispatcher not in ("ok", "starting"):
+        fix = (
+            "it is tried again; `tail ~/.tuneyard/dispatch.log ~/.tuneyard/head.log` on the server's machine"
+        )
+        checks = [Check("ray", "fail", f"no job can start: {dispatcher}", fix)]
+    else:
+        fix = "wait a few seconds; then `tail ~/.tuneyard/server.log` on the server's machine"
+        checks = [Check("ray", "warn", ray, fix)]
+    if (database := health.get("database", "ok")) != "ok":
+        fix = "see that it runs, and that its disk has room"
+        checks.append(Check("database", "fail", str(database), fix))
+    if (scheduler := health.get("scheduler", "ok")) != "ok":
+        fix = "`tail ~/.tuneyard/server.log` on the server's machine has the traceback"
+        checks.append(Check("scheduler", "fail", str(scheduler), fix))
+    return checks
 
 
 def hosts_checks(hosts: Sequence[Host]) -> list[Check]:

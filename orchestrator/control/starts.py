@@ -6,12 +6,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from jobs.recovery import nothing_smaller
-from jobs.state import Code
+from jobs.report import Ended
+from jobs.state import Code, Outcome
+from orchestrator.endings import where
 from orchestrator.fleet import Fleet, Gpu
 from orchestrator.memo import Memo
 from orchestrator.placement import Misfit
 from orchestrator.plan import Plan, explain
 from orchestrator.store import Store
+from orchestrator.store.rows import AttemptRow
+
+# A start that came to nothing may be Ray's fault; the second in a row on a host is that host's.
+SUSPECT_AFTER = 2
 
 
 def fail_what_can_not_shrink(store: Store, memo: Memo, decided: Plan, fleet: Fleet, now: float) -> None:
@@ -39,3 +45,17 @@ def in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, i
     """Those of one host together; first, for rank 0, those of the host where the job's checkpoint lies."""
     hosts = sorted(dict.fromkeys(host_of[gpu.id] for gpu in gpus), key=lambda host_id: host_id != home)
     return tuple(sorted(gpus, key=lambda gpu: hosts.index(host_of[gpu.id])))
+
+
+def suspected(store: Store, attempt: AttemptRow, ended: Ended, since: float) -> frozenset[int]:
+    """The hosts on which nothing has come up lately, as the end of this attempt says, too.
+
+    since: when this dispatcher took over: what came to nothing before may be the fault of the one before it.
+    """
+    if ended.outcome is not Outcome.NOT_STARTED or attempt.started_at is not None:
+        return frozenset()
+    return frozenset(
+        host_id
+        for host_id in where(attempt, ended)
+        if store.not_started_in_a_row(host_id, attempt.id, since) + 1 >= SUSPECT_AFTER
+    )

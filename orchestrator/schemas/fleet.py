@@ -76,13 +76,23 @@ class Gpu(TypedDict):
 
 
 class Health(TypedDict):
-    """`GET /health`. status: ok, or degraded with the reason in what follows."""
+    """`GET /health`. status: ok, or degraded with the reason in what follows; the answer is 200 in both cases.
+
+    ready: whether jobs are taken and can start. database, scheduler, dispatcher: "ok", or what is wrong with each; the
+    dispatcher may be "starting". scheduler_age_s: since the last good round; dispatcher_age_s: since its last answer,
+    null while there is none to answer.
+    """
 
     status: str
-    database: str  # "ok", or why it does not answer
+    ready: bool
+    database: str
+    scheduler: str
+    scheduler_age_s: float
+    dispatcher: str
+    dispatcher_age_s: float | None
     version: str
     pid: int
-    ray: str
+    ray: str  # ready, starting or down
     exposed: bool  # whether plain HTTP listens beyond the server's machine
     hosts: int  # that ever joined
     hosts_online: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -128,6 +129,7 @@ class Database:
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
         # SQLite waits for another writer by sleeping; threads of one process queue here instead.
+        self.wrote_at: float | None = None  # when something was written last, on time.monotonic()
         self._one_writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     def close(self) -> None:
@@ -157,6 +159,7 @@ class Database:
             connection.begin(),
         ):
             yield connection
+        self.wrote_at = time.monotonic()
 
     def _watched(self, connection: sa.Connection) -> AbstractContextManager[None]:
         return nullcontext() if self._watch is None else self._watch.over(connection)

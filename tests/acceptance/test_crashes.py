@@ -51,3 +51,14 @@ def test_after_the_death_of_rays_head_new_jobs_start_on_another(fleet: Fleet):
     job = fleet.submit("reborn", training={"steps": 3})
     shown = fleet.end(job)
     assert shown["state"] == "succeeded", fleet.logs(job)
+
+
+def test_a_dispatcher_that_hangs_is_replaced_and_the_job_has_used_no_attempt(fleet: Fleet):
+    children = recorded(fleet, "server").children()
+    (hung,) = [one for one in children if "orchestrator.dispatch" in one.cmdline()]
+    hung.suspend()
+    job = fleet.submit("patient", training={"steps": 3})
+    shown = fleet.end(job, 150)
+    assert shown["state"] == "succeeded", fleet.logs(job)
+    assert [attempt["outcome"] for attempt in shown["attempts_detail"]] == ["succeeded"]
+    assert not hung.is_running()

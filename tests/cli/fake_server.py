@@ -50,6 +50,7 @@ class FakeServer:
         self.raw: tuple[int, str, bytes] | None = None  # answer every request with this
         self.hang_s = 0.0
         self.exposed = False  # plain HTTP beyond loopback
+        self.health: dict[str, Any] = {}  # in place of what a server says that is well
         self.on_show: Callable[[dict[str, Any]], None] = lambda job: None  # called before each GET /jobs/ID
         self.on_metrics: Callable[[dict[str, Any]], None] = lambda job: None  # and before each of its metrics
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -136,6 +137,7 @@ class FakeServer:
                     "exposed": self.exposed,
                     "hosts": len(self.hosts),
                     "hosts_online": sum(host["state"] not in ("away", "stopped") for host in self.hosts),
+                    **self.health,
                 }
             case "GET", ["jobs"]:
                 return 200, self._page(query)

@@ -243,6 +243,25 @@ def test_doctor_with_a_server(tuneyard: Tuneyard, server: FakeServer) -> None:
     assert checks(TUNEYARD_URL="http://127.0.0.1:9")["server"][0] == "fail"
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "health"),
+    [
+        ("ray", "fail", {"ray": "down", "dispatcher": "it has said nothing for 16 s"}),
+        ("ray", "warn", {"ray": "starting", "dispatcher": "starting"}),
+        ("database", "fail", {"database": "the database x is not available: disk full"}),
+        ("scheduler", "fail", {"scheduler": "its last good round was 189 s ago: ValueError: odd"}),
+    ],
+)
+def test_doctor_names_the_part_of_the_server_that_is_not_well(
+    tuneyard: Tuneyard, server: FakeServer, name: str, status: str, health: dict[str, str]
+) -> None:
+    server.health = health
+    checks = {each["name"]: each for each in tuneyard("doctor", "--json").json["checks"] if each["found"]}
+    found = checks[name]
+    assert found["status"] == status and found["fix"]
+    assert str(list(health.values())[-1]) in found["found"]
+
+
 def test_doctor_warns_of_plain_http_beyond_the_machine(tuneyard: Tuneyard, server: FakeServer) -> None:
     def transport() -> list[dict[str, str]]:
         found = tuneyard("doctor", "--json").json["checks"]

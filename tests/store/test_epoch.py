@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from jobs.errors import Conflict, NotFound, UsageError
+from jobs.errors import Conflict, NotFound, Unavailable, UsageError
 from jobs.identity import Aside, AttemptKey, JobKey, is_derived, new_uuid
 from jobs.state import Outcome
 from orchestrator.serve import only_one
-from orchestrator.store import Store, backup, restore
+from orchestrator.store import Store, backup, epoch, restore
 from orchestrator.tables import events, yard
 from tests import postgres
 from tests.builders import NOW, a_line, a_report, an_end, joined, news, opened, submitted, training
@@ -31,6 +31,34 @@ def test_a_server_that_starts_again_begins_no_epoch(store: Store) -> None:
     before = store.epoch()
     assert [store.begin_epoch(NOW) for _ in range(3)] == [False] * 3
     assert (store.epoch(), store.restores(), notes(store, "restored")) == (before, 0, [])
+
+
+def test_that_it_takes_writes_is_proved_by_one_that_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row() -> tuple[object, ...]:
+        with store.read() as connection:
+            return tuple(connection.execute(sa.select(yard)).one())
+
+    before = row()
+    with store.write() as connection:
+        connection.execute(sa.select(yard))
+    wrote_at = store.wrote_at
+    store.check_writable()
+    assert store.wrote_at == wrote_at, "something was written just now"
+    monkeypatch.setattr(epoch, "WRITTEN_S", 0.0)
+    log = Path(f"{store.url.database}-wal") if store.is_sqlite else None
+    size = log.stat().st_size if log else 0
+    store.check_writable()
+    assert row() == before and store.wrote_at != wrote_at
+    assert log is None or log.stat().st_size > size, "it reached the disk"
+    monkeypatch.setattr(store, "write", refused)
+    with pytest.raises(Unavailable):
+        store.check_writable()
+
+
+def refused() -> None:
+    raise Unavailable("the database is read-only")
 
 
 def test_a_database_elsewhere_is_a_restored_one(store: Store) -> None:

@@ -51,8 +51,9 @@ class Pulse:
             self._asked = None
             try:
                 self._last = Beat(*asked.result())
-            except TuneyardError as error:
-                self._last = Beat(known.hosts, known.online, str(error))
+            except Exception as error:  # whatever it is, health says it
+                kind = "" if isinstance(error, TuneyardError) else f"{type(error).__name__}: "
+                self._last = Beat(known.hosts, known.online, f"{kind}{error}")
         return self._last or Beat()
 
     def close(self) -> None:
