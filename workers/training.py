@@ -220,7 +220,11 @@ def _trained(
         callbacks, guard = [reporter, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
         reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
-        refusal = figures.meter.allocator.refusal if figures.meter.allocator else None
+        allocator = figures.meter.allocator
+        trainer.longest_first = allocator is not None and not allocator.expandable
+        if trainer.longest_first:
+            log.info("segments are fixed: the first step has the longest rows")
+        refusal = allocator.refusal if allocator else None
         reporter.note = "; ".join(filter(None, [note, refusal])) or None
         _obey_stop(folder)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)

@@ -68,3 +68,13 @@ def test_a_card_that_is_too_small_runs_out(runner: Runner) -> None:
     assert edge is not None
     found = runner.ask(replace(edge, length=2 * edge.length))
     assert found["outcome"] == "oom" and "out of memory" in found["error"]
+
+
+def test_batches_of_all_lengths_are_cut_from_the_segments_of_the_longest(runner: Runner) -> None:
+    """With segments that don't expand each longer batch than before took new ones: 1.36 times the live bytes."""
+    case = replace(
+        BASE, rung="off", length=8192, varied=True, allocator="default", steps=8, seed=2, limit_gib=0
+    )
+    found = runner.ask(case)
+    assert found["outcome"] == "ran", found
+    assert found["reserved_bytes"] < 1.15 * found["allocated_bytes"]

@@ -116,10 +116,12 @@ def test_a_card_whose_driver_refuses_segments_that_expand_trains_with_fixed_ones
     assert line.note.startswith(
         "segments of torch's allocator can't expand on this card (CUDA driver error: "
     )
+    assert "segments are fixed: the first step has the longest rows" in trainer.log()
     card = trainers.cards[2].uuid
     assert refused(trainers.home, card), "which the agent tells the server"
     trainers.faults.unlink()
-    assert trainers.start(card=2, method={"kind": "lora"}).end().expandable is True
+    trainer = trainers.start(card=2, method={"kind": "lora"})
+    assert trainer.end().expandable is True and "the longest rows" not in trainer.log()
     assert not refused(trainers.home, card), "until a trainer finds it otherwise"
 
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow.compute
 from datasets import Dataset
 
+from workers.trainer.longest import row_lengths
 from workers.trainer.sft import GuardedTrainer
 
 EVALUATED = 2  # batches of rows held out: the longest, and another
@@ -35,12 +35,6 @@ class LongestFirst(GuardedTrainer):
             steps=self.args.max_steps,
             seed=self.args.seed,
         )
-
-
-def row_lengths(rows: Dataset) -> list[int]:
-    """Tokens of each row."""
-    column = rows.with_format("arrow")[:]["input_ids"]
-    return [int(count) for count in pyarrow.compute.list_value_length(column).to_pylist()]
 
 
 def row_order(

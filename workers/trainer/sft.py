@@ -11,18 +11,31 @@ from transformers import PreTrainedModel
 from trl import SFTTrainer
 
 from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
+from workers.trainer.longest import LongestAtFirst, row_lengths
 from workers.trainer.put_back import check_adapter, put_back
 
 
 class GuardedTrainer(SFTTrainer):
     """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
 
+    longest_first: whether the first step has the longest rows (workers/trainer/longest.py).
     Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the update.
     """
+
+    longest_first = False
 
     def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
         self.guard = guard
         super().__init__(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        sampler = super()._get_train_sampler(rows)
+        if not self.longest_first:
+            return sampler
+        args = self.args
+        batch, ranks = args.per_device_train_batch_size, args.world_size
+        return LongestAtFirst(sampler, row_lengths(rows), batch, ranks, args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.guard.begins:

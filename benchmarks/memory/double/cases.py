@@ -72,9 +72,10 @@ class Case:
 
     @property
     def rows(self) -> list[int]:
-        """Tokens of each row in the order of training: where they vary, the longest is anywhere but in the first step.
+        """Tokens of each row in the order of the data: where they vary, the longest is anywhere but in the first step.
 
-        The first step has no optimizer state yet: it alone would not show what a longer job comes to.
+        The first step has no optimizer state yet: it alone would not show what a longer job comes to. With segments
+        that don't expand the trainer takes a longest row there, so that there are two of them.
         """
         count = self.steps * self.accumulation * self.micro_batch
         if not self.varied:
@@ -82,7 +83,10 @@ class Case:
         chance = random.Random(self.seed)
         shortest = max(8, int(self.length * SHORTEST_SHARE))
         made = [chance.randint(shortest, self.length) for _ in range(count)]
-        made[chance.randrange(count // self.steps, count)] = self.length
+        for place in chance.sample(
+            range(count // self.steps, count), 2 if self.allocator == "default" else 1
+        ):
+            made[place] = self.length
         return made
 
 

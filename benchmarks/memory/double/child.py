@@ -59,6 +59,7 @@ def train(case: Case, folder: str) -> Guard:
     )
     if spec.method.kind != "full":
         cast_adapters(trainer.model, spec)
+    trainer.longest_first = case.allocator == "default"  # as workers/training.py has it
     trainer.train()
     return guard
 
