@@ -21,24 +21,26 @@ GOALS = {
     "upper": {"exceeded": 0.05, "slack": 0.08},
 }
 CONFIDENCE = 0.95
+WORDS = {
+    "expandable": "segments that expand,",
+    "default": "torch's default,",
+    "alike": "rows of one length",
+    "varied": "rows of all lengths",
+}
 
 
 def run(runs: Sequence[Run]) -> dict[str, Any]:
-    """Tables for people, and the figures. Runs whose reserve the card's end held back say nothing of it."""
+    """A table for people, and the figures. Runs whose reserve the card's end held back say nothing of it."""
     judged = [one for one in runs if one.case.shape in JUDGED and not one.capped]
     groups: dict[str, Any] = {}
     for figure in ("allocated", "reserved"):
         pairs = [(_words(one), _error(one, figure)) for one in judged]
-        found = {**results.by_group(pairs), "all": results.figures([error for _, error in pairs])}
-        groups[figure] = found
-        print(f"{figure} bytes, projected / measured - 1")
-        print("\n".join(results.lines(found)))
+        groups[figure] = {
+            **results.by_group(pairs),
+            "all": results.figures([error for _, error in pairs]),
+        }
     bounds = _bounds(runs, judged)
-    print(f"upper bound at {CONFIDENCE:.0%}, of residuals of the fitted half alone")
-    for name, one in bounds.items():
-        print(
-            f"{name:32} {one['count']:5} exceeded {one['exceeded']:.1%}, slack {one['slack']:.1%} in the mean"
-        )
+    print("\n".join(table(groups["allocated"], groups["reserved"], bounds)))
     reached = {
         name: results.within(groups[name]["all"], limits)
         if name in groups
@@ -53,6 +55,29 @@ def run(runs: Sequence[Run]) -> dict[str, Any]:
         "met": all(reached.values()),
         "reached": reached,
     }
+
+
+def table(allocated: dict[str, Any], reserved: dict[str, Any], upper: dict[str, Any]) -> list[str]:
+    """Figures of each way of running beside the goals. The bound is of residuals of the fitted half alone."""
+    made = [
+        f"{'judged half':42} {'runs':>4}   {'allocated':>15}   {'reserved':>15}   {'bound':>6} {'slack':>6}",
+        f"{'':42} {'':4}   {'mean':>7} {'worst':>7}   {'mean':>7} {'worst':>7}   {'passed':>6} {'mean':>6}",
+        _line("goal", "", GOALS["allocated"], GOALS["reserved"], GOALS["upper"]),
+    ]
+    for key in (" ".join(key) for key in fit.KEYS):
+        if key in upper:
+            words = " ".join(WORDS[word] for word in key.split())
+            made.append(_line(words, upper[key]["count"], allocated[key], reserved[key], upper[key]))
+    if upper["all"]["count"]:
+        made.append(_line("all", upper["all"]["count"], allocated["all"], reserved["all"], upper["all"]))
+    return made
+
+
+def _line(
+    words: str, count: object, allocated: dict[str, Any], reserved: dict[str, Any], upper: dict[str, Any]
+) -> str:
+    shares = "   ".join(f"{one['mean']:7.2%} {one['worst']:7.2%}" for one in (allocated, reserved))
+    return f"{words:42} {count!s:>4}   {shares}   {upper['exceeded']:6.1%} {upper['slack']:6.1%}"
 
 
 def _only(found: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +114,14 @@ def _bounds(runs: Sequence[Run], judged: Sequence[Run]) -> dict[str, Any]:
         slack = upper / (one.reserved + card_of(one.case).context_bytes) - 1
         for name in ("all", _words(one)):
             slacks.setdefault(name, []).append(slack)
+    return {name: _of_slacks(found) for name, found in slacks.items()}
+
+
+def _of_slacks(found: Sequence[float]) -> dict[str, Any]:
     return {
-        name: {
-            "count": len(found),
-            "exceeded": round(fmean(slack < 0 for slack in found), 4),
-            "slack": round(fmean(max(0.0, slack) for slack in found), 4),
-        }
-        for name, found in slacks.items()
-        if found
+        "count": len(found),
+        "exceeded": round(fmean(slack < 0 for slack in found), 4) if found else None,
+        "slack": round(fmean(max(0.0, slack) for slack in found), 4) if found else None,
     }
 
 
@@ -114,7 +139,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
             [one.said.reserved_bytes / GiB for one in own],
             [100 * (one.reserved / one.said.reserved_bytes - 1) for one in own],
             s=14,
-            label=f"{key[0]}, rows {'of one length' if key[1] == 'alike' else 'of many lengths'}",
+            label=" ".join(WORDS[word] for word in key),
         )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(
