@@ -134,7 +134,7 @@ class Yard:
         self.report()
         self.controller.tick(time.time())
         (wanted,), host_id = self.store.pending_profiles(), next(iter(self.hosts.values()))
-        (count,) = self.store.pending_lengths(host_id)
+        (count,) = self.store.pending_lengths([host_id])
         profile = small_profile().as_dict()
         answer = TraceResult(key=wanted.key, profile=profile, data_key=count.key, data_error="not here")
         self.report(**{"host-0": {"traces": [answer]}})

@@ -106,6 +106,7 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         controller.close()
         services.lanes.close()
+        services.reports.close()
         services.pulse.close()
         store.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ from typing import Protocol
 
 import psutil
 
-from jobs.errors import Conflict, Unauthorized, Unavailable
+from jobs.errors import Busy, Conflict, Unauthorized, Unavailable
 from jobs.report import (
     GpuInfo,
     HostInfo,
@@ -45,6 +46,8 @@ from workers.yard import Yard, former_yards, last_yard, remember_yard
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+# A host that is asked to wait comes again within so much more: or all that were asked would come at once.
+SPREAD = 0.5
 LEAVE_GRACE_S = 20.0  # for trainers to save a checkpoint when the agent is told to end
 
 
@@ -80,6 +83,7 @@ class Agent:
         trace: Callable[[TraceRequest], TraceResult],
         clock: Callable[[], float] = time.time,
         period_s: float = PERIOD_S,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._link = link
         self._info = info
@@ -88,6 +92,8 @@ class Agent:
         self._raylet = raylet
         self._clock = clock
         self._period_s = period_s
+        self._chance = chance
+        self._quiet_until = 0.0  # on the monotonic clock: the server asked not to be asked before
         self._boot = uuid.uuid4().hex
         self._yard = Yard(home, last_yard(home))
         self._former: list[Supervisor] = []  # of other databases, until they are quiet
@@ -136,7 +142,7 @@ class Agent:
         self._sample(now)
         for supervisor in (self._yard.supervisor, *self._former):
             supervisor.lose_cards(self._cards.lost(), now)
-        while True:
+        while self._may_speak():
             # 3 send the news, unless the last report is still under way
             flight = self._flight = self._flight or self._send(now)
             # 4 take the answer
@@ -152,6 +158,10 @@ class Agent:
         # 6 keep Ray's part of this host where it belongs
         token = self._joined.ray_token if self._joined else ""
         self._raylet.follow(self._address, token, self._yard.supervisor.pids(), now)
+
+    def _may_speak(self) -> bool:
+        """Whether the server did not ask for quiet; that this host ends is said all the same."""
+        return self._flight is not None or not self._boot or time.monotonic() >= self._quiet_until
 
     def leave(self, grace_s: float = LEAVE_GRACE_S) -> None:
         """End everything of ours on this host: trainers gently, then by force; tell the server; end Ray.
@@ -271,6 +281,8 @@ class Agent:
             # A token that is changed under a host that trains must not end the training.
             if isinstance(error, Unauthorized) and self._joined is None:
                 raise
+            if isinstance(error, Busy):
+                self._quiet_until = time.monotonic() + error.retry_after_s * (1 + SPREAD * self._chance())
             if not self._away:
                 known = self._joined or self._yard.uuid
                 what = "training goes on, news is kept on disk" if known else "it is asked again every second"

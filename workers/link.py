@@ -8,12 +8,13 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from jobs.errors import Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
+from jobs.errors import Busy, Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
 from jobs.message import Message
 from jobs.report import HostInfo, HostOrders, HostReport, Joined
 
 M = TypeVar("M", bound=Message)
 _PIECE = httpx.Timeout(90.0, connect=5.0)  # the server answers once its reader has room for the next
+MOST_WAIT_S = 60.0
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)  # seconds
 
 
@@ -25,8 +26,8 @@ class Link:
     """POSTs to one server.
 
     Raises Unauthorized (401), JoinAnew (404, 409 to a report), Conflict (409 to a join: another host has this
-    name), and Unavailable for everything after which the same message may be sent again: no connection, no
-    answer in time, an answer that is none.
+    name), Busy (429, 503 that say when to come again), and Unavailable for everything else after which the same message
+    may be sent again: no connection, no answer in time, an answer that is none.
     """
 
     def __init__(self, server_url: str, token: str) -> None:
@@ -85,12 +86,20 @@ class Link:
             raise JoinAnew(f"the server at {self._url} wants this host to join anew")
         if response.status_code == 409:
             raise Conflict(_said(response))
+        if response.status_code in (429, 503) and (after_s := _retry_after_s(response)):
+            raise Busy(f"the server at {self._url} asks to wait", after_s)
         if not response.is_success:
             raise Unavailable(f"{path}: the server answered {response.status_code}: {response.text[:500]}")
         try:
             return answer.model_validate_json(response.content)
         except ValidationError as error:
             raise Unavailable(f"{path}: no answer of a tuneyard server of this version: {error}") from error
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """Seconds that the server wants to be left alone for, at most MOST_WAIT_S; 0 where it does not say."""
+    said = response.headers.get("Retry-After", "")
+    return min(MOST_WAIT_S, float(said)) if said.isascii() and said.isdigit() else 0.0
 
 
 def _said(response: httpx.Response) -> str:

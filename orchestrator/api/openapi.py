@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
+from jobs.report import HostReport
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import response
 from orchestrator.api.intake import Submission
@@ -46,6 +47,7 @@ _TAGS = {
     "metrics": "jobs",
     "results": "jobs",
     "requeue": "jobs",
+    "reports": "hosts",
     "actions": "audit",
     "whatif": "plan",
     "app": "server",
@@ -91,7 +93,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = made["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas |= _own_schemas()
+    made["components"]["schemas"] = {**_own_schemas(), **schemas}
     tags: set[str] = set()
     for path, operations in made["paths"].items():
         for operation in operations.values():
@@ -117,9 +119,10 @@ def _own_schemas() -> dict[str, Any]:
     """Schemas of what is read and written past FastAPI."""
     given = {"Submission": Submission, "Submitted": schemas.Submitted, "Checked": schemas.Checked}
     given |= {"Plan": schemas.PlanShape, "Pending": schemas.Pending, "Error": schemas.ErrorShape}
+    given["HostReport"] = HostReport
     found: dict[str, Any] = {}
     for name, kind in given.items():
-        mode: Any = "validation" if name == "Submission" else "serialization"
+        mode: Any = "validation" if name in ("Submission", "HostReport") else "serialization"
         schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}", mode=mode)
         found |= schema.pop("$defs", {})
         found[name] = {**schema, "title": name}
@@ -154,6 +157,7 @@ def _what_fastapi_can_not_see(paths: dict[str, Any]) -> None:
         "200": {"description": "With dry_run: all are valid.", "content": _content("Checked")},
         "201": {"description": "Stored, all of them; each is durable.", "content": _content("Submitted")},
     }
+    paths[f"{PREFIX}/hosts/{{host_id}}/report"]["post"]["requestBody"] = _body("HostReport")
     for path in [path for path in paths if path.endswith("/files")]:  # bytes, streamed
         found = paths[path]["get"]["responses"]["200"]
         found["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}

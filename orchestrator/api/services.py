@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from orchestrator.api.commits import GroupCommit
 from orchestrator.api.edge.lanes import Lanes
 from orchestrator.api.edge.pulse import Pulse
+from orchestrator.api.edge.queue import ReportQueue
 from orchestrator.api.intake import FleetFacts
 from orchestrator.config import Settings
 from orchestrator.controller import Controller
@@ -32,6 +33,9 @@ class Services:
     relay: Relay = field(default_factory=Relay)
     lanes: Lanes = field(default_factory=Lanes)
     pulse: Pulse = field(default_factory=Pulse)
+    reports: ReportQueue = field(default_factory=ReportQueue)
+    # Hosts whose Ray was up when they last reported; for the thread that takes reports.
+    ready: set[int] = field(default_factory=set, repr=False)
     _facts: FleetFacts | None = field(default=None, repr=False)
     _facts_at: float = field(default=0.0, repr=False)
 

@@ -16,6 +16,7 @@ from orchestrator.store.lengths import LengthStore
 from orchestrator.store.links import LinkStore
 from orchestrator.store.listing import ListingStore
 from orchestrator.store.observations import ObservationStore
+from orchestrator.store.open_parts import OpenPartStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.reports import ReportStore
@@ -34,6 +35,7 @@ class Store(
     SubmissionStore,
     ListingStore,
     AttemptStore,
+    OpenPartStore,
     ObservationStore,
     RetentionStore,
     ReportStore,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
-from jobs.report import AttemptOffsets, Ended
+from jobs.report import Ended
 from jobs.state import Code, Event, JobState, Reason
 from orchestrator.store.database import Database, Stale
 from orchestrator.store.host_faults import note_fault
@@ -18,7 +18,7 @@ from orchestrator.store.move import move
 from orchestrator.store.observations import observe
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import AttemptRow
-from orchestrator.tables import attempts, evaluations, jobs, leases, progress
+from orchestrator.tables import attempts, jobs, leases
 
 _FIGURES = (
     *("allocated_bytes", "reserved_bytes", "device_bytes", "checkpoint_bytes"),
@@ -158,11 +158,10 @@ class AttemptStore(Database):
                     found[attempt.job_id].append(attempt)
         return found
 
-    def open_attempts(self, host_id: int | None = None) -> list[AttemptRow]:
-        """Attempts without an outcome, everywhere or with a part on one host."""
-        wanted = attempts.c.outcome.is_(None) if host_id is None else reads.on_host(host_id)
+    def open_attempts(self) -> list[AttemptRow]:
+        """Attempts without an outcome."""
         with self.read() as connection:
-            return reads.attempt_rows(connection, wanted)
+            return reads.attempt_rows(connection, attempts.c.outcome.is_(None))
 
     def closed(self, attempt_ids: Collection[int]) -> set[int]:
         """Those of the attempts that have ended, or never were."""
@@ -172,40 +171,6 @@ class AttemptStore(Database):
                 query = sa.select(attempts.c.id).where(attempts.c.id.in_(ids), attempts.c.outcome.is_(None))
                 still_open |= set(connection.execute(query).scalars())
         return set(attempt_ids) - still_open
-
-    def offsets(self, host_id: int) -> list[AttemptOffsets]:
-        """The open attempts with a part on a host, and how much of the news is stored of those that it leads."""
-        step = sa.select(sa.func.max(progress.c.step)).where(progress.c.attempt_id == attempts.c.id)
-        test = sa.select(sa.func.max(evaluations.c.step)).where(evaluations.c.attempt_id == attempts.c.id)
-        query = (
-            sa.select(
-                attempts.c.id,
-                attempts.c.job_id,
-                attempts.c.number,
-                attempts.c.uuid,
-                attempts.c.host_id,
-                attempts.c.log_bytes,
-                step.scalar_subquery(),
-                test.scalar_subquery(),
-            )
-            .where(reads.on_host(host_id))
-            .order_by(attempts.c.id)
-        )
-        with self.read() as connection:
-            return [
-                AttemptOffsets(
-                    attempt_id=id_,
-                    job_id=job_id,
-                    number=number,
-                    uuid=uuid,
-                    log_offset=log_bytes,
-                    step=last or 0,
-                    evaluated=-1 if tested is None else tested,
-                )
-                if lead == host_id
-                else AttemptOffsets(attempt_id=id_, job_id=job_id, number=number, uuid=uuid, lead=False)
-                for id_, job_id, number, uuid, lead, log_bytes, last, tested in connection.execute(query)
-            ]
 
 
 def _close(connection: sa.Connection, attempt: AttemptRow, one: Closing, now: float) -> None:

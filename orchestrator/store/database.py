@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.errors import Unavailable, UsageError
 from orchestrator.store.patience import ARGUMENTS, CONNECT_S, POOL_S, Watch, refuse_broken
+from orchestrator.store.queueing import InTurn
 
 _TOO_LARGE = f"a number is too large: the database holds whole numbers up to {2**63 - 1}"
 LOCK_WAIT_S = 15.0  # for another process that writes to the same SQLite file
@@ -130,7 +130,7 @@ class Database:
         )
         # SQLite waits for another writer by sleeping; threads of one process queue here instead.
         self.wrote_at: float | None = None  # when something was written last, on time.monotonic()
-        self._one_writer: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+        self._one_writer: AbstractContextManager[Any] = InTurn() if self.is_sqlite else nullcontext()
 
     def close(self) -> None:
         if self._watch is not None:

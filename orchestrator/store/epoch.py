@@ -89,12 +89,8 @@ class EpochStore(Database):
         with self.read() as connection:
             for ids in reads.chunks({one.attempt_id for one in here}):
                 found = connection.execute(sa.select(*columns).where(attempts.c.id.in_(ids)))
-                rows |= {row.id: row for row in found}
-        return [
-            one
-            for one in here
-            if (row := rows.get(one.attempt_id)) is None or not one.is_of(AttemptKey.of(row))
-        ]
+                rows |= {row.id: row for row in found.all()}
+        return [one for one in here if not _is_of(one, rows.get(one.attempt_id))]
 
     def strange_jobs(self, here: Sequence[JobKey]) -> list[JobKey]:
         """Of the jobs with a folder on a host those that the database does not know.
@@ -122,6 +118,13 @@ class EpochStore(Database):
             for ids in reads.chunks(job_ids):
                 found |= reads.unnamed_attempts(connection, ids)
         return found
+
+
+def _is_of(one: AttemptKey, row: Any) -> bool:
+    """Whether a row of attempts, or None, is of the attempt that a folder is of."""
+    if row is None:
+        return False
+    return bool(one.uuid and one.uuid == row.uuid) or one.is_of(AttemptKey.of(row))
 
 
 def misplaced(connection: sa.Connection, reports: Sequence[tuple[int, HostReport]]) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -139,8 +140,12 @@ class FleetStore(Database):
             query = sa.select(gpus).where(gpus.c.host_id.in_(have))
             stored = connection.execute(query).all()
         known = {row.uuid: row for row in stored}
-        wanted = {info.uuid: _columns(info, host_id) for host_id, infos in have.items() for info in infos}
-        changed = [values for uuid, values in sorted(wanted.items()) if not _same(known.get(uuid), values)]
+        wanted = {info.uuid: _card(info, host_id) for host_id, infos in have.items() for info in infos}
+        changed = [
+            dict(zip(_CARD, values, strict=True))
+            for uuid, values in sorted(wanted.items())
+            if uuid not in known or _stored_card(known[uuid]) != values
+        ]
         if changed:
             insert = self.upsert(gpus)
             kept = {name: insert.excluded[name] for name in changed[0] if name != "uuid"}
@@ -151,18 +156,14 @@ class FleetStore(Database):
         return bool(changed or gone)
 
 
-def _columns(info: GpuInfo, host_id: int) -> dict[str, Any]:
-    return {
-        "uuid": info.uuid,
-        "host_id": host_id,
-        "idx": info.index,
-        "kind": info.kind,
-        "name": info.name,
-        "memory_bytes": info.memory_bytes,
-        "fault": info.fault,
-        "present": True,
-        "expandable": info.expandable,
-    }
+# What a report says of a card, every second. As tuples: compared at a fraction of what their names would cost.
+_CARD = ("uuid", "host_id", "idx", "kind", "name", "memory_bytes", "fault", "present", "expandable")
+_stored_card = attrgetter(*_CARD)
+
+
+def _card(info: GpuInfo, host_id: int) -> tuple[Any, ...]:
+    said = (info.uuid, host_id, info.index, info.kind, info.name, info.memory_bytes, info.fault)
+    return (*said, True, info.expandable)
 
 
 def _refuse_namesake(
@@ -179,10 +180,6 @@ def _refuse_namesake(
             f"{max(0.0, heard_s):.0f} s ago, and can't be the one at {info.home} on machine "
             f"{info.machine_id} too: choose another with --name"
         )
-
-
-def _same(row: Any, values: dict[str, Any]) -> bool:
-    return row is not None and all(getattr(row, name) == value for name, value in values.items())
 
 
 def _one_host(connection: sa.Connection, condition: sa.ColumnElement[bool], named: str) -> HostRow:

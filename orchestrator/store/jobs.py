@@ -22,6 +22,21 @@ from orchestrator.store.requests import Actor, NewJob, Note
 from orchestrator.store.rows import EventRow, JobRow, JobView
 from orchestrator.tables import attempts, events, jobs
 
+PIECE = 500  # reasons under one commit
+_FIGURES = sa.type_coerce(jobs.c.reason_figures, sa.Text)  # as they are stored: equal values are equal texts
+_REASONS = sa.select(jobs.c.id, jobs.c.reason_code, jobs.c.reason_text, _FIGURES).where(
+    jobs.c.state == JobState.QUEUED
+)
+_SAY = (
+    jobs.update()
+    .where(jobs.c.id == sa.bindparam("job"), jobs.c.state == JobState.QUEUED)
+    .values(
+        reason_code=sa.bindparam("code"),
+        reason_text=sa.bindparam("text"),
+        reason_figures=sa.bindparam("figures", type_=sa.Text),
+    )
+)
+
 _insert_jobs = BulkInsert(
     jobs,
     [
@@ -202,20 +217,25 @@ class JobStore(Database):
         return moved
 
     def set_reasons(self, reasons: Mapping[int, Reason]) -> int:
-        """Says why queued jobs wait. Writes only what changed, and returns how many that were."""
-        columns = (jobs.c.id, jobs.c.reason_code, jobs.c.reason_text, jobs.c.reason_figures)
+        """Says why queued jobs wait. Writes only what changed, and returns how many that were.
+
+        In pieces: a queue of 10,000 must not keep reports and submissions waiting.
+        """
         with self.read() as connection:
-            rows = connection.execute(sa.select(*columns).where(jobs.c.state == JobState.QUEUED)).all()
+            stored = {id_: tuple(rest) for id_, *rest in connection.execute(_REASONS).all()}
+        said = {
+            id_: (reason.code.value, clean_text(reason.text), to_json(reason.figures))
+            for id_, reason in reasons.items()
+            if id_ in stored
+        }
         changed = [
-            {"job": row.id, **reads.reason_values(reasons[row.id])}
-            for row in rows
-            if row.id in reasons and not reads.same_reason(row, reasons[row.id])
+            {"job": id_, "code": values[0], "text": values[1], "figures": values[2]}
+            for id_, values in sorted(said.items())
+            if stored[id_] != values
         ]
-        if changed:
-            changed.sort(key=lambda values: values["job"])
-            update = jobs.update().where(jobs.c.id == sa.bindparam("job"), jobs.c.state == JobState.QUEUED)
+        for start in range(0, len(changed), PIECE):
             with self.write() as connection:
-                connection.execute(update, changed)
+                connection.execute(_SAY, changed[start : start + PIECE])
         return len(changed)
 
     def set_trace_keys(self, keys: Mapping[int, str]) -> None:

@@ -45,10 +45,10 @@ class LengthStore(Database):
                 found += _rows(connection, data_lengths.c.key.in_(ordered[start : start + reads.CHUNK]))
         return {row.key: row for row in found}
 
-    def pending_lengths(self, host_id: int) -> list[LengthsRow]:
-        """What a host is to count. Oldest first."""
+    def pending_lengths(self, host_ids: Collection[int]) -> list[LengthsRow]:
+        """What these hosts are to count. Oldest first."""
         with self.read() as connection:
-            return _rows(connection, _PENDING, data_lengths.c.host_id == host_id)
+            return _rows(connection, _PENDING, data_lengths.c.host_id.in_(host_ids))
 
     def release_lengths(self, host_id: int) -> int:
         """Takes from a host that went away what it was to count. Returns how many those were."""

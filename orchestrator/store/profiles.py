@@ -55,9 +55,9 @@ class ProfileStore(Database):
                 found += _rows(connection, profiles.c.key.in_(ordered[start : start + reads.CHUNK]))
         return {row.key: row for row in found}
 
-    def pending_profiles(self, host_id: int | None = None) -> list[ProfileRow]:
-        """Profiles without an answer: all, or those that one host is to trace. Oldest first."""
-        here = [] if host_id is None else [profiles.c.host_id == host_id]
+    def pending_profiles(self, host_ids: Collection[int] | None = None) -> list[ProfileRow]:
+        """Profiles without an answer: all, or those that these hosts are to trace. Oldest first."""
+        here = [] if host_ids is None else [profiles.c.host_id.in_(host_ids)]
         with self.read() as connection:
             return _rows(connection, _PENDING, *here)
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
-from orchestrator.column_types import Unreadable, to_json
 from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
     AttemptRow,
@@ -113,20 +112,6 @@ def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int
             card = (row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
             held.setdefault(row.attempt_id, []).append(LeasedGpu(*card, row.host_id, row.host))
     return held
-
-
-def on_host(host_id: int) -> sa.ColumnElement[bool]:
-    """Open attempts that this host takes part in, as the leases of its cards say; or that it leads, should a card of
-    theirs have moved to another host meanwhile.
-    """
-    holds = (
-        sa.select(leases.c.attempt_id)
-        .select_from(leases.join(gpus))
-        .where(gpus.c.host_id == host_id, leases.c.released_at.is_(None))
-    )
-    others = attempts.alias()
-    leads = sa.select(others.c.id).where(others.c.host_id == host_id, others.c.outcome.is_(None))
-    return sa.and_(attempts.c.outcome.is_(None), attempts.c.id.in_(holds.union(leads)))
 
 
 def latest_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, AttemptRow]:
@@ -259,16 +244,6 @@ def _holders(connection: sa.Connection) -> dict[int, list[Holder]]:
 def reason_values(reason: Reason) -> dict[str, Any]:
     """The columns of jobs that hold a reason."""
     return {"reason_code": reason.code, "reason_text": reason.text, "reason_figures": reason.figures}
-
-
-def same_reason(row: Any, reason: Reason) -> bool:
-    """Whether the row of jobs holds this reason already."""
-    return (
-        not isinstance(row.reason_figures, Unreadable)
-        and row.reason_code == reason.code
-        and row.reason_text == reason.text
-        and to_json(row.reason_figures) == to_json(reason.figures)
-    )
 
 
 def note(

@@ -26,6 +26,7 @@ from orchestrator.store.series import SeriesStore
 from orchestrator.store.telemetry import SampleTuple, TelemetryStore, finite, insert_samples, sample_tuple
 from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, log_chunks, progress
 
+JOIN_FIRST = "host {} is not known, or joined before the database was restored: join first"
 _TRAINING = Reason(Code.TRAINING, "training")
 _Report = tuple[int, HostReport]
 # Built once: a report comes from every host every second, and building costs more than running.
@@ -46,6 +47,17 @@ _HELD = (
     .where(gpus.c.host_id.in_(_IDS))
     .where(sa.or_(leases.c.released_at.is_(None), leases.c.released_at >= sa.bindparam("since")))
 )
+_LOGS = (
+    sa.select(attempts.c.id, attempts.c.log_bytes)
+    .where(attempts.c.id.in_(_IDS))
+    .order_by(attempts.c.id)
+    .with_for_update(key_share=True)
+)
+_GROW = (
+    attempts.update()
+    .where(attempts.c.id == sa.bindparam("attempt"))
+    .values(log_bytes=attempts.c.log_bytes + sa.bindparam("more"))
+)
 _PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
 
 
@@ -64,9 +76,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
     def record_report(self, host_id: int, report: HostReport, now: float) -> None:
         """Stores what a host says. Raises NotFound where the host must join (anew) first."""
         if self.record_reports([(host_id, report)], now):
-            raise NotFound(
-                f"host {host_id} is not known, or joined before the database was restored: join first"
-            )
+            raise NotFound(JOIN_FIRST.format(host_id))
 
     def record_reports(self, reports: Sequence[tuple[int, HostReport]], now: float) -> set[int]:
         """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first, or anew."""
@@ -128,9 +138,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
                 _start(connection, row, item.started, now)
         for row, item in current:
             _keep(connection, row, item)
-        for row, item in mine:
-            if item.log:
-                _append(connection, row, item)
+        self._append(connection, [(row, item) for row, item in mine if item.log])
         lines = [
             {"attempt_id": row.id, **{name: _plain(getattr(line, name)) for name in _PROGRESS}}
             for row, item in current
@@ -158,6 +166,21 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
                     _note_once(connection, row, line.note, now)
         self._record_ends(connection, known)
 
+    def _append(self, connection: sa.Connection, news: list[tuple[Any, AttemptReport]]) -> None:
+        """Stores what of these logs is new. The rows are locked: another server may take the same report again."""
+        items = {row.id: item for row, item in news}
+        stored = [row for ids in reads.chunks(items) for row in connection.execute(_LOGS, {"ids": ids}).all()]
+        chunks = [
+            {"attempt_id": id_, "start_byte": known, "text": text}
+            for id_, known in stored
+            if (text := _new_text(items[id_], known))
+        ]
+        if chunks:
+            connection.execute(
+                _GROW, [{"attempt": one["attempt_id"], "more": len(one["text"].encode())} for one in chunks]
+            )
+            connection.execute(log_chunks.insert(), chunks)
+
     def _record_ends(self, connection: sa.Connection, known: list[tuple[Any, int, AttemptReport]]) -> None:
         """Ends of open attempts, from the hosts that take part in them."""
         over = [
@@ -180,7 +203,7 @@ def _known(connection: sa.Connection, host_ids: Collection[int]) -> dict[int, li
     """Those of the hosts that are known, each with its rows of gpus."""
     found: dict[int, list[Any]] = {}
     for ids in reads.chunks(host_ids):
-        for row in connection.execute(_KNOWN, {"ids": ids}):
+        for row in connection.execute(_KNOWN, {"ids": ids}).all():
             cards = found.setdefault(row.known, [])
             if row.id is not None:
                 cards.append(row)
@@ -204,7 +227,7 @@ def _attempts(connection: sa.Connection, ids: Collection[int]) -> dict[int, Any]
     return {
         row.id: row
         for part in reads.chunks(ids)
-        for row in connection.execute(query.where(attempts.c.id.in_(part)))
+        for row in connection.execute(query.where(attempts.c.id.in_(part))).all()
     }
 
 
@@ -254,18 +277,13 @@ def _keep(connection: sa.Connection, row: Any, item: AttemptReport) -> None:
         )
 
 
-def _append(connection: sa.Connection, row: Any, item: AttemptReport) -> None:
-    """Stores what of the log is beyond what is stored. A gap waits until the host sends what is missing."""
-    data = clean_text(item.log).encode()
-    new = data[max(0, row.log_bytes - item.log_offset) :]
-    if item.log_offset > row.log_bytes or not new:
-        return
-    end = row.log_bytes + len(new)
-    grow = attempts.update().where(attempts.c.id == row.id, attempts.c.log_bytes == row.log_bytes)
-    if connection.execute(grow.values(log_bytes=end)).rowcount:
-        # Half a character at the cut becomes question marks, one a byte: offsets stay true.
-        text = new.decode(errors="surrogateescape").encode(errors="replace").decode()
-        connection.execute(log_chunks.insert().values(attempt_id=row.id, start_byte=row.log_bytes, text=text))
+def _new_text(item: AttemptReport, known_bytes: int) -> str:
+    """What of the log is beyond the bytes that are stored. A gap waits until the host sends what is missing."""
+    if item.log_offset > known_bytes:
+        return ""
+    new = clean_text(item.log).encode()[known_bytes - item.log_offset :]
+    # Half a character at the cut becomes question marks, one a byte: offsets stay true.
+    return new.decode(errors="surrogateescape").encode(errors="replace").decode()
 
 
 def _plain(value: Any) -> Any:
@@ -293,9 +311,8 @@ def _sample_tuples(
 def _leases_since(connection: sa.Connection, host_ids: list[int], since: float) -> dict[int, list[_Held]]:
     held: dict[int, list[_Held]] = {}
     for ids in reads.chunks(host_ids):
-        for gpu_id, attempt_id, opened_at, released_at in connection.execute(
-            _HELD, {"ids": ids, "since": since}
-        ):
+        rows = connection.execute(_HELD, {"ids": ids, "since": since}).all()
+        for gpu_id, attempt_id, opened_at, released_at in rows:
             held.setdefault(gpu_id, []).append(_Held(attempt_id, opened_at, released_at))
     return held
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.report import GpuSample
-from orchestrator.column_types import clean_text, to_json
+from orchestrator.column_types import clean_text
 from orchestrator.store.bulk import BulkInsert
 from orchestrator.store.database import Database
 from orchestrator.store.readings import LogPage, SampleRow
@@ -39,9 +39,14 @@ def sample_tuple(gpu_id: int, attempt_id: int | None, sample: GpuSample) -> Samp
         sample.throttle,
         sample.ecc_corrected,
         sample.ecc_uncorrected,
-        to_json(sample.process_memory) if sample.process_memory else None,
+        _memory_json(sample.process_memory) if sample.process_memory else None,
         clean_text(sample.fault) if sample.fault else None,
     )
+
+
+def _memory_json(memory: Mapping[int, int]) -> str:
+    """As to_json() has it, of whole numbers alone: there is one of these for each card and second."""
+    return "{" + ",".join(sorted(f'"{pid}":{size}' for pid, size in memory.items())) + "}"
 
 
 def finite(value: float | None) -> float | None:

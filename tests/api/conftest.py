@@ -87,6 +87,7 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
         yield made
         guard.stop()
     services.lanes.close()
+    services.reports.close()
     assert not app.wrong and not guard.noted
     invariants.check_all(store)
     store.close()

@@ -67,6 +67,7 @@ class Fleet:
     def close(self) -> None:
         self.yard.http.__exit__(None, None, None)
         self.yard.services.lanes.close()
+        self.yard.services.reports.close()
         invariants.check_all(self.store)
         self.store.close()
 

@@ -41,8 +41,8 @@ def test_a_start_opens_an_attempt_and_leases_its_cards(store: Store) -> None:
     assert (row.reason.code, row.reason.text) == (Code.STARTING, "starting on alpha")
     holders = {gpu.index: (gpu.job_id, gpu.attempt_id) for gpu in store.gpus()}
     assert holders == {0: (job.id, attempt.id), 1: (None, None), 2: (job.id, attempt.id)}
-    assert store.open_attempts() == store.open_attempts(host_id) == store.attempts(job.id) == [attempt]
-    assert store.open_attempts(host_id + 1) == []
+    assert store.open_attempts() == store.attempts(job.id) == [attempt]
+    assert [one.attempt_id for one in store.open_on([host_id, 99])[host_id].offsets] == [attempt.id]
 
 
 def test_a_start_is_refused_whole_when_anything_moved(store: Store) -> None:
@@ -175,12 +175,14 @@ def test_a_closed_attempt_is_neither_handed_over_nor_stopped(store: Store) -> No
 def test_offsets_are_those_of_the_host_s_open_attempts(store: Store) -> None:
     attempt = training(store)
     store.record_report(attempt.host_id, a_report(news(attempt, log="né", progress=[a_line(7)])), NOW)
-    (offset,) = store.offsets(attempt.host_id)
+    (offset,) = store.open_on([attempt.host_id])[attempt.host_id].offsets
     assert (offset.attempt_id, offset.job_id, offset.number) == (attempt.id, attempt.job_id, 1)
     assert (offset.log_offset, offset.step) == (3, 7)
     assert store.closed({attempt.id, 999}) == {999} and store.closed(set()) == set()
     store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
-    assert store.offsets(attempt.host_id) == [] and store.closed([attempt.id]) == {attempt.id}
+    assert store.open_on([attempt.host_id])[attempt.host_id].offsets == [] and store.closed([attempt.id]) == {
+        attempt.id
+    }
 
 
 def test_ends_of_a_round_are_each_by_itself_under_one_commit(store: Store) -> None:

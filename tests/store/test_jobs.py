@@ -157,13 +157,25 @@ def test_a_job_that_can_never_run_fails_while_queued(store: Store) -> None:
     assert (row.state, row.reason, row.ended_at) == (JobState.FAILED, fault, NOW + 1)
 
 
+def test_many_reasons_are_written_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.jobs.PIECE", 2)
+    waiting = [submitted(store).id for _ in range(5)]
+    writes, real = [], store.write
+    monkeypatch.setattr(store, "write", lambda: (writes.append(1), real())[1])
+    busy = Reason(Code.BUSY, "all cards\0are in use", {"free": float("nan")})
+    assert store.set_reasons(dict.fromkeys(waiting, busy)) == 5 and len(writes) == 3
+    assert store.set_reasons(dict.fromkeys(waiting, busy)) == 0 and len(writes) == 3
+    assert {store.job(job_id).reason.code for job_id in waiting} == {Code.BUSY}
+
+
 def test_reasons_are_written_only_where_they_changed_and_only_to_queued_jobs(store: Store) -> None:
     running = training(store).job_id
     waiting, other = submitted(store), submitted(store)
     busy = Reason(Code.BUSY, "all cards are in use", {"free": 0, "needs_bytes": 20})
     assert store.set_reasons({waiting.id: busy, running: busy}) == 1
     assert store.set_reasons({waiting.id: Reason(Code.BUSY, busy.text, {"needs_bytes": 20, "free": 0})}) == 0
-    assert store.set_reasons({}) == 0
+    assert store.set_reasons({waiting.id: Reason(Code.BUSY, busy.text, {"needs_bytes": 21, "free": 0})}) == 1
+    assert store.set_reasons({waiting.id: busy}) == 1 and store.set_reasons({}) == 0
     assert store.job(waiting.id).reason == busy
     assert store.job(running).reason.code == Code.STARTING
     assert store.job(other.id).reason.code == Code.NEW

@@ -25,13 +25,13 @@ def test_a_host_counts_and_its_answer_is_kept(store: Store) -> None:
     beta, _ = joined(store, "beta")
     want(store, alpha)
     want(store, beta, NOW + 1)  # it is asked already
-    (row,) = store.pending_lengths(alpha)
+    (row,) = store.pending_lengths([alpha])
     assert (row.key, row.spec, row.pending) == ("sha", a_spec(), True)
-    assert store.pending_lengths(beta) == []
+    assert store.pending_lengths([beta]) == []
     answered(store, alpha, NOW + 9, lengths=COUNTED)
     row = store.lengths({"sha", "other"})["sha"]
     assert (row.lengths, row.error, row.host_id, row.ended_at) == (COUNTED, None, alpha, NOW + 9)
-    assert not row.pending and store.pending_lengths(alpha) == []
+    assert not row.pending and store.pending_lengths([alpha]) == []
     assert row.lengths is not None and Lengths.from_dict(row.lengths).longest == 300
 
 
@@ -55,7 +55,7 @@ def test_an_error_is_asked_again_after_a_while(store: Store) -> None:
     want(store, beta, NOW + 9 + RETRY_S)
     assert store.lengths({"sha"})["sha"].error == "the hub is not to be reached"
     want(store, beta, NOW + 10 + RETRY_S)
-    (row,) = store.pending_lengths(beta)
+    (row,) = store.pending_lengths([beta])
     assert (row.error, row.ended_at, row.requested_at) == (None, None, NOW + 10 + RETRY_S)
 
 
@@ -74,7 +74,7 @@ def test_what_a_host_that_went_away_was_to_count_is_free_again(store: Store) -> 
     answered(store, alpha, lengths=COUNTED)
     assert (store.release_lengths(alpha), store.release_lengths(alpha)) == (1, 0)
     want(store, beta, NOW + 1, key="other")
-    assert [row.key for row in store.pending_lengths(beta)] == ["other"]
+    assert [row.key for row in store.pending_lengths([beta])] == ["other"]
     assert store.lengths({"sha"})["sha"].host_id == alpha
 
 

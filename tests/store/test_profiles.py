@@ -13,8 +13,8 @@ def test_a_wanted_profile_goes_to_one_host_and_its_answer_is_kept(store: Store) 
     wanted = store.want_profile("sha", a_spec(), NOW)
     assert wanted.pending and wanted.spec == a_spec() and store.unassigned_profiles() == [wanted]
     assert store.assign_profile("sha", alpha, NOW + 1) and not store.assign_profile("sha", beta, NOW + 1)
-    assert store.unassigned_profiles() == store.pending_profiles(beta) == []
-    assert [row.key for row in store.pending_profiles(alpha)] == ["sha"]
+    assert store.unassigned_profiles() == store.pending_profiles([beta]) == []
+    assert [row.key for row in store.pending_profiles([alpha])] == ["sha"]
     store.record_report(alpha, a_report(traces=[TraceResult(key="sha", profile={"layers": 16})]), NOW + 9)
     row = store.profiles({"sha", "other"})["sha"]
     assert (row.profile, row.error, row.host_id, row.ended_at) == ({"layers": 16}, None, alpha, NOW + 9)

@@ -59,7 +59,7 @@ def test_a_job_of_a_million_steps_stays_small(store: Store) -> None:
     early = [line.step for line in series.progress if line.step < STEPS // 2]
     widest = max(after - before for before, after in itertools.pairwise(early))
     assert widest <= 2 * STEPS / (KEEP / 2)
-    (offsets,) = store.offsets(attempt.host_id)
+    (offsets,) = store.open_on([attempt.host_id])[attempt.host_id].offsets
     assert (offsets.step, offsets.evaluated) == (told[-1], told[-1]), "the host need not tell it again"
 
 
@@ -108,6 +108,6 @@ def test_the_same_report_twice_is_one_evaluation(store: Store) -> None:
     assert [(test.step, test.loss) for test in series.evaluations] == [(0, 1.0), (2, None)]
     view = store.job_view(attempt.job_id)
     assert view.evaluation == series.evaluations[-1] and view.progress is None
-    assert store.offsets(attempt.host_id)[0].evaluated == 2
+    assert store.open_on([attempt.host_id])[attempt.host_id].offsets[0].evaluated == 2
     with store.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(evaluations)).scalar_one() == 2

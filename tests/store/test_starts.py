@@ -91,7 +91,8 @@ def test_cards_of_several_hosts_each_from_the_host_that_was_planned(store: Store
     assert [gpu.host for gpu in attempt.gpus] == ["beta", "beta", "alpha"]
     assert store.job(wide.id).reason.text == "starting on beta, alpha"
     assert store.start_attempts([a_start(other.id, alpha, ours[0])], NOW) == {}, "held from afar"
-    assert store.open_attempts(alpha) == store.open_attempts(beta) == [attempt]
+    found = store.open_on([alpha, beta])
+    assert [[one.attempt_id for one in found[host].offsets] for host in (alpha, beta)] == [[attempt.id]] * 2
 
 
 def test_what_each_host_is_told_of_an_attempt_over_several_and_what_it_may_tell(store: Store) -> None:
@@ -107,11 +108,13 @@ def test_what_each_host_is_told_of_an_attempt_over_several_and_what_it_may_tell(
         store.record_report(host_id, a_report(mine, host=name), NOW)
         before = store.attempt(attempt_id)
         assert (before.started_at is None) == (host_id != alpha), "the start, log and progress are the lead's"
-    assert [(one.log_offset, one.step, one.lead) for one in store.offsets(alpha)] == [(6, 3, True)]
-    assert [(one.attempt_id, one.log_offset, one.lead) for one in store.offsets(beta)] == [
+    assert [(one.log_offset, one.step, one.lead) for one in store.open_on([alpha])[alpha].offsets] == [
+        (6, 3, True)
+    ]
+    assert [(one.attempt_id, one.log_offset, one.lead) for one in store.open_on([beta])[beta].offsets] == [
         (attempt_id, 0, False)
     ]
-    assert store.offsets(gamma) == []
+    assert store.open_on([gamma])[gamma].offsets == []
     for host_id, name, outcome in (
         (gamma, "gamma", Outcome.OOM),  # takes no part
         (beta, "beta", Outcome.LOST),
@@ -126,7 +129,7 @@ def test_what_each_host_is_told_of_an_attempt_over_several_and_what_it_may_tell(
     assert said == [(beta, Outcome.LOST), (alpha, Outcome.FAILED)], "in the order in which they came"
     store.end_attempt(attempt_id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 1)
     assert [gpu.job_id for gpu in store.gpus()] == [None] * 3
-    assert store.open_attempts(beta) == [] == store.offsets(beta)
+    assert store.open_on([beta])[beta].offsets == []
 
 
 def test_an_end_with_an_old_number_is_not_noted(store: Store) -> None:

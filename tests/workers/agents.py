@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -97,7 +98,11 @@ class Host:
     """One agent with its home, ticked by the test."""
 
     def __init__(
-        self, server: FakeServer, home: Path, trace: Callable[[TraceRequest], TraceResult] = no_trace
+        self,
+        server: FakeServer,
+        home: Path,
+        trace: Callable[[TraceRequest], TraceResult] = no_trace,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.server = server
         self.home = home
@@ -106,7 +111,7 @@ class Host:
         self.trainers: list[subprocess.Popen[bytes]] = []
         cards = CpuCards("alpha", [GiB, 2 * GiB])
         link = Link(server.url, TOKEN)
-        self.agent = Agent(link, host_info(), home, cards, self.raylet, trace, period_s=0.1)
+        self.agent = Agent(link, host_info(), home, cards, self.raylet, trace, period_s=0.1, chance=chance)
 
     def train(self, attempt_id: int, then: str, uuid: str = "") -> subprocess.Popen[bytes]:
         """A process that is the trainer of an attempt of job 1; returns once it has said so."""

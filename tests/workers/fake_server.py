@@ -52,6 +52,8 @@ class FakeServer:
         self.yard = "0123456789abcdef0123456789abcdef"
         self.namesake: str | None = None  # why a host of this name can't join
         self.known_hosts: set[int] = set()
+        self.busy_for_s: int | None = None  # what Retry-After says to every report, where it is busy
+        self.asked = 0  # reports that came, taken or not
         self.token = TOKEN
         self.port = 0
         self._http: ThreadingHTTPServer | None = None
@@ -70,6 +72,8 @@ class FakeServer:
                 status, answer = fake.answer(self.path, self.headers.get("Authorization", ""), body)
                 content = json.dumps(answer).encode()
                 self.send_response(status)
+                if status == 429:
+                    self.send_header("Retry-After", str(fake.busy_for_s))
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -111,6 +115,9 @@ class FakeServer:
             match = re.fullmatch(r"/api/v1/hosts/(\d+)/report", path)
             if match is None:
                 return 404, {}
+            self.asked += 1
+            if self.busy_for_s is not None:
+                return 429, {"error": {"kind": "busy", "message": "too many reports"}}
             report = HostReport.model_validate_json(body)
             if int(match[1]) not in self.known_hosts or report.epoch != self.epoch:
                 return 409, {"error": {"kind": "conflict", "message": "join anew"}}

@@ -97,6 +97,27 @@ def test_a_server_that_hangs_does_not_stop_the_sampling(server: FakeServer, host
     host.tick_until(lambda: len({ts for _, ts in server.samples}) >= 6)
 
 
+def test_a_server_that_asks_for_quiet_is_left_alone_and_misses_nothing(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    host = Host(server, tmp_path, chance=lambda: 1.0)
+    host.tick_until(lambda: bool(server.reports))
+    begun, asked = time.monotonic(), server.asked
+    server.busy_for_s = 1
+    host.tick_until(lambda: server.asked == asked + 2)
+    assert time.monotonic() - begun >= 1.5, "a second, and half of one so that not all come at once"
+    server.busy_for_s = None
+    host.tick_until(lambda: len(server.samples) >= 2 * 10)
+    assert max(server.told.values()) == 1
+    times = sorted(ts for uuid, ts in server.samples if uuid == "cpu-alpha-0")
+    assert max(later - earlier for earlier, later in pairwise(times)) < 1.5, "no gap in the samples"
+    server.busy_for_s = 60
+    asked = server.asked
+    host.tick_until(lambda: server.asked > asked)
+    host.close()
+    assert server.asked >= asked + 2, "that it ends is said all the same"
+
+
 def test_a_forgotten_host_joins_anew(server: FakeServer, host: Host) -> None:
     host.tick_until(lambda: bool(server.reports))
     server.known_hosts.clear()

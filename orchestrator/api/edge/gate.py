@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,12 +14,13 @@ from starlette.requests import ClientDisconnect
 
 from jobs import errors
 from jobs.errors import TooLarge, Unauthorized
-from orchestrator.api import jobs
+from orchestrator.api import jobs, reports
 from orchestrator.api.edge.budget import BODY_BYTES, REPORT_BYTES, SUBMISSION_BYTES, check_size
 from orchestrator.api.edge.refusals import known_error, unknown_error
 from orchestrator.cli.answers import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
+_REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")
 STREAMED = "/result/files"  # whose answer a host would have to send
 # Of a body that is refused, so much is taken in: a client that is still sending it does not read the answer.
 DRAINED_BYTES = 128 * 2**20
@@ -32,7 +35,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Gate:
     """Before any route is looked for: the token, and a bound on the body.
 
-    Plain ASGI, and the way to POST /jobs leads from here past FastAPI: its layers cost as much as the durable insert.
+    Plain ASGI, and the ways to POST /jobs and to reports of hosts lead from here past FastAPI: its layers cost as much
+    as the durable insert.
     """
 
     def __init__(self, app: FastAPI, token: str) -> None:
@@ -53,9 +57,9 @@ class Gate:
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
             return
-        if scope["path"] == SUBMIT and scope["method"] == "POST":
+        if direct := _direct(scope):
             scope["app"] = self.app
-            await _submit(Request(scope, receive), send)
+            await _past_layers(direct, Request(scope, receive), send)
         elif scope["method"] == "HEAD" and not scope["path"].endswith(STREAMED):
             await self.app({**scope, "method": "GET"}, receive, _without_body(send))
         else:
@@ -81,10 +85,21 @@ def _most(method: str, path: str) -> tuple[int, str]:
     return BODY_BYTES, "a request of this kind"
 
 
-async def _submit(request: Request, send: Send) -> None:
-    """The route that FastAPI has too, without its layers."""
+def _direct(scope: Scope) -> Callable[[Request], Awaitable[Response]] | None:
+    """The route that is taken past FastAPI."""
+    if scope["method"] != "POST":
+        return None
+    if scope["path"] == SUBMIT:
+        return jobs.submit
+    if (found := _REPORT.fullmatch(scope["path"])) is not None:
+        return partial(reports.report, host_id=int(found[1]))
+    return None
+
+
+async def _past_layers(route: Callable[[Request], Awaitable[Response]], request: Request, send: Send) -> None:
+    """A route that FastAPI has too, without its layers."""
     try:
-        answer: Response = await jobs.submit(request)
+        answer = await route(request)
     except ClientDisconnect:
         return
     except errors.TuneyardError as error:
