@@ -7,7 +7,7 @@ BENCHMARKS := cli submit agents start telemetry memory gpu.memory gpu.speed gpu.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cuda-double test-cuda check format openapi constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test cuda-double test-cuda chaos check format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
@@ -18,6 +18,7 @@ help:
 	@echo 'make format       apply the format that `make check` asks for'
 	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
 	@echo 'make bench-NAME   NAME is one of: $(BENCHMARKS)'
+	@echo 'make chaos        real faults at each phase of a real job (ARGS="--faults ... --phases ...")'
 	@echo 'make setup        only set up .venv'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
 	@echo 'make clean        remove what the above made, .venv too'
@@ -74,6 +75,9 @@ format: $(READY)
 
 $(BENCHMARKS:%=bench-%): bench-%: $(READY)
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
+
+chaos: $(READY)
+	@$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 # A venv of its own, so that nothing which happens to be installed gets pinned. `+cpu` is this machine's build of torch;
 # CUDA's wheels are pinned by torch itself.
