@@ -109,7 +109,7 @@ class Client:
         a script that runs again makes no second one within a week; made up by default. Raises Unanswered with the key
         when no answer came.
         """
-        bodies = [_body(job, overrides or {}) for job in jobs]
+        bodies = [body_of(job, overrides or {}) for job in jobs]
         answer = self._once("/jobs", {"jobs": bodies, "user": user_name(), "hold": hold}, key)
         return answer["jobs"]
 
@@ -125,7 +125,7 @@ class Client:
 
         cards: of the catalogue, beside the fleet's; prices: of an hour of one GPU, over the server's own.
         """
-        asked = {"job": _body(job, overrides or {}), "cards": list(cards), "prices": dict(prices or {})}
+        asked = {"job": body_of(job, overrides or {}), "cards": list(cards), "prices": dict(prices or {})}
         deadline = time.monotonic() + timeout_s
         while True:
             answer = self._post("/plan", asked)
@@ -364,7 +364,7 @@ def _path(job: int | str, rest: str = "") -> str:
     return f"/jobs/{quote(str(job), safe='')}{rest}"
 
 
-def _body(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def body_of(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A job as a request has it. Raises UsageError, or SpecError for what is no YAML, before the server is asked."""
     made: dict[str, Any] = {"text": None, "spec": None, "overrides": dict(overrides)}
     if isinstance(job, Mapping):
