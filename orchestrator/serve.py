@@ -65,8 +65,9 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     from orchestrator.api.services import Services
     from orchestrator.control.hearing import LOOP_S, Hearing, Wakefulness
     from orchestrator.controller import Controller
-    from orchestrator.store import Store, upgrade
+    from orchestrator.store import Store, look_after_unclean_end, upgrade
 
+    look_after_unclean_end(settings.database)
     upgrade(settings.database)
     store = Store(settings.database)
     awake = Wakefulness({"loop": LOOP_S})

@@ -26,8 +26,9 @@ from orchestrator.store.schema import SchemaReport, backup, check, require_curre
 from orchestrator.store.sharing import SharingStore
 from orchestrator.store.starts import StartStore
 from orchestrator.store.submissions import SubmissionStore
+from orchestrator.store.unclean import look_after_unclean_end
 
-__all__ = ["SchemaReport", "Store", "backup", "check", "restore", "upgrade"]
+__all__ = ["SchemaReport", "Store", "backup", "check", "look_after_unclean_end", "restore", "upgrade"]
 
 
 class Store(
