@@ -77,7 +77,7 @@ def run(fleet: Fleet, fault: Fault, phase: str, path: Path, reference: Path) -> 
     watch = Watch(fleet, job)
     try:
         await_that(lambda: fleet.at(job, phase), JOB_S, f"job that is {phase}", 0.002)
-        before, uuid = fleet.steps(job), fleet.uuid(job)
+        uuid = fleet.uuid(job)
         seen.noticed_s = fault.do(fleet, job)
         shown = _followed(fleet, job, JOB_S)
     finally:
@@ -86,7 +86,7 @@ def run(fleet: Fleet, fault: Fault, phase: str, path: Path, reference: Path) -> 
     seen.doubled = int(watch.most > 1)
     if seen.doubled:
         seen.said.append(f"{watch.most} trainers at once")
-    _judge(seen, fault, shown, before, uuid, reference)
+    _judge(seen, fault, shown, uuid, reference)
     return seen
 
 
@@ -104,9 +104,7 @@ def _followed(fleet: Fleet, job: int, within_s: float) -> dict[str, Any] | None:
     return None
 
 
-def _judge(
-    seen: Seen, fault: Fault, shown: dict[str, Any] | None, before: int, uuid: str, reference: Path
-) -> None:
+def _judge(seen: Seen, fault: Fault, shown: dict[str, Any] | None, uuid: str, reference: Path) -> None:
     if shown is None or shown["state"] != "succeeded":
         seen.lost = 1
         seen.said.append("gone, or never ended" if shown is None else f"{shown['state']}: {shown['reason']}")
@@ -118,8 +116,7 @@ def _judge(
     for earlier, later in pairwise(attempts):
         done, on = earlier["steps"] or 0, (later.get("resumed") or {}).get("step") or 0
         seen.repeated += max(0, done - on)
-        # At most the steps since the last checkpoint, and nothing that was not trained.
-        if on > max(done, before) or done - on > EVERY:
+        if done - on > EVERY:  # more than the steps since the last checkpoint
             seen.wrong = 1
             seen.said.append(f"attempt {later['number']} went on from step {on} after {done}")
     result = Path(attempts[-1]["result"])
@@ -128,6 +125,9 @@ def _judge(
         seen.wrong = 1
         seen.said.append(f"step {attempts[-1]['steps']} of {STEPS}, made by {manifest.get('job_uuid')}")
     seen.difference = _difference(result, reference)
+    if seen.difference:  # steps that were left out or trained twice, or another job's weights
+        seen.wrong = 1
+        seen.said.append(f"weights differ by {seen.difference:.1g}")
 
 
 def _difference(result: Path, reference: Path) -> float:
