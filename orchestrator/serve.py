@@ -88,7 +88,7 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
             proxy_headers=False,
             timeout_graceful_shutdown=5,
         ),
-        lambda: awake.beat("loop"),
+        lambda: awake.beat("loop") if services.reports.admits else None,
     )
     services.controller.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.

@@ -22,6 +22,7 @@ class HostNews:
         self.name = f"host-{number:04d}"
         self.host_id = self.epoch = 0
         self.orders: dict[str, Any] = {}
+        self.answers = 0
         self.cards: list[dict[str, Any]] = [
             {
                 "uuid": f"GPU-{number:08x}-0000-0000-0000-{card:012x}",
@@ -55,6 +56,7 @@ class HostNews:
     def told(self, answer: bytes) -> None:
         """Take the answer to a report."""
         self.orders = json.loads(answer)
+        self.answers += 1
         self._answered = [_trace(wanted) for wanted in self.orders["traces"]]
 
     def report(self, now: float) -> bytes:

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from benchmarks.agents.news import HostNews
 
 PERIOD_S = 1.0
 ANSWER_S = 15.0  # what an agent waits for an answer
-WARM_S = 240.0  # until the cards are busy, at most
+WARM_S = 240.0  # until the cards are busy and all starts are told, at most
+CALM = 5  # answers to each host from then on, before it is measured
 JOINING = 16  # at once
 
 
@@ -40,7 +42,9 @@ class Seen:
 class Line:
     """One keep-alive connection. Raises OSError and what asyncio does for an answer that does not come."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, source: str) -> None:
+        """source: the address on loopback that it comes from: the server has bounds for each address."""
+        self._source = source
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._head = (
@@ -60,7 +64,9 @@ class Line:
 
     async def _post(self, path: str, body: bytes) -> tuple[int, float, bytes]:
         if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
+            self._streams = await asyncio.open_connection(
+                self._host, self._port, limit=2**20, local_addr=(self._source, 0)
+            )
         reader, writer = self._streams
         writer.write(b"".join((f"POST {path}".encode(), self._head, f"{len(body)}\r\n\r\n".encode(), body)))
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -107,9 +113,18 @@ async def speak(host: HostNews, line: Line, seen: Seen, phase: float) -> None:
         due += PERIOD_S * (1 + missed)
 
 
+async def until(true: Callable[[], bool], deadline: float) -> None:
+    """Wait until it holds, or the loop's clock is at the deadline."""
+    while not true() and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+
+
 async def run(url: str, token: str, hosts: int, cards: int, seconds: float) -> dict[str, Any]:
     """Join, wait until the cards are busy, say so, measure."""
-    speakers = [(HostNews(number, cards), Line(url, token)) for number in range(hosts)]
+    speakers = [
+        (HostNews(number, cards), Line(url, token, f"127.0.{1 + number // 250}.{1 + number % 250}"))
+        for number in range(hosts)
+    ]
     gate = asyncio.Semaphore(JOINING)
 
     async def join(host: HostNews, line: Line) -> None:
@@ -125,9 +140,9 @@ async def run(url: str, token: str, hosts: int, cards: int, seconds: float) -> d
         asyncio.create_task(speak(*one, seen, begin + PERIOD_S * number / hosts))
         for number, one in enumerate(speakers)
     ]
-    while sum(host.running for host, _ in speakers) < hosts * cards and time.monotonic() - begin < WARM_S:
-        await asyncio.sleep(0.5)
-    await asyncio.sleep(3 * PERIOD_S)
+    await until(lambda: all(host.running == cards for host, _ in speakers), begin + WARM_S)
+    told = {host.name: host.answers for host, _ in speakers}
+    await until(lambda: all(host.answers >= told[host.name] + CALM for host, _ in speakers), begin + WARM_S)
     seen.since = time.monotonic()
     seen.until = seen.since + seconds
     busy = sum(host.running for host, _ in speakers)

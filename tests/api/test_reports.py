@@ -198,8 +198,10 @@ def test_a_host_is_asked_to_wait_where_too_many_do():
         with pytest.raises(Busy) as refused:
             await made.put(3, b"c", work)
         assert refused.value.retry_after_s == 6
+        assert not made.admits, "nobody's silence counts"
         work.go.set()
         await asyncio.gather(*first, *second)
+        assert made.admits
         await made.put(3, b"c", work)
 
     in_a_loop(test)

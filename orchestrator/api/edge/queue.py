@@ -61,12 +61,20 @@ class ReportQueue:
         """What has not begun never does."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, size: int) -> None:
+    @property
+    def admits(self) -> bool:
+        """Whether a host that speaks now is heard. While it is not, its silence is no fault of its own."""
+        return self._before_s() <= WAIT_S and self._bytes < WAITING_BYTES
+
+    def _before_s(self) -> float:
+        """How long a report that comes now would wait."""
         at_work_s = self._clock() - self._began if self._at_work and self._waiting else 0.0
-        before_s = max(len(self._waiting) * self._each_s, at_work_s)
-        if before_s > WAIT_S or self._bytes + size > WAITING_BYTES:
+        return max(len(self._waiting) * self._each_s, at_work_s)
+
+    def _admit(self, size: int) -> None:
+        if not self.admits or self._bytes + size > WAITING_BYTES:
             text = f"{len(self._waiting)} reports are waiting already"
-            raise Busy(text, max(1, math.ceil(before_s)))
+            raise Busy(text, max(1, math.ceil(self._before_s())))
 
     async def _all(self, work: Work) -> None:
         try:
