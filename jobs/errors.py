@@ -9,6 +9,7 @@ TuneyardError
 ├── Unauthorized          the token is missing or wrong (HTTP 401)
 ├── TooLarge              a request of too many bytes, or that takes too long (HTTP 413)
 ├── Unavailable           the server, a host or a database is not there (exit code 1, HTTP 503)
+│   ├── Deposed           another server leads now: what this one decided was not written
 │   ├── Unanswered        it was asked, and its answer did not come: it may have done it
 │   └── Busy              it has too much to do: when to come again (HTTP 429)
 ├── SchemaMismatch        the database belongs to another version of tuneyard
@@ -112,6 +113,10 @@ class Unauthorized(TuneyardError):
 
 class Unavailable(TuneyardError):
     """The other side is not there."""
+
+
+class Deposed(Unavailable):
+    """Another server took over: what this one decided is not written."""
 
 
 class Unanswered(Unavailable):

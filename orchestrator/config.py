@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
 import json
 import os
@@ -259,10 +260,14 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def ray_token(home: Path) -> str:
-    """The cluster's token, made on first use. Ray itself would write it for everybody to read."""
+def ray_token(home: Path, token: str) -> str:
+    """The cluster's token, made on first use. Ray itself would write it for everybody to read.
+
+    token: the server's own. Servers that have the same, as those of one database do, make the same of it: hosts that
+    joined the one can follow the other.
+    """
     (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
     path = home / "run" / "ray_token"
     if not path.exists():
-        write_private(path, secrets.token_hex(32))
+        write_private(path, hmac.new(token.encode(), b"ray", hashlib.sha256).hexdigest())
     return path.read_text()

@@ -75,8 +75,12 @@ class Controller:
         settings: Settings,
         clock: Callable[[], float] = time.time,
         hearing: Hearing | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """clock: the time of day; hearing: what silence is counted by, by default on a clock that never stops."""
+        """clock: the time of day; hearing: what silence is counted by, by default on a clock that never stops; leads:
+        whether this server decides, store then being that of orchestrator.control.leadership.
+        """
+        self._leads = leads
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
         self.hearing = hearing or Hearing(time.monotonic)
         self.memo = Memo()
@@ -108,6 +112,11 @@ class Controller:
         """Something happened: plan soon."""
         self._news.set()
 
+    def take_over(self) -> None:
+        """This server leads from now on: nobody has been heard by it yet."""
+        self.hearing.restart()
+        self.wake()
+
     def online(self, host: HostRow) -> bool:
         """Whether a host's agent is there: the one judgement that planner, handover and every answer go by."""
         return self.hearing.online(host, self.clock(), self.settings.away_after_s)
@@ -119,6 +128,9 @@ class Controller:
             if woken:
                 time.sleep(SETTLE_S)
             self._news.clear()
+            if not self._leads():
+                self.rounds.good()  # none is due
+                continue
             began, used_s, self._moved = time.monotonic(), time.thread_time(), False
             try:
                 if woken or began - planned_at >= REPLAN_S:

@@ -13,13 +13,22 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from jobs.errors import Conflict, Unavailable
+from jobs.identity import new_uuid
 from orchestrator.config import Settings, private_folder, ray_token, write_client_config, write_private
-from orchestrator.dispatcher import Dispatch, DispatchProcess, NoDispatch
+from orchestrator.control.led_dispatch import LedDispatch
+from orchestrator.dispatcher import DispatchProcess, NoDispatch
 from orchestrator.tokens import check_token
+
+if TYPE_CHECKING:
+    from orchestrator.control.hearing import Wakefulness
+    from orchestrator.control.leadership import Leadership
+    from orchestrator.controller import Controller
+    from orchestrator.store import Store
 
 log = logging.getLogger("tuneyard")
 
@@ -47,36 +56,79 @@ def run_server(settings: Settings) -> None:
     # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, these ones come back after it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
-        only_one(settings.home / "run", "server"),
+        only_one(settings.home / "run", "server") as place,
         bound(settings) as listener,
         dispatching(settings) as dispatch,
     ):
-        _serve(settings, listener, dispatch)
+        _serve(settings, listener, dispatch, place)
 
 
-def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> None:
-    # Here: these take a second, in which Ray's head comes up and the host agent finds the port open.
-    import uvicorn
+def _serve(
+    settings: Settings, listener: socket.socket, dispatch: LedDispatch | NoDispatch, place: str
+) -> None:
+    # Here: these take a second, in which the host agent finds the port open.
+    from orchestrator.control.hearing import DATABASE_S, LOOP_S, Hearing, Wakefulness
+    from orchestrator.control.leadership import Leadership
+    from orchestrator.controller import Controller
+    from orchestrator.store import Store, look_after_unclean_end, upgrade
+    from orchestrator.store.leading import Candidate
+
+    look_after_unclean_end(settings.database)
+    upgrade(settings.database)
+    store = Store(settings.database)
+    awake = Wakefulness({"loop": LOOP_S, "database": DATABASE_S})
+    leadership = Leadership(store, Candidate(new_uuid(), place, settings.url, socket.gethostname()))
+    controller = Controller(
+        leadership.store,
+        dispatch,
+        settings,
+        hearing=Hearing(awake.now_s),
+        leads=lambda: leadership.leads,
+    )
+    if store.begin_epoch(controller.clock()):
+        log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
+    leadership.on_answer = lambda: awake.beat("database")
+    leadership.on_taken = controller.take_over
+    if isinstance(dispatch, LedDispatch):
+        dispatch.wake = controller.wake
+        leadership.ray_address = lambda: dispatch.address
+        leadership.on_taken, leadership.on_lost = lambda: _lead(dispatch, controller), dispatch.shut
+    # First, for Ray's head comes up while the rest is loaded.
+    leadership.open()
+    try:
+        _answer(settings, listener, store, leadership, controller, awake)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        controller.close()
+        leadership.close()  # another decides from here on
+        store.close()
+
+
+def _lead(dispatch: LedDispatch, controller: Controller) -> None:
+    dispatch.open()
+    controller.take_over()
+
+
+def _answer(
+    settings: Settings,
+    listener: socket.socket,
+    store: Store,
+    leadership: Leadership,
+    controller: Controller,
+    awake: Wakefulness,
+) -> None:
+    """Take requests until SIGTERM."""
+    import uvicorn  # here, for the reason that _serve has
 
     from orchestrator.api.app import create_app
     from orchestrator.api.commits import GroupCommit
     from orchestrator.api.edge.connections import guarded, most_connections
     from orchestrator.api.edge.listener import Listener
     from orchestrator.api.services import Services
-    from orchestrator.control.hearing import LOOP_S, Hearing, Wakefulness
-    from orchestrator.controller import Controller
-    from orchestrator.store import Store, look_after_unclean_end, upgrade
 
-    look_after_unclean_end(settings.database)
-    upgrade(settings.database)
-    store = Store(settings.database)
-    awake = Wakefulness({"loop": LOOP_S})
-    controller = Controller(store, dispatch, settings, hearing=Hearing(awake.now_s))
-    if store.begin_epoch(controller.clock()):
-        log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
-    services = Services(settings, store, dispatch, controller, GroupCommit(store))
-    if isinstance(dispatch, DispatchProcess):
-        dispatch.wake = controller.wake
+    services = Services(
+        settings, store, controller.dispatch, controller, GroupCommit(store), leadership=leadership
+    )
     write_client_config(settings)
     server = Listener(
         uvicorn.Config(
@@ -90,7 +142,7 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
         ),
         lambda: awake.beat("loop") if services.reports.admits else None,
     )
-    services.controller.open()
+    controller.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.
     gc.collect()
     gc.freeze()
@@ -104,25 +156,22 @@ def _serve(settings: Settings, listener: socket.socket, dispatch: Dispatch) -> N
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        controller.close()
         services.lanes.close()
         services.reports.close()
         services.pulse.close()
-        store.close()
 
 
 @contextlib.contextmanager
-def dispatching(settings: Settings) -> Iterator[Dispatch]:
-    """The dispatcher, at work until the end of the block."""
+def dispatching(settings: Settings) -> Iterator[LedDispatch | NoDispatch]:
+    """The dispatcher, which is at work while this server leads, until the end of the block."""
     if not settings.ray:
         yield NoDispatch()
         return
     scratch = private_folder(settings.ray_folder)
-    token = ray_token(settings.home)
-    dispatch = DispatchProcess(settings.home, scratch, settings.ray_address_ip, settings.ray_port, token)
+    token = ray_token(settings.home, settings.token)
+    home, ip, port = settings.home, settings.ray_address_ip, settings.ray_port
+    dispatch = LedDispatch(lambda: DispatchProcess(home, scratch, ip, port, token))
     try:
-        dispatch.open()
         yield dispatch
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -149,8 +198,11 @@ def bound(settings: Settings) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock of this home's server (or host) and say which process it is. Raises Conflict when one runs."""
+def only_one(folder: Path, name: str) -> Iterator[str]:
+    """Hold the lock of this home's server (or host) and say which process it is. Raises Conflict when one runs.
+
+    Yields which lock of all it is: that of this file since this machine started.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     record = folder / f"{name}.json"
     with open(os.open(folder / f"{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
@@ -160,7 +212,16 @@ def only_one(folder: Path, name: str) -> Iterator[None]:
             raise Conflict(f"a {name} already runs for {folder.parent}; `tuneyard down` ends it") from None
         process = psutil.Process()
         write_private(record, json.dumps({"pid": process.pid, "create_time": process.create_time()}))
+        found = os.fstat(lock.fileno())
         try:
-            yield
+            yield f"{_boot()} {found.st_dev}:{found.st_ino}"
         finally:
             record.unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    """This start of this machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"

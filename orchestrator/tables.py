@@ -52,6 +52,22 @@ yard = sa.Table(
     sa.Column("restores", sa.Integer, nullable=False, server_default="0"),  # how often it went back
 )
 
+# Who leads (orchestrator.store.leading): one row.
+leader = sa.Table(
+    "leader",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),  # rises with each that takes over
+    sa.Column("beat", sa.BigInteger, nullable=False, server_default="0"),  # rises while that one lives
+    sa.Column("holder", sa.Text),  # a uuid of its process; NULL: nobody leads
+    sa.Column("place", sa.Text, nullable=False, server_default=""),  # of the lock that it holds
+    sa.Column("url", Words, nullable=False, server_default=""),
+    sa.Column("host", Words, nullable=False, server_default=""),
+    sa.Column("since", sa.Double, nullable=False, server_default="0"),
+    sa.Column("ray_address", Words),  # of its head
+    sa.CheckConstraint("id = 1", name="one"),
+)
+
 jobs = sa.Table(
     "jobs",
     metadata,

@@ -110,6 +110,7 @@ async def health(request: Request) -> schemas.Health:
         "exposed": services.settings.exposed,
         "hosts": beat.hosts,
         "hosts_online": beat.online,
+        "leader": services.leader(),
         "set_aside": len(services.controller.quarantine.entries()),
     }
 

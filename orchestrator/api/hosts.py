@@ -43,25 +43,26 @@ def join(request: Request, info: HostInfo) -> Joined:
         info, now, lambda host_id, seen_at: hearing.silent_s(("host", host_id), seen_at, now)
     )
     known.controller.wake()
-    token = ray_token(known.settings.home) if known.settings.ray else ""
+    token = ray_token(known.settings.home, known.settings.token) if known.settings.ray else ""
     return Joined(
         host_id=host_id,
         yard=known.store.yard(),
         epoch=known.store.epoch(),
         ray_token=token,
-        ray_address=known.dispatch.address,
+        ray_address=known.ray_address(),
     )
 
 
 @router.get("/hosts")
-def list_hosts(request: Request) -> dict[str, list[schemas.Host]]:
-    """Every host that ever joined."""
+def list_hosts(request: Request) -> schemas.HostList:
+    """Every host that ever joined, and which server leads."""
     known = services(request)
     by_host = _by_host(known.store.gpus())
     return {
         "hosts": [
             views.host(row, by_host.get(row.id, []), is_online(known, row)) for row in known.store.hosts()
-        ]
+        ],
+        "leader": known.leader(),
     }
 
 

@@ -31,7 +31,7 @@ def orders(known: Services, reports: Mapping[int, HostReport]) -> dict[int, Host
             stops=_stops(open_on[host_id], known.settings),
             traces=traces.get(host_id, []),
             attempts=open_on[host_id].offsets,
-            ray_address=known.dispatch.address,
+            ray_address=known.ray_address(),
             forget=sorted(mentioned[host_id] & closed),
             sends=known.relay.orders(host_id),
             strange=[key for key in news.here if key in strange] if strange else [],

@@ -8,12 +8,12 @@ from orchestrator.api.edge.pulse import Beat
 from orchestrator.api.services import Services
 
 LATE_S = 30.0  # a round takes a second or two where 10,000 jobs wait
-OK, STARTING = "ok", "starting"
+OK, STARTING, STANDS_BY = "ok", "starting", "stands by: another server leads"
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Each part is "ok", or what is wrong with it; the dispatcher may be "starting"."""
+    """Each part is "ok", or what is wrong with it; the dispatcher may be "starting", or stand by."""
 
     database: str
     scheduler: str
@@ -24,7 +24,7 @@ class Readiness:
     @property
     def status(self) -> str:
         """ok, or degraded where something is wrong; what starts as it should is not."""
-        well = self.database == self.scheduler == OK and self.dispatcher in (OK, STARTING)
+        well = self.database == self.scheduler == OK and self.dispatcher in (OK, STARTING, STANDS_BY)
         return "ok" if well else "degraded"
 
 
@@ -40,6 +40,8 @@ def readiness(services: Services, beat: Beat) -> Readiness:
     elif failing := [one for one in services.controller.quarantine.entries() if one.kind == "step"]:
         scheduler = "; ".join(f"it can't do this: {one.key} ({one.text})" for one in failing)
     dispatcher = OK if state.ready or not with_ray else state.trouble or STARTING
+    if services.leadership is not None and not services.leadership.leads:
+        dispatcher = STANDS_BY  # the other one is asked
     ray = "ready" if state.ready else STARTING if dispatcher == STARTING else "down"
     ready = not beat.away and not late and dispatcher == OK
     return Readiness(beat.away or OK, scheduler, dispatcher, ray, ready)

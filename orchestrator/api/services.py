@@ -6,12 +6,14 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
+from orchestrator import schemas
 from orchestrator.api.commits import GroupCommit
 from orchestrator.api.edge.lanes import Lanes
 from orchestrator.api.edge.pulse import Pulse
 from orchestrator.api.edge.queue import ReportQueue
 from orchestrator.api.intake import FleetFacts
 from orchestrator.config import Settings
+from orchestrator.control.leadership import Leadership
 from orchestrator.controller import Controller
 from orchestrator.dispatcher import Dispatch
 from orchestrator.store import Store
@@ -36,8 +38,32 @@ class Services:
     reports: ReportQueue = field(default_factory=ReportQueue)
     # Hosts whose Ray was up when they last reported; for the thread that takes reports.
     ready: set[int] = field(default_factory=set, repr=False)
+    leadership: Leadership | None = None  # None: no other server, as in tests
     _facts: FleetFacts | None = field(default=None, repr=False)
     _facts_at: float = field(default=0.0, repr=False)
+
+    def ray_address(self) -> str | None:
+        """Where raylets join: the head of the server that leads."""
+        lead = self.leadership
+        if lead is None or lead.leads:
+            return self.dispatch.address
+        return lead.seen.ray_address if lead.seen else None
+
+    def leader(self) -> schemas.Leader | None:
+        """Who leads, as this server saw it last."""
+        lead = self.leadership
+        if lead is None or (seen := lead.seen) is None:
+            return None
+        if seen.holder is None:
+            return {"leads": False, "url": None, "host": None, "since": None, "epoch": seen.epoch}
+        found: schemas.Leader = {
+            "leads": lead.leads,
+            "url": seen.url,
+            "host": seen.host,
+            "since": seen.since,
+            "epoch": seen.epoch,
+        }
+        return found
 
     def facts(self) -> FleetFacts:
         """What hosts offer, at most a second old: a burst of submissions must not read it a thousand times."""

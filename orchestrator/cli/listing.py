@@ -51,6 +51,8 @@ def hosts_verb(api: Api, as_json: bool) -> None:
     if as_json:
         emit(answer)
         return
+    if (said := words.leader(answer.get("leader"), time.time())) is not None:
+        note(said)
     if not answer["hosts"]:
         note(
             "no host has joined; `tuneyard host run --server URL --token T` joins one, `tuneyard up` this one"

@@ -9,7 +9,7 @@ from jobs.units import gib, span
 from orchestrator.cli.table import Cell
 
 if TYPE_CHECKING:
-    from orchestrator.schemas import Gpu, Host, Job, StartShape
+    from orchestrator.schemas import Gpu, Host, Job, Leader, StartShape
 
 STATE_STYLES = {
     "queued": "yellow",
@@ -235,3 +235,12 @@ def reading(gpu: Gpu, name: str, form: str, scale: float = 1) -> str:
     sample = latest(gpu)
     value = sample.get(name)
     return "-" if value is None else form.format(value * scale)
+
+
+def leader(found: Leader | None, now: float) -> str | None:
+    """Who leads, where the server that answers does not: that one decides nothing."""
+    if found is None or found["leads"]:
+        return None
+    if found["url"] is None:
+        return "no server leads just now: nothing starts"
+    return f"this server stands by; {found['url']} on {found['host']} leads, since {clock(found['since'] or 0.0, now)}"

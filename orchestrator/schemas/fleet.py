@@ -75,6 +75,25 @@ class Gpu(TypedDict):
     sample: dict[str, Any] | None
 
 
+class Leader(TypedDict):
+    """Of the servers of one database the one that decides; others stand by. leads: whether it is the one that answers;
+    url: None: nobody leads just now; since: Unix seconds; epoch: how many led before.
+    """
+
+    leads: bool
+    url: str | None
+    host: str | None
+    since: float | None
+    epoch: int
+
+
+class HostList(TypedDict):
+    """`GET /hosts`. leader: None where only one server is possible."""
+
+    hosts: list[Host]
+    leader: Leader | None
+
+
 class Health(TypedDict):
     """`GET /health`. status: ok, or degraded with the reason in what follows; the answer is 200 in both cases.
 
@@ -96,6 +115,7 @@ class Health(TypedDict):
     exposed: bool  # whether plain HTTP listens beyond the server's machine
     hosts: int  # that ever joined
     hosts_online: int
+    leader: Leader | None
     set_aside: int  # records that this server can't handle (`GET /quarantine`)
 
 

@@ -12,6 +12,7 @@ from orchestrator.store.history import HistoryStore
 from orchestrator.store.holds import HoldStore
 from orchestrator.store.host_faults import HostFaultStore
 from orchestrator.store.jobs import JobStore
+from orchestrator.store.leading import LeadStore
 from orchestrator.store.lengths import LengthStore
 from orchestrator.store.links import LinkStore
 from orchestrator.store.listing import ListingStore
@@ -53,6 +54,7 @@ class Store(
     ActionStore,
     HostFaultStore,
     EpochStore,
+    LeadStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ class Database:
         self._engine = make_engine(self.url, patient)
         self._watch = None if patient or self.url.drivername == "sqlite" else Watch()
         self.is_sqlite = self.url.drivername == "sqlite"
+        self._admit: Callable[[sa.Connection], None] | None = None  # see orchestrator.store.leading
         self._writer = self._engine.execution_options(writes=True)
         self._reader = (
             self._engine
@@ -158,6 +159,8 @@ class Database:
             self._watched(connection),
             connection.begin(),
         ):
+            if self._admit is not None:
+                self._admit(connection)
             yield connection
         self.wrote_at = time.monotonic()
 

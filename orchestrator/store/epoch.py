@@ -16,6 +16,7 @@ import orchestrator.store.reads as reads
 from jobs.identity import Aside, AttemptKey, JobKey
 from jobs.report import HostReport
 from orchestrator.store.database import Database
+from orchestrator.store.leading import forget_leader
 from orchestrator.store.requests import Note
 from orchestrator.tables import attempts, hosts, jobs, yard
 
@@ -78,6 +79,7 @@ class EpochStore(Database):
                 values |= {"epoch": max(int(now * 1000), found.epoch + 1), "restores": found.restores + 1}
                 text = "the database went back to a backup, or was moved: what hosts have from after it is set aside"
                 data = {"epoch": values["epoch"], "before": found.epoch}
+                forget_leader(connection)
                 reads.note(connection, now, Note.RESTORED, text, data=data)
             connection.execute(yard.update().values(values))
         return restored

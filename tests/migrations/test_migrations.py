@@ -211,3 +211,21 @@ def test_attempts_may_end_in_new_ways_and_older_versions_read_them(engine: sa.En
     with engine.begin() as connection:
         found = connection.exec_driver_sql("SELECT outcome FROM attempts ORDER BY id").scalars().all()
         assert found == ["preempted", "failed"]
+
+
+def test_a_database_without_a_leader_gets_one_that_nobody_holds(engine: sa.Engine) -> None:
+    migrate(engine, "0016")
+    job = (
+        'INSERT INTO jobs (id, name, "user", state, reason_code, reason_text, reason_figures, spec, priority, '
+        "submitted_at) VALUES (1, 'a', 'ada', 'queued', 'new', 'waits', '{}', '{}', 50, 1)"
+    )
+    with engine.begin() as connection:
+        connection.exec_driver_sql(job)
+    migrate(engine, "0017")
+    with engine.begin() as connection:
+        rows = connection.exec_driver_sql("SELECT id, epoch, beat, holder FROM leader").all()
+        assert [tuple(row) for row in rows] == [(1, 0, 0, None)]
+        assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar() == 1
+    downgrade(engine, "0016")
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar() == 1

@@ -14,6 +14,4 @@ from tests.server.servers import Home
 def home(tmp_path: Path) -> Iterator[Home]:
     made = Home(tmp_path)
     yield made
-    for child in made.started:
-        child.kill()
-        child.communicate()
+    made.close()

@@ -40,6 +40,11 @@ class Home:
         self.started.append(child)
         return child
 
+    def close(self) -> None:
+        for child in self.started:
+            child.kill()
+            child.communicate()
+
     def refused(self, *flags: str) -> tuple[int, str]:
         child = self.serve(*flags)
         _, errors = child.communicate(timeout=30)
@@ -63,6 +68,16 @@ def job(home: Home) -> dict[str, object]:
     data = home.path / "data.jsonl"
     data.write_text('{"text": "x"}\n')
     return {"jobs": [{"spec": {"model": "org/model", "data": str(data)}}]}
+
+
+def trained_job(home: Home) -> dict[str, object]:
+    """A job that the server does not look for anything of."""
+    data = home.path / "data.jsonl"
+    data.write_text('{"text": "x"}\n' * 4)
+    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    config |= {"num_attention_heads": 4, "vocab_size": 256}
+    spec = {"model": {"config": config, "tokenizer": "org/tokenizer"}, "data": str(data)}
+    return {"jobs": [{"spec": {**spec, "training": {"steps": 100}}}]}
 
 
 def until(found: Callable[[], Any], timeout_s: float = SOON_S) -> Any:

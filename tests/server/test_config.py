@@ -95,7 +95,8 @@ def test_proxies_are_addresses(tmp_path, monkeypatch):
 def test_secrets_are_for_the_owner_alone(tmp_path):
     write_client_config(load(tmp_path, port=7001))
     assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o600
-    assert ray_token(tmp_path) == ray_token(tmp_path)
+    assert ray_token(tmp_path, "a") == ray_token(tmp_path, "b"), "it stays"
+    assert ray_token(tmp_path / "1", "a") == ray_token(tmp_path / "2", "a") != ray_token(tmp_path / "3", "b")
     assert stat.S_IMODE((tmp_path / "run" / "ray_token").stat().st_mode) == 0o600
 
 

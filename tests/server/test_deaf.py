@@ -7,20 +7,10 @@ import time
 
 import httpx
 
-from tests.server.servers import Home, training, until
+from tests.server.servers import Home, trained_job, training, until
 
 LOST_S = 10.0
 SHORT = ("--away-after", "4s", "--lost-after", f"{LOST_S:.0f}s")
-
-
-def trained_job(home: Home) -> dict[str, object]:
-    """A job that the server does not look for anything of."""
-    data = home.path / "data.jsonl"
-    data.write_text('{"text": "x"}\n' * 4)
-    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    config |= {"num_attention_heads": 4, "vocab_size": 256}
-    spec = {"model": {"config": config, "tokenizer": "org/tokenizer"}, "data": str(data)}
-    return {"jobs": [{"spec": {**spec, "training": {"steps": 100}}}]}
 
 
 def test_a_stopped_server_blames_nobody_and_notices_true_silence_all_the_same(home: Home) -> None:
