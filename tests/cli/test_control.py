@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
@@ -45,13 +46,15 @@ def test_follow_goes_on_to_the_end(tuneyard: Tuneyard, server: FakeServer) -> No
     job = scenes.running(server)
 
     def more() -> None:
+        while not any("/logs" in path for _, path, _ in server.requests):  # it has been seen to run by then
+            time.sleep(0.02)
         server.logs[1, 1] += "the last line\n"
         server.end(job, "succeeded", text="100 steps")
 
-    timer = threading.Timer(1, more)
-    timer.start()
+    thread = threading.Thread(target=more)
+    thread.start()
     ran = tuneyard("logs", "-f", "1")
-    timer.join()
+    thread.join()
     assert ran.code == 0
     assert ran.out == server.logs[1, 1]
     assert ran.err.splitlines() == [
