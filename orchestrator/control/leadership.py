@@ -68,13 +68,10 @@ class Leadership:
     def look(self) -> None:
         """One look at the lease, and what follows from it."""
         try:
-            if self.leads:
-                self.store.keep_lead(self.ray_address())
+            self._keep()
             self.seen = seen = self._plain.lead()
             if not self.leads and self._may_take(seen):
                 self._take(seen)
-        except Deposed as error:
-            log.warning("%s", error)
         except Unavailable as error:
             self._watched = None  # who does not see the leader can't tell that it is gone
             log.warning("the lease can't be looked at: %s", error)
@@ -83,6 +80,13 @@ class Leadership:
         if self._led and not self.leads:
             self._led = False
             self.on_lost()
+
+    def _keep(self) -> None:
+        if self.leads:
+            try:
+                self.store.keep_lead(self.ray_address())
+            except Deposed as error:
+                log.warning("%s", error)
 
     def _take(self, seen: Lead) -> None:
         epoch = self._plain.take_lead(self._me, seen, self._clock())

@@ -11,6 +11,7 @@ import pytest
 from jobs.calibration import INCOMPARABLE
 from orchestrator.cli import words
 from orchestrator.client import Client
+from orchestrator.schemas import Leader
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer
@@ -173,6 +174,16 @@ def test_hosts(tuneyard: Tuneyard, server: FakeServer) -> None:
         "d      draining          ready        2     0        now  rack=b4  2.13.0  0.1.0",
     ]
     assert tuneyard("hosts", "--json").json == {"hosts": server.hosts}
+
+
+def test_a_server_that_stands_by_says_who_leads() -> None:
+    lead: Leader = {"leads": False, "url": "http://10.0.0.1:7420", "host": "ctrl-a", "since": 1.0, "epoch": 3}
+    said = words.leader(lead, 2.0)
+    assert said is not None and said.startswith(
+        "this server stands by; http://10.0.0.1:7420 on ctrl-a leads, since "
+    )
+    assert words.leader({**lead, "url": None}, 2.0) == "no server leads just now: nothing starts"
+    assert words.leader({**lead, "leads": True}, 2.0) is words.leader(None, 2.0) is None
 
 
 def test_hosts_that_cannot_start_a_trainer_say_why(tuneyard: Tuneyard, server: FakeServer) -> None:

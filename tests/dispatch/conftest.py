@@ -40,6 +40,12 @@ class Under:
         self.home, self.opened = home, list[DispatchProcess]()
 
     def open(self, *modes: str, waiting: int = 1000, silent_s: float = 3.0) -> DispatchProcess:
+        made = self.made(*modes, waiting=waiting, silent_s=silent_s)
+        made.open()
+        return made
+
+    def made(self, *modes: str, waiting: int = 1000, silent_s: float = 3.0) -> DispatchProcess:
+        """One that is not open yet."""
         (self.home / "modes").write_text("\n".join(modes))
         made = DispatchProcess(
             self.home,
@@ -52,7 +58,6 @@ class Under:
             PlainHead,
         )
         self.opened.append(made)
-        made.open()
         return made
 
     @staticmethod

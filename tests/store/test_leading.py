@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from jobs.errors import Deposed
+from jobs.errors import Deposed, Unavailable
 from jobs.state import Code, Reason
 from orchestrator.store import Store
 from orchestrator.store.leading import Candidate, Fence
@@ -127,3 +127,16 @@ def test_a_decision_and_a_takeover_come_one_after_the_other(open_store: Callable
     taking.join(60)
     assert not failed and store.job(job.id).priority == 99
     assert taken == [None], "the decision was a beat: the leader lives"
+
+
+def test_postgresql_ends_a_decision_whose_process_says_nothing(open_store: Callable[[], Store]) -> None:
+    """As one that was stopped in the midst of it: the takeover does not wait for ever."""
+    store, other = open_store(), open_store()
+    if store.is_sqlite:
+        pytest.skip("SQLite has nobody who could: a stopped process holds the file's lock")
+    led, _ = leading(store, "a")
+    job, seen = submitted(store), store.lead()
+    with pytest.raises(Unavailable), led.write() as connection:
+        connection.execute(sa.text("UPDATE jobs SET priority = 99 WHERE id = :id"), {"id": job.id})
+        assert other.take_lead(candidate("b"), seen, NOW) == 2
+    assert store.job(job.id).priority != 99
