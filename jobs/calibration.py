@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from jobs.allocator import Allocator
 from jobs.cards import roomy
@@ -24,6 +24,7 @@ from jobs.profile import CardKind
 from jobs.projection import Margin, error, half_the_risk, prior
 from jobs.spec import JobSpec
 
+T = TypeVar("T")
 RAN_OUT = "oom"
 Part = Literal["live", "beside"]  # of device bytes: those of tensors, and what stands beside them
 PARTS: tuple[Part, ...] = ("live", "beside")
@@ -33,6 +34,10 @@ LEAST_RUNS = (
 )
 # Why an attempt's memory is no measure of its projection: it did not get to its peak, or nobody can tell it there.
 NO_PEAK, ROOMY = INCOMPARABLE = ("no_peak", "roomy_card")
+# An error above this share is an outlier unless OUTLIERS_ARE_RIGHT jobs, and most of its family and method on that
+# card, had such: it counts as no more. What one job did for a reason of its own must not close the cards to its kind.
+OUTLIER = {"cuda": 0.5, "cpu": 1.0}
+OUTLIERS_ARE_RIGHT = 3
 LEAST_TIMES = 3  # attempts whose step time a group needs before wider groups are not asked
 
 
@@ -85,6 +90,7 @@ _OWN = 1  # LEVELS up to here hold jobs of the same family and method
 class Observation:
     """One ended attempt, projected beside measured. Memory in bytes, times in seconds; None: not known.
 
+    job_id: whose attempts are one voice together, 0: not known, and a voice of its own;
     card_bytes: what its card has; measured: of its first rank; measured_step_s: None unless it made at least two
     steps, and only in the second is memory at its peak, for the first makes the optimizer's state; projected_step_s:
     what the model of time says, without what was measured before; confidence, margin_group, phase, sequence_length:
@@ -92,6 +98,7 @@ class Observation:
     """
 
     attempt_id: int = 0
+    job_id: int = 0
     ts: float = 0.0
     trace_key: str | None = None
     architecture: str = ""
@@ -219,10 +226,16 @@ class _Residual:
     at_least: the attempt ran out, and more was wanted.
     """
 
+    attempt_id: int
     whole: float
     live: float | None = None
     beside: float | None = None
     at_least: bool = False
+
+    def capped(self, most: float) -> _Residual:
+        """No more than that of anything."""
+        live, beside = (None if part is None else min(part, most) for part in (self.live, self.beside))
+        return replace(self, whole=min(self.whole, most), live=live, beside=beside)
 
     @property
     def told_apart(self) -> bool:
@@ -250,14 +263,21 @@ class Calibration:
         self._paces: dict[tuple[str, ...], list[float]] = {}
         self._margins: dict[tuple[Group, float, Allocator], Margin | None] = {}
         self._speeds: dict[Group, float] = {}
-        for seen in observations:
-            group, residual, pace = seen.group, seen.residual(), seen.pace
-            for level in range(len(LEVELS)):
-                if residual is not None:
-                    one = _Residual(residual, seen.residual("allocated"), seen.beside_residual, seen.ran_out)
-                    self._residuals.setdefault(group.at(level), []).append(one)
-                if pace is not None:
-                    self._paces.setdefault(group.at(level), []).append(pace)
+        seen = list(observations)
+        residuals, paces = _Voices[_Residual](), _Voices[float]()
+        for place, one in enumerate(seen):
+            voice = one.job_id or -place - 1
+            if (whole := one.residual()) is not None:
+                parts = (one.residual("allocated"), one.beside_residual)
+                residuals.add(one.group, voice, _Residual(one.attempt_id, whole, *parts, one.ran_out))
+            if one.pace is not None:
+                paces.add(one.group, voice, one.pace)
+        #: Attempts whose error counts as OUTLIER, and no more.
+        self.outliers: frozenset[int] = _cap(residuals)
+        for key, voices in residuals.by_level().items():
+            self._residuals[key] = [max(said, key=lambda one: one.whole) for said in voices]
+        for key, told in paces.by_level().items():
+            self._paces[key] = [median(said) for said in told]
 
     def margin(self, group: Group, confidence: float, allocator: Allocator = "") -> Margin | None:
         """The interval of measured / projected - 1 for an attempt of this group; None: the prior is all there is.
@@ -311,6 +331,49 @@ class Calibration:
             enough = [paces for paces in known if len(paces) >= LEAST_TIMES] or known
             self._speeds[group] = median(enough[0]) if enough else 1.0
         return self._speeds[group]
+
+
+class _Voices(Generic[T]):
+    """What attempts say, by group and by job: a job that was tried five times is one voice."""
+
+    def __init__(self) -> None:
+        self.said: dict[Group, dict[int, list[T]]] = {}
+
+    def add(self, group: Group, voice: int, said: T) -> None:
+        self.said.setdefault(group, {}).setdefault(voice, []).append(said)
+
+    def by_level(self) -> dict[tuple[str, ...], list[list[T]]]:
+        """By each name of a group, what each of its jobs says."""
+        found: dict[tuple[str, ...], dict[int, list[T]]] = {}
+        for group, voices in self.said.items():
+            for level in range(len(LEVELS)):
+                mine = found.setdefault(group.at(level), {})
+                for voice, said in voices.items():
+                    mine.setdefault(voice, []).extend(said)
+        return {key: list(voices.values()) for key, voices in found.items()}
+
+
+def _cap(residuals: _Voices[_Residual]) -> frozenset[int]:
+    """Caps outliers where they are. The attempts whose they are."""
+    together: dict[tuple[str, ...], list[tuple[Group, int]]] = {}
+    for group, voices in residuals.said.items():
+        together.setdefault(group.at(_OWN), []).extend((group, voice) for voice in voices)
+    found: set[int] = set()
+    for members in together.values():
+        most = OUTLIER[members[0][0].kind]
+        beyond = [
+            (group, voice)
+            for group, voice in members
+            if any(one.whole > most for one in residuals.said[group][voice])
+        ]
+        jobs, all_jobs = ({voice for _, voice in some} for some in (beyond, members))
+        if len(jobs) >= OUTLIERS_ARE_RIGHT and 2 * len(jobs) > len(all_jobs):
+            continue
+        for group, voice in beyond:
+            said = residuals.said[group][voice]
+            found |= {one.attempt_id for one in said if one.whole > most}
+            residuals.said[group][voice] = [one.capped(most) for one in said]
+    return frozenset(found)
 
 
 def conformal(residuals: Sequence[float], confidence: float) -> tuple[float, float] | None:

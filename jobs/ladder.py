@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jobs.cards import Card
 from jobs.memory import Margin, Projection, Rung, project_many
 from jobs.profile import CardKind, MemoryProfile
+from jobs.projection import prior
 from jobs.spec import JobSpec, Policy
 from jobs.state import Code, Reason
 from jobs.units import GiB, gib
@@ -192,7 +193,9 @@ def choose(
     for entry in entries:
         if entry.fits:
             return Choice(entry.rung, entry.projection, entry.relative_time - 1, entries, speed)
-    return NoFit(_reason(smallest, card, ceiling_bytes), entries, smallest)
+    alike = equal_rows or spec.training.packing
+    before = prior(card.kind, spec.memory.confidence, card.allocator, alike)
+    return NoFit(_reason(smallest, card, ceiling_bytes, before), entries, smallest)
 
 
 def _checkpointed(rung: Rung) -> tuple[float, bool]:
@@ -238,7 +241,8 @@ def preference(policy: Policy, card: Card, choice: Choice) -> tuple[float, ...]:
     return (size, choice.step_s, card.memory_bytes)
 
 
-def _reason(smallest: Projection, card: Card, ceiling_bytes: int | None) -> Reason:
+def _reason(smallest: Projection, card: Card, ceiling_bytes: int | None, before: Margin) -> Reason:
+    """before: the margin that there is without what was measured."""
     largest = sorted(smallest.parts.items(), key=lambda part: -part[1])[:3]
     parts = ", ".join(f"{name.replace('_', ' ')} {gib(count)}" for name, count in largest if count)
     needs, has = gib(smallest.upper_bytes), gib(card.memory_bytes)
@@ -255,4 +259,9 @@ def _reason(smallest: Projection, card: Card, ceiling_bytes: int | None) -> Reas
         "missing_bytes": max(0, smallest.upper_bytes - limit),
         "phase": smallest.phase,
     }
+    live, device, margin = smallest.allocated_bytes, smallest.device_bytes, smallest.margin
+    without = before.bytes_at(1, live, device, device)
+    if margin is not None and margin.count and without <= limit < smallest.upper_bytes:
+        text += f"; {gib(without)} but for what was measured ({margin.group}): see `tuneyard accuracy`"
+        figures |= {"calibration": margin.group, "uncalibrated_bytes": without}
     return Reason(Code.MEMORY, text, figures)

@@ -147,6 +147,7 @@ class Ended(Message):
     rank: int | None = None  # of an attempt over several hosts: the rank that this is about
     host: str | None = None  # of a fault of a host: which, where that is not plain from who reports it
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
+    host_memory: bool = False  # of one that ran out: it was no tensor's memory, but that of Python's objects
     bad_input: bool = (
         False  # the job file, data, tokenizer or model are at fault: another try would end the same
     )

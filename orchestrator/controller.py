@@ -117,6 +117,10 @@ class Controller:
         self.hearing.restart()
         self.wake()
 
+    def measured(self) -> None:
+        """What was measured has changed: the next plan reads it anew."""
+        self._calibrated_at = None
+
     def online(self, host: HostRow) -> bool:
         """Whether a host's agent is there: the one judgement that planner, handover and every answer go by."""
         return self.hearing.online(host, self.clock(), self.settings.away_after_s)
@@ -232,7 +236,8 @@ class Controller:
                 )
                 closed.append((attempt, ended))
         done = self._close(closings, now)
-        self._calibrated_at, self._moved = None, True
+        self.measured()
+        self._moved = True
         for attempt, ended in closed:
             if attempt.id in done:
                 self.handover.forget(attempt.id)

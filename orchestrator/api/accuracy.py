@@ -8,12 +8,16 @@ from statistics import fmean, median
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict
 
 from jobs.calibration import FIGURES, PARTS, RAN_OUT, Calibration, Group, Observation, Part
+from jobs.errors import NotFound, UsageError
 from jobs.rung import Rung
 from orchestrator import schemas
+from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.jobs import services
-from orchestrator.store.observations import NEWEST
+from orchestrator.store.observations import NEWEST, Selection
 
 router = APIRouter()
 CONFIDENCE = 0.95  # of the intervals shown by group: the job file's default
@@ -25,12 +29,14 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
     store = services(request).store
     seen = store.observations(limit)
     jobs = store.jobs_of_attempts([one.attempt_id for one in seen])
-    rows = [_row(one, *jobs[one.attempt_id]) for one in seen]
+    calibration = Calibration(seen)
+    rows = [_row(one, *jobs[one.attempt_id], calibration) for one in seen]
     judged = [one.covered for one in seen if one.covered is not None]
     asked = [one.confidence for one in seen if one.covered is not None and one.confidence is not None]
     return {
         "attempts": rows,
         "counted": sum(one.counts for one in seen),
+        "outliers": len(calibration.outliers),
         "left_out": _left_out(seen, *store.observation_counts()),
         "ran_out": sum(one.ran_out for one in seen),
         "coverage": {
@@ -41,9 +47,38 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
         },
         "parts": [_part(part, seen) for part in PARTS],
         "figures": [_figure(name, seen) for name in FIGURES],
-        "groups": _groups(seen),
+        "groups": _groups(seen, calibration),
         "worst": sorted((row for row in rows if row["error"] is not None), key=_badness),
     }
+
+
+class Unwanted(BaseModel):
+    """Body of POST /accuracy/forget: measurements that are all of this. dry_run: only count them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job: str | None = None
+    family: str | None = None
+    card: str | None = None
+    dry_run: bool = False
+
+
+@router.post("/accuracy/forget", responses=raises(NotFound))
+def forget(request: Request, unwanted: Unwanted) -> schemas.Forgotten:
+    """Let what was measured of some attempts count no more, from the next plan on. It can't be undone."""
+    known = services(request)
+    job_id = None if unwanted.job is None else known.store.find_job(unwanted.job).id
+    what = Selection(job_id, unwanted.family, unwanted.card)
+    if not what.text:
+        raise UsageError("nothing is named; give job, family or card, or several of them")
+    now, by = known.controller.clock(), actor(request)
+    attempts, jobs = known.store.forget_observations(what, now, by, unwanted.dry_run)
+    if not attempts:
+        raise NotFound(f"nothing was measured of {what.text}")
+    if not unwanted.dry_run:
+        known.controller.measured()
+        known.controller.wake()
+    return {"attempts": attempts, "jobs": jobs}
 
 
 def _left_out(seen: Sequence[Observation], all_seen: int, unmeasured: int) -> dict[str, int]:
@@ -58,7 +93,9 @@ def _badness(row: schemas.AccuracyRow) -> tuple[bool, bool, float]:
     return (row["outcome"] != RAN_OUT, row["covered"] is not False, -abs(row["error"] or 0.0))
 
 
-def _row(seen: Observation, job: int, name: str, number: int) -> schemas.AccuracyRow:
+def _row(
+    seen: Observation, job: int, name: str, number: int, calibration: Calibration
+) -> schemas.AccuracyRow:
     names = ("allocated_bytes", "reserved_bytes", "device_bytes", "step_s")
     projected: Any = {key: getattr(seen, f"projected_{key}") for key in (*names, "upper_bytes")}
     measured: Any = {key: getattr(seen, f"measured_{key}") for key in names}
@@ -82,6 +119,7 @@ def _row(seen: Observation, job: int, name: str, number: int) -> schemas.Accurac
         "projected": projected,
         "measured": measured,
         "error": seen.residual(),
+        "outlier": seen.attempt_id in calibration.outliers,
         "not_comparable": seen.incomparable,
         "covered": seen.covered,
     }
@@ -105,9 +143,8 @@ def _figure(name: str, seen: Sequence[Observation]) -> schemas.AccuracyFigure:
     }
 
 
-def _groups(seen: Sequence[Observation]) -> list[schemas.AccuracyGroup]:
+def _groups(seen: Sequence[Observation], calibration: Calibration) -> list[schemas.AccuracyGroup]:
     """A line for each family, method, quantisation and card, the largest first."""
-    calibration = Calibration(seen)
     together: dict[Group, list[Observation]] = {}
     for one in seen:
         group = one.group

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.units import gib
+from jobs.errors import UsageError
+from jobs.units import counted, gib
 from orchestrator.cli import words
+from orchestrator.cli.groups import Verbs
 from orchestrator.cli.http import Api
 from orchestrator.cli.output import FAILED, client_verb, emit, note
 from orchestrator.cli.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 
 if TYPE_CHECKING:
-    from orchestrator.schemas import Accuracy, AccuracyGroup, AccuracyRow
+    from orchestrator.schemas import Accuracy, AccuracyGroup, AccuracyRow, Forgotten
 
 GROUP_COLUMNS = (
     Column("  MODEL", flexible=True),
@@ -48,7 +50,7 @@ MISS_COLUMNS = (
 PARTS = {"live": "live bytes", "beside": "beside them"}
 
 
-@click.command("accuracy")
+@click.group("accuracy", cls=Verbs, invoke_without_command=True)
 @click.option(
     "--limit", type=click.IntRange(1, 2000), default=2000, show_default=True, metavar="N",
     help="How many of the newest attempts.",
@@ -73,6 +75,8 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
     attempts that stayed under the upper bound they were placed by. NEXT INTERVAL is what the next such job gets at 95%
     confidence, on CUDA of live bytes and of what the card holds beside them; PACE is measured over projected step time.
     """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     from orchestrator.cli.plots import check_plot, draw_accuracy  # here: no other verb pays for it
 
     check_plot(plot)
@@ -87,6 +91,45 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
     elif plot is not None:
         note(f"--plot {plot}: nothing to draw, no attempt was measured to its peak yet; no file was written")
         sys.exit(FAILED)
+
+
+@accuracy_verb.command("forget")
+@click.option("--job", metavar="JOB", help="What this job's attempts measured; an id or a name.")
+@click.option("--family", metavar="NAME", help="What was measured of this model, as MODEL has it.")
+@click.option("--card", metavar="NAME", help="What was measured on this card, as CARD has it.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@client_verb
+def forget_verb(
+    api: Api, as_json: bool, job: str | None, family: str | None, card: str | None, yes: bool
+) -> None:
+    """Let measurements count no more: those that are all of what is named.
+
+    For what says nothing of jobs to come, such as attempts that ran out of memory over data of their own. The next plan
+    does without them; the jobs and how they ended stay. It can't be undone.
+    """
+    given = {"job": job, "family": family, "card": card}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        raise UsageError("nothing is named; give --job, --family or --card, or several of them")
+    if not yes:
+        _ask(api.post("/accuracy/forget", {**wanted, "dry_run": True})[1])
+    found: Forgotten = api.post("/accuracy/forget", wanted)[1]
+    if as_json:
+        emit(found)
+    else:
+        click.echo(f"{_of_jobs(found)} will count no more")
+
+
+def _ask(found: Forgotten) -> None:
+    """Raises UsageError where nobody can be asked, and Abort where the answer is no."""
+    text = _of_jobs(found)
+    if not sys.stdin.isatty():
+        raise UsageError(f"{text} would count no more; give --yes")
+    click.confirm(f"{text} will count no more. Forget them?", abort=True, err=True)
+
+
+def _of_jobs(found: Forgotten) -> str:
+    return f"{counted(found['attempts'], 'measurement')} of {counted(found['jobs'], 'job')}"
 
 
 def _tell(found: Accuracy, worst: int) -> None:
@@ -111,6 +154,9 @@ def _tell(found: Accuracy, worst: int) -> None:
         if part["share"] is not None:
             text = f"{part['covered']} of {part['of']} under a bound of their own, {part['share']:.0%}"
             fields.append((f"  {PARTS[part['part']]}", text))
+    if found.get("outliers"):
+        text = f"{_attempts(found['outliers'])} far from all others: each counts as an error of a bound, and no more"
+        fields.append(("outliers", text))
     fields += [("out of memory", str(found["ran_out"]) if found["ran_out"] else "")]
     for figure in found["figures"]:
         if figure["count"]:
@@ -182,5 +228,5 @@ def _miss_row(row: AccuracyRow) -> Row:
         words.size(row["projected"]["upper_bytes"]),
         f"over {gib(row['card_bytes'])}" if ran_out and row["card_bytes"] else words.size(measured),
         Cell(("≥ " if ran_out else "") + words.share(row["error"]), "red" if row["covered"] is False else ""),
-        Cell(row["outcome"], "red" if ran_out else ""),
+        Cell(row["outcome"] + (", outlier" if row.get("outlier") else ""), "red" if ran_out else ""),
     ]

@@ -8,6 +8,7 @@ from orchestrator.schemas.accuracy import (
     AccuracyProjected,
     AccuracyRow,
     Coverage,
+    Forgotten,
     PartCoverage,
 )
 from orchestrator.schemas.common import (
@@ -78,6 +79,7 @@ __all__ = [
     "EvaluationShape",
     "EventShape",
     "FaultShape",
+    "Forgotten",
     "GoesOn",
     "Gpu",
     "GpuName",

@@ -42,6 +42,7 @@ class AccuracyRow(TypedDict):
     projected: AccuracyProjected
     measured: AccuracyMeasured
     error: float | None
+    outlier: bool  # far from all others: it counts as a bounded error
     not_comparable: str | None  # why there is no error: no_peak, roomy_card
     covered: bool | None
 
@@ -109,6 +110,7 @@ class Accuracy(TypedDict):
 
     attempts: list[AccuracyRow]
     counted: int
+    outliers: int
     left_out: dict[str, int]
     ran_out: int
     coverage: Coverage
@@ -116,3 +118,10 @@ class Accuracy(TypedDict):
     figures: list[AccuracyFigure]
     groups: list[AccuracyGroup]
     worst: list[AccuracyRow]
+
+
+class Forgotten(TypedDict):
+    """`POST /accuracy/forget`. attempts: whose measurements count no more, or would; jobs: whose attempts."""
+
+    attempts: int
+    jobs: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from jobs.calibration import Observation, quantisation_of
 from jobs.report import Ended
 from jobs.state import Outcome
 from orchestrator.store.database import Database
+from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import AttemptRow
 from orchestrator.tables import attempts, hosts, jobs, observations
 
@@ -19,12 +21,35 @@ NEWEST = 2000  # what a calibration is made from: older attempts ran other libra
 _BYTES = ("allocated_bytes", "reserved_bytes", "device_bytes")
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which observations: those that are all of this. family: the model_type; card: its name; None: any."""
+
+    job_id: int | None = None
+    family: str | None = None
+    card: str | None = None
+
+    @property
+    def text(self) -> str:
+        words = [f"job {self.job_id}" if self.job_id is not None else None, self.family, self.card]
+        return ", ".join(word for word in words if word)
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        family = sa.func.coalesce(observations.c.family, observations.c.architecture)
+        wanted = ((attempts.c.job_id, self.job_id), (family, self.family), (observations.c.card, self.card))
+        return [column == value for column, value in wanted if value is not None]
+
+
 class ObservationStore(Database):
     """Observations: one for each ended attempt that was measured, or ran out of memory."""
 
     def observations(self, limit: int = NEWEST) -> list[Observation]:
         """The newest `limit` of them, oldest first."""
-        newest = sa.select(observations).order_by(observations.c.ts.desc(), observations.c.attempt_id.desc())
+        newest = (
+            sa.select(observations, attempts.c.job_id)
+            .select_from(observations.join(attempts))
+            .order_by(observations.c.ts.desc(), observations.c.attempt_id.desc())
+        )
         with self.read() as connection:
             rows = connection.execute(newest.limit(limit)).all()
         return [_observation(dict(row._mapping)) for row in reversed(rows)]
@@ -40,6 +65,23 @@ class ObservationStore(Database):
             if count >= NEWEST:
                 ended = ended.where(attempts.c.ended_at >= oldest)
             return count, max(0, connection.execute(ended).scalar_one() - count)
+
+    def forget_observations(
+        self, what: Selection, now: float, actor: Actor | None = None, try_only: bool = False
+    ) -> tuple[int, int]:
+        """Removes what was measured of these: how many attempts, of how many jobs. try_only: counts them."""
+        mine = sa.select(observations.c.attempt_id, attempts.c.job_id)
+        mine = mine.select_from(observations.join(attempts)).where(*what.conditions())
+        with self.write() as connection:
+            found = connection.execute(mine).all()
+            if found and not try_only:
+                for ids in reads.chunks({row.attempt_id for row in found}):
+                    connection.execute(observations.delete().where(observations.c.attempt_id.in_(ids)))
+                text = f"what was measured of {what.text} counts no more ({len(found)})"
+                reads.note(
+                    connection, now, Note.FORGOTTEN, text, job_id=what.job_id, data=asdict(what), actor=actor
+                )
+        return len(found), len({row.job_id for row in found})
 
     def jobs_of_attempts(self, attempt_ids: Collection[int]) -> dict[int, tuple[int, str, int]]:
         """Id and name of each attempt's job, and the attempt's number within it."""
@@ -68,6 +110,8 @@ def _live_upper(projected: Mapping[str, Any]) -> int | None:
 def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: float) -> None:
     """Writes the observation of an attempt that ends, where it got far enough to measure memory or ran out of it."""
     ran_out = ended.outcome is Outcome.OOM
+    if ran_out and ended.host_memory:  # what no projection is of: an endless template, rows that are too many
+        return
     if ended.allocated_bytes is None and ended.device_bytes is None and not ran_out:
         return
     job = reads.job_rows(connection, sa.select(jobs).where(jobs.c.id == attempt.job_id))[0]

@@ -31,6 +31,7 @@ class Note(StrEnum):
     QUARANTINED = "quarantined"  # a record that can't be handled is left alone; the rest goes on
     RESTORED = "restored"  # the database went back to a backup, or was moved: a new epoch
     SET_ASIDE = "set_aside"  # something on a host that is not what the database has by its id
+    FORGOTTEN = "forgotten"  # what was measured of some attempts counts no more
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
 

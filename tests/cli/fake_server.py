@@ -196,6 +196,8 @@ class FakeServer:
                 return 200, self.projects
             case (("PUT" | "DELETE"), ["projects", _]):
                 return 200, self.projects
+            case "POST", ["accuracy", "forget"]:
+                return 200, {"attempts": 2, "jobs": 1}
             case "GET", ["accuracy"]:
                 return 200, self.accuracy
             case "GET", ["history"]:

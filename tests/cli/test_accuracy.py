@@ -183,3 +183,26 @@ def test_without_matplotlib_it_says_what_to_install(
     ran = tuneyard("accuracy", "--plot", "seen.png", PYTHONPATH=path)
     assert ran.code == 2 and "pip install 'tuneyard[plot]'" in ran.err
     assert tuneyard("accuracy", PYTHONPATH=path).code == 0, "tables need none"
+
+
+def test_forget_asks_before_it_does(tuneyard: Tuneyard, measured: FakeServer) -> None:
+    ran = tuneyard("accuracy", "forget")
+    assert ran.code == 2 and "nothing is named" in ran.err
+    ran = tuneyard("accuracy", "forget", "--family", "llama", "--card", "cpu")
+    assert ran.code == 2 and "2 measurements of 1 job would count no more; give --yes" in ran.err
+    asked = {"family": "llama", "card": "cpu"}
+    assert measured.requests[-1] == ("POST", "/api/v1/accuracy/forget", {**asked, "dry_run": True})
+    ran = tuneyard("accuracy", "forget", "--job", "7", "--yes")
+    assert (ran.code, ran.out) == (0, "2 measurements of 1 job will count no more\n")
+    assert measured.requests[-1] == ("POST", "/api/v1/accuracy/forget", {"job": "7"})
+    assert tuneyard("accuracy", "forget", "--card", "cpu", "--yes", "--json").json == {
+        "attempts": 2,
+        "jobs": 1,
+    }
+
+
+def test_outliers_are_named(tuneyard: Tuneyard, measured: FakeServer) -> None:
+    measured.accuracy["outliers"] = 1
+    measured.accuracy["worst"][0]["outlier"] = True
+    out = tuneyard("accuracy", COLUMNS="300").out
+    assert "outliers" in out and "1 attempt far from all others" in out and "oom, outlier" in out

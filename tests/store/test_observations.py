@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 
 from jobs.calibration import Calibration
 from jobs.state import Code, Event, Outcome
 from jobs.units import GiB
 from orchestrator.store import Store
+from orchestrator.store.observations import Selection
+from orchestrator.store.requests import Actor
 from orchestrator.tables import observations
 from tests.builders import (
     CARD_BYTES,
@@ -102,6 +105,39 @@ def test_running_out_of_memory_is_observed_even_where_nothing_was_measured(store
     assert seen.residual() == CARD_BYTES / (19 * GiB) - 1
     margin = Calibration([seen]).margin(seen.group, 0.95)
     assert margin is not None and 19 * GiB * (1 + margin.high) > CARD_BYTES
+
+
+def test_what_ran_out_of_memory_that_is_no_tensors_is_no_observation(store: Store) -> None:
+    attempt = training(store)
+    ended = an_end(Outcome.OOM, host_memory=True, device_bytes=1, allocated_bytes=1)
+    store.end_attempt(attempt.id, 1, ended, Event.REQUEUED, OUT, NOW)
+    assert store.observations() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [
+        (Selection(job_id=1), [2, 3]),
+        (Selection(family="llama"), []),
+        (Selection(family="llama", card="NVIDIA A10G"), []),
+        (Selection(card="NVIDIA L4"), [1, 2, 3]),
+        (Selection(job_id=2, family="qwen3"), [1, 2, 3]),
+    ],
+    ids=lambda one: one.text if isinstance(one, Selection) else None,
+)
+def test_what_was_measured_can_be_forgotten(store: Store, what: Selection, left: list[int]) -> None:
+    host_id, gpu_ids = joined(store)
+    for number in range(3):
+        job = submitted(store, spec=SPEC)
+        attempt = opened(store, job, host_id, gpu_ids, NOW + number)
+        store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
+    gone = 3 - len(left)
+    assert store.forget_observations(what, NOW, try_only=True) == (gone, gone)
+    assert len(store.observations()) == 3
+    assert store.forget_observations(what, NOW, Actor("ada", "10.0.0.1")) == (gone, gone)
+    assert [seen.job_id for seen in store.observations()] == left
+    told = [action for action in store.actions() if action.event.kind == "forgotten"]
+    assert len(told) == (1 if gone else 0)
 
 
 def test_the_newest_are_read_oldest_first(store: Store) -> None:

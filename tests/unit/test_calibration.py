@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.calibration import (
+    OUTLIER,
     Calibration,
     Group,
     Observation,
@@ -17,7 +18,7 @@ from jobs.calibration import (
     family_of,
 )
 from jobs.projection import prior
-from jobs.units import GiB
+from jobs.units import GiB, MiB
 from tests.fleets import spec
 
 A10G = "NVIDIA A10G"
@@ -208,3 +209,47 @@ def test_what_malloc_keeps_on_a_roomy_cpu_card_is_no_measurement(
     assert took.counts is counts
     assert (took.residual(), took.covered) == ((pytest.approx(0.5), False) if counts else (None, None))
     assert took.pace == 1.5
+
+
+CPU = {"card": "cpu", "card_bytes": round(2.1 * GiB), "projected_allocated_bytes": None}
+
+
+def on_cpu(measured: int, **fields) -> Observation:
+    """As it was seen: jobs of 63 to 121 MiB beside a card of 2.1 GiB."""
+    projected = {"projected_device_bytes": 100 * MiB, "projected_upper_bytes": 1100 * MiB}
+    return seen(**{**CPU, **projected, "measured_device_bytes": measured * MiB, **fields})
+
+
+def test_two_jobs_that_ran_out_for_reasons_of_their_own_do_not_close_the_cards_to_their_kind():
+    """An endless chat template: jobs that had measured 63 to 121 MiB were to need 2.14 GiB from then on."""
+    here = Group("llama", "lora", "none", "cpu", "torch=2.13.0")
+    well = [on_cpu(size, job_id=10 + size) for size in (63, 80, 99, 121)]
+    endless = [on_cpu(90, outcome="oom", job_id=job, attempt_id=job) for job in (1, 2)]
+    before = Calibration(well).margin(here, 0.95)
+    after = Calibration([*well, *endless])
+    margin = after.margin(here, 0.95)
+    assert 100 * (1 + before.high) < 130
+    assert 200 <= 100 * (1 + margin.high) < 250, "a miss counts, and no more than a bound"
+    assert after.outliers == {1, 2}
+    assert Calibration(endless[:1]).margin(here, 0.95).high < 1.5, "nor where nothing else was measured yet"
+    recovered = Calibration([*well, *(on_cpu(100, job_id=100 + job) for job in range(60)), *endless])
+    assert recovered.margin(here, 0.95).high < 0.25, "two of 66 are fewer than what 95 % leaves out"
+
+
+def test_what_most_jobs_say_is_no_outlier():
+    """The projection of a new architecture may be wrong by any factor: three jobs prove it."""
+    here = Group("llama", "lora", "none", "cpu", "torch=2.13.0")
+    jobs = [on_cpu(400, job_id=job, attempt_id=job) for job in (1, 2, 3)]
+    assert Calibration(jobs[:2]).margin(here, 0.95).high == pytest.approx(OUTLIER["cpu"])
+    found = Calibration(jobs)
+    assert found.margin(here, 0.95).high == pytest.approx(3.0) and not found.outliers
+
+
+def test_one_job_is_one_voice_however_often_it_was_tried():
+    many = [seen(0.1, job_id=7) for _ in range(40)]
+    assert Calibration(many).margin(HERE, 0.95).group.startswith("prior, widened by")
+    worst = Calibration([seen(0.02, job_id=7), seen(0.3, job_id=7), seen(0.0, job_id=7)]).margin(HERE, 0.95)
+    assert (worst.count, worst.high) == (1, pytest.approx(0.3)), "the worst of what it says"
+    slow = [seen(job_id=7, measured_step_s=9.0) for _ in range(10)]
+    others = [seen(job_id=job, measured_step_s=1.0) for job in (8, 9)]
+    assert Calibration([*slow, *others]).speed(HERE) == 1.0

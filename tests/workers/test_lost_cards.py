@@ -101,6 +101,25 @@ def test_what_an_error_of_cuda_means(tmp_path: Path, error: Exception, outcome: 
 
 
 @pytest.mark.parametrize(
+    ("error", "of_host"),
+    [
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), False),
+        (cuda_error(2, "out of memory"), False),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Exception) else None,
+)
+def test_memory_that_is_no_tensors_is_told_apart(tmp_path: Path, error: Exception, of_host: bool) -> None:
+    """No projection is of it: what an endless chat template takes says nothing of the next job."""
+    made = make_assignment(tmp_path, tmp_path)
+    ended = failure(error, Figures(Meter(made.card), measured=False), made, AttemptFolder(tmp_path, 1))
+    assert (ended.outcome, ended.host_memory) == (Outcome.OOM, of_host), ended.message
+    assert ("no tensor's" in ended.message) == of_host
+
+
+@pytest.mark.parametrize(
     ("kept", "outcome"),
     [
         (cuda_error(999, "unknown error"), Outcome.LOST),

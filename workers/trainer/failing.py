@@ -49,7 +49,9 @@ def failure(error: Exception, figures: Figures, assignment: Assignment, folder: 
     if ran_out_of_memory(error):
         where = f"in step {figures.steps + 1}" if figures.steps else "before the end of the first step"
         text = f"memory ran out {where} on {_card(assignment)}: {what_ran_out(error, words)}"
-        return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text)
+        of_host = only_host_memory(error)
+        text += "; that is memory of Python's own, no tensor's" if of_host else ""
+        return figures.ended(ts=time.time(), outcome=Outcome.OOM, message=text, host_memory=of_host)
     if isinstance(error, NoCuda):
         return figures.ended(ts=time.time(), outcome=Outcome.HOST_FAULT, message=str(error))
     if (fault := card_fault(error)) is not None:
@@ -90,6 +92,16 @@ def ran_out_of_memory(error: BaseException) -> bool:
         if isinstance(seen, (RuntimeError, OSError)) and _OUT_OF_MEMORY.search(str(seen)):
             return True
     return False
+
+
+def only_host_memory(error: BaseException) -> bool:
+    """Of memory that ran out: whether it was Python's, which no projection is of, and torch has no part in it."""
+    told = _causes(error)
+    of_torch = (torch.OutOfMemoryError, torch.AcceleratorError)
+    if any(isinstance(seen, of_torch) for seen in told):
+        return False
+    asked = any(isinstance(seen, RuntimeError) and _OUT_OF_MEMORY.search(str(seen)) for seen in told)
+    return not asked and any(isinstance(seen, (MemoryError, OSError)) for seen in told)
 
 
 def card_fault(error: BaseException) -> str | None:
