@@ -14,6 +14,7 @@ help:
 	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
 	@echo 'make cuda-double  CUDA without a GPU: a CUDA build of torch in .venv-cuda, in front of a stand-in (2.7 GB, once)'
 	@echo 'make test-cuda    the tests that run on it'
+	@echo 'make soak         worlds of faults for an hour (ARGS="--seconds 60" for less, ARGS=SEED for one)'
 	@echo 'make check        lint, format, types and import contracts'
 	@echo 'make format       apply the format that `make check` asks for'
 	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
@@ -56,6 +57,10 @@ cuda-double: $(READY)
 
 test-cuda: $(READY)
 	@$(BIN)/python -m pytest tests/cuda_double $(TESTS)
+
+# A server and its hosts on a virtual clock, with faults drawn from one seed after another.
+soak: $(READY)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
