@@ -23,7 +23,7 @@ class JoinAnew(TuneyardError):
 
 
 class Link:
-    """POSTs to one server.
+    """POSTs to one server, or to the first of several that answers: those of one database stand in for each other.
 
     Raises Unauthorized (401), JoinAnew (404, 409 to a report), Conflict (409 to a join: another host has this
     name), Busy (429, 503 that say when to come again), and Unavailable for everything else after which the same message
@@ -31,12 +31,19 @@ class Link:
     """
 
     def __init__(self, server_url: str, token: str) -> None:
-        self._url = server_url.rstrip("/")
+        """server_url: one, or several with commas between."""
+        self._urls = [one.rstrip("/") for one in server_url.split(",")]
         self._client = httpx.Client(
-            base_url=f"{self._url}/api/v1",
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             timeout=_TIMEOUT,
         )
+
+    @property
+    def _url(self) -> str:
+        return self._urls[0]
+
+    def _at(self, path: str) -> str:
+        return f"{self._url}/api/v1{path}"
 
     def join(self, info: HostInfo) -> Joined:
         return self._post("/hosts/join", info, Joined)
@@ -48,13 +55,15 @@ class Link:
         """A piece of a result. Raises NotFound or Conflict where the server wants no more of it."""
         given = {"offset": offset, "total": total}
         self._hand(
-            lambda: self._client.put(f"/transfers/{order_id}", params=given, content=data, timeout=_PIECE)
+            lambda: self._client.put(
+                self._at(f"/transfers/{order_id}"), params=given, content=data, timeout=_PIECE
+            )
         )
 
     def fail_order(self, order_id: str, kind: str, message: str) -> None:
         """Why a result can't be sent."""
         body = {"kind": kind, "message": message}
-        self._hand(lambda: self._client.post(f"/transfers/{order_id}/failure", json=body))
+        self._hand(lambda: self._client.post(self._at(f"/transfers/{order_id}/failure"), json=body))
 
     def _hand(self, send: Callable[[], httpx.Response]) -> None:
         try:
@@ -73,7 +82,16 @@ class Link:
 
     def _post(self, path: str, message: Message, answer: type[M], lost_is_join: bool = False) -> M:
         try:
-            response = self._client.post(path, content=message.model_dump_json(exclude_none=True))
+            return self._ask(path, message, answer, lost_is_join)
+        except Busy:
+            raise
+        except Unavailable:
+            self._urls = [*self._urls[1:], self._urls[0]]  # the next one is asked the next time
+            raise
+
+    def _ask(self, path: str, message: Message, answer: type[M], lost_is_join: bool) -> M:
+        try:
+            response = self._client.post(self._at(path), content=message.model_dump_json(exclude_none=True))
         except httpx.HTTPError as error:
             raise Unavailable(f"the server at {self._url} can't be reached: {error}") from error
         except httpx.InvalidURL as error:

@@ -31,7 +31,10 @@ def _labels(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
 
 
 @host_verb.command("run")
-@click.option("--server", metavar="URL", help="Server to join; TUNEYARD_URL, or this machine's own.")
+@click.option(
+    "--server", metavar="URL", envvar="TUNEYARD_URL",
+    help="Server to join; TUNEYARD_URL, or this machine's own. Several of one database with commas between.",
+)  # fmt: skip
 @click.option("--token", metavar="TOKEN", help="Its token; TUNEYARD_TOKEN.")
 @click.option("--name", metavar="NAME", help="Name of this host; the machine's by default.")
 @cpu_cards_option
@@ -53,11 +56,13 @@ def run_verb(
 
     Its home is the folder host/ in TUNEYARD_HOME (~/.tuneyard).
     """
-    found = find_server(server, token)
+    first, *others = server.split(",") if server else [None]
+    found = find_server(first, token)
+    urls = [found.url, *(find_server(other, found.token).url for other in others)]
     from workers.host import run_host  # here: it brings pydantic and psutil, which no other verb needs
 
     return run_host(
-        server_url=found.url,
+        server_url=",".join(urls),
         token=found.token,
         home=home() / "host",
         name=name,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import Unauthorized
+from jobs.errors import Unauthorized, Unavailable
 from jobs.report import TraceRequest, TraceResult
 from jobs.spec import parse_spec
 from jobs.state import Outcome
-from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
+from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, TOKEN, Host, host_info
 from tests.workers.fake_server import FakeServer
+from workers.link import Link
 
 
 def test_it_joins_with_its_cards_and_reports_them(server: FakeServer, host: Host) -> None:
@@ -170,3 +171,26 @@ def test_a_trace_is_run_once_and_told_until_it_is_stored(server: FakeServer, tmp
     assert not server.reports[-1].traces
     assert runs == ["good", "bad"]
     host.close()
+
+
+def test_of_several_servers_one_that_answers_is_told(server: FakeServer) -> None:
+    second = FakeServer()
+    second.token = server.token
+    second.up()
+    link = Link(f"{server.url},{second.url}/", TOKEN)
+    try:
+        link.join(host_info())
+        server.down()
+        with pytest.raises(Unavailable, match=f"{server.url} can't be reached"):
+            link.join(host_info())
+        link.join(host_info())
+        assert (len(server.joins), len(second.joins)) == (1, 1)
+        second.down()
+        with pytest.raises(Unavailable, match=f"{second.url} can't be reached"):
+            link.join(host_info())
+        server.up()
+        link.join(host_info())
+        assert (len(server.joins), len(second.joins)) == (2, 1)
+    finally:
+        link.close()
+        second.down()
