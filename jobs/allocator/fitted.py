@@ -25,8 +25,8 @@ class Terms:
 
 
 FITTED = {
-    ("expandable", "alike"): Terms(0.0, 100 * MiB, 0.0113, 0.0299, 0.0),
-    ("expandable", "varied"): Terms(0.0, 122 * MiB, 0.0066, 0.0421, 0.1046),
-    ("default", "alike"): Terms(0.0011, 0 * MiB, 0.0226, 0.0, 0.4706),
-    ("default", "varied"): Terms(0.0023, 0 * MiB, 0.2116, 0.0, 0.0),
+    ("expandable", "alike"): Terms(0.0, 72 * MiB, 0.008, 0.0217, 0.1103),  # 35 runs
+    ("expandable", "varied"): Terms(0.0, 121 * MiB, 0.0069, 0.032, 0.1378),  # 35 runs
+    ("default", "alike"): Terms(0.0019, 33 * MiB, 0.0187, 0.0, 0.4662),  # 28 runs
+    ("default", "varied"): Terms(0.002, 163 * MiB, 0.0102, 0.0, 0.3541),  # 27 runs
 }

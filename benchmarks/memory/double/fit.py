@@ -23,10 +23,6 @@ from jobs.units import MiB
 
 Key = tuple[str, str]
 KEYS: tuple[Key, ...] = tuple(fitted.FITTED)
-RECORDS: Key = ("default", "varied")
-# Beyond such a share of the device, what the default allocator keeps of batches of other lengths is room that it gives
-# back when memory is short: no run at an edge needed it (benchmarks/memory/double/edges.csv).
-GIVEN_BACK = 0.2
 NOT_SHOWN = 0.005  # deviation of live bytes that the double can't show: what kernels take by themselves on a real card
 
 
@@ -48,8 +44,6 @@ def terms(runs: Sequence[Run]) -> Terms:
     shares = np.array([moving]).T
     remainders = _least(shares * weights[:, None], kept * weights)[0]
     columns = np.array([[MiB, run.moving, run.transient, run.loss] for run in runs])
-    if key_of(runs[0]) == RECORDS:  # each longer batch than any before takes new segments, whatever they hold
-        columns[:, 2:] = 0
     beyond = np.array([run.reserved - run.allocated for run in runs])
     found = _least(columns * weights[:, None], beyond * weights)
     return Terms(round(remainders, 4), round(found[0]) * MiB, *(round(share, 4) for share in found[1:]))
@@ -138,8 +132,7 @@ def run(runs: Sequence[Run], say: Callable[[str], None] = print) -> dict[str, ob
         found = unseen(by_key[key])
         say(f"    {key}: Residuals(  # {len(found)} runs")
         say(f"        live={quantiles([live for _, live, _ in found], NOT_SHOWN)},")
-        rests = [min(rest, GIVEN_BACK) if key == RECORDS else rest for _, _, rest in found]
-        say(f"        beside={quantiles(rests)},")
+        say(f"        beside={quantiles([rest for _, _, rest in found])},")
         say("    ),")
     say("}")
     return {"runs": counts}

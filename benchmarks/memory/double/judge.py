@@ -104,8 +104,7 @@ def _bounds(runs: Sequence[Run], judged: Sequence[Run]) -> dict[str, Any]:
         known = fit.unseen([one for one in runs if fit.key_of(one) == key], ["fitted"])
         place = CONFIDENCES.index(half_the_risk(CONFIDENCE))
         live = fit.quantiles([residual for _, residual, _ in known], fit.NOT_SHOWN)[place][1]
-        rests = [min(each, fit.GIVEN_BACK) if key == fit.RECORDS else each for _, _, each in known]
-        ends[key] = live, fit.quantiles(rests)[place][1]
+        ends[key] = live, fit.quantiles([rest for _, _, rest in known])[place][1]
     slacks: dict[str, list[float]] = {"all": []}
     for one in judged:
         live, rest = ends[fit.key_of(one)]
