@@ -129,9 +129,9 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     import matplotlib  # here: an extra that only this asks for
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    figure, axes = pyplot.subplots(figsize=(7, 5))
     for key in fit.KEYS:
         own = [one for one in runs if fit.key_of(one) == key and one.case.shape in JUDGED and not one.capped]
         axes.scatter(
@@ -142,11 +142,12 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(
-        xscale="log",
         xlabel="projected reserved, GiB",
         ylabel="measured above projected, %",
         title="Reserved bytes on the CUDA double (real allocator, no GPU)",
     )
-    axes.legend(fontsize=8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
