@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import Busy, NotFound
+from jobs.errors import Busy, NotFound, Unavailable
 from orchestrator.api import reports
 from orchestrator.api.app import PREFIX
 from orchestrator.api.edge import queue
@@ -116,6 +116,19 @@ def test_nothing_is_acknowledged_before_it_is_durable(yard, monkeypatch):
         assert not sent.done()
         go.set()
         assert sent.result(LONG_S)["stops"] == []
+
+
+def test_what_the_database_did_not_take_is_not_acknowledged(yard, monkeypatch):
+    hosts = fleet(yard, 2)
+
+    def refuses(group: Any, now: float) -> set[int]:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(yard.services.store, "record_reports", refuses)
+    answers = reports.take(yard.services, [(host.id, body(host, yard.now)) for host in hosts])
+    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+    said = body(hosts[0], yard.now)
+    assert yard.http.post(f"{PREFIX}/hosts/{hosts[0].id}/report", content=said).status_code == 503
 
 
 class Clock:
