@@ -47,7 +47,8 @@ def up(
     given: dict[str, Any] = {"cpu_cards": None if cpu_cards is None else list(cpu_cards), "warm": warm}
     started = []
     if running(home, "server") is None:
-        settings = load(home, port=port)
+        # Any free port will do: then that which an agent that runs asks.
+        settings = load(home, port=None if port == 0 and running(home, "host") is not None else port)
         check_token(settings.token, home)
         write_client_config(settings)  # so that the server takes this very port and token
         _spawn(home, "server", ["serve", "--port", str(settings.port)])
@@ -129,8 +130,11 @@ def _refuse_what_would_be_ignored(
 ) -> None:
     """Raises UsageError for an option that differs from what runs already: nothing is restarted for it."""
     faults = []
-    if port and running(home, "server") is not None and port != (now := load(home).port):
-        faults.append(f"--port {port}: the server runs already, on port {now}")
+    if port and port != (now := load(home).port):
+        if running(home, "server") is not None:
+            faults.append(f"--port {port}: the server runs already, on port {now}")
+        elif running(home, "host") is not None:
+            faults.append(f"--port {port}: the host agent runs already, and asks the server on port {now}")
     if running(home, "host") is not None:
         given = _record(home / "run" / "host.json").get("given") or {}
         has = given.get("cpu_cards")

@@ -215,6 +215,13 @@ def test_up_refuses_what_it_would_ignore(
     assert "`tuneyard down` first" in ran.err
 
 
+def test_up_does_not_leave_the_agent_at_another_port(bare: Tuneyard, up_already: Path) -> None:
+    (up_already / "run" / "server.json").unlink()  # it has crashed; the agent goes on
+    ran = bare("up", "--port", "1")
+    assert ran.code == 2
+    assert ran.err.startswith("error: --port 1: the host agent runs already, and asks the server on port ")
+
+
 def test_doctor_without_a_server(bare: Tuneyard) -> None:
     ran = bare("doctor", "--json")
     checks = {check["name"]: check for check in ran.json["checks"]}
