@@ -46,6 +46,9 @@ class FakeServer:
         self.forget: list[int] = []
         self.drop: set[int] = set()
         self.epoch = 1
+        self.answers_of: int | None = (
+            None  # the epoch that answers to reports bear, if not that of the report
+        )
         self.unknown: set[str] = set()  # uuids of jobs and attempts that a backup does not know
         self.ray_address: str | None = None
         self.host_id = 0
@@ -160,7 +163,7 @@ class FakeServer:
             attempts=list(self.open.values()),
             ray_address=self.ray_address,
             forget=self.forget,
-            epoch=report.epoch,
+            epoch=report.epoch if self.answers_of is None else self.answers_of,
             drops=[
                 Owner(job_id=one.job_id, job_uuid=one.job_uuid)
                 for one in report.kept_keys

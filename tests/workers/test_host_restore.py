@@ -124,3 +124,17 @@ def test_a_stop_of_another_attempt_by_its_id_ends_nothing(server: FakeServer, ho
     count = len(server.reports)
     host.tick_until(lambda: len(server.reports) > count + 3)
     assert trainer.poll() is None and host.folder(7).stop_requested() is None
+
+
+def test_an_answer_of_another_epoch_is_not_obeyed_and_the_host_joins_anew(
+    server: FakeServer, host: Host
+) -> None:
+    server.open_attempt(7, uuid=KNOWN)
+    trainer = host.train(7, OBEYS, KNOWN)
+    host.tick_until(lambda: bool(server.progress.get(7)))
+    joins, server.answers_of = len(server.joins), server.epoch + 1
+    server.stops.append(StopOrder(attempt_id=7, uuid=KNOWN, reason="cancelled"))
+    host.tick_until(lambda: len(server.joins) > joins + 1)
+    assert trainer.poll() is None and host.folder(7).stop_requested() is None
+    server.answers_of = None
+    host.tick_until(lambda: 7 in server.ended)
