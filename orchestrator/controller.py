@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager
 from jobs.errors import TuneyardError
 from jobs.recovery import Past, Requeue, decide
 from jobs.report import Ended
-from jobs.rung import Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.control.hearing import Hearing
+from orchestrator.control.planning import planned
 from orchestrator.control.quarantine import Quarantine
+from orchestrator.control.readable import readable
 from orchestrator.control.rounds import Rounds
 from orchestrator.control.silent import Silent
 from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
@@ -28,7 +29,9 @@ from orchestrator.early_stop import stop_the_worst
 from orchestrator.endings import faulty, refusal, verdict
 from orchestrator.fleet import Fleet, Host, Waiting
 from orchestrator.handover import Handover
+from orchestrator.kinds import Fits
 from orchestrator.likely import Likely
+from orchestrator.line import Line
 from orchestrator.memo import Memo, basis_of
 from orchestrator.neighbours import Neighbours
 from orchestrator.plan import Plan, plan
@@ -36,7 +39,6 @@ from orchestrator.snapshot import (
     family_told,
     fault_of,
     fleet_of,
-    host_of,
     hosts_of,
     ran_out_of,
     stacks_of,
@@ -46,7 +48,7 @@ from orchestrator.stock import Stock
 from orchestrator.store import Store
 from orchestrator.store.attempts import Closing
 from orchestrator.store.requests import Start
-from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow
+from orchestrator.store.rows import AttemptRow, FleetRows, HostRow, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ SETTLE_S = 0.02
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.
-_READING, _ENDING, _PLANNING = "reading it", "ending it", "planning it"
+_ENDING, _PLANNING = "ending it", "planning it"
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -160,52 +162,55 @@ class Controller:
             self.store.fail_unmet(now)
         rows = self.store.fleet_rows(now=now)  # 3: one instant
         self._end(self.silent.given_up(rows, now), now)
-        rows = self._readable(rows, now)
+        rows = readable(rows, self.quarantine, self.settings, now)
         with self._step("early stops", now):
             stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
         with self._step("shared cards", now):
             self.neighbours.part(rows, self.settings.rules, now)
         with self._step("calibration", now):
             self._calibrate(now)
-        fleet = self._snapshot(rows, now)
-        stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
-        decided = plan(fleet, now, rules=self.settings.rules, stock=stock)  # 4: pure
+        good = False
+        with self._step("planning", now):
+            self._plan(rows, now)
+            good = True
+        with self._step("handing over", now):
+            self.handover.hand(now)  # 6: what was committed
+        with self._step("old samples", now):
+            self._prune(now)
+        if good:
+            self.rounds.good()
+
+    def _plan(self, rows: FleetRows, now: float) -> None:
+        """3 to 5: from the rows of one instant to what is committed."""
+        fleet, decided = planned(
+            self._snapshot(rows, now), now, self._decided(now), self.quarantine
+        )  # 4: pure
         self._commit(decided, fleet, now)  # 5: refusing what moved
         self.seen = (fleet, decided, now)
         with self._step("what can't shrink", now):
             fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
         with self._step("traces", now):
             self._trace(decided, fleet, now)
-        self.handover.hand(now)  # 6: what was committed
         again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
         with self._step("likely starts", now):
             self.likely.look(fleet, decided, now, self.settings.rules, again)
-        with self._step("old samples", now):
-            self._prune(now)
-        self.rounds.good()
+
+    def _decided(self, now: float) -> Callable[[Fleet], Plan]:
+        """plan() of a fleet, with what the memo keeps; of one that it raised for, nothing is kept."""
+
+        def decide(fleet: Fleet) -> Plan:
+            try:
+                stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
+                return plan(fleet, now, rules=self.settings.rules, stock=stock)
+            except Exception:
+                self.memo.fits, self.memo.line = Fits(), Line()
+                raise
+
+        return decide
 
     def _step(self, name: str, now: float) -> AbstractContextManager[None]:
         """A step that others can do without: the tick goes on."""
         return self.quarantine.part("step", name, "the tick goes on", now)
-
-    def _readable(self, rows: FleetRows, now: float) -> FleetRows:
-        """Without the hosts and open attempts that this version can't read."""
-        hosts, attempts, cards = [], [], list[GpuRow]()
-        on: dict[int, list[GpuRow]] = {}
-        for gpu in rows.gpus:
-            on.setdefault(gpu.host_id, []).append(gpu)
-        for host in self.quarantine.each("host", rows.hosts, lambda one: one.id, _READING, now):
-            with self.quarantine.part("host", host.id, _READING, now):
-                host.info["home"], host.info["output_root"]
-                host_of(host, on.get(host.id, ()), now, self.settings, online=True)
-                hosts.append(host)
-                cards += on.get(host.id, ())
-        for attempt in self.quarantine.each("attempt", rows.attempts, lambda one: one.id, _READING, now):
-            with self.quarantine.part("attempt", attempt.id, _READING, now, attempt.job_id):
-                Rung(**attempt.rung)
-                attempt.projection.get("upper_bytes"), (attempt.basis or {}).get("speed")
-                attempts.append(attempt)
-        return dataclasses.replace(rows, hosts=hosts, attempts=attempts, gpus=cards)
 
     def _take_reports(self, now: float) -> None:
         """End the attempts whose host reported an outcome, or whose start was refused."""

@@ -61,14 +61,13 @@ class Handover:
             self._handed_to, self.handed_from = self._dispatch.generation, now
         if self._dispatch.address is None:
             return
-        present = {
-            host.id: host
-            for host in hosts.values()
-            if self._hearing.online(host, now, self._settings.away_after_s)
-        }
+        present: dict[int, HostRow] = {}
         warm: dict[str, int] = {}
-        for host in present.values():
+        for host in hosts.values():
             with self._quarantine.part("host", host.id, _WARMING, now):
+                if not self._hearing.online(host, now, self._settings.away_after_s):
+                    continue
+                present[host.id] = host
                 warm |= {host.name: int(host.info.get("warm", 0))} if host.ray_ready else {}
         self._dispatch.pool(warm)
         waiting = [

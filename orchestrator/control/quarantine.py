@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """What was set aside. kind: job, attempt, host or step; key: its id, or the step of the tick; doing: what fails."""
+    """What was set aside. kind: job, attempt, host, project or step; key: its id, or the step; doing: what fails."""
 
     kind: str
     key: int | str

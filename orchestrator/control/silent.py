@@ -34,11 +34,13 @@ class Silent:
 
     def given_up(self, rows: FleetRows, now: float) -> list[tuple[AttemptRow, Ended]]:
         """What ends here. Of a gang, the part of one host is noted as ended: the others are told, and end it."""
-        silent = {host.id: self._hearing.host_silent_s(host, now) for host in rows.hosts}
-        for host in rows.hosts:
-            if not self._hearing.online(host, now, self._settings.away_after_s):
-                self._store.release_profiles(host.id)
-                self._store.release_lengths(host.id)
+        silent: dict[int, float] = {}
+        for host in self._quarantine.each("host", rows.hosts, lambda one: one.id, _WATCHING, now):
+            with self._quarantine.part("host", host.id, _WATCHING, now):
+                silent[host.id] = self._hearing.host_silent_s(host, now)
+                if not self._hearing.online(host, now, self._settings.away_after_s):
+                    self._store.release_profiles(host.id)
+                    self._store.release_lengths(host.id)
         self._hearing.keep_only(("stopping",), {attempt.id for attempt in rows.attempts})
         over: list[tuple[AttemptRow, Ended]] = []
         for attempt in self._quarantine.each("attempt", rows.attempts, lambda one: one.id, _WATCHING, now):
@@ -60,7 +62,7 @@ class Silent:
         gone = [
             (host_id, lost, f"host {name} has not been heard of for {silent[host_id]:.0f}s")
             for host_id, name in attempt.hosts.items()
-            if silent[host_id] > self._settings.lost_after_s
+            if silent.get(host_id, 0.0) > self._settings.lost_after_s
         ]
         if gone or attempt.started_at is not None:
             return gone

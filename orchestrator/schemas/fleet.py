@@ -120,7 +120,7 @@ class Health(TypedDict):
 
 
 class QuarantineEntry(TypedDict):
-    """A record that raises. kind: job, attempt, host or step; key: its id, or which step; doing: what fails."""
+    """A record that raises. kind: job, attempt, host, project or step; key: its id, or the step; doing: what fails."""
 
     kind: str
     key: int | str

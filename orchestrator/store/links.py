@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -102,6 +102,11 @@ def unmet_links(connection: sa.Connection) -> dict[int, list[LinkRow]]:
     return _rows(connection, job_links.c.job_id.in_(queued), sa.not_(_MET))
 
 
+def _on(text: str) -> On:
+    """One of another version stays as it is stored: who looks into it raises, for that job alone."""
+    return On(text) if text in set(On) else cast(On, text)
+
+
 def _rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> dict[int, list[LinkRow]]:
     query = (
         sa.select(job_links.c.job_id, job_links.c.after_id, job_links.c.on, _others.c.state)
@@ -111,7 +116,7 @@ def _rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> dic
     )
     found: dict[int, list[LinkRow]] = {}
     for job_id, after_id, on, state in connection.execute(query):
-        found.setdefault(job_id, []).append(LinkRow(job_id, after_id, On(on), JobState(state)))
+        found.setdefault(job_id, []).append(LinkRow(job_id, after_id, _on(on), JobState(state)))
     return found
 
 
