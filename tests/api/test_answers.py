@@ -21,6 +21,7 @@ WITH_BODY = [
     if "application/json" in one[2].get("requestBody", {}).get("content", {})
 ]
 BODIES = {
+    "forget": {"job": "7"},
     "join_host": {**HOST, "name": "vm", "gpus": []},
     "report_host": {"boot": "b", "sent": 1, "gpus": [], "attempts": []},
     "drain_host": {"drained": True},
