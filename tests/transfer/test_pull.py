@@ -204,7 +204,7 @@ def test_a_host_that_is_away_is_named(depot: Depot, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(receive, "PATIENCE_S", 1.0)
     with depot.client() as client, pytest.raises(Unavailable, match="alpha did not begin to send"):
         client.pull(job, tmp_path / "here")
-    depot.services.controller.clock = lambda: time.time() + 3600
+    depot.services.controller.hearing.awake_s = lambda: time.monotonic() + 3600  # since it was last looked at
     with depot.client() as client, pytest.raises(Unavailable, match="host alpha, which has the result"):
         client.pull(job, tmp_path / "here")
 
