@@ -12,7 +12,7 @@ from pathlib import Path
 from orchestrator.store import upgrade
 from tests.faults.world import World
 
-STEPS, CALM_STEPS = 40, 600
+CALM_STEPS = 300
 
 
 def template(folder: Path) -> Path:
@@ -26,7 +26,7 @@ def live(made: Path, folder: Path, seed: int) -> None:
     """One world, to its end: every job has ended once nothing fails any more. AssertionError names the command."""
     world = World(made, folder, seed)
     try:
-        for _ in range(STEPS):
+        for _ in range(world.fault_steps):
             world.step()
         world.calm()
         for _ in range(CALM_STEPS):

@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.__main__ import live, template
 
-SEEDS = 40
-AT_A_TIME = 5
+SEEDS = 120
+AT_A_TIME = 10
 
 
 @pytest.fixture(scope="module")

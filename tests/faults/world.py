@@ -26,9 +26,10 @@ from tests.fakes import FakeDispatch
 from tests.faults.agent import Agent
 from tests.faults.faulty_store import FaultyStore
 
-STEP_S = 2.0
+STEP_S = 4.0
+STEPS = 20  # at most, before it calms down
 ANSWER_S = 15.0  # what an agent waits
-JOBS, HOSTS, CARDS = 5, 3, 2
+JOBS, HOSTS, CARDS = 5, 3, 2  # at most: the seed draws how many
 SPEC = {
     "model": {"config": {"model_type": "llama", "hidden_size": 64}, "tokenizer": "org/tokenizer"},
     "data": "org/pairs",
@@ -64,8 +65,10 @@ class World:
         self._settings = Settings(home=folder, database=f"sqlite:///{path}", token="t", ray=False)
         self._mail: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
-        self.agents = {f"h{n}": Agent(f"h{n}", CARDS, self.chance) for n in range(HOSTS)}
-        self._wanted = [f"job-{n}" for n in range(JOBS)]
+        jobs, hosts, cards = (self.chance.randint(1, most) for most in (JOBS, HOSTS, CARDS))
+        self.agents = {f"h{n}": Agent(f"h{n}", cards, self.chance) for n in range(hosts)}
+        self._wanted = [f"job-{n}" for n in range(jobs)]
+        self.fault_steps = self.chance.randint(5, STEPS)
         self._acknowledged: dict[str, int] = {}
         self._ended: dict[int, JobState] = {}
         self.steps = 0
