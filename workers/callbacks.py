@@ -131,6 +131,7 @@ class Reporter(TrainerCallback):
         self._save_every = 0
         self._mute = False  # the last line could not be written
         self.data: Fingerprint | None = None  # of the rows, for checkpoints
+        self.longest_first = False  # whether the first step has the longest rows, for checkpoints
         self.note: str | None = None  # what the next progress line is to tell of besides
         self.last: Path | None = None  # the checkpoint of the last step, once it is published
 
@@ -374,6 +375,7 @@ class Reporter(TrainerCallback):
             **made_by(assignment),
             "total_steps": figures.total_steps,
             "left_out": left_out,
+            "longest_first": self.longest_first,
             "asked": asked_steps(assignment.spec),
             "first_loss": figures.first_loss,
             "last_loss": figures.last_loss,

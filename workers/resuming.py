@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainingArguments
 
@@ -58,6 +59,18 @@ def take_rows(
 def left_out(checkpoint: Path) -> int:
     """How many steps up to a checkpoint changed no weight. Older versions did not write it down."""
     return int(read_manifest(checkpoint).get("left_out", 0))
+
+
+def longest_first(resume: tuple[Path, int] | None, fixed: bool) -> bool:
+    """Whether the first step has the longest rows: as it had them in the attempt that the checkpoint is of.
+
+    In another order the rows that are still to come would not be those that were not trained yet. fixed: whether the
+    segments of a rank's allocator don't expand; where those of one don't, all ranks have that order, or they would
+    share out the rows in two ways.
+    """
+    if resume is not None:
+        return bool(read_manifest(resume[0]).get("longest_first", False))
+    return any(gather_object([fixed]))
 
 
 def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:

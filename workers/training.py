@@ -48,7 +48,7 @@ from workers.inputs import resolve_output
 from workers.measure import Meter, card_limit, set_threads
 from workers.publishing import check_room, publish
 from workers.results import check_free, clear_unfinished
-from workers.resuming import checkpoint_of, finished, left_out, take_rows
+from workers.resuming import checkpoint_of, finished, left_out, longest_first, take_rows
 from workers.trainer.allocator import settle
 from workers.trainer.diverging import diverged
 from workers.trainer.failing import failure
@@ -221,7 +221,8 @@ def _trained(
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
         reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
         allocator = figures.meter.allocator
-        trainer.longest_first = allocator is not None and not allocator.expandable
+        fixed = allocator is not None and not allocator.expandable
+        trainer.longest_first = reporter.longest_first = longest_first(resume, fixed)
         if trainer.longest_first:
             log.info("segments are fixed: the first step has the longest rows")
         refusal = allocator.refusal if allocator else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch.utils.data import RandomSampler, SequentialSampler
 
 from jobs.memory import Rung
 from tests.workers.builders import answer, make_assignment, question, write_rows
+from workers.resuming import longest_first
 from workers.trainer.longest import LongestAtFirst, row_lengths, with_longest
 from workers.training import build_trainer
 
@@ -53,18 +55,27 @@ def test_rows_in_the_order_of_the_data_begin_with_the_longest() -> None:
     assert list(LongestAtFirst(SequentialSampler(LENGTHS), LENGTHS, 2, 1, seed=3))[:3] == [2, 1, 0]
 
 
-@pytest.mark.parametrize("longest_first", [False, True])
-def test_a_trainer_takes_them_where_it_is_told_to(
-    tmp_path: Path, tokenizer: Path, longest_first: bool
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize(("facts", "before"), [({"longest_first": True}, True), ({}, False)])
+def test_a_job_goes_on_in_the_order_that_it_began_with(
+    tmp_path: Path, facts: dict[str, bool], before: bool, fixed: bool
 ) -> None:
+    """On whatever card: or the row that changed places would be trained twice, and the longest not at all."""
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": {}, **facts}))
+    assert longest_first((tmp_path, 5), fixed) is before
+    assert longest_first(None, fixed) is fixed
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_trainer_takes_them_where_it_is_told_to(tmp_path: Path, tokenizer: Path, told: bool) -> None:
     data = write_rows(
         tmp_path / "rows.jsonl",
         [{"prompt": question(i), "completion": answer(i) * (1 + (i == 9))} for i in range(32)],
     )
     assignment = make_assignment(data, tokenizer, rung=Rung(0, 2, 2))
     trainer = build_trainer(assignment, tmp_path / "out")
-    trainer.longest_first = longest_first
+    trainer.longest_first = told
     sizes = row_lengths(trainer.train_dataset)
     seen = [max(map(len, batch["input_ids"])) for batch in islice(trainer.get_train_dataloader(), 16)]
     assert sorted(seen)[-1] == max(sizes) > sorted(sizes)[-2]
-    assert (seen[0] == max(sizes)) is longest_first
+    assert (seen[0] == max(sizes)) is told

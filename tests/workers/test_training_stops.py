@@ -94,6 +94,7 @@ def test_checkpoints_are_verified_and_pruned(tmp_path: Path, tokenizer: Path, ro
     for path, step in listed(root):
         manifest = verify(path)
         assert (manifest["step"], manifest["attempt_id"]) == (step, 1)
+        assert manifest["longest_first"] is False  # of a CPU card
         assert not list(path.glob("*.bin"))  # no pickle that nobody needs
     assert sorted(path.name for path in root.iterdir()) == ["step-00000006", "step-00000007"]
 
