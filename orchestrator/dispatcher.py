@@ -240,9 +240,7 @@ class DispatchProcess:
         """What must not end the thread that would try it again."""
         try:
             work()
-        except (
-            Exception
-        ) as error:  # a disk that is full, no process to be had: whatever it is, it is tried again
+        except Exception as error:  # a full disk, no process to be had: it is tried again, whatever it is
             self._trouble = f"the dispatcher can't be kept: {type(error).__name__}: {error}"
             log.exception("%s", self._trouble)
 
