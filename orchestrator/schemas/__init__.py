@@ -1,4 +1,13 @@
-"""The API's JSON answers as types. Times are Unix seconds, memory is bytes."""
+"""The API's JSON answers as types. Times are Unix seconds, memory is bytes.
+
+accuracy.py     projections beside measurements
+common.py       what several answers hold
+fleet.py        hosts, cards, projects, the server
+jobs.py         jobs, attempts, events, groups
+plans.py        plans, and why a job waits
+results.py      metrics and results
+submissions.py  answers to a submission
+"""
 
 from orchestrator.schemas.accuracy import (
     Accuracy,

@@ -1,1 +1,4 @@
-"""What a trace of a training step puts in place of what only a card has."""
+"""The real training step on fake tensors -> MemoryProfile.
+
+attention.py  attention as CUDA's kernels keep it and work in it
+"""
