@@ -47,8 +47,8 @@ from jobs.spec import (
     TrainingSpec,
     parse_spec,
 )
-from orchestrator.cli.settings import home
-from orchestrator.client import Client, JobFile, body_of
+from orchestrator.client.client import Client, JobFile, body_of
+from orchestrator.client.settings import home
 from orchestrator.schemas import Job, JobFull, PlanShape, Why
 
 __all__ = [
@@ -120,7 +120,7 @@ def plan(
     if not local:
         with Client() as client:
             return client.plan(job, overrides, timeout_s, cards, prices)
-    from orchestrator.local import plan_here  # here: with what a trace imports
+    from orchestrator.cli.commands.planning.local_plan import plan_here  # here: with what a trace imports
 
     wanted = [read_card(name) for name in cards]
     return plan_here(body_of(job, overrides or {}), wanted, prices or {}, home(), timeout_s, lambda _: None)

@@ -27,8 +27,8 @@ from jobs.report import AttemptReport, Ended, GpuInfo, HostInfo, HostReport, Sta
 from jobs.state import JobState, Outcome
 from jobs.units import GiB
 from orchestrator.config import Settings
-from orchestrator.controller import Controller
-from orchestrator.dispatcher import DispatchState, Part
+from orchestrator.control.controller import Controller
+from orchestrator.dispatch.dispatcher import DispatchState, Part
 from orchestrator.store import Store, upgrade
 from orchestrator.store.requests import NewJob
 from tests.postgres import binaries, running

@@ -24,7 +24,7 @@ from benchmarks.common import CHECKOUT, finish, machine
 from jobs.identity import Owner
 from jobs.report import Kept
 from jobs.units import GiB, MiB
-from orchestrator.order import Rules
+from orchestrator.scheduler.policy import Rules
 from workers.carry import Carrier
 from workers.checkpoints.folders import publish_checkpoint, staging_folder
 from workers.courier import reach

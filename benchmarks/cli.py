@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import TuneyardError
-from orchestrator.client import Client
+from orchestrator.client.client import Client
 
 ROUNDS = 21
 WARM_UP = 2

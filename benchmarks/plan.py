@@ -5,7 +5,8 @@
 A fleet of 500 hosts with 8 cards each (24, 48 and 80 GB), 3,000 running jobs and 10,000 queued ones of some hundreds of
 shapes, with real memory profiles and the real chooser, through the same rows, snapshot and plan() as the controller's;
 then 20,000 queued, and the Venus trace's busiest moment (2,039 waiting, 206 running, 1,080 GPUs). Each plan starts from
-a fresh snapshot of the same rows and from what the controller remembers between ticks (orchestrator.memo.Memo).
+a fresh snapshot of the same rows and from what the controller remembers between ticks
+(orchestrator.control.snapshot.cache.Memo).
 Times are CPU seconds of this one thread, so that another process on the machine does not count. Prints a table and, as
 its last line, one JSON object; exits with 1 where a figure is missed. --profile prints where the time of a plan goes.
 """
@@ -32,14 +33,14 @@ from benchmarks.scheduling.kinds import FOLDER, KINDS, METHODS, SHAPES, Kind, ki
 from jobs.cards import find_card
 from jobs.state import Code, JobState, Reason
 from orchestrator.config import Settings
-from orchestrator.fleet import Fleet
-from orchestrator.memo import Memo
-from orchestrator.order import DISCIPLINES, Rules
-from orchestrator.plan import Plan, plan
-from orchestrator.serve import COLLECT_AFTER
-from orchestrator.snapshot import fleet_of, hosts_of, stacks_of, waiting_of
-from orchestrator.steady import Steady
-from orchestrator.stock import Stock
+from orchestrator.control.snapshot.build import fleet_of, hosts_of, stacks_of, waiting_of
+from orchestrator.control.snapshot.cache import Memo
+from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.scheduler.fleet import Fleet
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import DISCIPLINES, Rules
+from orchestrator.server.serve import COLLECT_AFTER
 from orchestrator.store.rows import (
     AttemptRow,
     FleetRows,

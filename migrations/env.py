@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from alembic import context
 
-from orchestrator.column_types import Json, Words
-from orchestrator.tables import metadata
+from orchestrator.store.schema.column_types import Json, Words
+from orchestrator.store.schema.tables import metadata
 
 
 def _rendered(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -1,6 +1,7 @@
 """Runs the migrations on an engine, from any folder.
 
-A new one: change orchestrator/tables.py, run `python -m migrations.run "what changes"`, read what it wrote.
+A new one: change orchestrator/store/schema/tables.py, run `python -m migrations.run "what changes"`, and read what it
+wrote.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orchestrator.tables import metadata
+from orchestrator.store.schema.tables import metadata
 
 HERE = Path(__file__).parent
 
@@ -49,7 +50,7 @@ def head() -> str:
 
 
 def differences(connection: sa.Connection) -> list[Any]:
-    """What the database lacks, or has too much of, beside orchestrator/tables.py."""
+    """What the database lacks, or has too much of, beside orchestrator/store/schema/tables.py."""
     return list(
         compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
     )

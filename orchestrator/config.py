@@ -20,11 +20,11 @@ from typing import Any
 from jobs.cards import check_prices
 from jobs.errors import UsageError
 from jobs.recovery import OOM_REQUEUES
-from orchestrator.order import Rules
+from orchestrator.scheduler.policy import Rules
 
 DEFAULT_PORT = 7420
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# Of orchestrator.order.Rules, what `tuneyard serve` has flags for.
+# Of orchestrator.scheduler.policy.Rules, what `tuneyard serve` has flags for.
 RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move", "carry_bytes_s")
 
 

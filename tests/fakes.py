@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.dispatcher import DispatchState, Part
+from orchestrator.dispatch.dispatcher import DispatchState, Part
 
 
 class FakeDispatch:

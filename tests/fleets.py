@@ -10,8 +10,8 @@ from jobs.memory import Projection, Rung
 from jobs.spec import JobSpec
 from jobs.state import Code, Reason
 from jobs.units import GiB
-from orchestrator.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.kinds import Kind, Tier
+from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.scheduler.job_class import Kind, Tier
 
 STACK = {"torch": "2.13.0"}
 KEY = "key"

@@ -18,9 +18,9 @@ from jobs.cards import Card
 from jobs.ladder import Choice, NoFit
 from jobs.state import Code, Reason
 from jobs.units import GiB
-from orchestrator.fleet import Fleet, Host, NoProfile, Project, Running, Waiting
-from orchestrator.order import Rules
-from orchestrator.plan import Plan, plan
+from orchestrator.scheduler.fleet import Fleet, Host, NoProfile, Project, Running, Waiting
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import Rules
 from tests.fleets import KEY, PROFILE, Peaks, gpu, host, waiting
 
 NOW = 1_000_000.0

@@ -24,7 +24,7 @@ import psutil
 from benchmarks.cli import tuneyard
 from benchmarks.common import CHECKOUT, Service, clean_environment, finish, machine, tuneyard_server
 from benchmarks.submit import SPEC
-from orchestrator.client import Client
+from orchestrator.client.client import Client
 
 P99_MS_AT_MOST = 500.0
 LIST_S_AT_MOST = 0.5

@@ -73,7 +73,7 @@ class Fleet:
 
     def dispatcher(self) -> psutil.Process:
         """The child of the server that starts trainers."""
-        return self._one(lambda words: "orchestrator.dispatch" in words)
+        return self._one(lambda words: "orchestrator.dispatch.ray_driver" in words)
 
     def gcs(self) -> psutil.Process:
         """Ray's head."""

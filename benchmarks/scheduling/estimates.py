@@ -7,13 +7,13 @@ from typing import Any
 
 from benchmarks.scheduling.generated import CASES
 from benchmarks.scheduling.venus import FAIR
-from orchestrator.estimate import Start, starts
-from orchestrator.fleet import Fleet
-from orchestrator.order import Rules
-from orchestrator.plan import Plan
+from orchestrator.scheduler.fleet import Fleet
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import Plan
+from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.engine import simulate
 from orchestrator.simulate.generate import generate
-from orchestrator.stock import Stock
+from orchestrator.whatif.start_times import Start, starts
 
 FEW = 800  # jobs of a trace: a range is worked out at each arrival
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.fleet import Host, Project
-from orchestrator.order import Rules
+from orchestrator.scheduler.fleet import Host, Project
+from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.engine import Known, simulate
-from orchestrator.simulate.measures import Measures, measure
+from orchestrator.simulate.metrics import Measures, measure
 from orchestrator.simulate.trace import Ran, TraceJob
 
 WIDTH = 46

@@ -14,13 +14,13 @@ from typing import Any
 
 from benchmarks.scheduling.reference import clusters, strict, tiresias
 from benchmarks.scheduling.tables import HEADER, Check, Result, published, run, verdicts
-from orchestrator.fleet import Waiting
-from orchestrator.order import Rules
-from orchestrator.simulate.borders import lay
+from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.fleet_file import POOL, FleetFile, load_fleet
-from orchestrator.simulate.measures import measure
-from orchestrator.simulate.read import load_trace
+from orchestrator.simulate.metrics import measure
+from orchestrator.simulate.pools import lay
 from orchestrator.simulate.trace import TraceJob
+from orchestrator.simulate.trace_csv import load_trace
 
 TRACE, CLUSTERS = "venus_sept2020.csv.gz", "venus_vc_nodes.csv"
 FEWER_NODES = 118

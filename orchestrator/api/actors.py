@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from fastapi import Request
 
-from orchestrator.cli.answers import USER_HEADER
+from orchestrator.client.responses import USER_HEADER
 from orchestrator.config import Network, Settings
 from orchestrator.store.requests import Actor
 

@@ -13,7 +13,14 @@ from starlette.exceptions import HTTPException
 
 from jobs import errors
 from orchestrator import schemas
-from orchestrator.api import (
+from orchestrator.api.context import Services
+from orchestrator.api.edge import refusals
+from orchestrator.api.edge.gate import Gate
+from orchestrator.api.edge.query import only_known
+from orchestrator.api.openapi import document as openapi
+from orchestrator.api.readiness import readiness
+from orchestrator.api.responses.presence import is_online
+from orchestrator.api.routes import (
     accuracy,
     actions,
     changes,
@@ -22,7 +29,6 @@ from orchestrator.api import (
     hosts,
     jobs,
     metrics,
-    openapi,
     projects,
     quarantine,
     reports,
@@ -30,13 +36,7 @@ from orchestrator.api import (
     results,
     whatif,
 )
-from orchestrator.api.edge import refusals
-from orchestrator.api.edge.gate import Gate
-from orchestrator.api.edge.query import only_known
-from orchestrator.api.presence import is_online
-from orchestrator.api.readiness import readiness
-from orchestrator.api.services import Services
-from orchestrator.cli.answers import PREFIX
+from orchestrator.client.responses import PREFIX
 
 
 def create_app(services: Services) -> Gate:

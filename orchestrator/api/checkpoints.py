@@ -10,8 +10,8 @@ from typing import Any
 
 from jobs.report import HostReport
 from jobs.state import JobState
-from orchestrator.api.services import Services
-from orchestrator.handover import Owners
+from orchestrator.api.context import Services
+from orchestrator.control.assignments import Owners
 from orchestrator.store.rows import AttemptRow, JobRow
 from workers.checkpoints.folders import step_of
 

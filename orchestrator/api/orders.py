@@ -9,10 +9,10 @@ from jobs.identity import AttemptKey
 from jobs.report import HostOrders, HostReport, StopOrder, TraceRequest
 from jobs.spec import JobSpec
 from orchestrator.api.checkpoints import kept_orders
-from orchestrator.api.services import Services
+from orchestrator.api.context import Services
 from orchestrator.config import Settings
-from orchestrator.endings import stop_grace_s
-from orchestrator.store.open_parts import OpenHere
+from orchestrator.control.outcomes import stop_grace_s
+from orchestrator.store.hosts.open_parts import OpenHere
 from orchestrator.store.rows import AttemptRow
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.api.edge.pulse import Beat
-from orchestrator.api.services import Services
+from orchestrator.api.context import Services
+from orchestrator.api.edge.database_probe import Beat
 
 LATE_S = 30.0  # a round takes a second or two where 10,000 jobs wait
 OK, STARTING, STANDS_BY = "ok", "starting", "stands by: another server leads"

@@ -6,9 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli import words
-from orchestrator.cli.http import Api, Patience, job_path
 from orchestrator.cli.output import note
+from orchestrator.cli.render import words
+from orchestrator.client.http import Api, Patience, job_path
 
 if TYPE_CHECKING:
     from orchestrator.schemas import Attempt, Job, JobFull

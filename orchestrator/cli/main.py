@@ -19,50 +19,53 @@ BROKEN_PIPE = 1  # what click itself gives
 # Verb -> module, and the line that --help shows without importing it (a test holds it to the verb's own).
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Begin": {
-        "up": ("services", "Start server, host agent and Ray on this machine."),
-        "down": ("services", "Stop what `tuneyard up` started."),
-        "init": ("jobfile", "Write a commented job file to begin from."),
-        "doctor": ("doctor", "Check this machine and the server, with what to do about each fault."),
+        "up": ("fleet.services", "Start server, host agent and Ray on this machine."),
+        "down": ("fleet.services", "Stop what `tuneyard up` started."),
+        "init": ("planning.init", "Write a commented job file to begin from."),
+        "doctor": ("fleet.doctor", "Check this machine and the server, with what to do about each fault."),
     },
     "Jobs": {
-        "submit": ("submit", "Submit jobs from files or flags."),
-        "plan": ("plan", "Show where a job would fit, and at what memory, without submitting it."),
+        "submit": ("jobs.submit", "Submit jobs from files or flags."),
+        "plan": ("planning.plan", "Show where a job would fit, and at what memory, without submitting it."),
         "rehearse": (
-            "rehearse",
+            "planning.rehearse",
             "Train a job's first steps on a card that is not there: real allocator, no GPU.",
         ),
         "list": (
-            "jobs.listing",
+            "jobs.list",
             "List jobs, newest first; of a SWEEP what differs between its jobs, best first.",
         ),
-        "show": ("detail", "Show one job: attempts, projected against measured, events."),
-        "why": ("detail", "Explain why a job waits, or why it ended."),
+        "show": ("jobs.show", "Show one job: attempts, projected against measured, events."),
+        "why": ("jobs.show", "Explain why a job waits, or why it ended."),
         "metrics": (
             "jobs.metrics",
             "Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.",
         ),
-        "logs": ("logs", "Print the log of a job's attempt."),
+        "logs": ("jobs.logs", "Print the log of a job's attempt."),
         "pull": ("jobs.pull", "Copy a job's result to this machine."),
-        "cancel": ("control", "Cancel jobs."),
-        "requeue": ("control", "Submit ended jobs again, from where they had come to."),
-        "set": ("changes", "Change the job file of a job that waits."),
-        "hold": ("changes", "Keep queued jobs from starting until they are released."),
-        "release": ("changes", "Let held jobs start."),
+        "cancel": ("jobs.control", "Cancel jobs."),
+        "requeue": ("jobs.control", "Submit ended jobs again, from where they had come to."),
+        "set": ("jobs.changes", "Change the job file of a job that waits."),
+        "hold": ("jobs.changes", "Keep queued jobs from starting until they are released."),
+        "release": ("jobs.changes", "Let held jobs start."),
     },
     "Fleet": {
-        "top": ("top", "Watch cards and jobs live."),
-        "hosts": ("listing", "List hosts."),
-        "gpus": ("listing", "List cards with what they are doing."),
-        "project": ("projects", "Set what projects may count on of the fleet."),
-        "accuracy": ("accuracy", "Show projected against measured memory, coverage and the worst misses."),
-        "simulate": ("simulate", "Try policies and fleets on a trace of jobs."),
+        "top": ("fleet.top", "Watch cards and jobs live."),
+        "hosts": ("fleet.tables", "List hosts."),
+        "gpus": ("fleet.tables", "List cards with what they are doing."),
+        "project": ("fleet.project", "Set what projects may count on of the fleet."),
+        "accuracy": (
+            "planning.accuracy",
+            "Show projected against measured memory, coverage and the worst misses.",
+        ),
+        "simulate": ("planning.simulate", "Try policies and fleets on a trace of jobs."),
     },
     "Operate": {
-        "serve": ("services", "Run the server in the foreground."),
-        "host": ("hosts", "Run a host agent; drain hosts."),
-        "db": ("database", "Upgrade, check, back up and restore the job database."),
-        "audit": ("audit", "List who asked for what, and from where."),
-        "schema": ("jobfile", "Print the JSON schema of the job file."),
+        "serve": ("fleet.services", "Run the server in the foreground."),
+        "host": ("fleet.host", "Run a host agent; drain hosts."),
+        "db": ("fleet.database", "Upgrade, check, back up and restore the job database."),
+        "audit": ("fleet.audit", "List who asked for what, and from where."),
+        "schema": ("planning.init", "Print the JSON schema of the job file."),
         "completion": ("completion", "Print the shell completion script."),
     },
 }
@@ -78,7 +81,7 @@ class LazyGroup(Verbs):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
             return None
-        module = importlib.import_module(f"orchestrator.cli.{_MODULES[cmd_name]}")
+        module = importlib.import_module(f"orchestrator.cli.commands.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, f"{cmd_name}_verb")
         return command
 

@@ -22,9 +22,9 @@ from jobs.errors import (
     UsageError,
 )
 from jobs.units import parse_duration, parse_size
-from orchestrator.cli.http import Api
-from orchestrator.cli.settings import find_server
-from orchestrator.cli.table import clean
+from orchestrator.cli.render.table import clean
+from orchestrator.client.http import Api
+from orchestrator.client.settings import find_server
 
 OK, FAILED, USAGE = 0, 1, 2
 _KINDS: tuple[tuple[type[TuneyardError], str], ...] = (

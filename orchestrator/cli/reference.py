@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.spec import schema
-from orchestrator.cli.jobfile import examples
+from orchestrator.cli.commands.planning.init import examples
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "job-file.md"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from jobs.errors import TuneyardError, Unavailable
-from orchestrator.cli.http import Api
-from orchestrator.cli.settings import find_server
-from orchestrator.cli.table import show_fields
+from orchestrator.cli.render.table import show_fields
+from orchestrator.client.http import Api
+from orchestrator.client.settings import find_server
 
 START = (
     ("tuneyard up", "start it on this machine"),

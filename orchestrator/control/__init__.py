@@ -1,12 +1,17 @@
 """The controller: one loop of numbered steps, and the only clock.
 
-hearing.py       silence, by a clock that stands still while the server is deaf
-leadership.py    whether this server leads: the lease taken, kept, watched
-led_dispatch.py  the dispatcher of a server that may lead
-planning.py      plan() without the jobs that it raises for
-quarantine.py    records that can't be handled are left alone; the rest goes on
-readable.py      the rows of one instant without what can't be read
-rounds.py        when the loop made its last good round, and when the next is due
-silent.py        attempts that cannot speak for themselves any more
-starts.py        the order of ranks, jobs for which no start is left, hosts where none comes up
+assignments.py         open attempts -> assignments for the dispatcher, by host
+controller.py          the loop, numbered steps; the only clock
+early_stop.py          ends the worst jobs of a sweep
+host_silence.py        silence, by a clock that stands still while the server is deaf
+lost_attempts.py       attempts that cannot speak for themselves any more
+outcomes.py            what several hosts say of an attempt's end -> how it ended
+planning.py            plan() without the jobs that it raises for
+quarantine.py          records that can't be handled are left alone; the rest goes on
+rounds.py              when the loop made its last good round, and when the next is due
+start_time_refresh.py  when likely starts are worked out anew
+starts.py              the order of ranks, jobs for which no start is left, hosts where none comes up
+leader/                which server of a database decides, and its dispatcher
+sharing/               jobs that share a card: how much they slow each other down, and when they are kept apart
+snapshot/              rows of the store -> the fleet snapshot that a plan is made from
 """

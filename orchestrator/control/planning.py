@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from jobs.errors import Unavailable
 from orchestrator.control.quarantine import Quarantine
-from orchestrator.fleet import Fleet, Waiting
-from orchestrator.plan import Plan
+from orchestrator.scheduler.fleet import Fleet, Waiting
+from orchestrator.scheduler.plan import Plan
 
 DECIDING = "deciding where it starts"
 MOST = 8  # jobs that one round finds; each takes some dozen plans to find, and the next round has more

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from jobs.recovery import nothing_smaller
 from jobs.report import Ended
 from jobs.state import Code, Outcome
-from orchestrator.endings import where
-from orchestrator.fleet import Fleet, Gpu
-from orchestrator.memo import Memo
-from orchestrator.placement import Misfit
-from orchestrator.plan import Plan, explain
+from orchestrator.control.outcomes import where
+from orchestrator.control.snapshot.cache import Memo
+from orchestrator.scheduler.fleet import Fleet, Gpu
+from orchestrator.scheduler.placement.place import Misfit
+from orchestrator.scheduler.plan import Plan, explain
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow
 

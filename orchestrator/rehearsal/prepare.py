@@ -15,12 +15,12 @@ from jobs.memory import Projection
 from jobs.report import Assignment, GpuInfo
 from jobs.spec import JobSpec
 from jobs.sweep import only_one
-from orchestrator.api.intake import FleetFacts, JobInput, faults_of, members_of, value_of
+from orchestrator.api.submission.validation import FleetFacts, JobInput, faults_of, members_of, value_of
+from orchestrator.cli.commands.planning.local_plan import LIBRARIES, traced
 from orchestrator.config import Settings, load
-from orchestrator.forecast import Asked, catalogue_cards
-from orchestrator.local import LIBRARIES, traced
-from orchestrator.memo import model_config
-from orchestrator.snapshot import length_fault
+from orchestrator.control.snapshot.build import length_fault
+from orchestrator.control.snapshot.cache import model_config
+from orchestrator.whatif.job_figures import Asked, catalogue_cards
 from workers.checks.weights import NO_WEIGHTS
 from workers.machine import model_types
 from workers.rehearsal.from_config import from_config

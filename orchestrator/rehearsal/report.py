@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.projection import error
-from orchestrator.forecast import projection_shape, rung_shape
 from orchestrator.rehearsal.prepare import Prepared
+from orchestrator.whatif.job_figures import projection_shape, rung_shape
 from workers.rehearsal.messages import Answer
 
 FIGURES = ("allocated", "reserved", "device")

@@ -16,14 +16,14 @@ from jobs.projection import Projection
 from jobs.rung import Rung
 from jobs.spec import JobSpec, Policy, parse_spec
 from jobs.state import Code, Reason
-from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
-from orchestrator.order import Rules, attained
-from orchestrator.placement import Placement
-from orchestrator.plan import Plan, plan
-from orchestrator.roll import Roll
+from orchestrator.scheduler.cache.running_index import Roll
+from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.placement.place import Placement
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import Rules, attained
 from orchestrator.simulate.trace import Ran, TraceJob
 from orchestrator.simulate.usage import Usage
-from orchestrator.stock import Stock
 
 Watch = Callable[[Fleet, Plan, float, Stock], None]
 Known = Literal["never", "soon", "told"]

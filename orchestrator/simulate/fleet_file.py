@@ -13,7 +13,7 @@ from jobs.cards import Card, check_prices, price_of, read_card
 from jobs.errors import Fault, SpecError, UsageError
 from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
 from jobs.units import gib
-from orchestrator.fleet import Gpu, Host, Project
+from orchestrator.scheduler.fleet import Gpu, Host, Project
 
 POOL = "pool"  # the label that confines: a job of a pool runs on hosts that carry its name
 MAX_GPUS = 100_000

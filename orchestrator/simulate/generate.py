@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from itertools import accumulate
 
 from jobs.errors import UsageError
-from orchestrator.fleet import DEFAULT_PROJECT
+from orchestrator.scheduler.fleet import DEFAULT_PROJECT
 from orchestrator.simulate.trace import TraceJob
 
 # GPU jobs of the four Helios clusters: median 206 s, mean 6,652 s (Hu et al., "Characterization and Prediction of Deep

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.errors import UsageError
-from orchestrator.fleet import Gpu, Host, Project
+from orchestrator.scheduler.fleet import Gpu, Host, Project
 from orchestrator.simulate.fleet_file import FleetFile
-from orchestrator.simulate.read import Trace
 from orchestrator.simulate.trace import TraceJob
+from orchestrator.simulate.trace_csv import Trace
 
 LEAST_S = 1.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.fields import PRIORITIES
-from orchestrator.fleet import DEFAULT_PROJECT
+from orchestrator.scheduler.fleet import DEFAULT_PROJECT
 
 DEFAULT_PRIORITY = PRIORITIES["normal"]
 

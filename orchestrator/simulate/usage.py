@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from orchestrator.decay import faded
-from orchestrator.fleet import Host
+from orchestrator.scheduler.fleet import Host
+from orchestrator.scheduler.usage import faded
 
 SETTLE_S = 1800.0  # decay and what runs are counted so often: usage halves in a week
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from orchestrator.store.database import Database
+from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
-from orchestrator.tables import attempts, events, hosts, jobs
+from orchestrator.store.schema.tables import attempts, events, hosts, jobs
 
 
 class ActionStore(Database):

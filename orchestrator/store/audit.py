@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from jobs.errors import Conflict
 from jobs.state import TERMINAL, Event, JobState, after
 from jobs.units import counted
-from orchestrator.store.links import STARTED_EARLY
+from orchestrator.store.jobs.dependencies import STARTED_EARLY
 from orchestrator.store.requests import Note
-from orchestrator.tables import attempts, events, gpus, jobs, leases, log_chunks
+from orchestrator.store.schema.tables import attempts, events, gpus, jobs, leases, log_chunks
 
 _OPEN = attempts.c.outcome.is_(None)
 _HELD = leases.c.released_at.is_(None)

@@ -12,10 +12,10 @@ import orchestrator.store.reads as reads
 from jobs.calibration import Observation, quantisation_of
 from jobs.report import Ended
 from jobs.state import Outcome
-from orchestrator.store.database import Database
+from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import AttemptRow
-from orchestrator.tables import attempts, hosts, jobs, observations
+from orchestrator.store.schema.tables import attempts, hosts, jobs, observations
 
 NEWEST = 2000  # what a calibration is made from: older attempts ran other library versions
 _BYTES = ("allocated_bytes", "reserved_bytes", "device_bytes")

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.report import TraceResult
-from orchestrator.store.database import Database
+from orchestrator.store.engine.database import Database
 from orchestrator.store.rows import ProfileRow
-from orchestrator.tables import profiles
+from orchestrator.store.schema.tables import profiles
 
 _PENDING = sa.and_(profiles.c.profile.is_(None), profiles.c.error.is_(None))
 

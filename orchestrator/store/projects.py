@@ -11,10 +11,10 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.state import JobState
 from jobs.units import counted
-from orchestrator.store.database import Database
+from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import ProjectRow
-from orchestrator.tables import attempts, jobs, leases, projects
+from orchestrator.store.schema.tables import attempts, jobs, leases, projects
 
 
 class ProjectStore(Database):

@@ -21,7 +21,16 @@ from orchestrator.store.rows import (
     LeasedGpu,
     ProgressRow,
 )
-from orchestrator.tables import attempts, evaluations, events, gpus, hosts, jobs, leases, progress
+from orchestrator.store.schema.tables import (
+    attempts,
+    evaluations,
+    events,
+    gpus,
+    hosts,
+    jobs,
+    leases,
+    progress,
+)
 
 CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 

@@ -97,8 +97,8 @@ class NewSubmission:
 @dataclass(frozen=True)
 class Start:
     """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
-    (orchestrator.snapshot.basis_of), for its observation; shared: others may lie on the cards, as long as the
-    projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
+    (orchestrator.control.snapshot.cache.basis_of), for its observation; shared: others may lie on the cards, as long as
+    the projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
     job that was planned; uuid: the attempt's.
     """
 

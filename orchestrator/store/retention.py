@@ -9,10 +9,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs.state import Event
-from orchestrator.store.database import Database
+from orchestrator.store.engine.database import Database
 from orchestrator.store.observations import NEWEST
 from orchestrator.store.requests import Note
-from orchestrator.tables import attempts, evaluations, events, jobs, log_chunks, observations, progress
+from orchestrator.store.schema.tables import (
+    attempts,
+    evaluations,
+    events,
+    jobs,
+    log_chunks,
+    observations,
+    progress,
+)
 
 AT_A_TIME = 50  # attempts, each in a transaction of its own: nobody waits long
 EVENTS_AT_A_TIME = 5000

@@ -131,7 +131,7 @@ class AttemptRow:
     log_bytes: int
     reported: (
         dict[str, Any] | None
-    )  # jobs.report.Ended as the host said it; of several hosts see orchestrator.endings
+    )  # jobs.report.Ended as the host said it; of several hosts see orchestrator.control.outcomes
     outcome: Outcome | None
     message: str
     ended_at: float | None
@@ -162,7 +162,7 @@ class AttemptRow:
 
 @dataclass(frozen=True)
 class HostRow:
-    """A host. Whether it is away is the caller's judgement of last_seen (orchestrator.snapshot.online)."""
+    """A host. Whether it is away is judged by last_seen (orchestrator.control.host_silence)."""
 
     id: int
     name: str

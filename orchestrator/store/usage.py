@@ -13,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.decay import faded
+from orchestrator.scheduler.usage import faded
 from orchestrator.store.rows import UsageRow
-from orchestrator.tables import attempts, gpus, jobs, leases
+from orchestrator.store.schema.tables import attempts, gpus, jobs, leases
 
 WINDOW = 8.0  # half-lives: what is older counts for less than half a percent
 # Another server's transaction may be that late to be seen, or its clock that far off.

@@ -55,7 +55,7 @@ def test_after_the_death_of_rays_head_new_jobs_start_on_another(fleet: Fleet):
 
 def test_a_dispatcher_that_hangs_is_replaced_and_the_job_has_used_no_attempt(fleet: Fleet):
     children = recorded(fleet, "server").children()
-    (hung,) = [one for one in children if "orchestrator.dispatch" in one.cmdline()]
+    (hung,) = [one for one in children if "orchestrator.dispatch.ray_driver" in one.cmdline()]
     hung.suspend()
     job = fleet.submit("patient", training={"steps": 3})
     shown = fleet.end(job, 150)

@@ -57,7 +57,7 @@ def wait_for(fleet: Fleet, *words: str, timeout_s: float = JOB_S) -> None:
 
 
 def test_every_port_is_on_loopback(fleet: Fleet):
-    wait_for(fleet, "gcs_server", "raylet", "orchestrator.dispatch")
+    wait_for(fleet, "gcs_server", "raylet", "orchestrator.dispatch.ray_driver")
     assert open_to_others(fleet) == []
 
 

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from orchestrator.lifecycle import end_ray_head
+from orchestrator.server.local_cluster import end_ray_head
 from tests.acceptance.conftest import TUNEYARD, Fleet, processes_of
 from tests.server.servers import until
 from tests.workers.builders import make_tokenizer, prompt_rows, write_rows

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from jobs.lengths import Lengths
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.data_lengths import FRESH_S, LOOK_EVERY_S, PATIENCE_S, RETRY_S
+from orchestrator.control.snapshot.sequence_lengths import FRESH_S, LOOK_EVERY_S, PATIENCE_S, RETRY_S
 from tests.api.conftest import Yard
 from tests.api.test_scheduling import FakeHost, card, end, job
 from tests.profiles import small_profile

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import Unavailable
-from orchestrator.api.edge import pulse
+from orchestrator.api.edge import database_probe
 from orchestrator.api.readiness import LATE_S
 from orchestrator.control.rounds import Rounds
-from orchestrator.dispatcher import DispatchState
-from orchestrator.store import epoch
+from orchestrator.dispatch.dispatcher import DispatchState
+from orchestrator.store.schema import epoch
 from tests.api.test_scheduling import FakeHost, card
 
 HEALTH = "/api/v1/health"
@@ -38,7 +38,7 @@ def held(yard, monkeypatch):
         return real()
 
     monkeypatch.setattr(yard.services.store, "hosts", hosts)
-    monkeypatch.setattr(pulse, "WAIT_S", 0.01)
+    monkeypatch.setattr(database_probe, "WAIT_S", 0.01)
     yield go
     go.set()
 
@@ -46,12 +46,12 @@ def held(yard, monkeypatch):
 def test_a_database_that_hangs_is_not_waited_for(yard, held, monkeypatch):
     found = yard.http.get(HEALTH).json()
     assert (found["status"], found["hosts"]) == ("ok", 1), "it has only just been asked"
-    monkeypatch.setattr(pulse, "SILENT_S", 0.0)
+    monkeypatch.setattr(database_probe, "SILENT_S", 0.0)
     found = yard.http.get(HEALTH).json()
     assert (found["status"], found["hosts"]) == ("degraded", 1)
     assert found["database"].startswith("the database has not answered for ")
     held.set()
-    monkeypatch.setattr(pulse, "SILENT_S", 1000.0)
+    monkeypatch.setattr(database_probe, "SILENT_S", 1000.0)
     while yard.http.get(HEALTH).json()["status"] != "ok":
         time.sleep(0.01)
 

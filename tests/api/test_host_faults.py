@@ -9,8 +9,8 @@ import pytest
 from jobs.recovery import FIRST_BACKOFF_S, MAX_LOST_IN_A_ROW
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.dispatcher import DispatchState
-from orchestrator.snapshot import FIRST_REST_S, LONGEST_REST_S
+from orchestrator.control.snapshot.build import FIRST_REST_S, LONGEST_REST_S
+from orchestrator.dispatch.dispatcher import DispatchState
 from tests.api.conftest import Yard
 from tests.api.test_preemption import later, starts
 from tests.api.test_scheduling import HOST, FakeHost, card, end, job

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.dispatcher import DispatchProcess
+from orchestrator.dispatch.dispatcher import DispatchProcess
 from tests.api.conftest import Yard
 from tests.api.test_preemption import starts
 from tests.api.test_scheduling import FakeHost, card, job

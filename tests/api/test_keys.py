@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.answers import KEY_HEADER
+from orchestrator.client.responses import KEY_HEADER
 
 JOBS = "/api/v1/jobs"
 

@@ -9,8 +9,8 @@ import pytest
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.config import load
-from orchestrator.estimate import COMERS
-from orchestrator.order import DISCIPLINES, Rules
+from orchestrator.scheduler.policy import DISCIPLINES, Rules
+from orchestrator.whatif.start_times import COMERS
 from tests.api.test_preemption import later, starts, states, stops
 from tests.api.test_scheduling import FakeHost, card, end, job, of
 from tests.profiles import small_profile

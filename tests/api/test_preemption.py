@@ -8,8 +8,8 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.cli import words
-from orchestrator.order import Rules
+from orchestrator.cli.render import words
+from orchestrator.scheduler.policy import Rules
 from tests.api.test_scheduling import FakeHost, card, end, job
 
 LONG_S = Rules().min_run_s + 1

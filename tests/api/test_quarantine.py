@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from jobs.errors import Unavailable
 from jobs.state import Outcome
-from orchestrator import controller
 from orchestrator.api.app import PREFIX
+from orchestrator.control import controller
 from orchestrator.control.quarantine import RETRY_S
-from orchestrator.fleet import Fleet
-from orchestrator.plan import Plan
-from orchestrator.tables import metadata
+from orchestrator.scheduler.fleet import Fleet
+from orchestrator.scheduler.plan import Plan
+from orchestrator.store.schema.tables import metadata
 from tests.api.conftest import Yard
 from tests.api.test_scheduling import FakeHost, card, end, job
 

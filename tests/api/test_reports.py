@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from jobs.errors import Busy, NotFound, Unavailable
-from orchestrator.api import reports
 from orchestrator.api.app import PREFIX
-from orchestrator.api.edge import queue
-from orchestrator.api.edge.queue import Answer, Report, ReportQueue
+from orchestrator.api.edge import report_batches
 from orchestrator.api.edge.refusals import BadRequest
+from orchestrator.api.edge.report_batches import Answer, Report, ReportQueue
+from orchestrator.api.routes import reports
 from tests.api.test_scheduling import FakeHost, card
 
 LONG_S = 60.0  # nothing here takes it; a test that would wait for ever fails instead
@@ -187,8 +187,8 @@ def test_what_comes_meanwhile_is_the_next_group_with_one_report_of_a_host():
 
 
 def test_groups_have_bounds(monkeypatch):
-    monkeypatch.setattr(queue, "MOST_REPORTS", 2)
-    monkeypatch.setattr(queue, "MOST_BYTES", 10)
+    monkeypatch.setattr(report_batches, "MOST_REPORTS", 2)
+    monkeypatch.setattr(report_batches, "MOST_BYTES", 10)
 
     async def test(made: ReportQueue, clock: Clock) -> None:
         work = Work()
@@ -207,7 +207,7 @@ def test_a_host_is_asked_to_wait_where_too_many_do():
         await work.has_begun()
         second = put(made, work, (2, b"b"))
         await asyncio.sleep(0)
-        clock.now += queue.WAIT_S + 0.5  # a disk that hangs
+        clock.now += report_batches.WAIT_S + 0.5  # a disk that hangs
         with pytest.raises(Busy) as refused:
             await made.put(3, b"c", work)
         assert refused.value.retry_after_s == 6
@@ -221,7 +221,7 @@ def test_a_host_is_asked_to_wait_where_too_many_do():
 
 
 def test_a_host_is_asked_to_wait_where_the_bytes_that_wait_are_too_many(yard, monkeypatch):
-    monkeypatch.setattr(queue, "WAITING_BYTES", 10)
+    monkeypatch.setattr(report_batches, "WAITING_BYTES", 10)
     host = FakeHost(yard, card(0, 2))
     refused = yard.http.post(f"{PREFIX}/hosts/{host.id}/report", content=body(host, yard.now))
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")

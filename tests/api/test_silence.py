@@ -8,9 +8,9 @@ import pytest
 
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.cli import words
-from orchestrator.cli.detail import _summary
-from orchestrator.cli.top import card_rows
+from orchestrator.cli.commands.fleet.top import card_rows
+from orchestrator.cli.commands.jobs.show import _summary
+from orchestrator.cli.render import words
 from tests.api.conftest import Yard
 from tests.api.test_preemption import later
 from tests.api.test_scheduling import FakeHost, card, end, job

@@ -10,7 +10,7 @@ import pytest
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from orchestrator.api.app import PREFIX
-from orchestrator.order import Rules
+from orchestrator.scheduler.policy import Rules
 from tests.api.conftest import Yard
 from tests.api.test_out_of_memory import FIXED, SIZES, run_out, snug, traced
 from tests.api.test_preemption import LONG_S, later, starts

@@ -9,7 +9,7 @@ import pytest
 from jobs.requirements import LACKS
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.cli.control import read_settings
+from orchestrator.cli.commands.jobs.control import read_settings
 from tests.api.test_policies import submit
 from tests.api.test_preemption import begun, code, later, project, starts, states, stops
 from tests.api.test_scheduling import FakeHost, card, end, of

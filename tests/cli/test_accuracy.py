@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.units import GiB
-from orchestrator.client import Client
+from orchestrator.client.client import Client
 from tests.cli.conftest import ROOT, Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from orchestrator.cli import words
-from orchestrator.client import Client
+from orchestrator.cli.render import words
+from orchestrator.client.client import Client
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer

@@ -16,7 +16,7 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
-from orchestrator.client import Client
+from orchestrator.client.client import Client
 from tests.cli import scenes
 from tests.cli.fake_server import TOKEN, FakeServer
 

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.cli.jobs.columns import JOB_COLUMNS, job_row
-from orchestrator.cli.table import Cell, Column, clean, fit, plain, wrapped
-from orchestrator.cli.top import shares
-from orchestrator.cli.words import ago, cards, duration, share
+from orchestrator.cli.commands.fleet.top import shares
+from orchestrator.cli.commands.jobs.columns import JOB_COLUMNS, job_row
+from orchestrator.cli.render.table import Cell, Column, clean, fit, plain, wrapped
+from orchestrator.cli.render.words import ago, cards, duration, share
 from tests.cli import scenes
 from tests.cli.conftest import COMMAND, ROOT, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer

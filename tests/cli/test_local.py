@@ -14,9 +14,9 @@ import pytest
 
 from jobs.spec import parse_spec, parse_yaml
 from jobs.units import GiB, MiB
-from orchestrator import lifecycle
+from orchestrator.cli.commands.fleet.services import parse_cards
 from orchestrator.cli.reference import TARGET, reference
-from orchestrator.cli.services import parse_cards
+from orchestrator.server import local_cluster
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer
@@ -183,15 +183,15 @@ def test_up_names_its_own_host_and_cards(bare: Tuneyard, up_already: Path) -> No
 
 def test_up_takes_the_options_of_the_last_up(tmp_path: Path) -> None:
     """Of a home whose agent has ended, also one that an older version began."""
-    assert lifecycle.kept_options(tmp_path) == {}
+    assert local_cluster.kept_options(tmp_path) == {}
     record = {"pid": 2**22 + 1, "create_time": 1.0, "given": {"cpu_cards": [700 * MiB, GiB], "warm": None}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "host.json").write_text(json.dumps(record))
-    options = lifecycle.kept_options(tmp_path)
-    assert lifecycle.flags_of(options) == "--cpu-cards 700MiB,1GiB"
+    options = local_cluster.kept_options(tmp_path)
+    assert local_cluster.flags_of(options) == "--cpu-cards 700MiB,1GiB"
     assert parse_cards(None, None, "700MiB,1GiB") == options["cpu_cards"]  # type: ignore[arg-type]
-    (tmp_path / lifecycle.OPTIONS).write_text('{"warm": 2}')
-    assert lifecycle.flags_of(lifecycle.kept_options(tmp_path)) == "--warm 2"
+    (tmp_path / local_cluster.OPTIONS).write_text('{"warm": 2}')
+    assert local_cluster.flags_of(local_cluster.kept_options(tmp_path)) == "--warm 2"
     assert parse_cards(None, None, "none") == []  # type: ignore[arg-type]
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli.jobs.curves import HEIGHT, NARROWEST, text_plot
-from orchestrator.client import Client
+from orchestrator.cli.commands.jobs.curves import HEIGHT, NARROWEST, text_plot
+from orchestrator.client.client import Client
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer

@@ -10,8 +10,8 @@ import pytest
 
 from jobs.cards import CATALOGUE
 from jobs.units import GiB
-from orchestrator.cli import plan_text
-from orchestrator.cli.plan_plot import rungs_of
+from orchestrator.cli.render import plan_text
+from orchestrator.cli.render.plan_plot import rungs_of
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer

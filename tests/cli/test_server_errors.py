@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import NotFound, Unauthorized, Unavailable, UsageError
-from orchestrator.cli.http import Api, Patience
-from orchestrator.cli.settings import Server
+from orchestrator.client.http import Api, Patience
+from orchestrator.client.settings import Server
 from tests.cli import scenes
 from tests.cli.conftest import COMMAND, Tuneyard, heed_ctrl_c
 from tests.cli.fake_server import TOKEN, FakeServer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.cli import words
-from orchestrator.cli.detail import _checkpoint, _resumed, _summary
-from orchestrator.cli.table import Cell
+from orchestrator.cli.commands.jobs.show import _checkpoint, _resumed, _summary
+from orchestrator.cli.render import words
+from orchestrator.cli.render.table import Cell
 from tests.cli import scenes
 from tests.cli.fake_server import FakeServer
 

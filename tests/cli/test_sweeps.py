@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import NotFound
-from orchestrator.client import Client
+from orchestrator.client.client import Client
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import TOKEN, FakeServer

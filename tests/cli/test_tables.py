@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from jobs.calibration import INCOMPARABLE
-from orchestrator.cli import words
-from orchestrator.client import Client
+from orchestrator.cli.render import words
+from orchestrator.client.client import Client
 from orchestrator.schemas import Leader
 from tests.cli import scenes
 from tests.cli.conftest import Tuneyard

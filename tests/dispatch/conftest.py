@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.child import Limits
-from orchestrator.dispatcher import DispatchProcess
-from orchestrator.head import Head
+from orchestrator.dispatch.child import Limits
+from orchestrator.dispatch.dispatcher import DispatchProcess
+from orchestrator.dispatch.ray_head import Head
 
 PATIENCE_S = 120.0  # of a test, for what takes a second on an idle machine
 

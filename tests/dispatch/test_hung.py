@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.dispatcher import HEAD_TRIES, DispatchProcess
-from orchestrator.heartbeat import LONGEST_LOOK_S, Awake, Work
+from orchestrator.dispatch.dispatcher import HEAD_TRIES, DispatchProcess
+from orchestrator.dispatch.heartbeat import LONGEST_LOOK_S, Awake, Work
 from tests.dispatch.conftest import Under, until
 
 

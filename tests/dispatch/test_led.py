@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.control.led_dispatch import LedDispatch
+from orchestrator.control.leader.led_dispatch import LedDispatch
 from tests.dispatch.conftest import Under, until
 
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orchestrator.dispatch as dispatch
+import orchestrator.dispatch.ray_driver as dispatch
 
 
 def taken(home: Path) -> str:

@@ -28,7 +28,7 @@ class Guard:
     tests: tuple[str, ...]
 
 
-REPORTS, ATTEMPTS = "orchestrator/store/reports.py", "orchestrator/store/attempts.py"
+REPORTS, ATTEMPTS = "orchestrator/store/hosts/reports.py", "orchestrator/store/attempts/attempts.py"
 GUARDS = (
     Guard(
         "an old attempt number changes nothing",
@@ -53,7 +53,7 @@ GUARDS = (
     ),
     Guard(
         "only a host that takes part tells of an end",
-        "orchestrator/store/ends.py",
+        "orchestrator/store/attempts/reported_ends.py",
         "    if host_id not in parts:\n        return\n",
         "",
         ("tests/store/test_starts.py",),
@@ -74,7 +74,7 @@ GUARDS = (
     ),
     Guard(
         "a decision is the leader's",
-        "orchestrator/store/leading.py",
+        "orchestrator/store/leader_lease.py",
         "led._admit = fence.admit",
         "led._admit = None",
         ("tests/store/test_leading.py",),
@@ -88,7 +88,7 @@ GUARDS = (
     ),
     Guard(
         "a key makes one submission",
-        "orchestrator/api/jobs.py",
+        "orchestrator/api/routes/jobs.py",
         "if key is not None and (taken := store.taken(key)) is not None:",
         "if key is None and (taken := store.taken(key)) is not None:",
         ("tests/api/test_keys.py",),
@@ -102,14 +102,14 @@ GUARDS = (
     ),
     Guard(
         "reports are acknowledged once they are durable",
-        "orchestrator/api/reports.py",
+        "orchestrator/api/routes/reports.py",
         "    except Unavailable as error:\n        return dict.fromkeys(reports, error)\n",
         '    except Unavailable:\n        return dict.fromkeys(reports, b"{}")\n',
         ("tests/api/test_reports.py",),
     ),
     Guard(
         "one report of a host in a group",
-        "orchestrator/api/edge/queue.py",
+        "orchestrator/api/edge/report_batches.py",
         "if full or waiting.host_id in group:",
         "if full:",
         ("tests/api/test_reports.py",),

@@ -13,13 +13,13 @@ from jobs.errors import NotFound, TuneyardError
 from jobs.identity import AttemptKey
 from jobs.report import HostOrders
 from jobs.state import TERMINAL, JobState
-from orchestrator.api import reports
-from orchestrator.api.commits import GroupCommit
-from orchestrator.api.services import Services
+from orchestrator.api.context import Services
+from orchestrator.api.routes import reports
+from orchestrator.api.submission.group_commit import GroupCommit
 from orchestrator.config import Settings
-from orchestrator.control.hearing import Hearing
-from orchestrator.controller import Controller
-from orchestrator.dispatcher import Part
+from orchestrator.control.controller import Controller
+from orchestrator.control.host_silence import Hearing
+from orchestrator.dispatch.dispatcher import Part
 from orchestrator.store.requests import Actor, NewJob, SubmitKey
 from tests import invariants
 from tests.fakes import FakeDispatch

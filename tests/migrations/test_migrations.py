@@ -1,4 +1,4 @@
-"""The migrations: up, down, and equal to what orchestrator/tables.py says."""
+"""The migrations: up, down, and equal to what orchestrator/store/schema/tables.py says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from jobs.identity import is_derived
 from migrations.run import differences, downgrade, head, migrate
-from orchestrator.store.database import make_engine, parse_url
-from orchestrator.store.schema import known_revisions
-from orchestrator.tables import metadata
+from orchestrator.store.engine.database import make_engine, parse_url
+from orchestrator.store.schema.migrate import known_revisions
+from orchestrator.store.schema.tables import metadata
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 
 from jobs.report import Assignment, Ended
 from orchestrator.api.app import create_app
-from orchestrator.api.commits import GroupCommit
-from orchestrator.api.services import Services
+from orchestrator.api.context import Services
+from orchestrator.api.submission.group_commit import GroupCommit
 from orchestrator.config import Settings
-from orchestrator.control.hearing import Hearing
-from orchestrator.controller import Controller
+from orchestrator.control.controller import Controller
+from orchestrator.control.host_silence import Hearing
 from orchestrator.store import Store, backup, upgrade
 from tests import invariants
 from tests.api.conftest import TOKEN, Yard

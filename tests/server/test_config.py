@@ -17,7 +17,7 @@ from orchestrator.config import (
     write_client_config,
     write_private,
 )
-from orchestrator.tokens import check_token
+from orchestrator.server.tokens import check_token
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ import pytest
 import uvicorn
 
 from orchestrator.api.app import create_app
-from orchestrator.api.commits import GroupCommit
+from orchestrator.api.context import Services
 from orchestrator.api.edge import connections
 from orchestrator.api.edge.budget import SUBMISSION_BYTES
-from orchestrator.api.services import Services
+from orchestrator.api.submission.group_commit import GroupCommit
 from orchestrator.config import Settings
-from orchestrator.controller import Controller
+from orchestrator.control.controller import Controller
 from orchestrator.store import Store
 from tests.fakes import FakeDispatch
 

@@ -8,7 +8,7 @@ from jobs.errors import Conflict, NotFound
 from jobs.state import Code, Event, JobState, Outcome
 from jobs.units import GiB
 from orchestrator.store import Store
-from orchestrator.store.attempts import Closing
+from orchestrator.store.attempts.attempts import Closing
 from tests.builders import (
     NOW,
     RUNG,

@@ -13,7 +13,7 @@ from jobs.changes import differences
 from jobs.errors import Conflict, NotFound
 from jobs.state import Code, JobState
 from orchestrator.store import Store
-from orchestrator.store.changes import Change
+from orchestrator.store.jobs.changes import Change
 from orchestrator.store.requests import Actor, Start
 from orchestrator.store.rows import JobRow
 from tests.builders import NOW, RUNG, a_job, a_projection, a_spec, joined, opened, submitted, training

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.state import Code, Event, Outcome, Reason
 from orchestrator.store import Store
-from orchestrator.store.cleared import KEPT_S
+from orchestrator.store.attempts.cleared_cards import KEPT_S
 from orchestrator.store.rows import AttemptRow
 from tests.builders import NOW, RUNG, a_projection, an_end, because, joined, submitted
 

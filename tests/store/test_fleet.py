@@ -8,7 +8,7 @@ import pytest
 
 from jobs.errors import Conflict, NotFound
 from orchestrator.config import Settings
-from orchestrator.snapshot import hosts_of
+from orchestrator.control.snapshot.build import hosts_of
 from orchestrator.store import Store
 from tests.builders import NOW, a_host, a_report, cards, joined, submitted, training
 

@@ -158,7 +158,7 @@ def test_a_job_that_can_never_run_fails_while_queued(store: Store) -> None:
 
 
 def test_many_reasons_are_written_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.jobs.PIECE", 2)
+    monkeypatch.setattr("orchestrator.store.jobs.jobs.PIECE", 2)
     waiting = [submitted(store).id for _ in range(5)]
     writes, real = [], store.write
     monkeypatch.setattr(store, "write", lambda: (writes.append(1), real())[1])

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from jobs.errors import Unavailable
-from orchestrator.control.leadership import LEASE_S, Leadership
+from orchestrator.control.leader.leadership import LEASE_S, Leadership
 from orchestrator.store import Store
-from orchestrator.store.leading import Candidate, Lead
+from orchestrator.store.leader_lease import Candidate, Lead
 
 
 class Server:

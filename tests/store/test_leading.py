@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from jobs.errors import Deposed, Unavailable
 from jobs.state import Code, Reason
 from orchestrator.store import Store
-from orchestrator.store.leading import Candidate, Fence
-from orchestrator.tables import leader
+from orchestrator.store.leader_lease import Candidate, Fence
+from orchestrator.store.schema.tables import leader
 from tests.builders import NOW, joined, opened, submitted
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.errors import NotFound, UsageError
 from jobs.state import JobState
 from orchestrator.store import Store
-from orchestrator.store.listing import SORTS, Wanted
+from orchestrator.store.jobs.listing import SORTS, Wanted
 from tests.builders import NOW, a_job, a_line, a_report, a_spec, joined, news, opened
 
 ALPHABET = "abAB1.*?[]!\\é_%"

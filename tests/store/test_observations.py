@@ -11,7 +11,7 @@ from jobs.units import GiB
 from orchestrator.store import Store
 from orchestrator.store.observations import Selection
 from orchestrator.store.requests import Actor
-from orchestrator.tables import observations
+from orchestrator.store.schema.tables import observations
 from tests.builders import (
     CARD_BYTES,
     NOW,

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import Unavailable
-from orchestrator.store import Store, database, patience
+from orchestrator.store import Store
+from orchestrator.store.engine import database, timeouts
 from tests.builders import NOW, a_job
 
 
@@ -25,10 +26,10 @@ def open_hasty(
         pytest.skip("SQLite's lock is bounded by LOCK_WAIT_S")
 
     def opener(statement_s: float = 1000.0) -> Store:
-        monkeypatch.setattr(patience, "SILENCE_S", 1000.0)
+        monkeypatch.setattr(timeouts, "SILENCE_S", 1000.0)
         monkeypatch.setattr(database, "POOL_S", 0.2)
         options = f"-c statement_timeout={statement_s * 1000:.0f}"
-        monkeypatch.setattr(database, "ARGUMENTS", {**patience.ARGUMENTS, "options": options})
+        monkeypatch.setattr(database, "ARGUMENTS", {**timeouts.ARGUMENTS, "options": options})
         return open_store()
 
     return opener
@@ -60,12 +61,12 @@ def test_a_server_that_hangs_is_given_up(
     store = open_hasty()
     with store.read() as connection:
         pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
-    monkeypatch.setattr(patience, "SILENCE_S", 0.5)
+    monkeypatch.setattr(timeouts, "SILENCE_S", 0.5)
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(Unavailable):
             store.job_states([1])
-        monkeypatch.setattr(patience, "SILENCE_S", 1000.0)
+        monkeypatch.setattr(timeouts, "SILENCE_S", 1000.0)
         assert len(store.submit([a_job()], NOW)) == 1, "by another connection"
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -76,7 +77,7 @@ def test_a_commit_that_hangs_is_given_up(
     open_hasty: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_hasty()
-    monkeypatch.setattr(patience, "SILENCE_S", 0.5)
+    monkeypatch.setattr(timeouts, "SILENCE_S", 0.5)
     stopped: list[int] = []
 
     def stop(connection: sa.Connection) -> None:

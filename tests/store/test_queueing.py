@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from orchestrator.store.queueing import InTurn
+from orchestrator.store.engine.fair_lock import InTurn
 
 LONG_S = 60.0
 

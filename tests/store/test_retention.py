@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from jobs.state import Event, Outcome
 from jobs.units import GiB
 from orchestrator.config import Settings
-from orchestrator.controller import Controller
+from orchestrator.control.controller import Controller
 from orchestrator.store import Store, retention
 from orchestrator.store.retention import LOG_GONE
-from orchestrator.tables import evaluations, events, log_chunks, observations, progress
+from orchestrator.store.schema.tables import evaluations, events, log_chunks, observations, progress
 from tests.builders import NOW, a_line, a_report, an_end, because, joined, news, training
 from tests.fakes import FakeDispatch
 

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from jobs.errors import SchemaMismatch, Unavailable, UsageError
 from jobs.report import Joined
-from orchestrator.store import Store, backup, check, database, upgrade
-from orchestrator.store.schema import known_revisions
+from orchestrator.store import Store, backup, check, upgrade
+from orchestrator.store.engine import database
+from orchestrator.store.schema.migrate import known_revisions
 from tests import postgres
 from tests.builders import NOW, submitted, training
 

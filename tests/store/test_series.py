@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from jobs.report import Evaluated
 from jobs.state import Code, Event, Outcome
 from orchestrator.store import Store
-from orchestrator.store.series import KEEP, MOST
-from orchestrator.tables import evaluations, progress
+from orchestrator.store.hosts.series import KEEP, MOST
+from orchestrator.store.schema.tables import evaluations, progress
 from tests.builders import (
     NOW,
     a_job,

@@ -7,8 +7,8 @@ import math
 from jobs.state import Code, Event, Reason
 from jobs.units import GiB
 from orchestrator.store import Store
+from orchestrator.store.attempts.colocation import CardLease, Window
 from orchestrator.store.rows import AttemptRow
-from orchestrator.store.sharing import CardLease, Window
 from tests.builders import NOW, RUNG, a_line, a_projection, a_report, an_end, because, joined, news, submitted
 
 

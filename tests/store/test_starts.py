@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jobs.state import Event, JobState, Outcome
-from orchestrator.endings import ends_of
+from orchestrator.control.outcomes import ends_of
 from orchestrator.store import Store
 from orchestrator.store.requests import NewLink, Start
 from tests.builders import (

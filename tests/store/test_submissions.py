@@ -10,8 +10,8 @@ import pytest
 from jobs.errors import UsageError
 from jobs.state import Event, Outcome
 from orchestrator.store import Store
+from orchestrator.store.jobs.submissions import KEPT_S, Taken
 from orchestrator.store.requests import NewSubmission, SubmitKey
-from orchestrator.store.submissions import KEPT_S, Taken
 from tests.builders import NOW, a_job, an_end, because, training
 from tests.store.test_races import at_once
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.store import Store
-from orchestrator.store.telemetry import sample_tuple
-from orchestrator.tables import samples as table
+from orchestrator.store.hosts.telemetry import sample_tuple
+from orchestrator.store.schema.tables import samples as table
 from tests.builders import NOW, a_line, a_report, a_sample, joined, news, training
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.state import Code, Event, Outcome
 from jobs.units import GiB
-from orchestrator.decay import HALF_LIFE_S
+from orchestrator.scheduler.usage import HALF_LIFE_S
 from orchestrator.store import Store
 from orchestrator.store.usage import SETTLED_S, WINDOW
 from tests.builders import (

@@ -17,11 +17,11 @@ import uvicorn
 from jobs.errors import TuneyardError
 from jobs.state import Event, Outcome
 from orchestrator.api.app import create_app
-from orchestrator.api.commits import GroupCommit
-from orchestrator.api.services import Services
-from orchestrator.client import Client
+from orchestrator.api.context import Services
+from orchestrator.api.submission.group_commit import GroupCommit
+from orchestrator.client.client import Client
 from orchestrator.config import Settings
-from orchestrator.controller import Controller
+from orchestrator.control.controller import Controller
 from orchestrator.store import Store
 from tests.builders import RUNG, a_host, a_job, a_projection, a_report, an_end, because
 from tests.cli.conftest import Ran, Tuneyard, bare, environment  # noqa: F401

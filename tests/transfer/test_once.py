@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from jobs.errors import Busy, Unanswered, Unavailable
-from orchestrator.cli.once import PATIENCE_S, TRIES, once
-from orchestrator.client import Client
+from orchestrator.client.client import Client
+from orchestrator.client.idempotent import PATIENCE_S, TRIES, once
 from tests.cli.conftest import Tuneyard
 from tests.cut_line import cut_line
 from tests.transfer.conftest import TOKEN, Depot

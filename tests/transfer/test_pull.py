@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable, UsageError
-from orchestrator.client import Client, _Results
+from orchestrator.client.client import Client, _Results
 from orchestrator.transfer import receive, relay
 from orchestrator.transfer.receive import pull
 from tests.builders import a_job

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.words import until_start
-from orchestrator.estimate import COMERS, starts
-from orchestrator.order import Rules
-from orchestrator.plan import plan
-from orchestrator.stock import Stock
+from orchestrator.cli.render.words import until_start
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Rules
+from orchestrator.whatif.start_times import COMERS, starts
 from tests.scenes import NOW, Scene, scene_fleet
 
 RULES = Rules(stop_s=40.0, restart_s=60.0)

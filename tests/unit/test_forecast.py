@@ -1,4 +1,4 @@
-"""orchestrator/forecast.py: the figures of a plan."""
+"""orchestrator/whatif/job_figures.py: the figures of a plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jobs.ladder import Choice
 from jobs.lengths import Lengths
 from jobs.spec import JobSpec, parse_spec
 from jobs.units import GiB
-from orchestrator.forecast import Asked, projection_shape
+from orchestrator.whatif.job_figures import Asked, projection_shape
 from tests.step_profiles import card, profile
 
 SPEC: JobSpec = parse_spec(

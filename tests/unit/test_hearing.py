@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.control.hearing import Hearing, Wakefulness
+from orchestrator.control.host_silence import Hearing, Wakefulness
 
 
 class Time:

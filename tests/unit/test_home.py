@@ -7,9 +7,9 @@ from typing import Any
 
 from jobs.state import Code
 from jobs.units import GiB, MiB
-from orchestrator.fleet import Running
-from orchestrator.order import Rules
-from orchestrator.plan import plan
+from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Rules
 from tests.fleets import PROFILE, Peaks, fleet, gpu, host, waiting
 from tests.unit.test_moves import TwiceAsFast
 

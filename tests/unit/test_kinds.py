@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.state import Code
-from orchestrator.fleet import NoProfile
-from orchestrator.kinds import Fits
-from orchestrator.stock import Stock
+from orchestrator.scheduler.fleet import NoProfile
+from orchestrator.scheduler.job_class import Fits
+from orchestrator.scheduler.placement.capacity import Stock
 from tests.fleets import KEY, PROFILE, Peaks, fleet, gpu, host, waiting
 
 HOSTS = [host(1, gpu(1, 24), gpu(2, 24)), host(2, gpu(3, 80))]

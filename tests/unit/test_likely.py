@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.likely import EVERY_S, REST, Likely
-from orchestrator.order import Rules
-from orchestrator.plan import plan
-from orchestrator.stock import Stock
+from orchestrator.control.start_time_refresh import EVERY_S, REST, Likely
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Rules
 from tests.scenes import NOW, Scene, scene_fleet
 
 RUNNING = ("7 on=a0 ran=600 ends=1200",)

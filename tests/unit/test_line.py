@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from orchestrator.fleet import Project, Waiting
-from orchestrator.kinds import Fits
-from orchestrator.line import Line, Now
-from orchestrator.order import Ranked, Rules, rank
-from orchestrator.plan import plan
-from orchestrator.steady import Steady
-from orchestrator.stock import Stock
-from orchestrator.turns import CHARGE_S, Lanes, Turns
+from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.scheduler.cache.pending_queue import Line, Now
+from orchestrator.scheduler.fair_share import CHARGE_S, Lanes, Turns
+from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.job_class import Fits
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Ranked, Rules, rank
 from tests.fleets import kind, waiting
 from tests.unit.test_plan_claims import World
 from tests.unit.test_plan_safety import SEEDS, drawn

@@ -8,9 +8,9 @@ import pytest
 
 from jobs.state import Code
 from jobs.units import MiB
-from orchestrator.fleet import Running
-from orchestrator.order import Rules
-from orchestrator.plan import plan
+from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Rules
 from tests.fleets import Peaks, fleet, gpu, host, waiting
 
 NOW = 100_000.0

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.fleet import Project, Waiting
-from orchestrator.order import Ranked, Rules, rank
-from orchestrator.turns import CHARGE_S, in_order
+from orchestrator.scheduler.fair_share import CHARGE_S, in_order
+from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.policy import Ranked, Rules, rank
 from tests.fleets import kind, waiting
 
 NOW = 1_000_000.0

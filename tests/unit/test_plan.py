@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.state import Code
-from orchestrator.fleet import NoProfile
-from orchestrator.plan import plan
+from orchestrator.scheduler.fleet import NoProfile
+from orchestrator.scheduler.plan import plan
 from tests.fleets import KEY, Peaks, fleet, gpu, host, waiting
 
 EASY = Peaks(off=20, every_layer=10)

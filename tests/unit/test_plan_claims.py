@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 
 from jobs.state import Code
-from orchestrator.fleet import Fleet, Running, Waiting
-from orchestrator.order import Rules, held_by_project, rank
-from orchestrator.plan import Plan, plan
+from orchestrator.scheduler.fleet import Fleet, Running, Waiting
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import Rules, held_by_project, rank
 from tests.fleets import kind
 from tests.unit.test_plan_safety import NOW, SEEDS, Drawn, _waiting, drawn
 

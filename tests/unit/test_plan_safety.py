@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from jobs.state import Code
 from jobs.units import GiB
-from orchestrator.fleet import Fleet, Host, Project, Running, Waiting
-from orchestrator.order import DISCIPLINES, Rules, attained, held_by_project, since
-from orchestrator.plan import Plan, plan
+from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import DISCIPLINES, Rules, attained, held_by_project, since
 from tests.fleets import KEY, PROFILE, Peaks, gpu, host, waiting
 
 NOW = 1_000_000.0

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.fleet import Project
+from orchestrator.scheduler.fleet import Project
 from tests.scenes import Scene, check, decide
 
 SCENES = (

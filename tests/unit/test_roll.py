@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from orchestrator.fleet import Fleet, Project, Running
-from orchestrator.order import DISCIPLINES, Rules
-from orchestrator.plan import Plan, plan
-from orchestrator.roll import Look, Roll
+from orchestrator.scheduler.cache.running_index import Look, Roll
+from orchestrator.scheduler.fleet import Fleet, Project, Running
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.policy import DISCIPLINES, Rules
 from orchestrator.simulate.engine import Known, simulate
 from orchestrator.simulate.fleet_file import read_fleet
 from orchestrator.simulate.generate import Wish, generate
 from orchestrator.simulate.trace import TraceJob
-from orchestrator.stock import Stock
 
 SHORT = {"longest_s": 20_000.0, "median_s": 600.0, "mean_s": 3000.0}
 TERMS = {"a": Project(12), "b": Project(8, borrows=False), "c": Project(None)}

@@ -10,10 +10,10 @@ import pytest
 from jobs.recovery import RanOut
 from jobs.rung import Rung
 from jobs.units import GiB
-from orchestrator.fleet import Fleet, Running
-from orchestrator.order import Rules
-from orchestrator.plan import plan
-from orchestrator.sharing import Sharer, apart, last_alone, parting, step_s, too_slow
+from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, step_s, too_slow
+from orchestrator.scheduler.fleet import Fleet, Running
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import ProgressRow
 from tests.fleets import Peaks, fleet, gpu, host, waiting
 

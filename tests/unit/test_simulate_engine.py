@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.fleet import Project
-from orchestrator.order import DISCIPLINES, Rules
+from orchestrator.scheduler.fleet import Project
+from orchestrator.scheduler.policy import DISCIPLINES, Rules
 from orchestrator.simulate.engine import _Simulation, simulate
 from orchestrator.simulate.fleet_file import read_clusters, read_fleet
 from orchestrator.simulate.generate import Wish, generate

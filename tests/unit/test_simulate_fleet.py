@@ -8,9 +8,9 @@ import pytest
 
 from jobs.errors import SpecError, UsageError
 from jobs.units import GiB
-from orchestrator.fleet import Project
-from orchestrator.simulate.borders import lay, misfits
+from orchestrator.scheduler.fleet import Project
 from orchestrator.simulate.fleet_file import FleetFile, describe, load_fleet, read_clusters, read_fleet
+from orchestrator.simulate.pools import lay, misfits
 from orchestrator.simulate.trace import TraceJob
 
 MIXED = """

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.errors import UsageError
 from orchestrator.simulate.generate import MEAN_S, MEDIAN_S, SIZES, Wish, as_csv, generate, parse_wish
-from orchestrator.simulate.read import read_trace
+from orchestrator.simulate.trace_csv import read_trace
 
 
 def test_one_wish_one_trace():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.simulate.measures import by_group, jain, measure, quantile, slowdown
+from orchestrator.simulate.metrics import by_group, jain, measure, quantile, slowdown
 from orchestrator.simulate.trace import Ran, TraceJob
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cards import find_card
 from jobs.errors import SpecError, UsageError
-from orchestrator.simulate.read import MAX_FAULTS, load_trace, read_trace
+from orchestrator.simulate.trace_csv import MAX_FAULTS, load_trace, read_trace
 
 HEADER = "submit_s,duration_s,gpus"
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "traces"

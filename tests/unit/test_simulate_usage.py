@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decay import HALF_LIFE_S
-from orchestrator.order import Rules
+from orchestrator.scheduler.policy import Rules
+from orchestrator.scheduler.usage import HALF_LIFE_S
 from orchestrator.simulate.engine import simulate
 from orchestrator.simulate.fleet_file import read_fleet
 from orchestrator.simulate.usage import SETTLE_S, Usage

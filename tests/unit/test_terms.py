@@ -11,11 +11,11 @@ from jobs.cards import card_for
 from jobs.ladder import Choice
 from jobs.recovery import RanOut
 from jobs.units import GiB
-from orchestrator.fleet import NoProfile, Waiting
-from orchestrator.memo import Memo, basis_of, chooser
-from orchestrator.placement import Placement
-from orchestrator.plan import plan
-from orchestrator.snapshot import family_told, fleet_of
+from orchestrator.control.snapshot.build import family_told, fleet_of
+from orchestrator.control.snapshot.cache import Memo, basis_of, chooser
+from orchestrator.scheduler.fleet import NoProfile, Waiting
+from orchestrator.scheduler.placement.place import Placement
+from orchestrator.scheduler.plan import plan
 from orchestrator.store.rows import ProfileRow
 from tests.fleets import KEY, STACK, fleet, gpu, host, projection, waiting
 from tests.profiles import small_profile

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobs.state import JobState, On
-from orchestrator.cli import words
-from orchestrator.pace import blocked_of
+from orchestrator.cli.render import words
+from orchestrator.control.snapshot.progress import blocked_of
 from orchestrator.store.rows import LinkRow
 
 NOON = 1_700_049_600.0  # Wednesday, 15 November 2023, 12:00 in UTC

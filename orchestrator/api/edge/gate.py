@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 
 from jobs import errors
 from jobs.errors import TooLarge, Unauthorized
-from orchestrator.api import jobs, reports
 from orchestrator.api.edge.budget import BODY_BYTES, REPORT_BYTES, SUBMISSION_BYTES, check_size
 from orchestrator.api.edge.refusals import known_error, unknown_error
-from orchestrator.cli.answers import PREFIX
+from orchestrator.api.routes import jobs, reports
+from orchestrator.client.responses import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
 _REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")

@@ -1,0 +1,96 @@
+"""Routes of hosts: join, list, drain; and their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.errors import Conflict, NotFound
+from jobs.report import HostInfo, Joined
+from orchestrator import schemas
+from orchestrator.api.actors import actor
+from orchestrator.api.edge.refusals import raises
+from orchestrator.api.responses import views
+from orchestrator.api.responses.presence import is_online
+from orchestrator.api.routes.jobs import services
+from orchestrator.config import ray_token
+from orchestrator.store.rows import GpuRow
+
+router = APIRouter()
+
+
+class Drain(BaseModel):
+    """Body of POST /hosts/HOST/drain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    drained: bool = Field(strict=True)
+
+
+@router.post("/hosts/join", responses=raises(Conflict))
+def join(request: Request, info: HostInfo) -> Joined:
+    """A host agent says what it has. The same name joins as the same host again; a namesake is refused."""
+    known = services(request)
+    if not info.named and known.store.restores():
+        raise Conflict(
+            f"the agent of {info.name} is of a version that takes files for those of the job that has their id now, "
+            "and this database went back to a backup: upgrade it"
+        )
+    now, hearing = known.controller.clock(), known.controller.hearing
+    host_id = known.store.join_host(
+        info, now, lambda host_id, seen_at: hearing.silent_s(("host", host_id), seen_at, now)
+    )
+    known.controller.wake()
+    token = ray_token(known.settings.home, known.settings.token) if known.settings.ray else ""
+    return Joined(
+        host_id=host_id,
+        yard=known.store.yard(),
+        epoch=known.store.epoch(),
+        ray_token=token,
+        ray_address=known.ray_address(),
+    )
+
+
+@router.get("/hosts")
+def list_hosts(request: Request) -> schemas.HostList:
+    """Every host that ever joined, and which server leads."""
+    known = services(request)
+    by_host = _by_host(known.store.gpus())
+    return {
+        "hosts": [
+            views.host(row, by_host.get(row.id, []), is_online(known, row)) for row in known.store.hosts()
+        ],
+        "leader": known.leader(),
+    }
+
+
+def _by_host(gpus: Iterable[GpuRow]) -> dict[int, list[GpuRow]]:
+    found: dict[int, list[GpuRow]] = {}
+    for gpu in gpus:
+        found.setdefault(gpu.host_id, []).append(gpu)
+    return found
+
+
+@router.get("/gpus")
+def list_gpus(request: Request) -> dict[str, list[schemas.Gpu]]:
+    """Every card, with its latest reading and who holds it."""
+    known = services(request)
+    latest, gpus = known.store.latest_samples(), known.store.gpus()
+    by_host = _by_host(gpus)
+    hosts = {
+        row.id: (views.host_state(row, by_host.get(row.id, []), is_online(known, row)), row.last_seen)
+        for row in known.store.hosts()
+    }
+    return {"gpus": [views.gpu(row, latest.get(row.id), *hosts[row.host_id]) for row in gpus if row.present]}
+
+
+@router.post("/hosts/{host}/drain", responses=raises(NotFound))
+def drain(request: Request, host: str, wanted: Drain) -> dict[str, list[schemas.Host]]:
+    """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
+    known = services(request)
+    row = known.store.find_host(host)
+    known.store.set_drained(row.id, wanted.drained, known.controller.clock(), actor(request))
+    known.controller.wake()
+    return {"hosts": [shown for shown in list_hosts(request)["hosts"] if shown["id"] == row.id]}

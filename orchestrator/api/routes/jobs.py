@@ -1,0 +1,259 @@
+"""Routes of jobs: submit, list, show, logs, cancel."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from jobs import remedies
+from jobs.errors import Busy, Conflict, NotFound
+from jobs.spec import JobSpec, schema
+from jobs.state import JobState
+from jobs.units import counted
+from orchestrator import schemas
+from orchestrator.api.actors import actor
+from orchestrator.api.checkpoints import standing, unneeded
+from orchestrator.api.context import Services
+from orchestrator.api.edge.budget import Allowance
+from orchestrator.api.edge.query import check_query
+from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
+from orchestrator.api.responses import views
+from orchestrator.api.responses.presence import shower
+from orchestrator.api.submission.idempotency import key_of, with_values
+from orchestrator.api.submission.validation import Submission, read_jobs, replaced
+from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
+from orchestrator.store import Store
+from orchestrator.store.jobs.listing import Wanted
+from orchestrator.store.jobs.submissions import Taken
+from orchestrator.store.rows import AttemptRow
+
+router = APIRouter()
+MAX_PAGE = 1000
+MAX_LOG_BYTES = 4 * 2**20
+
+
+def services(request: Request) -> Services:
+    made: Services = request.app.state.services
+    return made
+
+
+def parse_body(body: bytes) -> Submission:
+    """The submission in a request's body. Raises BadRequest."""
+    try:
+        return Submission.model_validate_json(body)
+    except ValidationError as error:
+        raise of_body(error, body) from None
+
+
+@router.post("/jobs", status_code=201, responses=raises(Busy))
+async def submit(request: Request) -> Response:
+    """Store jobs, all or none; each is durable before this answers. ?dry_run=true: only check them."""
+    # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
+    dry_run = _dry_run(request)
+    body = await request.body()
+    client = actor(request).address
+    return await services(request).lanes.run(
+        client, len(body), lambda allowance: _submitted(request, body, dry_run, allowance)
+    )
+
+
+def _submitted(request: Request, raw: bytes, dry_run: bool, allowance: Allowance) -> Response:
+    """All that a submission is, on a thread of its own: it is parsed, files are looked at, a disk is waited for."""
+    known = services(request)
+    store = known.store
+    key = None if dry_run else key_of(request, raw)
+    wanted = parse_body(raw)
+    if key is not None and (taken := store.taken(key)) is not None:
+        return _told(store, wanted, taken)  # before its files are looked at: they may be gone by now
+    asks = actor(request, wanted.user)
+    read = read_jobs(
+        *(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks),
+        spend=allowance.check,
+    )
+    if dry_run:
+        answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
+        answer["replaced"] = replaced(wanted.jobs)
+        answer["warnings"] = remedies.warnings_of(job.spec for job in read)
+        return Response(json.dumps(answer), 200, media_type="application/json")
+    values = [job.values for job in read]
+    made = known.commits.submit([job.new for job in read], with_values(key, values))
+    known.controller.wake()
+    if made.again:  # another thread was quicker
+        return _told(store, wanted, made)
+    linked = [row.id for row, job in zip(made.rows, read, strict=True) if job.new.links]
+    return _told(store, wanted, replace(made, values=values), linked, [job.spec for job in read])
+
+
+def _told(
+    store: Store,
+    wanted: Submission,
+    taken: Taken,
+    linked: Sequence[int] | None = None,
+    specs: Sequence[JobSpec] | None = None,
+) -> Response:
+    """The answer to a submission. linked: ids of jobs that wait for others, None: any may; specs: of the jobs, None: as
+    they are stored.
+    """
+    rows = taken.rows
+    waits = store.links([row.id for row in rows] if linked is None else linked)
+    found = [JobSpec.model_validate(row.spec) for row in rows] if specs is None else specs
+    answer: schemas.Submitted = {
+        "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
+        "groups": views.groups(rows, taken.values),
+        "replaced": replaced(wanted.jobs),
+        "warnings": [
+            *remedies.warnings_of(found),
+            *warnings_of(store, [(row.id, spec) for row, spec in zip(rows, found, strict=True)]),
+        ],
+        "again": taken.again,
+    }
+    return Response(to_json(answer), 201, media_type="application/json")
+
+
+def _dry_run(request: Request) -> bool:
+    check_query(request, ("dry_run",))
+    given = request.query_params.get("dry_run", "false")
+    if given.lower() not in ("0", "1", "false", "true"):
+        raise bad_parameter("dry_run", given, "write true or false")
+    return given.lower() in ("1", "true")
+
+
+@router.get("/jobs", responses=raises(NotFound))
+def list_jobs(
+    request: Request,
+    state: str = "",
+    limit: int = 50,
+    before: int | None = None,
+    group: str | None = None,
+    project: str | None = None,
+    user: str | None = None,
+    name: str | None = None,
+    since: float | None = None,
+    sort: str = "-id",
+    offset: int = 0,
+) -> schemas.JobPage:
+    """Newest first. state: names with commas between; group: its id or name; name: a pattern with * ? [abc];
+    since: submitted then or later, Unix seconds; sort: a column, with a minus in front for the greatest first;
+    before: an id, for the next page of the newest first; offset: rows to pass over, for the next page of others.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_PAGE}")
+    if before is not None and not 0 <= before < 2**31:
+        raise bad_parameter("before", before, "write the id of a job", "is no id of a job")
+    if before is not None and sort != "-id":
+        raise bad_parameter("before", before, "use offset", f"goes by id, and these are sorted by {sort}")
+    if not 0 <= offset < 2**31:
+        raise bad_parameter("offset", offset, "write how many rows to pass over")
+    if since is not None and not math.isfinite(since):
+        raise bad_parameter("since", since, "write Unix seconds", "is no time")
+    for key, value in (("group", group), ("project", project), ("user", user), ("name", name)):
+        if value is not None and not value.strip():
+            raise bad_parameter(key, repr(value), "write a name, or leave it out for all jobs", "is empty")
+    known = services(request)
+    wanted = Wanted(
+        states=_states(state),
+        group=None if group is None else known.store.find_group(group),
+        project=project,
+        user=user,
+        name=name,
+        since=since,
+        sort=sort,
+    )
+    found = known.store.listing(wanted, limit, before, offset)
+    return {
+        "jobs": [*map(shower(known), found.views)],
+        "more": found.more,
+        "total": found.total,
+    }
+
+
+def _states(text: str) -> frozenset[JobState] | None:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in set(JobState):
+            raise bad_parameter("state", name, f"write {', '.join(JobState)}", "is no state")
+    return frozenset(map(JobState, names)) or None
+
+
+@router.get("/jobs/{job}", responses=raises(NotFound))
+def show(request: Request, job: str) -> schemas.JobFull:
+    """One job by id or name, with its attempts and events."""
+    known = services(request)
+    store = known.store
+    view = store.job_view(store.find_job(job).id)
+    attempts = store.attempts(view.job.id)
+    latest = store.latest_progress([attempt.id for attempt in attempts])
+    data = data_of(store, view.job, attempts)
+    shown = shower(known)(view)
+    spec = view.job.spec
+    warned = remedies.warnings_stored(spec)
+    left = standing(attempts, bool(unneeded(known, [view.job.id])))
+    tried = [views.attempt(row, latest.get(row.id), left[row.id]) for row in attempts]
+    return views.job_full(shown, spec, tried, store.events(view.job.id), data, warned)
+
+
+@router.post("/jobs/{job}/cancel", responses=raises(NotFound, Conflict))
+def cancel(request: Request, job: str) -> schemas.Job:
+    """Ask a job to end. A queued one ends at once; a running one saves a checkpoint first."""
+    known = services(request)
+    row = known.store.request_cancel(
+        known.store.find_job(job).id, known.controller.clock(), actor=actor(request)
+    )
+    stop(known, {row.id})
+    return views.job(known.store.job_view(row.id))
+
+
+def stop(known: Services, job_ids: Collection[int]) -> None:
+    """Ask for the end of what runs of jobs that were cancelled."""
+    for attempt in known.store.open_attempts():
+        if attempt.job_id in job_ids:
+            known.store.request_stop(attempt.id, "cancelled", known.controller.clock())
+    known.controller.wake()
+
+
+@router.get("/jobs/{job}/logs", responses=raises(NotFound))
+def logs(
+    request: Request, job: str, attempt: int | None = None, offset: int = 0, limit: int = 1_000_000
+) -> schemas.LogPage:
+    """The log of an attempt (the latest by default) from a byte offset."""
+    if offset < 0:
+        raise bad_parameter("offset", offset, "write a number from 0")
+    if not 1 <= limit <= MAX_LOG_BYTES:
+        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_LOG_BYTES}")
+    store = services(request).store
+    row = store.find_job(job)
+    attempts = store.attempts(row.id)
+    if not attempts and attempt is None:
+        return {"attempt": 0, "offset": 0, "text": "", "next_offset": 0, "ended": row.ended}
+    found = _attempt(attempts, attempt, row.id)
+    page = store.logs(found.id, offset, limit)
+    ended = found.outcome is not None and page.next_offset >= found.log_bytes
+    return {
+        "attempt": found.number,
+        "offset": page.offset,
+        "text": page.text,
+        "next_offset": page.next_offset,
+        "ended": ended,
+    }
+
+
+def _attempt(attempts: list[AttemptRow], number: int | None, job_id: int) -> AttemptRow:
+    if number is None:
+        return attempts[-1]
+    for found in attempts:
+        if found.number == number:
+            return found
+    raise NotFound(f"job {job_id} has no attempt {number}; it has {counted(len(attempts), 'attempt')}")
+
+
+@router.get("/schema")
+def job_schema() -> dict[str, Any]:
+    """JSON schema of the job file."""
+    return schema()

@@ -1,0 +1,8 @@
+"""From a request to validated jobs, stored under one commit.
+
+dependencies.py  what the jobs of a submission wait for: names -> places in it
+group_commit.py  group commit of submissions
+idempotency.py   Idempotency-Key: asking again makes no second job
+planned_job.py   the job that a plan is asked for, which may lack its data
+validation.py    a submission -> validated jobs, every fault at once
+"""

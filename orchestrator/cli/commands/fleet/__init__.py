@@ -1,0 +1,11 @@
+"""Verbs of who operates the fleet: hosts, cards, projects, services, the database.
+
+audit.py     tuneyard audit: who asked for what, and from where
+database.py  tuneyard db: the job database
+doctor.py    tuneyard doctor: each thing that must be right, and what to do when it is not
+host.py      tuneyard host: run a host agent, drain hosts
+project.py   tuneyard project
+services.py  tuneyard up, down, serve: the processes of the control host
+tables.py    tuneyard hosts and gpus: the tables
+top.py       tuneyard top: cards and jobs, live
+"""

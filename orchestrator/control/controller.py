@@ -1,0 +1,387 @@
+"""The controller: one loop, the only clock. Takes what hosts said, plans, commits, dispatches."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from jobs.errors import TuneyardError
+from jobs.recovery import Past, Requeue, decide
+from jobs.report import Ended
+from jobs.spec import JobSpec
+from jobs.state import Code, Outcome, Reason
+from orchestrator.config import Settings
+from orchestrator.control.assignments import Handover
+from orchestrator.control.early_stop import stop_the_worst
+from orchestrator.control.host_silence import Hearing
+from orchestrator.control.lost_attempts import Silent
+from orchestrator.control.outcomes import faulty, refusal, verdict
+from orchestrator.control.planning import planned
+from orchestrator.control.quarantine import Quarantine
+from orchestrator.control.rounds import Rounds
+from orchestrator.control.sharing.colocation import Neighbours
+from orchestrator.control.snapshot.build import (
+    family_told,
+    fault_of,
+    fleet_of,
+    hosts_of,
+    ran_out_of,
+    stacks_of,
+    waiting_of,
+)
+from orchestrator.control.snapshot.cache import Memo, basis_of
+from orchestrator.control.snapshot.readable import readable
+from orchestrator.control.snapshot.sequence_lengths import DataLengths
+from orchestrator.control.start_time_refresh import Likely
+from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
+from orchestrator.dispatch.dispatcher import Dispatch
+from orchestrator.scheduler.cache.pending_queue import Line
+from orchestrator.scheduler.fleet import Fleet, Host, Waiting
+from orchestrator.scheduler.job_class import Fits
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.store import Store
+from orchestrator.store.attempts.attempts import Closing
+from orchestrator.store.requests import Start
+from orchestrator.store.rows import AttemptRow, FleetRows, HostRow, JobRow
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 0.5
+# Without news only time can change a plan (a back-off that ends, a host that falls silent).
+REPLAN_S = 5.0
+# News comes in bursts, and who brought it is still waiting for an answer.
+SETTLE_S = 0.02
+# A long queue takes long to plan: fifteen sixteenths of the time are for requests. Half of it where jobs started or
+# ended: cards would lie idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
+REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
+PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
+# What fails, where a record is set aside.
+_ENDING, _PLANNING = "ending it", "planning it"
+# What this loop ends is read at once; this is for what another server of the same database ends.
+CALIBRATE_EVERY_S = 60.0
+
+
+class Controller:
+    """Runs tick() whenever something happened, and at least twice a second."""
+
+    def __init__(
+        self,
+        store: Store,
+        dispatch: Dispatch,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        hearing: Hearing | None = None,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """clock: the time of day; hearing: what silence is counted by, by default on a clock that never stops; leads:
+        whether this server decides, store then being that of orchestrator.control.leader.leadership.
+        """
+        self._leads = leads
+        self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
+        self.hearing = hearing or Hearing(time.monotonic)
+        self.memo = Memo()
+        self.data = DataLengths(store)
+        self.neighbours = Neighbours(store)
+        self.quarantine = Quarantine(store)
+        self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
+        waited_s = self.handover.waited_s
+        self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
+        self.rounds = Rounds(REPLAN_S)
+        self.likely = Likely()
+        self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
+        self._prune_at = 0.0
+        self._calibrated_at: float | None = None
+        self._moved = False  # jobs started or ended in this round
+        self._news = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self.wake()
+        self._thread.join(10)
+
+    def wake(self) -> None:
+        """Something happened: plan soon."""
+        self._news.set()
+
+    def take_over(self) -> None:
+        """This server leads from now on: nobody has been heard by it yet."""
+        self.hearing.restart()
+        self.wake()
+
+    def measured(self) -> None:
+        """What was measured has changed: the next plan reads it anew."""
+        self._calibrated_at = None
+
+    def online(self, host: HostRow) -> bool:
+        """Whether a host's agent is there: the one judgement that planner, handover and every answer go by."""
+        return self.hearing.online(host, self.clock(), self.settings.away_after_s)
+
+    def _run(self) -> None:
+        planned_at = -REPLAN_S
+        while not self._closing:
+            woken = self._news.wait(PERIOD_S)
+            if woken:
+                time.sleep(SETTLE_S)
+            self._news.clear()
+            if not self._leads():
+                self.rounds.good()  # none is due
+                continue
+            began, used_s, self._moved = time.monotonic(), time.thread_time(), False
+            try:
+                if woken or began - planned_at >= REPLAN_S:
+                    self.tick(self.clock())
+                    planned_at = began
+                else:
+                    self._take_reports(self.clock())
+            except (
+                Exception
+            ) as error:  # the loop's outermost edge: a fault in one tick must not end scheduling
+                self.rounds.failed(error)
+                log.error("tick failed: %s", error, exc_info=not isinstance(error, TuneyardError))
+            if not self._closing:
+                rest = REST_AFTER_WORK if self._moved else REST_AFTER_PLAN
+                rest_s = rest * (time.thread_time() - used_s)
+                self.rounds.rests(rest_s)
+                time.sleep(rest_s)
+
+    def tick(self, now: float) -> None:
+        """One pass. Crash anywhere: the next one finishes the work."""
+        self._take_reports(now)  # 1, 2: what hosts said becomes record
+        with self._step("links", now):
+            self.store.fail_unmet(now)
+        rows = self.store.fleet_rows(now=now)  # 3: one instant
+        self._end(self.silent.given_up(rows, now), now)
+        rows = readable(rows, self.quarantine, self.settings, now)
+        with self._step("early stops", now):
+            stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
+        with self._step("shared cards", now):
+            self.neighbours.part(rows, self.settings.rules, now)
+        with self._step("calibration", now):
+            self._calibrate(now)
+        good = False
+        with self._step("planning", now):
+            self._plan(rows, now)
+            good = True
+        with self._step("handing over", now):
+            self.handover.hand(now)  # 6: what was committed
+        with self._step("old samples", now):
+            self._prune(now)
+        if good:
+            self.rounds.good()
+
+    def _plan(self, rows: FleetRows, now: float) -> None:
+        """3 to 5: from the rows of one instant to what is committed."""
+        fleet, decided = planned(
+            self._snapshot(rows, now), now, self._decided(now), self.quarantine
+        )  # 4: pure
+        self._commit(decided, fleet, now)  # 5: refusing what moved
+        self.seen = (fleet, decided, now)
+        with self._step("what can't shrink", now):
+            fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
+        with self._step("traces", now):
+            self._trace(decided, fleet, now)
+        again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
+        with self._step("likely starts", now):
+            self.likely.look(fleet, decided, now, self.settings.rules, again)
+
+    def _decided(self, now: float) -> Callable[[Fleet], Plan]:
+        """plan() of a fleet, with what the memo keeps; of one that it raised for, nothing is kept."""
+
+        def decide(fleet: Fleet) -> Plan:
+            try:
+                stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
+                return plan(fleet, now, rules=self.settings.rules, stock=stock)
+            except Exception:
+                self.memo.fits, self.memo.line = Fits(), Line()
+                raise
+
+        return decide
+
+    def _step(self, name: str, now: float) -> AbstractContextManager[None]:
+        """A step that others can do without: the tick goes on."""
+        return self.quarantine.part("step", name, "the tick goes on", now)
+
+    def _take_reports(self, now: float) -> None:
+        """End the attempts whose host reported an outcome, or whose start was refused."""
+        refused = {
+            event["attempt_id"]: event for event in self.dispatch.events() if event["event"] == "refused"
+        }
+        over: list[tuple[AttemptRow, Ended]] = []
+        found = self.store.open_attempts()
+        for attempt in self.quarantine.each("attempt", found, lambda one: one.id, _ENDING, now):
+            with self.quarantine.part("attempt", attempt.id, _ENDING, now, attempt.job_id):
+                if (ended := verdict(attempt)) is not None:
+                    over.append((attempt, ended))
+                elif attempt.id in refused and attempt.started_at is None:
+                    over.append((attempt, refusal(refused[attempt.id], now)))
+        self._end(over, now)
+
+    def _end(self, over: Sequence[tuple[AttemptRow, Ended]], now: float) -> None:
+        """What becomes of these jobs, all under one commit."""
+        if not over:
+            return
+        job_ids = {attempt.job_id for attempt, _ in over}
+        jobs, histories = self.store.jobs_by_id(job_ids), self.store.histories(job_ids)
+        closings, closed = [], []
+        for attempt, ended in over:
+            with self.quarantine.part("attempt", attempt.id, _ENDING, now, attempt.job_id):
+                closings.append(
+                    self._ending(attempt, ended, jobs[attempt.job_id], histories[attempt.job_id], now)
+                )
+                closed.append((attempt, ended))
+        done = self._close(closings, now)
+        self.measured()
+        self._moved = True
+        for attempt, ended in closed:
+            if attempt.id in done:
+                self.handover.forget(attempt.id)
+                log.info("job %s attempt %s: %s", attempt.job_id, attempt.number, ended.outcome)
+
+    def _close(self, closings: Sequence[Closing], now: float) -> set[int]:
+        """End these attempts under one commit; where one can't be ended, each by itself. Their ids."""
+        done: set[int] = set()
+        together = len(closings) > 1
+        with self.quarantine.part("step", "ends", "ending attempts under one commit", now):
+            done = self.store.end_attempts(closings, now) if together else done
+        for one in closings:
+            if one.attempt_id not in done:
+                with self.quarantine.part("attempt", one.attempt_id, _ENDING, now):
+                    done |= self.store.end_attempts([one], now)
+        return done
+
+    def _ending(
+        self, attempt: AttemptRow, ended: Ended, job: JobRow, tries: Sequence[AttemptRow], now: float
+    ) -> Closing:
+        """What becomes of a job. tries: all of its attempts."""
+        history = [
+            Past(past.outcome, past.steps or 0)
+            for past in tries
+            if past.outcome is not None and past.id != attempt.id
+        ]
+        cancelled = job.cancel_requested_at is not None
+        ran_out = ran_out_of(attempt) if ended.outcome is Outcome.OOM else None
+        spec, most = JobSpec.model_validate(job.spec), self.settings.oom_requeues
+        because = job.reason if job.reason.code is Code.EARLY_STOP else None
+        decision = decide(history, ended, spec, cancelled, ran_out, most, because)
+        not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
+        at_fault = faulty(attempt, ended) | suspected(self.store, attempt, ended, self.handover.handed_from)
+        return Closing(
+            attempt.id, attempt.number, ended, decision.event, decision.reason, not_before, at_fault
+        )
+
+    def _calibrate(self, now: float) -> None:
+        """What was measured counts in the very next plan."""
+        if self._calibrated_at is None or now - self._calibrated_at >= CALIBRATE_EVERY_S:
+            self.memo.calibrate(self.store.observations())
+            self._calibrated_at = now
+
+    def _snapshot(self, rows: FleetRows, now: float) -> Fleet:
+        open_jobs = {attempt.job_id for attempt in rows.attempts}
+        queued = [job for job in rows.queued if job.id not in open_jobs]
+        hosts = hosts_of(rows, now, self.settings, self.online)
+        stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
+        self.memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
+        queue = []
+        for job in self.quarantine.each("job", queued, lambda one: one.id, _PLANNING, now):
+            with self.quarantine.part("job", job.id, _PLANNING, now, job.id):
+                links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
+                before = () if job.continues is None else self.store.attempts(job.continues)
+                queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held, before))
+        movable: list[Waiting] = []
+        with self._step("moves", now):
+            movable = self._movable(rows, stacks)
+        keys = {key for job in (*queue, *movable) for key in job.keys.values()}
+        profiles = self.store.profiles(keys)
+        for waiting in queue:
+            if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
+                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
+        filled = self.data.filled([*queue, *movable], now)
+        for waiting in filled[: len(queue)]:
+            if (fault := self.data.fault(waiting, sum(host.open for host in hosts))) is not None:
+                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
+        counted = self.neighbours.filled(filled, rows)
+        fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
+        return dataclasses.replace(
+            fleet,
+            movable={
+                job.job_id: dataclasses.replace(job, family=family_told(job, fleet.profiles))
+                for job in counted[len(queue) :]
+            },
+        )
+
+    def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:
+        """Running jobs as they would wait if they were stopped now, where the rules may move them."""
+        if not self.settings.rules.move:
+            return []
+        lines = {attempt.job_id: rows.progress.get(attempt.id) for attempt in rows.attempts}
+        specs = self.memo.readable_specs(rows.running)
+        tries = {attempt.job_id: [attempt] for attempt in rows.attempts}
+        tries |= self.store.histories({attempt.job_id for attempt in rows.attempts if attempt.number > 1})
+        return [
+            dataclasses.replace(
+                waiting_of(job, stacks, self.memo, tries[job.id]),
+                steps_done=float(line.step),
+                steps_left=float(line.total_steps - line.step),
+            )
+            for job in rows.running
+            if job.id in specs and (line := lines.get(job.id)) is not None
+        ]
+
+    def _history(self, job: JobRow) -> Sequence[AttemptRow]:
+        """The attempts of a queued job."""
+        return () if job.started_at is None else self.store.attempts(job.id)
+
+    def _commit(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        jobs = {job.job_id: job for job in fleet.queue}
+        attempts = {job.job_id: job.attempt_id for job in fleet.running}
+        for job_id, reason in decided.stops.items():
+            stop_for = reason.figures.get("for_job")
+            if self.store.request_stop(attempts[job_id], "preempted", now, reason, stop_for):
+                log.info("job %s %s", job_id, reason.text)
+        host_of = {gpu.id: host.id for host in fleet.hosts for gpu in host.gpus} if decided.starts else {}
+        planned = []
+        for job_id, placement in decided.starts.items():
+            gpus = in_rank_order(placement.gpus, jobs[job_id].home, host_of)
+            planned.append(
+                Start(
+                    job_id,
+                    host_of[gpus[0].id],
+                    tuple(gpu.id for gpu in gpus),
+                    dataclasses.asdict(placement.choice.rung),
+                    placement.choice.projection.as_dict(),
+                    basis_of(jobs[job_id], placement, self.memo.calibration),
+                    shared=jobs[job_id].shares,
+                    host_ids=tuple(host_of[gpu.id] for gpu in gpus),
+                    revision=jobs[job_id].revision,
+                )
+            )
+        for job_id in self.store.start_attempts(planned, now):
+            placement, self._moved = decided.starts[job_id], True
+            log.info("job %s starts on %s: %s", job_id, placement.host.name, placement.choice.rung.label)
+        self.store.set_reasons({**decided.waits, **self.quarantine.reasons()})
+
+    def _trace(self, decided: Plan, fleet: Fleet, now: float) -> None:
+        specs = {job.job_id: job.spec for job in fleet.queue}
+        for key, (job_id, host_id) in decided.traces.items():
+            self.store.want_profile(key, specs[job_id].model_dump(mode="json", exclude_unset=True), now)
+            self.store.assign_profile(key, host_id, now)
+        for key, (job_id, host_id) in decided.counts.items():
+            self.data.want(key, specs[job_id], host_id, now)
+
+    def _prune(self, now: float) -> None:
+        if now >= self._prune_at:
+            self.store.prune_samples(now - self.settings.keep_samples_s)
+            self.store.forget_submissions(now)
+            more = self.store.prune_history(now - self.settings.keep_history_s)
+            self._prune_at = now + (PRUNE_ON_S if more else PRUNE_EVERY_S)

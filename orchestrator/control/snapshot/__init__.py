@@ -1,0 +1,9 @@
+"""Rows of the store -> the fleet snapshot that a plan is made from.
+
+build.py             rows -> snapshot
+cache.py             what follows from immutable rows, worked out once: specs, keys, profiles, choices
+progress.py          how far jobs have come, and when they end
+readable.py          the rows of one instant without what can't be read
+sequence_lengths.py  lengths of data, filled into the snapshot
+stable_objects.py    jobs that did not change: the same objects in every snapshot
+"""

@@ -1,0 +1,100 @@
+"""Cards that only some of the waiting jobs can use: others leave them alone while they have an alternative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from orchestrator.scheduler.cache.pending_queue import Asked
+from orchestrator.scheduler.job_class import Kind
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.placement.card_groups import Spot
+from orchestrator.scheduler.policy import Ranked, Rules, since
+
+
+@dataclass
+class _Reach:
+    """Shelves that some kinds of waiting jobs can use, all of them and no other. wanted: GPUs by priority."""
+
+    shelves: frozenset[int]
+    free: int
+    wanted: dict[int, int] = field(default_factory=dict)
+
+
+class Scarce:
+    """How many cards each reach has free, and how many are asked for by jobs that can go nowhere else."""
+
+    def __init__(self, stock: Stock, rules: Rules, now: float, asked: Iterable[Asked]) -> None:
+        """asked: the kinds of the jobs that wait, and what they ask for."""
+        self.rules, self.now = rules, now
+        self._reaches: dict[frozenset[int], _Reach] = {}
+        self._of_shelf: dict[int, list[_Reach]] = {}
+        self._narrower: dict[int, list[_Reach]] = {}
+        found = list(asked)
+        shelves = {id(one.kind.shelves): one.kind.shelves for one in found}.values()
+        # Where all jobs can use the same cards none are scarce.
+        self.uniform = len(set(shelves)) < 2
+        if self.uniform and not any(one.kind.shares for one in found):
+            return
+        for reach in shelves:
+            self._add(reach, sum(len(stock.free[place]) for place in reach))
+        for one in found:
+            wanted = self._reaches[one.kind.shelves].wanted
+            for priority, gpus in one.wanted.items():
+                wanted[priority] = wanted.get(priority, 0) + gpus
+
+    def _add(self, shelves: frozenset[int], free: int) -> None:
+        if shelves in self._reaches:
+            return
+        made = self._reaches[shelves] = _Reach(shelves, free)
+        for place in shelves:
+            self._of_shelf.setdefault(place, []).append(made)
+
+    def served(self, entry: Ranked, spot: Spot | None) -> None:
+        """A job waits no more for cards; spot: what it drew."""
+        if not self._reaches:
+            return
+        kind = entry.kind
+        self._reaches[kind.shelves].wanted[entry.job.priority] -= kind.gpus
+        if spot is not None and not spot.side:
+            for place, gpus in spot.parts:
+                for reach in self._of_shelf.get(place, ()):
+                    reach.free -= len(gpus)
+
+    def rather(self, beside: Spot, alone: Spot, kind: Kind) -> bool:
+        """Whether a job that shares should lie beside others than take an idle card.
+
+        Where more cards are asked for than lie idle, so that somebody else needs it. Otherwise only where its own
+        policy prefers the shared card: `fastest` as far as it is faster by more than what lying beside others may cost.
+        """
+        place = alone.parts[0][0]
+        for reach in self._of_shelf.get(place, ()):
+            asked = sum(gpus for gpus in reach.wanted.values() if gpus > 0)
+            if asked - (kind.gpus if reach.shelves == kind.shelves else 0) > reach.free - kind.gpus:
+                return True
+        if kind.policy == "fastest":
+            return beside.choice.step_s * self.rules.share_slowdown < alone.choice.step_s
+        shared, own = beside.parts[0][0], place
+        first = next(tier for tier in kind.tiers if shared in tier.shelves or own in tier.shelves)
+        return own not in first.shelves
+
+    def barred(self, entry: Ranked) -> frozenset[int]:
+        """Shelves that a job leaves to those that can go nowhere else.
+
+        For a while only, and not to lower priorities: the order of the queue counts for more in the end.
+        """
+        kind = entry.kind
+        if self.uniform or len(kind.tiers) < 2 or self.now - since(entry.job) >= self.rules.yield_s:
+            return frozenset()
+        narrower = self._narrower.get(id(kind))
+        if narrower is None:
+            narrower = [reach for reach in self._reaches.values() if reach.shelves < kind.shelves]
+            self._narrower[id(kind)] = narrower
+        found: frozenset[int] = frozenset()
+        for reach in narrower:
+            wanted = sum(
+                gpus for priority, gpus in reach.wanted.items() if priority >= entry.job.priority and gpus > 0
+            )
+            if wanted and reach.free - kind.gpus < wanted:
+                found |= reach.shelves
+        return found

@@ -1,0 +1,369 @@
+"""Who is stopped so that another job can start: the fewest GPU-seconds lost, never for one that ranks no higher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from jobs.ladder import Choice
+from orchestrator.scheduler.cache.running_index import Bars, Look, Roll
+from orchestrator.scheduler.fleet import Gpu, Project, Running
+from orchestrator.scheduler.job_class import Kind
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.policy import Ranked, Rules, attained, since
+
+_Yielding = list[tuple[Running, int]]
+_Cost = tuple[tuple[int, float], list[Running]]  # GPUs and how much they deserve it, before whom to stop
+_SLACK_S = 1e-3  # that a time is taken earlier, so that rounding never makes it too late
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """What to do for a job: stop these, and keep these cards for it (shelf -> cards, some of them free already)."""
+
+    stops: tuple[Running, ...]
+    parts: tuple[tuple[int, tuple[Gpu, ...]], ...]
+    choice: Choice
+
+
+class Rights(NamedTuple):
+    """What decides, beside its score, which running jobs give way to a waiting one.
+
+    project: its own, where projects have terms, None: whichever it may be; owed: it stays within what that is
+    guaranteed; patient: it waited long enough for others of its priority to be stopped for it.
+    """
+
+    priority: int
+    project: str | None
+    owed: bool
+    patient: bool
+
+
+@dataclass
+class Bench:
+    """The running jobs of a plan, and what each would be stopped for.
+
+    kept: cards that come back and are promised to a job; soon: by shelf, those that nobody was promised.
+    """
+
+    rules: Rules
+    now: float
+    stock: Stock
+    roll: Roll
+    projects: Mapping[str, Project]
+    kept: Container[int] = ()
+    soon: dict[int, list[Gpu]] = field(default_factory=dict)
+    _worth: dict[int, float] = field(default_factory=dict)
+    _gone: set[int] = field(default_factory=set)
+    _touched: set[int] = field(default_factory=set)
+    _soft: dict[tuple[int, bool], set[int]] = field(default_factory=dict)
+    _leaving: dict[int, Running] = field(default_factory=dict)
+    _bars: dict[Rights, tuple[Bars, Look]] = field(default_factory=dict)
+    _numbers: dict[tuple[Rights, float], int] = field(default_factory=dict)  # of rights and score
+    _known: dict[int, dict[int, _Yielding]] = field(default_factory=dict)  # by shelf and that number
+    _costs: dict[int, dict[int, tuple[int, _Cost | None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        stock = self.stock
+        for _, job in sorted(self.roll.stopping.items()):
+            if not stock.to_itself(job):
+                continue
+            for gpu_id in job.gpu_ids:
+                self._leaving[gpu_id] = job
+                if (place := stock.shelf_of.get(gpu_id)) is not None and gpu_id not in self.kept:
+                    self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
+
+    def worth(self, job: Running) -> float:
+        """What the policy goes by: the higher, the sooner it is stopped."""
+        found = self._worth.get(job.job_id)
+        if found is None:
+            if self.rules.policy == "attained":
+                found = float(self.rules.level(attained(job, self.now)))
+            elif self.rules.policy == "shortest":
+                found = self.rules.left_of(job, self.now)
+            else:
+                found = job.started_at
+            self._worth[job.job_id] = found
+        return found
+
+    def rights(self, entry: Ranked) -> Rights:
+        """Jobs of the same rights and the same score may stop the same ones."""
+        compares = self.rules.policy in ("attained", "shortest")
+        patient = compares and self.now - since(entry.job) >= self.rules.patience_s
+        return Rights(entry.job.priority, entry.job.project if self.projects else "", entry.owed, patient)
+
+    def limit(self, job: Running, rights: Rights, in_time: bool = False) -> float:
+        """The score below which a waiting job of these rights stops a running one: infinity, whatever its score.
+
+        in_time: once it has run its minimum.
+        """
+        rules = self.rules
+        soon = job.started_at > self.now - rules.min_run_s and not in_time
+        if not job.movable or soon or not self.stock.to_itself(job):
+            return -math.inf
+        if self.projects and job.project != rights.project:
+            borrows = job.job_id in self.roll.beyond[job.project]
+            if rights.owed and borrows:
+                return math.inf  # whatever the priorities: a guarantee is one
+            if not rights.owed and not borrows and rights.project is not None:
+                return -math.inf
+        if job.priority != rights.priority:
+            return math.inf if job.priority < rights.priority else -math.inf
+        if not rights.patient:
+            return -math.inf
+        if rules.policy == "attained":
+            return self.worth(job)
+        if rules.policy == "shortest":
+            lost = (rules.stop_s + rules.restart_s) * len(job.gpu_ids)
+            return (self.worth(job) - lost) / rules.gain
+        return -math.inf
+
+    def bar(self, job: Running, rights: Rights) -> tuple[float, float]:
+        """A limit that time alone does not raise, and until when that is so."""
+        rules = self.rules
+        if job.started_at > self.now - rules.min_run_s:
+            return -math.inf, job.started_at + rules.min_run_s - _SLACK_S
+        limit = self.limit(job, rights)
+        if rules.policy == "attained" and math.isfinite(limit):
+            had = attained(job, self.now)
+            return limit, self.now + (rules.next_level_at(had) - had) / len(job.gpu_ids) - _SLACK_S
+        if rules.policy == "shortest" and job.ends_at is None and limit > -math.inf:
+            return math.inf, math.inf  # it grows all the time
+        return limit, math.inf
+
+    def clear(
+        self, entry: Ranked, kind: Kind, reserved: Container[int] = (), mine: Container[int] = ()
+    ) -> Clearing | None:
+        """The cheapest way to make room for a job, None where there is none.
+
+        reserved: shelves kept for others; mine: those where others were stopped for it already.
+        """
+        if kind.gang:
+            return self._clear_hosts(entry, kind, reserved, mine) if kind.across else None
+        rights, score = self.rights(entry), entry.score
+        at = self._number(rights, score)
+        if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
+            for tier in kind.tiers:
+                enough = [
+                    (place not in mine, -lacking, place)
+                    for place in tier.shelves
+                    if place in self.soon
+                    and (place in mine or place not in reserved)
+                    and (lacking := self.lacking(place, kind.gpus)) <= 0
+                ]
+                if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
+                    return Clearing((), self._parts(min(enough)[2], (), kind.gpus), tier.choice)
+        for tier in kind.tiers:
+            best: tuple[int, float, int] | None = None
+            chosen: list[Running] = []
+            for place in self._near(rights, score, self._some(rights, tier.shelves), kind.gpus):
+                if place in reserved and place not in mine:
+                    continue
+                if (found := self._cheapest(rights, score, at, place, kind.gpus)) is None:
+                    continue
+                key = (*found[0], place)
+                if best is None or key < best:
+                    best, chosen = key, found[1]
+            if best is not None:
+                return Clearing(tuple(chosen), self._parts(best[2], chosen, kind.gpus), tier.choice)
+        return None
+
+    def lacking(self, place: int, need: int) -> int:
+        """Cards of a shelf that are neither free nor coming back."""
+        return need - len(self.stock.free[place]) - len(self.soon.get(place, ()))
+
+    def _some(self, rights: Rights, shelves: Sequence[int]) -> Sequence[int]:
+        """Of these shelves, those where cards come back or somebody may give way, seen at a glance."""
+        if rights.patient:
+            return shelves
+        at = (rights.priority, rights.owed)
+        known = self._soft.get(at)
+        if known is None:
+            known = {place for place in range(len(self.roll.on)) if self.roll.least(place) < rights.priority}
+            if rights.owed:
+                known |= self.roll.lent()
+            self._soft[at] = known
+        return [place for place in shelves if place in known or place in self.soon]
+
+    def _near(
+        self, rights: Rights, score: float, shelves: Iterable[int], need: int | None = None, least: int = 1
+    ) -> list[int]:
+        """Of these shelves, those where it may get so many cards (None: all of them); of others it is sure not to."""
+        if self.stock.roll is None:  # to be looked at for one plan: once for all projects
+            rights = rights._replace(project=None)
+        known = self._bars.get(rights)
+        if known is None:
+            look = Look(self.now, self.roll, partial(self.bar, rights=rights))
+            known = self._bars[rights] = (self.roll.bars_of(rights), look)
+        return known[0].near(need, shelves, score, known[1], self._touched, least)
+
+    def _number(self, rights: Rights, score: float) -> int:
+        """Looked up once a job, for what is kept by shelf."""
+        return self._numbers.setdefault((rights, score), len(self._numbers))
+
+    def _yielding(self, rights: Rights, score: float, at: int, place: int) -> _Yielding:
+        """The jobs of a shelf that give way to it, each with how many of its cards are there."""
+        here = self._known.setdefault(place, {})
+        found = here.get(at)
+        if found is None:
+            gone = self._gone
+            found = here[at] = [
+                (job, count)
+                for job, count in self.roll.on[place].values()
+                if job.stopping_until is None and job.job_id not in gone and score < self.limit(job, rights)
+            ]
+        return found
+
+    def _cheapest(self, rights: Rights, score: float, at: int, place: int, need: int) -> _Cost | None:
+        """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
+        lacking = self.lacking(place, need)
+        here = self._costs.setdefault(place, {})
+        known = here.get(at)
+        if known is not None and known[0] == lacking:
+            return known[1]
+        yielding = self._yielding(rights, score, at, place)
+        found = self._fewest(yielding, lacking) if yielding else None
+        cost = None
+        if found is not None:
+            least = min(map(self.worth, found), default=0.0)
+            cost = ((sum(len(job.gpu_ids) for job in found), -least), found)
+        here[at] = (lacking, cost)
+        return cost
+
+    def _fewest(self, yielding: Sequence[tuple[Running, int]], lacking: int) -> list[Running] | None:
+        """Jobs of a shelf whose cards there make up what lacks, None where there are not enough.
+
+        One that is enough by itself, as small as can be; else the least deserving until it is enough.
+        """
+        if lacking <= 0:
+            return []
+        got = 0
+        for _, count in yielding:
+            got += count
+        if got < lacking:
+            return None
+        worth = self.worth
+        if lacking == 1:
+            return [
+                min(yielding, key=lambda pair: (len(pair[0].gpu_ids), -worth(pair[0]), pair[0].job_id))[0]
+            ]
+        several: list[tuple[Running, int]] = []
+        got = 0
+        for pair in sorted(yielding, key=lambda pair: (-worth(pair[0]), -pair[1], pair[0].job_id)):
+            several.append(pair)
+            got += pair[1]
+            if got >= lacking:
+                break
+        for pair in sorted(several, key=lambda pair: pair[1]):
+            if got - pair[1] >= lacking:
+                several.remove(pair)
+                got -= pair[1]
+        alone = [job for job, count in yielding if count >= lacking]
+        if alone:
+            least = min(alone, key=lambda job: (len(job.gpu_ids), -worth(job), job.job_id))
+            if len(least.gpu_ids) <= sum(len(job.gpu_ids) for job, _ in several):
+                return [least]
+        return [job for job, _ in several]
+
+    def _parts(
+        self, place: int, stops: Sequence[Running], need: int
+    ) -> tuple[tuple[int, tuple[Gpu, ...]], ...]:
+        """Cards to keep on a shelf: first the free ones, then what comes back anyway, then what is cleared."""
+        stock = self.stock
+        cleared = [
+            stock.gpu_of[gpu_id]
+            for job in stops
+            for gpu_id in job.gpu_ids
+            if stock.shelf_of.get(gpu_id) == place
+        ]
+        return ((place, (*stock.free[place], *self.soon.get(place, ()), *cleared)[:need]),)
+
+    def _clear_hosts(
+        self, entry: Ranked, kind: Kind, reserved: Container[int], mine: Container[int]
+    ) -> Clearing | None:
+        """Whole hosts, the cheapest to clear first, and so many cards of one more as remain."""
+        rights, score, sizes = self.rights(entry), entry.score, self.stock.sizes
+        # So many whole ones at least: what one more gives is less than all of the largest.
+        least = -(-(kind.gpus - kind.most + 1) // kind.most)
+        for tier in kind.tiers:
+            left, stops = kind.gpus, dict[int, Running]()
+            parts: list[tuple[int, tuple[Gpu, ...]]] = []
+            near = self._near(rights, score, tier.shelves, least=least)
+            near = [place for place in near if place in mine or place not in reserved]
+            whole, taken = self._by_cost(rights, score, [(place, sizes[place]) for place in near]), set[int]()
+            whole.sort(key=lambda found: found[0] not in kind.home)
+            for place, found in whole:
+                if sizes[place] > left:
+                    continue
+                stops |= {job.job_id: job for job in found}
+                parts += self._parts(place, found, sizes[place])
+                left -= sizes[place]
+                taken.add(place)
+            if left:
+                near = self._near(rights, score, tier.shelves, left)
+                near = [place for place in near if place in mine or place not in reserved]
+                rest = self._by_cost(rights, score, [(place, left) for place in near if place not in taken])
+                if not rest:
+                    continue
+                place, found = rest[0]
+                stops |= {job.job_id: job for job in found}
+                parts += self._parts(place, found, left)
+            if kind.home and kind.home.isdisjoint(place for place, _ in parts):
+                continue
+            return Clearing(tuple(stops.values()), tuple(parts), tier.choice)
+        return None
+
+    def awaited(self, clearing: Clearing) -> list[Running]:
+        """Jobs that were asked to stop before and whose cards are among those of a clearing."""
+        now = {job.job_id for job in clearing.stops}
+        found = {
+            job.job_id: job
+            for _, gpus in clearing.parts
+            for gpu in gpus
+            if (job := self._leaving.get(gpu.id)) is not None and job.job_id not in now
+        }
+        return [found[job_id] for job_id in sorted(found)]
+
+    def _by_cost(
+        self, rights: Rights, score: float, wanted: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, list[Running]]]:
+        """Shelves that so many cards can be had of, and whom to stop there, the fewest GPUs first."""
+        costs: list[tuple[int, int, list[Running]]] = []
+        at = self._number(rights, score)
+        for place, need in wanted:
+            found = self._fewest(self._yielding(rights, score, at, place), self.lacking(place, need))
+            if found is not None:
+                costs.append((sum(len(job.gpu_ids) for job in found), place, found))
+        costs.sort(key=lambda item: item[:2])
+        return [(place, found) for _, place, found in costs]
+
+    def keep(self, clearing: Clearing) -> None:
+        """Nobody else gets the cards of a clearing; what its stops give back beside them is to be had soon."""
+        kept = {gpu.id for _, gpus in clearing.parts for gpu in gpus}
+        stock = self.stock
+        for place, gpus in clearing.parts:
+            taken = {gpu.id for gpu in gpus}
+            stock.free[place] = tuple(gpu for gpu in stock.free[place] if gpu.id not in taken)
+            if place in self.soon:
+                self.soon[place] = [gpu for gpu in self.soon[place] if gpu.id not in taken]
+        for job in clearing.stops:
+            for gpu_id in job.gpu_ids:
+                place = stock.shelf_of[gpu_id]
+                stock.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
+                self._leaving[gpu_id] = job
+                if gpu_id not in kept:
+                    self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
+            self._gone.add(job.job_id)
+            for place, _ in stock.places(job.gpu_ids):
+                self._touched.add(place)
+                self.look_again(place)
+        for place, _ in clearing.parts:
+            self._costs.pop(place, None)
+
+    def look_again(self, place: int) -> None:
+        """Who gives way on a shelf is another matter now."""
+        self._known.pop(place, None)
+        self._costs.pop(place, None)

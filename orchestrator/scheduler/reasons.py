@@ -1,0 +1,107 @@
+"""Why a job waits that some card would take, in words and figures. No clock in a text: it is stored when it changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.state import Code, Reason
+from jobs.units import counted, span
+from orchestrator.scheduler.fleet import Project, Running, Waiting
+from orchestrator.scheduler.job_class import Kind
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.placement.place import Option, busy, coming_up
+from orchestrator.scheduler.policy import Rules, since
+from orchestrator.scheduler.preemption.nominations import Claims
+from orchestrator.scheduler.preemption.victims import Clearing
+from orchestrator.scheduler.reservations import Holds
+
+# By shelf and job, free cards that are kept for it, and until when.
+Kept = dict[int, dict[int, tuple[int, float | None]]]
+
+
+def room(clearing: Clearing, awaited: Sequence[Running]) -> Reason:
+    """Others are being stopped for it. awaited: those that were asked before."""
+    who = sorted(job.job_id for job in clearing.stops)
+    figures: dict[str, Any] = {"stops": who} if who else {}
+    said = [f"{_jobs(who)} {'are' if len(who) > 1 else 'is'} being stopped for it"] if who else []
+    if awaited:
+        asked = [job.asked_at for job in awaited if job.asked_at is not None]
+        figures |= {"awaits": [job.job_id for job in awaited], "asked_at": min(asked, default=None)}
+        has = "have" if len(awaited) > 1 else "has"
+        said.append(f"waits until {_jobs(figures['awaits'])} {has} saved and stopped")
+    return Reason(Code.ROOM, "; ".join(said) or "cards that come back are kept for it", figures)
+
+
+def quota(job: Waiting, terms: Project, runs: int, held: int) -> Reason:
+    """Its project may have no more. runs: GPUs that it has; held: with those that it was promised in this plan."""
+    has = f"holds {runs}" + (f" and was just promised {held - runs} more" if held > runs else "")
+    text = f"project {job.project} {has} of its {counted(terms.guarantee or 0, 'GPU')} and may not borrow"
+    figures = {"held": runs, "guarantee": terms.guarantee, "gpus": job.spec.resources.gpus}
+    return Reason(Code.QUOTA, text, figures | ({"promised": held - runs} if held > runs else {}))
+
+
+def crowded(job: Waiting, kind: Kind, stock: Stock) -> Reason:
+    """Which cards would do, and who has them."""
+    shelves = stock.shelves
+    options = [
+        Option(shelves[where].host, shelves[where].gpus, tier.choice)
+        for tier in kind.tiers
+        for where in tier.shelves
+    ]
+    ready = [option for option in options if option.host.ray_ready]
+    if not ready:
+        return coming_up(options)
+    free = frozenset(gpu.id for gpus in stock.free for gpu in gpus)
+    found = busy(job.spec, ready, free)
+    if kind.gang:
+        return found
+    return Reason(found.code, f"{ready[0].host.name}: {found.text}", found.figures)
+
+
+def reserved(found: Reason, kind: Kind, stock: Stock, holds: Holds, claims: Claims, kept: Kept) -> Reason:
+    """What is said where cards of a shelf would do that lie free, and are another job's; `found` where there are none.
+
+    In the figures that job, and when it begins at the latest, None where nobody knows.
+    """
+    for tier in kind.tiers if holds.by_shelf or claims or kept else ():
+        for place in tier.shelves:
+            free, held = len(stock.free[place]), holds.by_shelf.get(place)
+            keepers = [(held.job_id, 0, coarse(held.at, holds.now))] if held is not None else []
+            keepers += [(job_id, *cards) for job_id, cards in kept.get(place, {}).items()]
+            keepers += [(job_id, count, None) for job_id, count in claims.free_on(place)]
+            for job_id, count, until in keepers:
+                if free + count >= kind.gpus:
+                    shelf = stock.shelves[place]
+                    text = (
+                        f"{shelf.host.name}: fits {shelf.gpus[0].label} and up; reservation of job {job_id}"
+                    )
+                    return Reason(Code.RESERVED, text, {**found.figures, "job": job_id, "until": until})
+    return found
+
+
+def kept(found: Reason, at: float, job: Waiting, now: float, rules: Rules) -> Reason:
+    """Of a gang that cards are kept for. at: when they are free at the latest, infinity where nobody knows."""
+    if at < math.inf:
+        text = "cards are kept for it"
+    elif now - since(job) >= rules.drain_after_s:
+        text = "a host is kept empty for it; nobody knows when the last of its cards comes free"
+    else:
+        text = f"nobody knows when they come free, so others pass it until it has waited {span(rules.drain_after_s)}"
+    return Reason(found.code, f"{found.text}; {text}", {**found.figures, "reserved_for": coarse(at, now)})
+
+
+def coarse(at: float, now: float) -> float | None:
+    """A time to come, to a sixteenth of the time until then and no finer than a minute: reasons change seldom."""
+    if at == math.inf:
+        return None
+    grid = 60.0
+    while grid * 16 < at - now:
+        grid *= 2
+    return math.ceil(at / grid) * grid
+
+
+def _jobs(ids: Sequence[int]) -> str:
+    """Several jobs in words, the first five by number."""
+    return f"job{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}"

@@ -1,0 +1,227 @@
+"""`tuneyard serve`: the API, the controller and the dispatcher in one process, until SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from jobs.errors import Conflict, Unavailable
+from jobs.identity import new_uuid
+from orchestrator.config import Settings, private_folder, ray_token, write_client_config, write_private
+from orchestrator.control.leader.led_dispatch import LedDispatch
+from orchestrator.dispatch.dispatcher import DispatchProcess, NoDispatch
+from orchestrator.server.tokens import check_token
+
+if TYPE_CHECKING:
+    from orchestrator.control.controller import Controller
+    from orchestrator.control.host_silence import Wakefulness
+    from orchestrator.control.leader.leadership import Leadership
+    from orchestrator.store import Store
+
+log = logging.getLogger("tuneyard")
+
+# Containers made before the collector looks at the young ones. A request of a thousand jobs makes some 30,000 that
+# all go when it is answered; Python's 700 would have it look at them 40 times over.
+COLLECT_AFTER = 50_000
+# How long the planner's thread may keep the interpreter while a request waits for it; Python's 5 ms is twice what a
+# whole submission takes.
+SWITCH_S = 0.0005
+
+
+EXPOSED = (
+    "plain HTTP on %s:%s, beyond this machine: whoever listens on the way reads the token, and with it can run code "
+    "on every GPU host. Keep it in a private network, or behind a proxy with TLS (docs/operating.md, Security)"
+)
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises TuneyardError when it can't start."""
+    check_token(settings.token, settings.home)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.umask(0o077)  # what is in the home is its user's alone
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, these ones come back after it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        only_one(settings.home / "run", "server") as place,
+        bound(settings) as listener,
+        dispatching(settings) as dispatch,
+    ):
+        _serve(settings, listener, dispatch, place)
+
+
+def _serve(
+    settings: Settings, listener: socket.socket, dispatch: LedDispatch | NoDispatch, place: str
+) -> None:
+    # Here: these take a second, in which the host agent finds the port open.
+    from orchestrator.control.controller import Controller
+    from orchestrator.control.host_silence import DATABASE_S, LOOP_S, Hearing, Wakefulness
+    from orchestrator.control.leader.leadership import Leadership
+    from orchestrator.store import Store, look_after_unclean_end, upgrade
+    from orchestrator.store.leader_lease import Candidate
+
+    look_after_unclean_end(settings.database)
+    upgrade(settings.database)
+    store = Store(settings.database)
+    awake = Wakefulness({"loop": LOOP_S, "database": DATABASE_S})
+    leadership = Leadership(store, Candidate(new_uuid(), place, settings.url, socket.gethostname()))
+    controller = Controller(
+        leadership.store,
+        dispatch,
+        settings,
+        hearing=Hearing(awake.now_s),
+        leads=lambda: leadership.leads,
+    )
+    if store.begin_epoch(controller.clock()):
+        log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
+    leadership.on_answer = lambda: awake.beat("database")
+    leadership.on_taken = controller.take_over
+    if isinstance(dispatch, LedDispatch):
+        dispatch.wake = controller.wake
+        leadership.ray_address = lambda: dispatch.address
+        leadership.on_taken, leadership.on_lost = lambda: _lead(dispatch, controller), dispatch.shut
+    # First, for Ray's head comes up while the rest is loaded.
+    leadership.open()
+    try:
+        _answer(settings, listener, store, leadership, controller, awake)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        controller.close()
+        leadership.close()  # another decides from here on
+        store.close()
+
+
+def _lead(dispatch: LedDispatch, controller: Controller) -> None:
+    dispatch.open()
+    controller.take_over()
+
+
+def _answer(
+    settings: Settings,
+    listener: socket.socket,
+    store: Store,
+    leadership: Leadership,
+    controller: Controller,
+    awake: Wakefulness,
+) -> None:
+    """Take requests until SIGTERM."""
+    import uvicorn  # here, for the reason that _serve has
+
+    from orchestrator.api.app import create_app
+    from orchestrator.api.context import Services
+    from orchestrator.api.edge.connections import guarded, most_connections
+    from orchestrator.api.edge.listener import Listener
+    from orchestrator.api.submission.group_commit import GroupCommit
+
+    services = Services(
+        settings, store, controller.dispatch, controller, GroupCommit(store), leadership=leadership
+    )
+    write_client_config(settings)
+    server = Listener(
+        uvicorn.Config(
+            create_app(services),
+            http=guarded(most_connections()),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+        ),
+        lambda: awake.beat("loop") if services.reports.admits else None,
+    )
+    controller.open()
+    # What is loaded now stays for good: the collector need not go through it again after each large request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    sys.setswitchinterval(SWITCH_S)
+    log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
+    if settings.exposed:
+        log.warning(EXPOSED, settings.host, settings.port)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        services.lanes.close()
+        services.reports.close()
+        services.pulse.close()
+
+
+@contextlib.contextmanager
+def dispatching(settings: Settings) -> Iterator[LedDispatch | NoDispatch]:
+    """The dispatcher, which is at work while this server leads, until the end of the block."""
+    if not settings.ray:
+        yield NoDispatch()
+        return
+    scratch = private_folder(settings.ray_folder)
+    token = ray_token(settings.home, settings.token)
+    home, ip, port = settings.home, settings.ray_address_ip, settings.ray_port
+    dispatch = LedDispatch(lambda: DispatchProcess(home, scratch, ip, port, token))
+    try:
+        yield dispatch
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        dispatch.close()
+
+
+@contextlib.contextmanager
+def bound(settings: Settings) -> Iterator[socket.socket]:
+    """The listening socket. Raises Unavailable when the port is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another port with --port, or end what listens there"
+        ) from None
+    with listener:
+        listener.listen(2048)
+        yield listener
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, name: str) -> Iterator[str]:
+    """Hold the lock of this home's server (or host) and say which process it is. Raises Conflict when one runs.
+
+    Yields which lock of all it is: that of this file since this machine started.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    record = folder / f"{name}.json"
+    with open(os.open(folder / f"{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"a {name} already runs for {folder.parent}; `tuneyard down` ends it") from None
+        process = psutil.Process()
+        write_private(record, json.dumps({"pid": process.pid, "create_time": process.create_time()}))
+        found = os.fstat(lock.fileno())
+        try:
+            yield f"{_boot()} {found.st_dev}:{found.st_ino}"
+        finally:
+            record.unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    """This start of this machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"

@@ -1,0 +1,8 @@
+"""Attempts and their leases: opened, stopped, ended.
+
+attempts.py       attempts: stopped, ended with what was measured
+cleared_cards.py  cards given back for a job that still waits
+colocation.py     who lay on a card beside whom, how fast, and who was parted
+reported_ends.py  what hosts say of ends, until the controller acts on it
+starts.py         attempts opened with their leases, several under one commit
+"""

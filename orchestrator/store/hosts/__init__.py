@@ -1,0 +1,10 @@
+"""Hosts and cards, and what hosts report.
+
+faults.py      hosts on which no trainer can start
+fleet.py       hosts and cards
+open_parts.py  what is open on hosts, for many of them at a time
+readings.py    readings of cards, pages of logs
+reports.py     what hosts report
+series.py      curves of a training, thinned so that a long job stays small
+telemetry.py   samples, logs, progress
+"""

@@ -1,0 +1,112 @@
+"""Curves of a training: progress and evaluations of all its attempts, thinned so that a long job stays small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+import orchestrator.store.reads as reads
+from orchestrator.store.engine.database import Database
+from orchestrator.store.rows import EvaluationRow, ProgressRow
+from orchestrator.store.schema.tables import attempts, evaluations, jobs, progress
+
+# Of an attempt's lines, by step: more than MOST, and they are thinned until their steps lie in at most KEEP stretches.
+MOST = 1200
+KEEP = 500
+LOOK_EVERY = 100  # lines that come before they are counted again
+_MOST_COUNTED = 10_000  # attempts
+
+
+@dataclass(frozen=True)
+class AttemptSeries:
+    """What one attempt told, by step. number: within its job."""
+
+    number: int
+    progress: tuple[ProgressRow, ...]
+    evaluations: tuple[EvaluationRow, ...]
+
+
+class SeriesStore(Database):
+    """Curves."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._new_lines: Counter[int] = Counter()  # of attempts, since they were counted last
+
+    def series(self, job_id: int) -> list[AttemptSeries]:
+        """The attempts of a job that are a part of what it came to, in their order.
+
+        An attempt that goes on from a checkpoint trains the steps after it again: what earlier ones told of those
+        is left out.
+        """
+        with self.read() as connection:
+            query = sa.select(attempts.c.id, attempts.c.number).where(attempts.c.job_id == job_id)
+            known = connection.execute(query.order_by(attempts.c.number)).all()
+            ids = [row.id for row in known]
+            lines = _by_attempt(connection, progress, ids, ProgressRow)
+            tests = _by_attempt(connection, evaluations, ids, EvaluationRow)
+        found: list[AttemptSeries] = []
+        begins: int | None = None  # the first step of a later attempt
+        for row in reversed(known):
+            kept = [line for line in lines.get(row.id, ()) if begins is None or line.step < begins]
+            tested = [test for test in tests.get(row.id, ()) if begins is None or test.step < begins]
+            found.append(AttemptSeries(row.number, tuple(kept), tuple(tested)))
+            begins = min([line.step for line in (*kept, *tested)], default=begins)
+        return found[::-1]
+
+    def thin_lines(self, connection: sa.Connection, came: Mapping[int, int]) -> None:
+        """Thins the lines of attempts that have many. came: how many new ones, by attempt."""
+        if len(self._new_lines) > _MOST_COUNTED:
+            self._new_lines.clear()
+        for attempt_id, count in came.items():
+            known = attempt_id in self._new_lines
+            self._new_lines[attempt_id] += count
+            if not known or self._new_lines[attempt_id] >= LOOK_EVERY:
+                self._new_lines[attempt_id] = 0
+                for table in (progress, evaluations):
+                    _thin(connection, table, attempt_id)
+
+
+def _by_attempt(
+    connection: sa.Connection, table: sa.Table, ids: Collection[int], kind: type[Any]
+) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for some in reads.chunks(ids):
+        query = sa.select(table).where(table.c.attempt_id.in_(some)).order_by(table.c.step)
+        for row in connection.execute(query):
+            found.setdefault(row.attempt_id, []).append(kind(**row._mapping))
+    return found
+
+
+def _thin(connection: sa.Connection, table: sa.Table, attempt_id: int) -> None:
+    """Keeps the first line of each stretch of steps and the first whose loss is no number, the last, and the one by
+    which a sweep stops its worst. Stretches are of a power of two, so that thinning again keeps what was even so.
+    """
+    mine, step = table.c.attempt_id == attempt_id, table.c.step
+    count, first, last = connection.execute(
+        sa.select(sa.func.count(), sa.func.min(step), sa.func.max(step)).where(mine)
+    ).one()
+    if count <= MOST:
+        return
+    width = 1
+    while last // width - first // width >= KEEP:
+        width *= 2
+    stretches = sa.select(sa.func.min(step)).where(mine).group_by(step // width)
+    keep = sa.union(stretches, stretches.where(table.c.loss.is_(None)), sa.select(sa.literal(last)))
+    if (compared := _compared(connection, attempt_id)) is not None:
+        at = sa.select(sa.func.min(step)).where(mine, step >= compared, table.c.loss.is_not(None))
+        keep = sa.union(*keep.selects, at.having(sa.func.min(step).is_not(None)))
+    connection.execute(table.delete().where(mine, step.not_in(keep)))
+
+
+def _compared(connection: sa.Connection, attempt_id: int) -> int | None:
+    """The step at which the job's sweep compares losses (see group_losses)."""
+    query = sa.select(jobs).join(attempts, attempts.c.job_id == jobs.c.id).where(attempts.c.id == attempt_id)
+    (job,) = reads.job_rows(connection, query)
+    early = (job.spec.get("sweep") or {}).get("early_stop") or {}
+    found: int | None = early.get("after_steps")
+    return found

@@ -1,0 +1,133 @@
+"""Samples, logs and progress in the database: what arrives by the thousand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+import orchestrator.store.reads as reads
+from jobs.report import GpuSample
+from orchestrator.store.engine.bulk import BulkInsert
+from orchestrator.store.engine.database import Database
+from orchestrator.store.hosts.readings import LogPage, SampleRow
+from orchestrator.store.rows import ProgressRow
+from orchestrator.store.schema.column_types import clean_text
+from orchestrator.store.schema.tables import gpus, log_chunks, progress, samples
+
+insert_samples = BulkInsert(samples, samples.c.keys(), ignore_known=True)
+
+SampleTuple = tuple[Any, ...]
+
+
+def sample_tuple(gpu_id: int, attempt_id: int | None, sample: GpuSample) -> SampleTuple:
+    """A row of samples, as record_samples takes it."""
+    return (
+        gpu_id,
+        sample.ts,
+        attempt_id,
+        sample.memory_used_bytes,
+        finite(sample.utilization),
+        finite(sample.power_w),
+        finite(sample.power_limit_w),
+        finite(sample.temperature_c),
+        finite(sample.sm_clock_mhz),
+        finite(sample.memory_clock_mhz),
+        finite(sample.energy_j),
+        sample.throttle,
+        sample.ecc_corrected,
+        sample.ecc_uncorrected,
+        _memory_json(sample.process_memory) if sample.process_memory else None,
+        clean_text(sample.fault) if sample.fault else None,
+    )
+
+
+def _memory_json(memory: Mapping[int, int]) -> str:
+    """As to_json() has it, of whole numbers alone: there is one of these for each card and second."""
+    return "{" + ",".join(sorted(f'"{pid}":{size}' for pid, size in memory.items())) + "}"
+
+
+def finite(value: float | None) -> float | None:
+    """NaN and infinity as None: PostgreSQL keeps them, SQLite only some, and JSON has no word for them."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+class TelemetryStore(Database):
+    """Samples, logs and progress."""
+
+    def record_samples(self, rows: Sequence[SampleTuple]) -> None:
+        """Stores rows of samples (see sample_tuple). One that is there already stays as it is."""
+        if rows:
+            with self.write() as connection:
+                insert_samples(connection, rows)
+
+    def latest_samples(self) -> dict[int, SampleRow]:
+        """Each card's newest sample: one index look-up each."""
+        others = samples.alias()
+        newest = sa.select(sa.func.max(others.c.ts)).where(others.c.gpu_id == gpus.c.id).scalar_subquery()
+        query = sa.select(samples).where(samples.c.gpu_id == gpus.c.id, samples.c.ts == newest)
+        with self.read() as connection:
+            return {row.gpu_id: SampleRow(**row._mapping) for row in connection.execute(query)}
+
+    def samples(self, gpu_id: int, since: float, until: float) -> list[SampleRow]:
+        """A card's samples with since <= ts < until, oldest first."""
+        query = sa.select(samples).where(
+            samples.c.gpu_id == gpu_id, samples.c.ts >= since, samples.c.ts < until
+        )
+        with self.read() as connection:
+            return [SampleRow(**row._mapping) for row in connection.execute(query.order_by(samples.c.ts))]
+
+    def prune_samples(self, before: float) -> int:
+        """Deletes samples older than before, a card at a time so that nobody waits long. Returns how many."""
+        oldest = sa.select(sa.func.min(samples.c.ts)).where(samples.c.gpu_id == gpus.c.id).scalar_subquery()
+        with self.read() as connection:
+            stale = connection.execute(sa.select(gpus.c.id).where(oldest < before)).scalars().all()
+        deleted = 0
+        for gpu_id in stale:
+            with self.write() as connection:
+                old = samples.delete().where(samples.c.gpu_id == gpu_id, samples.c.ts < before)
+                deleted += connection.execute(old).rowcount
+        return deleted
+
+    def progress(self, attempt_id: int) -> list[ProgressRow]:
+        """The attempt's progress, by step."""
+        query = sa.select(progress).where(progress.c.attempt_id == attempt_id).order_by(progress.c.step)
+        with self.read() as connection:
+            return [ProgressRow(**row._mapping) for row in connection.execute(query)]
+
+    def latest_progress(self, attempt_ids: Collection[int]) -> dict[int, ProgressRow]:
+        """The last line of each attempt's progress, where there is one."""
+        with self.read() as connection:
+            return reads.latest_progress(connection, attempt_ids)
+
+    def logs(self, attempt_id: int, offset: int = 0, limit: int = 1_000_000) -> LogPage:
+        """The attempt's log from a byte offset: at most limit bytes, but at least one whole character."""
+        others = log_chunks.alias()
+        first = sa.select(sa.func.max(others.c.start_byte)).where(
+            others.c.attempt_id == attempt_id, others.c.start_byte <= offset
+        )
+        query = sa.select(log_chunks.c.start_byte, log_chunks.c.text).where(
+            log_chunks.c.attempt_id == attempt_id,
+            log_chunks.c.start_byte >= first.scalar_subquery(),
+            log_chunks.c.start_byte < offset + limit,
+        )
+        with self.read() as connection:
+            chunks = connection.execute(query.order_by(log_chunks.c.start_byte)).all()
+        data = b"".join(row.text.encode() for row in chunks)
+        start = _boundary(data, offset - chunks[0].start_byte) if chunks else 0
+        end = _boundary(data, start + limit)
+        while end <= start < len(data):
+            limit += 1
+            end = _boundary(data, start + limit)
+        begin = (chunks[0].start_byte if chunks else 0) + start if data[start:end] else offset
+        return LogPage(begin, data[start:end].decode(), begin + end - start)
+
+
+def _boundary(data: bytes, at: int) -> int:
+    """The beginning of the character that byte `at` belongs to."""
+    at = min(at, len(data))
+    while 0 < at < len(data) and data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
