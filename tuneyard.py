@@ -35,7 +35,7 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
-from jobs.spec import (
+from jobs.jobfile.spec import (
     AfterSpec,
     DataSpec,
     JobSpec,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import CHECKOUT, finish, machine
-from jobs.report import AttemptReport, Ended, GpuInfo, HostInfo, HostReport, Started, TraceResult
+from jobs.messages.reports import AttemptReport, Ended, GpuInfo, HostInfo, HostReport, Started, TraceResult
 from jobs.state import JobState, Outcome
 from jobs.units import GiB
 from orchestrator.config import Settings

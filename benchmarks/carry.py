@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.common import CHECKOUT, finish, machine
 from jobs.identity import Owner
-from jobs.report import Kept
+from jobs.messages.reports import Kept
 from jobs.units import GiB, MiB
 from orchestrator.scheduler.policy import Rules
 from workers.carry import Carrier

@@ -32,8 +32,8 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from benchmarks.memory.shapes import CONFIGS, listed
-from jobs.report import TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import TraceRequest
 from jobs.units import GiB
 from workers.tracing import answer
 

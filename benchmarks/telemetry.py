@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import CHECKOUT, finish, machine
-from jobs.report import GpuInfo, GpuSample, HostInfo, HostReport
+from jobs.messages.reports import GpuInfo, GpuSample, HostInfo, HostReport
 from jobs.units import GiB
 from orchestrator.store import Store, upgrade
 from tests.postgres import binaries, running

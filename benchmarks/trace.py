@@ -21,10 +21,10 @@ from typing import Any
 
 from benchmarks.common import finish, machine
 from jobs.cards import find_card
-from jobs.ladder import choose
-from jobs.profile import MemoryProfile, trace_key
-from jobs.report import TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import choose
+from jobs.memory.profile import MemoryProfile, trace_key
+from jobs.messages.reports import TraceRequest
 from orchestrator.store import Store, upgrade
 from workers.machine import stack
 from workers.trace_child import trace_in_child

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 
-from jobs.allocator import Allocator
 from jobs.errors import UsageError
-from jobs.profile import CardKind
+from jobs.memory.allocator import Allocator
+from jobs.memory.profile import CardKind
 from jobs.units import GiB, MiB, gib, parse_size
 
 # Of the data sheet's figures, what fine-tuning through plain PyTorch reaches. Only ratios between rungs and
@@ -28,14 +28,14 @@ class Card:
     operations a second that training reaches; context_bytes: what the driver and libraries take on the card
     for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other.
     workspace_bytes: of cuBLAS, for each thread that uses it; expandable: whether segments of torch's CUDA allocator can
-    expand there. On a card with workspaces jobs/allocator says what is held beside live tensors; else that is
+    expand there. On a card with workspaces jobs/memory/allocator says what is held beside live tensors; else that is
     reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share of the bytes that come and go outside the
     loss, at most reserve_cap_bytes of them. layer_s: seconds that the host takes to start one layer, forward or
     backward: no micro-batch is faster, however small; batch_s: that it takes beside the layers for each micro-batch
     (data loader, embedding, loss and its figures); step_s: for each optimizer step (clipping, update, callbacks). CUDA
-    cards have launch_s instead: seconds for each kernel, of which jobs/launches.py has the counts. short: what people
-    call it on the command line; price: of an hour of one GPU, in whatever unit the operator thinks in, None when not
-    set.
+    cards have launch_s instead: seconds for each kernel, of which jobs/memory/kernel_launches.py has the counts.
+    short: what people call it on the command line; price: of an hour of one GPU, in whatever unit the operator
+    thinks in, None when not set.
     """
 
     name: str
@@ -66,7 +66,9 @@ class Card:
 
     @property
     def allocator(self) -> Allocator:
-        """How torch's CUDA allocator is set here, as jobs/allocator has it; empty where nothing is known of one."""
+        """How torch's CUDA allocator is set here, as jobs/memory/allocator has it; empty where nothing is known of
+        one.
+        """
         if not self.workspace_bytes:
             return ""
         return "expandable" if self.expandable else "default"
@@ -89,7 +91,8 @@ _WORKSPACE_BYTES, _HOPPER_WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024, 32 
 # What the host takes for each kernel that it launches, Python around it included: stated, not measured here. ms-swift
 # 2.x on an A100, qwen-1.8b (24 layers), full, with every layer checkpointed, took 93 ms a micro-batch at 512 and at
 # 1,024 tokens alike (modelscope/ms-swift@cdb169b78, docs/source_en/LLM/Benchmark.md), over the 3,981 launches that a
-# llama of that depth is counted to take (jobs/launches.py). docs/ladder.md has it beside other published rows.
+# llama of that depth is counted to take (jobs/memory/kernel_launches.py). docs/ladder.md has it beside other
+# published rows.
 _LAUNCH_S = 23.4e-6
 _DISTRIBUTED_BYTES = round(1.4 * GiB)  # others report 1.3 to 1.5 GiB more when ranks talk to each other
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from jobs.message import Message
+from jobs.messages.base import Message
 
 
 def new_uuid() -> str:
@@ -39,8 +39,8 @@ def is_derived(text: str) -> bool:
 class Owner(Message):
     """A job as its files name it.
 
-    digest: of what decides its weights (jobs.continuing.weights_digest); unnamed: ids of its attempts whose files bear
-    no uuid. An older server names no uuid: then ids and the digest must do.
+    digest: of what decides its weights (jobs.jobfile.resume_compatibility.weights_digest); unnamed: ids of its
+    attempts whose files bear no uuid. An older server names no uuid: then ids and the digest must do.
     """
 
     job_id: int

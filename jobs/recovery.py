@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.cards import Card
-from jobs.profile import CardKind
-from jobs.remedies import against_divergence, against_memory
-from jobs.report import Ended
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import CardKind
+from jobs.memory.remedies import against_divergence, against_memory
+from jobs.memory.rung import Rung
+from jobs.messages.reports import Ended
 from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import counted, gib, span
 

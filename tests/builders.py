@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.report import AttemptReport, Ended, GpuInfo, GpuSample, HostInfo, HostReport, Progress, Started
+from jobs.messages.reports import (
+    AttemptReport,
+    Ended,
+    GpuInfo,
+    GpuSample,
+    HostInfo,
+    HostReport,
+    Progress,
+    Started,
+)
 from jobs.state import Code, Outcome, Reason
 from jobs.units import GiB
 from orchestrator.store import Store

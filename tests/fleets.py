@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit
-from jobs.memory import Projection, Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, NoFit
+from jobs.memory.project import Projection, Rung
 from jobs.state import Code, Reason
 from jobs.units import GiB
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting

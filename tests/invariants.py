@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.continuing import weights_digest
 from jobs.identity import Owner, fault_of
-from jobs.spec import JobSpec
+from jobs.jobfile.resume_compatibility import weights_digest
+from jobs.jobfile.spec import JobSpec
 from orchestrator.store import Store
 from orchestrator.store.audit import faults
 from workers.checkpoints.folders import listed

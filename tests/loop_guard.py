@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Any
 
-from jobs import jobfile
+from jobs.jobfile import loader
 from orchestrator.store import Store
 
 _noted: list[str] | None = None
@@ -28,7 +28,7 @@ class LoopGuard:
 
     def __init__(self, store: Store, monkeypatch: Any) -> None:
         self.noted: list[str] = []
-        for owner, name in ((store, "read"), (store, "write"), (jobfile, "_load")):
+        for owner, name in ((store, "read"), (store, "write"), (loader, "_load")):
             monkeypatch.setattr(owner, name, self._told(name, getattr(owner, name)))
 
     def start(self) -> None:

@@ -1,4 +1,6 @@
-"""Job files as PyYAML's own Python reads them: jobs.jobfile, which goes by libyaml's events, is held against it."""
+"""Job files as PyYAML's own Python reads them: jobs.jobfile.loader, which goes by libyaml's events, is held
+against it.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
 from jobs.units import MiB
 
 

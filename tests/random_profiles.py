@@ -9,8 +9,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from jobs.profile import LOSS, Line, MemoryProfile, Pass, Segment
-from jobs.rung import Rung
+from jobs.memory.profile import LOSS, Line, MemoryProfile, Pass, Segment
+from jobs.memory.rung import Rung
 
 RUNGS = st.builds(Rung, st.integers(0, 12), st.integers(1, 32), st.integers(1, 8), st.booleans())
 SEEDS = st.integers(0, 10**9)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit
+from jobs.memory.ladder import Choice, NoFit
 from jobs.state import Code, Reason
 from jobs.units import GiB
 from orchestrator.scheduler.fleet import Fleet, Host, NoProfile, Project, Running, Waiting

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.cards import Card
-from jobs.profile import LOSS, Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import LOSS, Line, MemoryProfile, Pass, Segment
 from jobs.units import GiB, MiB
 
 KEPT, BOUNDARY = 40_000, 8_000  # bytes a token: what a plain layer keeps, what a checkpointed one does

@@ -1,4 +1,6 @@
-"""The step of one rung walked through layer after layer: what jobs/peaks.py must come to, written the plain way."""
+"""The step of one rung walked through layer after layer: what jobs/memory/peaks.py must come to, written the plain
+way.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.errors import ProfileError
-from jobs.profile import LOSS as LOSS_SEGMENTS
-from jobs.profile import CardKind, Line, MemoryProfile, Pass, Segment
-from jobs.rung import Rung
+from jobs.memory.profile import LOSS as LOSS_SEGMENTS
+from jobs.memory.profile import CardKind, Line, MemoryProfile, Pass, Segment
+from jobs.memory.rung import Rung
 
 FORWARD, LOSS, BACKWARD, UPDATE = "forward end", "loss", "backward", "optimizer step"
 

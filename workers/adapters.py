@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jobs.errors import Fault, SpecError
-from jobs.spec import JobSpec, MethodSpec
+from jobs.jobfile.spec import JobSpec, MethodSpec
 from workers.four_bit import FourBitLinear, adapter_class, pack
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from jobs.report import Assignment, Ended
+from jobs.messages.reports import Assignment, Ended
 from jobs.state import Outcome
 from workers import gang
 from workers.agent.segments import ALLOCATOR, EXPANDS

@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from jobs.errors import Fault, InputError, SpecError, Unavailable, words_of
-from jobs.memory import Rung
-from jobs.requirements import lacking
-from jobs.spec import JobSpec, ModelSpec
+from jobs.jobfile.requirements import lacking
+from jobs.jobfile.spec import JobSpec, ModelSpec
+from jobs.memory.project import Rung
 from workers import machine
 from workers.checks.libraries import needs_of, tokenizer_needs
 from workers.checks.weights import left_over, weight_report

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs.report import Assignment, Ended, Evaluated, Progress
+from jobs.messages.reports import Assignment, Ended, Evaluated, Progress
 from workers.checkpoints import room
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import size_of

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
-from jobs.profile import Line, Pass, Segment
+from jobs.memory.profile import Line, Pass, Segment
 
 Segments = dict[str, Segment]
 _NOTHING = Line()

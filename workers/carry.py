@@ -18,7 +18,7 @@ from typing import Protocol
 
 from jobs.errors import TuneyardError
 from jobs.identity import Owner, fault_of
-from jobs.report import Kept
+from jobs.messages.reports import Kept
 from jobs.units import gib, span
 from workers.checkpoints.folders import listed, name_of, prune, put_in_place, take_over
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in

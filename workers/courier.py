@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from jobs.report import Kept
+from jobs.messages.reports import Kept
 from workers.carry import Keeper, Offer, SourceLost
 from workers.checkpoints.manifest import Corrupt
 

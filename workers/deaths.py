@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from jobs.report import Assignment, Progress
+from jobs.messages.reports import Assignment, Progress
 from jobs.units import gib
 from workers.folder import AttemptFolder
 

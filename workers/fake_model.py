@@ -27,7 +27,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from trl.trainer.utils import add_fused_lm_head
 
 from jobs.errors import Fault, ProfileError, SpecError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from workers import layer_kinds
 from workers.adapters import adapted
 from workers.checks.hub import cached_folder, reachable

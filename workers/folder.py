@@ -29,8 +29,8 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from jobs.identity import AttemptKey
-from jobs.message import Message
-from jobs.report import Assignment, Ended, Evaluated, Progress, Resumed, Started
+from jobs.messages.base import Message
+from jobs.messages.reports import Assignment, Ended, Evaluated, Progress, Resumed, Started
 from jobs.state import Outcome
 from workers import processes
 from workers.durable import locked, publish, publish_once

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from jobs.report import Assignment, Ended, Started
+from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from workers.folder import AttemptFolder
 

@@ -11,7 +11,7 @@ import psutil
 import pynvml
 
 from jobs.errors import Unavailable
-from jobs.report import GpuInfo, GpuSample
+from jobs.messages.reports import GpuInfo, GpuSample
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from typing import Protocol
 import psutil
 
 from jobs.errors import Busy, Conflict, Unauthorized, Unavailable
-from jobs.report import (
+from jobs.messages.reports import (
     GpuInfo,
     HostInfo,
     HostOrders,

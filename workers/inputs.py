@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
-from jobs.rules import architecture_faults
-from jobs.spec import JobSpec
+from jobs.jobfile.cross_field_rules import architecture_faults
+from jobs.jobfile.spec import JobSpec
 from workers.checks.libraries import quantised_faults
 from workers.checks.pointers import is_pointer, pointer_fault
 from workers.checks.weights import weight_faults

@@ -9,8 +9,8 @@ import httpx
 from pydantic import ValidationError
 
 from jobs.errors import Busy, Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
-from jobs.message import Message
-from jobs.report import HostInfo, HostOrders, HostReport, Joined
+from jobs.messages.base import Message
+from jobs.messages.reports import HostInfo, HostOrders, HostReport, Joined
 
 M = TypeVar("M", bound=Message)
 _PIECE = httpx.Timeout(90.0, connect=5.0)  # the server answers once its reader has room for the next

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from jobs.profile import Line, Segment
+from jobs.memory.profile import Line, Segment
 from workers.marks import ALL_AT_ONCE, FIXED, PLACES, ROW, Marks, Scan, Shares
 from workers.marks import BLOCK_BYTES as BLOCK_BYTES
 from workers.profiler.attention import PRODUCTS, PRODUCTS_BACKWARD

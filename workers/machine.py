@@ -15,7 +15,7 @@ import psutil
 from jobs.units import GiB
 from workers.checks.libraries import PACKAGES
 
-# What a memory profile depends on, and what some jobs need (jobs/requirements.py).
+# What a memory profile depends on, and what some jobs need (jobs/jobfile/requirements.py).
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth")
 # What some jobs need and no profile depends on, where it is installed.
 _BESIDE = ("flash-attn", "kernels")

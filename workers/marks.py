@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.profile import Line
+from jobs.memory.profile import Line
 
 END_STEPS = 2  # at each end of a loop: what the last one leaves unused, the one before it need not keep
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize

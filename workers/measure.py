@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from jobs.cards import card_for, roomy
-from jobs.report import GpuInfo
+from jobs.messages.reports import GpuInfo
 from workers.gpus import process_bytes
 from workers.trainer.allocator import Allocator
 

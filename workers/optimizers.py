@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 # bitsandbytes 0.50, optim/optimizer.py: smaller tensors keep float32 state; one float32 statistic for each block.

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import InputError, SpecError, TuneyardError, words_of
-from jobs.left_out import nothing_left
-from jobs.report import TraceRequest, TraceResult
+from jobs.jobfile.dropped_rows import nothing_left
+from jobs.messages.reports import TraceRequest, TraceResult
 from workers.lean import lean_imports
 
 NICENESS = 10  # trainers on this host come first

@@ -9,7 +9,7 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from workers.callbacks import Figures
 from workers.checkpoints import room
 from workers.checkpoints.folders import KEEP, listed

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import ray
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from workers.attempt import before_imports, run_rank, warm
 from workers.courier import reach

@@ -20,7 +20,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs.identity import fault_of
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.units import gib
 from workers.building import Refused
 from workers.checkpoints import room

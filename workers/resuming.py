@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainingArguments
 
 from jobs.errors import Fault, SpecError
-from jobs.report import Assignment, Resumed
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import Assignment, Resumed
 from workers.carry import LOOK_S, Carrier, Reach
 from workers.checkpoints.folders import adopt, latest_good, name_of
 from workers.checkpoints.manifest import read_manifest

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from jobs.identity import AttemptKey
-from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
+from jobs.messages.reports import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from jobs.units import KiB
 from workers.checkpoints.folders import listed, look_at

@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from jobs.errors import TuneyardError
 from jobs.identity import fault_of
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from workers.checkpoints.folders import prune, put_in_place, step_of
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.report import GpuSample
+from jobs.messages.reports import GpuSample
 from jobs.units import MiB, gib
 
 log = logging.getLogger(__name__)

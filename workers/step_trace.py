@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import _engine_run_backward
 from transformers import masking_utils
 
-from jobs.profile import CardKind, Segment
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import CardKind, Segment
 from workers import grouped, router_loss, scans
 from workers.cuda_paths import COPYING, cuda_paths
 from workers.fake_model import FakeModel

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from jobs.identity import AttemptKey, Owner
-from jobs.report import AttemptOffsets, Ended, Progress, Started, StopOrder
+from jobs.messages.reports import AttemptOffsets, Ended, Progress, Started, StopOrder
 from jobs.state import Outcome
 from workers import processes
 from workers.checkpoints.manifest import size_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.report import TraceRequest, TraceResult
+from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.units import GiB, gib
 
 TIMEOUT_S = 120.0

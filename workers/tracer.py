@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from jobs.report import TraceRequest, TraceResult
+from jobs.messages.reports import TraceRequest, TraceResult
 
 log = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
 from jobs.cards import Card
 from jobs.errors import ProfileError, SpecError
-from jobs.memory import Rung, project
-from jobs.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
-from jobs.report import TraceRequest, TraceResult
-from jobs.requirements import LACKS
-from jobs.spec import JobSpec
+from jobs.jobfile.requirements import LACKS
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
+from jobs.memory.project import Rung, project
+from jobs.messages.reports import TraceRequest, TraceResult
 from workers import carried, machine
 from workers.checks.libraries import quantised_needs
 from workers.expert_count import with_expert_count

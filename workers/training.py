@@ -19,10 +19,10 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from jobs.errors import TuneyardError
-from jobs.fields import OPTIMIZERS
-from jobs.memory import Rung
-from jobs.report import Assignment, Ended, Started
-from jobs.spec import JobSpec
+from jobs.jobfile.fields import OPTIMIZERS
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.project import Rung
+from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from jobs.units import counted
 from workers import gang, span, unsloth_engine

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.rung import Rung
 
 
 def checkpointing(rung: Rung) -> str | bool:

@@ -26,8 +26,8 @@ from trl import SFTTrainer
 
 from benchmarks.gpu.matrix import LONGEST, MULTIPLE, RUNGS, Case, limit_share
 from benchmarks.memory.real import rows, tokenizer
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.rung import Rung
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config, build_model
 from workers.trainer.failing import ran_out_of_memory

@@ -28,8 +28,8 @@ import pynvml
 from benchmarks.gpu import matrix
 from benchmarks.gpu.matrix import LENGTHS, LONGEST, METHODS, MULTIPLE, RUNGS, SHAPES, Budget, Case
 from jobs.cards import Card, card_for
-from jobs.memory import project_many
-from jobs.profile import MemoryProfile
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import project_many
 from jobs.units import GiB
 
 CSV = Path(__file__).with_name("memory.csv")

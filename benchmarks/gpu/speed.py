@@ -26,10 +26,10 @@ from benchmarks.gpu.matrix import EMULATED, SHAPES, Budget
 from benchmarks.gpu.memory import answer_of, stack, the_card
 from benchmarks.memory.shapes import WAYS
 from jobs.cards import Card, card_for
-from jobs.ladder import Choice, choose
-from jobs.profile import MemoryProfile
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, choose
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.rung import Rung
 from jobs.units import GiB
 
 CSV = Path(__file__).with_name("speed.csv")

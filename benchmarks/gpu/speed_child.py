@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.gpu.child import Context, step_s, trained
 from benchmarks.gpu.speed import Work
-from jobs.rung import Rung
+from jobs.memory.rung import Rung
 from workers.trainer.failing import ran_out_of_memory
 
 

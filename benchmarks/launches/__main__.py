@@ -7,7 +7,7 @@ much it has to do, so small models show what large ones launch. The time of a la
     python -m benchmarks.launches [--card a100-80gb] [--only llama] [--kernels]
 
 Prints a table and, as its last line, one JSON object. Exits with 2 where the double is not there (make cuda-double),
-with 1 where a case fails or jobs/launches.py, which projections use, is more than 5 % off.
+with 1 where a case fails or jobs/memory/kernel_launches.py, which projections use, is more than 5 % off.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 from benchmarks.common import CHECKOUT, finish, machine
 from benchmarks.launches.cases import DEPTHS, MICRO_BATCHES, SHAPES, Case, cases, parts
 from jobs.errors import TuneyardError, Unavailable
-from jobs.launches import LAUNCHES
-from jobs.rung import Rung
+from jobs.memory.kernel_launches import LAUNCHES
+from jobs.memory.rung import Rung
 from workers.cuda_double.environment import find, variables
 
 GOAL = 0.05
-DEPTH = 24  # layers, at which jobs/launches.py is judged
+DEPTH = 24  # layers, at which jobs/memory/kernel_launches.py is judged
 Kind = tuple[str, str, int, str]
 WIDTH = 14
 PARTS = ("micro_batch", "clipping", "update", "rest")
@@ -62,7 +62,9 @@ def answers(todo: Sequence[Case], card: str) -> Iterator[tuple[Case, dict[str, A
 
 
 def off_by(kind: Kind, step: float) -> float | None:
-    """How far jobs/launches.py is from what a step of DEPTH layers launches; None for kinds that it does not tell."""
+    """How far jobs/memory/kernel_launches.py is from what a step of DEPTH layers launches; None for kinds that it
+    does not tell.
+    """
     shape, method, every_n, optimizer = kind
     if shape != "llama" or optimizer != "adamw":
         return None

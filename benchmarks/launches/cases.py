@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.rung import Rung
 
 MICRO_BATCHES = 3  # the first writes gradients, the last one clips them too: the one between is counted alone
 STEPS = 3

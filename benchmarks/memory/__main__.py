@@ -10,7 +10,8 @@
     python -m benchmarks.memory --speed           projections a second on one core
     python -m benchmarks.memory --double [--sweeps N] [--edges N] [--fit] [--plot FILE]
                                 against torch's real CUDA allocator, in front of the CUDA double (make cuda-double):
-                                figures of the rows that there are, after so many more; --fit: jobs/allocator's tables
+                                figures of the rows that there are, after so many more; --fit:
+                                jobs/memory/allocator's tables
 
 Prints a table and, as its last line, one JSON object; exits with 1 where a goal is missed. FILE of --configs
 holds architectures by name; without one, ../shared/models/model_configs.json or a few common shapes.
@@ -55,7 +56,9 @@ def main() -> int:
     parts.add_argument("--double", action="store_true", help="the real allocator, on the CUDA double")
     parser.add_argument("--sweeps", type=int, default=0, metavar="N", help="of --double: runs to add first")
     parser.add_argument("--edges", type=int, default=0, metavar="N", help="of --double: edges to run first")
-    parser.add_argument("--fit", action="store_true", help="of --double: print jobs/allocator's tables")
+    parser.add_argument(
+        "--fit", action="store_true", help="of --double: print jobs/memory/allocator's tables"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of --double: draw the judged half")
     wanted = parser.parse_args()
     for name in ("count", "real", "real_scans", "processes"):

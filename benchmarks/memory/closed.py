@@ -23,11 +23,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.memory import results
 from benchmarks.memory.shapes import bare, job
 from jobs.errors import ProfileError, SpecError
-from jobs.ladder import useful_n
-from jobs.memory import project, project_many
-from jobs.profile import CardKind, MemoryProfile
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import useful_n
+from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.project import project, project_many
+from jobs.memory.rung import Rung
 from workers.fake_model import build, load_config
 from workers.tracing import trace, whole_step
 

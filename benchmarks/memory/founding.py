@@ -15,9 +15,9 @@ from typing import Any
 from benchmarks.memory.shapes import job
 from jobs.cards import Card, find_card
 from jobs.errors import ProfileError, SpecError
-from jobs.memory import Projection, project_many
-from jobs.profile import MemoryProfile
-from jobs.rung import Rung
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Projection, project_many
+from jobs.memory.rung import Rung
 from jobs.units import GiB
 from workers.tracing import trace
 

@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from transformers import PretrainedConfig
 
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from workers.fake_model import FakeModel
 from workers.four_bit import BLOCK, FourBitLinear
 from workers.tracing import whole_step

@@ -17,9 +17,9 @@ import torch
 from benchmarks.memory.shapes import WAYS, job
 from jobs.cards import COMMON, Card, find_card
 from jobs.errors import ProfileError, SpecError
-from jobs.ladder import Choice, choose
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, choose
+from jobs.memory.profile import MemoryProfile
 from workers.tracing import trace
 
 JOBS = 30

@@ -20,10 +20,10 @@ from benchmarks.memory import litgpt, results
 from benchmarks.memory.shapes import architecture, bare, job
 from jobs.cards import find_card
 from jobs.errors import ProfileError, SpecError
-from jobs.memory import project
-from jobs.profile import MemoryProfile
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import project
+from jobs.memory.rung import Rung
 from workers.tracing import trace
 
 GOALS = {"lora": {"mean": 0.05, "worst": 0.12}, "qlora": {"mean": 0.08}}

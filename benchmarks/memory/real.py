@@ -28,11 +28,11 @@ from trl import SFTTrainer
 
 from benchmarks.memory import results
 from benchmarks.memory.shapes import bare, job
-from jobs.memory import project
-from jobs.projection import EVALUATION
-from jobs.requirements import lacking
-from jobs.rung import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.requirements import lacking
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.project import project
+from jobs.memory.projection import EVALUATION
+from jobs.memory.rung import Rung
 from workers import machine
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config, build_model

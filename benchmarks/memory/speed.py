@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.cards import find_card
-from jobs.ladder import useful_n
-from jobs.memory import Rung, project_many
-from jobs.profile import MemoryProfile
+from jobs.memory.ladder import useful_n
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Rung, project_many
 
 GOAL_PER_S = 100_000
 ROUNDS = 5

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import MemoryProfile
 
 FOLDER = Path(__file__).with_name("profiles")
 LORA: dict[str, Any] = {"kind": "lora", "rank": 16, "dropout": 0.05}

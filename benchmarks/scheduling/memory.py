@@ -19,7 +19,7 @@ from benchmarks.scheduling.tables import HEADER, Check, Result, verdicts
 from benchmarks.scheduling.tables import run as simulate
 from benchmarks.scheduling.venus import SOON
 from jobs.cards import find_card
-from jobs.ladder import Choice, choose
+from jobs.memory.ladder import Choice, choose
 from orchestrator.simulate.fleet_file import FleetFile, describe, read_fleet
 from orchestrator.simulate.trace import TraceJob
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.report import HostReport
+from jobs.messages.reports import HostReport
 from jobs.state import JobState
 from orchestrator.api.context import Services
 from orchestrator.control.assignments import Owners

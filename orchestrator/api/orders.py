@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Collection, Mapping
 
 from jobs.identity import AttemptKey
-from jobs.report import HostOrders, HostReport, StopOrder, TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import HostOrders, HostReport, StopOrder, TraceRequest
 from orchestrator.api.checkpoints import kept_orders
 from orchestrator.api.context import Services
 from orchestrator.config import Settings

@@ -13,7 +13,7 @@ import click
 
 from jobs.errors import SpecError, Unavailable, UsageError
 
-MAX_FILE_BYTES = 256 * 1024  # as jobs/spec.py has it; that one takes pydantic to import
+MAX_FILE_BYTES = 256 * 1024  # as jobs/jobfile/spec.py has it; that one takes pydantic to import
 
 # Flag -> where its value goes in the job file.
 PATHS = {
@@ -136,10 +136,10 @@ def faults_first(bodies: Sequence[dict[str, Any]], *, plan: bool = False) -> Ite
         yield
     except Unavailable:
         # Here: pydantic and YAML take 0.3 s to import, and the server does this where there is one.
-        from jobs.contradictions import without_contradicted
-        from jobs.jobfile import parse_yaml
-        from jobs.overrides import apply_overrides
-        from jobs.sweep import read_members
+        from jobs.jobfile.contradictions import without_contradicted
+        from jobs.jobfile.loader import parse_yaml
+        from jobs.jobfile.overrides import apply_overrides
+        from jobs.jobfile.sweep import read_members
 
         for body in bodies:
             text, source, overrides = body["text"], body["source"], body["overrides"]
@@ -168,7 +168,7 @@ def read_setting(text: str, flag: str = "--set ") -> tuple[str, Any]:
 
 def _flow(given: str, value: str) -> Any:
     """A list or mapping as a job file writes it, such as [q_proj, v_proj]. Raises UsageError."""
-    from jobs.jobfile import parse_yaml  # here: YAML is slow to import, and hardly any call needs it
+    from jobs.jobfile.loader import parse_yaml  # here: YAML is slow to import, and hardly any call needs it
 
     try:
         return parse_yaml(f"value: {value}")["value"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jobs.spec import schema
+from jobs.jobfile.spec import schema
 from orchestrator.cli.commands.planning.init import examples
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "job-file.md"

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import httpx
 
 from jobs.errors import Unanswered, Unavailable, UsageError
-from jobs.jobfile import parse_yaml
+from jobs.jobfile.loader import parse_yaml
 from jobs.state import TERMINAL, JobState
 from orchestrator.client.idempotent import once
 from orchestrator.client.responses import KEY_HEADER, PREFIX, USER_HEADER, decode, gone

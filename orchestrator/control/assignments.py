@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from jobs.continuing import weights_digest
 from jobs.identity import Owner
-from jobs.report import Assignment, GpuInfo, Kept
-from jobs.spec import JobSpec
+from jobs.jobfile.resume_compatibility import weights_digest
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import Assignment, GpuInfo, Kept
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.control.host_silence import Hearing

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from jobs.errors import TuneyardError
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import Ended
 from jobs.recovery import Past, Requeue, decide
-from jobs.report import Ended
-from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.control.assignments import Handover

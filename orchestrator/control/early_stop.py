@@ -6,9 +6,9 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from jobs.spec import EarlyStop, JobSpec
+from jobs.jobfile.spec import EarlyStop, JobSpec
+from jobs.jobfile.sweep import kept, worst
 from jobs.state import TERMINAL, Code, JobState, Reason
-from jobs.sweep import kept, worst
 from orchestrator.store import Store
 from orchestrator.store.rows import FleetRows, JobRow, MemberLoss
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jobs.report import Ended
+from jobs.messages.reports import Ended
 from jobs.state import Outcome
 from orchestrator.config import Settings
 from orchestrator.control.host_silence import Hearing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.report import Ended
+from jobs.messages.reports import Ended
 from jobs.state import Outcome
 from orchestrator.store.rows import AttemptRow
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from jobs.messages.reports import Ended
 from jobs.recovery import nothing_smaller
-from jobs.report import Ended
 from jobs.state import Code, Outcome
 from orchestrator.control.outcomes import where
 from orchestrator.control.snapshot.cache import Memo

@@ -10,11 +10,11 @@ from typing import Any
 
 from jobs.cards import COMMON, Card, find_card, read_card
 from jobs.errors import Fault, SpecError, UsageError
-from jobs.ladder import Choice
-from jobs.memory import Projection
-from jobs.report import Assignment, GpuInfo
-from jobs.spec import JobSpec
-from jobs.sweep import only_one
+from jobs.jobfile.spec import JobSpec
+from jobs.jobfile.sweep import only_one
+from jobs.memory.ladder import Choice
+from jobs.memory.project import Projection
+from jobs.messages.reports import Assignment, GpuInfo
 from orchestrator.api.submission.validation import FleetFacts, JobInput, faults_of, members_of, value_of
 from orchestrator.cli.commands.planning.local_plan import LIBRARIES, traced
 from orchestrator.config import Settings, load

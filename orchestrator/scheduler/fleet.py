@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from jobs.calibration import stack_name
 from jobs.cards import Card, card_for
-from jobs.profile import CardKind, MemoryProfile
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.calibration import stack_name
+from jobs.memory.profile import CardKind, MemoryProfile
 from jobs.recovery import RanOut
-from jobs.spec import JobSpec
 from jobs.state import Reason
 from jobs.units import gib
 

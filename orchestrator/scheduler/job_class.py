@@ -6,9 +6,9 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from jobs.ladder import Choice
-from jobs.profile import MemoryProfile
-from jobs.spec import Policy
+from jobs.jobfile.spec import Policy
+from jobs.memory.ladder import Choice
+from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.scheduler.fleet import Host, NoProfile, Waiting
 from orchestrator.scheduler.placement.place import Chooser, Option, options_of, overall

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit, choose
-from jobs.profile import MemoryProfile
+from jobs.memory.ladder import Choice, NoFit, choose
+from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.pending_queue import Now
 from orchestrator.scheduler.cache.running_index import lowest

@@ -13,7 +13,7 @@ from orchestrator.scheduler.job_class import Kind
 Discipline = Literal["fair", "fifo", "shortest", "attained"]
 DISCIPLINES: tuple[Discipline, ...] = ("fair", "fifo", "shortest", "attained")
 
-CLASS_STEP = 25  # between low, normal and high (jobs.fields.PRIORITIES)
+CLASS_STEP = 25  # between low, normal and high (jobs.jobfile.fields.PRIORITIES)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Literal
 
 from jobs.cards import Card
 from jobs.errors import UsageError
-from jobs.ladder import Choice, NoFit
-from jobs.profile import MemoryProfile
-from jobs.projection import Projection
-from jobs.rung import Rung
-from jobs.spec import JobSpec, Policy, parse_spec
+from jobs.jobfile.spec import JobSpec, Policy, parse_spec
+from jobs.memory.ladder import Choice, NoFit
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.projection import Projection
+from jobs.memory.rung import Rung
 from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.running_index import Roll
 from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.cards import Card, check_prices, price_of, read_card
 from jobs.errors import Fault, SpecError, UsageError
-from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
+from jobs.jobfile.loader import MAX_FILE_BYTES, parse_yaml
 from jobs.units import gib
 from orchestrator.scheduler.fleet import Gpu, Host, Project
 

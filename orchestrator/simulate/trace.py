@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.fields import PRIORITIES
+from jobs.jobfile.fields import PRIORITIES
 from orchestrator.scheduler.fleet import DEFAULT_PROJECT
 
 DEFAULT_PRIORITY = PRIORITIES["normal"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.cards import find_card
 from jobs.errors import Fault, SpecError, UsageError
-from jobs.fields import read_priority
+from jobs.jobfile.fields import read_priority
 from orchestrator.scheduler.fleet import DEFAULT_PROJECT
 from orchestrator.simulate.trace import DEFAULT_PRIORITY, TraceJob
 

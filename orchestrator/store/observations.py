@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.calibration import Observation, quantisation_of
-from jobs.report import Ended
+from jobs.memory.calibration import Observation, quantisation_of
+from jobs.messages.reports import Ended
 from jobs.state import Outcome
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note

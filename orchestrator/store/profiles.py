@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.report import TraceResult
+from jobs.messages.reports import TraceResult
 from orchestrator.store.engine.database import Database
 from orchestrator.store.rows import ProfileRow
 from orchestrator.store.schema.tables import profiles

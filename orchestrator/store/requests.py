@@ -55,7 +55,7 @@ class NewLink:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to submit. spec is what jobs.spec.parse_spec accepts again; its `after` is in links, not there.
+    """A job to submit. spec is what jobs.jobfile.spec.parse_spec accepts again; its `after` is in links, not there.
 
     group: those of one submission that have the same number here make one group; address: where it comes from;
     held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from; uuid: its own.

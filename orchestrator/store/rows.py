@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jobs.profile import CardKind
+from jobs.memory.profile import CardKind
 from jobs.state import TERMINAL, JobState, On, Outcome, Reason
 
 
@@ -125,13 +125,13 @@ class AttemptRow:
     opened_at: float
     dispatched_at: float | None
     started_at: float | None  # by the host's clock
-    started: dict[str, Any] | None  # jobs.report.Started
+    started: dict[str, Any] | None  # jobs.messages.reports.Started
     stop_requested_at: float | None
-    stop_reason: str | None  # the reason of jobs.report.StopOrder
+    stop_reason: str | None  # the reason of jobs.messages.reports.StopOrder
     log_bytes: int
     reported: (
         dict[str, Any] | None
-    )  # jobs.report.Ended as the host said it; of several hosts see orchestrator.control.outcomes
+    )  # jobs.messages.reports.Ended as the host said it; of several hosts see orchestrator.control.outcomes
     outcome: Outcome | None
     message: str
     ended_at: float | None
@@ -143,9 +143,9 @@ class AttemptRow:
     )  # allocated, reserved, device bytes; step_s, train_s, tokens_per_s; losses
     basis: dict[str, Any] | None = None  # what the projection stood on
     stop_for: int | None = None  # the job that it was asked to make room for
-    resumed: dict[str, Any] | None = None  # jobs.report.Resumed
+    resumed: dict[str, Any] | None = None  # jobs.messages.reports.Resumed
     checkpoints: list[dict[str, Any]] | None = (
-        None  # jobs.report.Checkpoint of each on its host, newest first
+        None  # jobs.messages.reports.Checkpoint of each on its host, newest first
     )
     uuid: str = ""
 
@@ -166,7 +166,7 @@ class HostRow:
 
     id: int
     name: str
-    info: dict[str, Any]  # jobs.report.HostInfo
+    info: dict[str, Any]  # jobs.messages.reports.HostInfo
     boot: str | None
     joined_at: float
     last_seen: float
@@ -176,7 +176,7 @@ class HostRow:
     fault: str | None = None  # why no trainer can start there; None once one did, or its agent joined
     fault_at: float | None = None
     fault_times: int = 0  # in a row
-    disks: list[dict[str, Any]] | None = None  # jobs.report.Disk of each, as last reported
+    disks: list[dict[str, Any]] | None = None  # jobs.messages.reports.Disk of each, as last reported
     aside: list[dict[str, Any]] | None = None  # jobs.identity.Aside of what was set aside there
 
     @property
@@ -293,7 +293,7 @@ class ActionRow:
 
 @dataclass(frozen=True)
 class ProgressRow:
-    """One line of an attempt's progress (jobs.report.Progress)."""
+    """One line of an attempt's progress (jobs.messages.reports.Progress)."""
 
     attempt_id: int
     step: int
@@ -318,7 +318,7 @@ class ProgressRow:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """The loss on the rows that are held out (jobs.report.Evaluated)."""
+    """The loss on the rows that are held out (jobs.messages.reports.Evaluated)."""
 
     attempt_id: int
     step: int

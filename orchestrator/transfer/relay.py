@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable
-from jobs.sending import SendOrder
+from jobs.messages.send_result import SendOrder
 
 AHEAD = 2  # pieces that are held while the client reads
 BEGIN_S = 20.0  # a host looks for orders every second

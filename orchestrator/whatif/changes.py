@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.errors import SpecError
-from jobs.fields import PRIORITIES
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.fields import PRIORITIES
+from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.state import Code
 from orchestrator.control.snapshot.progress import PROJECTED_SPREAD
 from orchestrator.scheduler.fleet import Fleet, Project, Running, Waiting

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs import left_out
-from jobs.advice import Chooser as Ladder
-from jobs.advice import checkpointing_saves, suggestions
-from jobs.binding import cannot_help, why_not
 from jobs.cards import Card, find_card, price_of
-from jobs.ladder import Choice, NoFit, choose, preference
-from jobs.lengths import Lengths
-from jobs.memory import Margin, Projection, Rung
-from jobs.profile import MemoryProfile
-from jobs.remedies import warnings
-from jobs.spec import JobSpec
+from jobs.jobfile import dropped_rows
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.bottleneck import cannot_help, why_not
+from jobs.memory.ladder import Choice, NoFit, choose, preference
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Margin, Projection, Rung
+from jobs.memory.remedies import warnings
+from jobs.memory.sequence_lengths import Lengths
+from jobs.memory.suggestions import Chooser as Ladder
+from jobs.memory.suggestions import checkpointing_saves, suggestions
 from jobs.units import exact_size
 from orchestrator import schemas
 
@@ -289,8 +289,8 @@ def data_shape(lengths: Lengths, spec: JobSpec, micro_batch: int) -> schemas.Pla
         "longest_row": lengths.longest_row,
         "truncated": lengths.truncated,
         "dropped": lengths.dropped,
-        "left_out": left_out.told(lengths, spec),
-        "warnings": left_out.warnings(lengths, spec),
+        "left_out": dropped_rows.told(lengths, spec),
+        "warnings": dropped_rows.warnings(lengths, spec),
         "sampled": lengths.sampled,
         "padding": 0.0 if spec.training.packing else lengths.padding_waste(micro_batch),
         "histogram": [[one.longest, one.count] for one in lengths.bins],

@@ -18,8 +18,8 @@ import pytest
 from safetensors import safe_open
 
 from jobs.cards import card_for
-from jobs.memory import Rung, project
-from jobs.profile import MemoryProfile
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Rung, project
 from jobs.units import GiB, MiB
 from orchestrator.store import Store
 from tests import invariants

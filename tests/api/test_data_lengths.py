@@ -10,7 +10,7 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from jobs.lengths import Lengths
+from jobs.memory.sequence_lengths import Lengths
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.control.snapshot.sequence_lengths import FRESH_S, LOOK_EVERY_S, PATIENCE_S, RETRY_S

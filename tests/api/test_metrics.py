@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.report import Evaluated
+from jobs.messages.reports import Evaluated
 from tests.api.test_early_stop import lines
 from tests.api.test_scheduling import FakeHost, card
 

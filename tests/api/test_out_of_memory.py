@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jobs.cards import card_for
-from jobs.ladder import Choice, choose
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, choose
 from jobs.state import Outcome
 from jobs.units import GiB
 from orchestrator.api.app import PREFIX

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.profile import MemoryProfile
+from jobs.memory.profile import MemoryProfile
 from jobs.recovery import FIRST_BACKOFF_S
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX

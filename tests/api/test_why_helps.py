@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.requirements import LACKS
+from jobs.jobfile.requirements import LACKS
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.cli.commands.jobs.control import read_settings

@@ -1,6 +1,6 @@
 """A small HTTP server that speaks the API's contract, with scripted jobs. Real sockets, no real work.
 
-Submissions are parsed by jobs/spec.py as the real server does, so that a bad file gets its real faults.
+Submissions are parsed by jobs/jobfile/spec.py as the real server does, so that a bad file gets its real faults.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from jobs.contradictions import without_contradicted
 from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
-from jobs.overrides import apply_overrides
-from jobs.remedies import warnings_of
-from jobs.spec import parse_yaml
-from jobs.sweep import Member, read_members
+from jobs.jobfile.contradictions import without_contradicted
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.spec import parse_yaml
+from jobs.jobfile.sweep import Member, read_members
+from jobs.memory.remedies import warnings_of
 
 TOKEN = "secret-of-the-tests"
 KINDS = {

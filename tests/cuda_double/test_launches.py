@@ -1,4 +1,6 @@
-"""What jobs/launches.py says of a step is what torch launches on the double. No GPU: counts, never times."""
+"""What jobs/memory/kernel_launches.py says of a step is what torch launches on the double. No GPU: counts, never
+times.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import pytest
 
 from benchmarks.launches.__main__ import answers
 from benchmarks.launches.cases import MICRO_BATCHES, Case
-from jobs.launches import LAUNCHES
+from jobs.memory.kernel_launches import LAUNCHES
 
 pytestmark = pytest.mark.slow
 

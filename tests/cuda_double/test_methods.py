@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs.fields import OPTIMIZERS
-from jobs.report import Ended
-from jobs.rung import Rung
+from jobs.jobfile.fields import OPTIMIZERS
+from jobs.memory.rung import Rung
+from jobs.messages.reports import Ended
 from jobs.state import Outcome
 from tests.cuda_double.trainers import Trainers
 

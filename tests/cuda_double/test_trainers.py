@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.rung import Rung
+from jobs.memory.rung import Rung
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.cuda_double.processes import REPOSITORY

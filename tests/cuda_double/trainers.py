@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from jobs.report import Assignment, Ended, GpuInfo
-from jobs.rung import Rung
+from jobs.memory.rung import Rung
+from jobs.messages.reports import Assignment, Ended, GpuInfo
 from tests.cuda_double.processes import REPOSITORY
 from tests.workers.builders import TINY, answer, make_assignment, make_tokenizer, question, write_rows
 from workers.cuda_double.environment import Environment, variables

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from workers.attempt import before_imports, run_rank, warm
 from workers.folder import AttemptFolder
 

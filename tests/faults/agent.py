@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.identity import AttemptKey
-from jobs.report import (
+from jobs.messages.reports import (
     AttemptReport,
     Ended,
     GpuInfo,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.errors import NotFound, TuneyardError
 from jobs.identity import AttemptKey
-from jobs.report import HostOrders
+from jobs.messages.reports import HostOrders
 from jobs.state import TERMINAL, JobState
 from orchestrator.api.context import Services
 from orchestrator.api.routes import reports

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from jobs.report import Assignment, Ended
+from jobs.messages.reports import Assignment, Ended
 from orchestrator.api.app import create_app
 from orchestrator.api.context import Services
 from orchestrator.api.submission.group_commit import GroupCommit

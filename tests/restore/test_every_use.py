@@ -14,7 +14,7 @@ import pytest
 
 from jobs.errors import Conflict
 from jobs.identity import Owner, new_uuid
-from jobs.report import Assignment, Kept
+from jobs.messages.reports import Assignment, Kept
 from tests.workers.agents import wait_until
 from tests.workers.builders import make_assignment
 from tests.workers.test_carry import Clock, Network

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs.changes import differences
 from jobs.errors import Conflict, NotFound
+from jobs.jobfile.changes import differences
 from jobs.state import Code, JobState
 from orchestrator.store import Store
 from orchestrator.store.jobs.changes import Change

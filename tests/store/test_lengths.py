@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.lengths import Lengths
-from jobs.report import TraceResult
+from jobs.memory.sequence_lengths import Lengths
+from jobs.messages.reports import TraceResult
 from orchestrator.store import Store
 from tests.builders import NOW, a_report, a_spec, joined
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.report import TraceResult
+from jobs.messages.reports import TraceResult
 from orchestrator.store import Store
 from tests.builders import NOW, a_report, a_spec, joined
 

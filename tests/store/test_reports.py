@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from jobs.report import TraceResult
+from jobs.messages.reports import TraceResult
 from jobs.state import Code, Event, Outcome
 from orchestrator.store import Store
 from tests.builders import (

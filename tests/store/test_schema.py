@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import SchemaMismatch, Unavailable, UsageError
-from jobs.report import Joined
+from jobs.messages.reports import Joined
 from orchestrator.store import Store, backup, check, upgrade
 from orchestrator.store.engine import database
 from orchestrator.store.schema.migrate import known_revisions

@@ -7,7 +7,7 @@ import math
 
 import sqlalchemy as sa
 
-from jobs.report import Evaluated
+from jobs.messages.reports import Evaluated
 from jobs.state import Code, Event, Outcome
 from orchestrator.store import Store
 from orchestrator.store.hosts.series import KEEP, MOST

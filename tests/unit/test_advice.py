@@ -1,20 +1,16 @@
-"""jobs/advice.py: what would help, with figures that hold when the advice is taken."""
+"""jobs/memory/suggestions.py: what would help, with figures that hold when the advice is taken."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from jobs.advice import (
-    EIGHT_BIT_STATE,
-    checkpointing_saves,
-    suggestions,
-)
-from jobs.binding import cannot_help
-from jobs.ladder import Choice, NoFit, choose
-from jobs.memory import Rung, project
-from jobs.remedies import changed
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.bottleneck import cannot_help
+from jobs.memory.ladder import Choice, NoFit, choose
+from jobs.memory.project import Rung, project
+from jobs.memory.remedies import changed
+from jobs.memory.suggestions import EIGHT_BIT_STATE, checkpointing_saves, suggestions
 from jobs.units import GiB, MiB
 from tests.step_profiles import card, profile
 

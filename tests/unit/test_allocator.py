@@ -1,4 +1,4 @@
-"""jobs/allocator: what torch's CUDA allocator holds beside live tensors, and how far off that was."""
+"""jobs/memory/allocator: what torch's CUDA allocator holds beside live tensors, and how far off that was."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from statistics import NormalDist
 
 import pytest
 
-from jobs.allocator.fitted import FITTED
-from jobs.allocator.residuals import CONFIDENCES, RESIDUALS
-from jobs.calibration import Calibration, Group, Observation
 from jobs.cards import CATALOGUE, Card, find_card
-from jobs.ladder import choose
-from jobs.memory import Projection, Rung, project
-from jobs.projection import half_the_risk, prior
+from jobs.memory.allocator.fitted import FITTED
+from jobs.memory.allocator.residuals import CONFIDENCES, RESIDUALS
+from jobs.memory.calibration import Calibration, Group, Observation
+from jobs.memory.ladder import choose
+from jobs.memory.project import Projection, Rung, project
+from jobs.memory.projection import half_the_risk, prior
 from jobs.units import GiB, MiB
 from tests.fleets import spec
 from tests.step_profiles import card, profile

@@ -10,7 +10,7 @@ from benchmarks.scheduling.reference import Nodes, clusters, strict, tiresias
 from benchmarks.scheduling.tables import Check
 from benchmarks.scheduling.venus import Strict, fewer
 from jobs.cards import find_card
-from jobs.ladder import Choice, choose
+from jobs.memory.ladder import Choice, choose
 from orchestrator.simulate.engine import simulate
 from orchestrator.simulate.fleet_file import read_clusters
 from orchestrator.simulate.generate import Wish, generate

@@ -1,4 +1,6 @@
-"""jobs/binding.py: what is said of a peak that checkpointing can't lower is true of its phase and its parts."""
+"""jobs/memory/bottleneck.py: what is said of a peak that checkpointing can't lower is true of its phase and its
+parts.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.advice import checkpointing_saves
-from jobs.binding import FLAT, cannot_help, why_not
-from jobs.memory import PHASES, Rung, project
-from jobs.profile import MemoryProfile
+from jobs.memory.bottleneck import FLAT, cannot_help, why_not
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import PHASES, Rung, project
+from jobs.memory.suggestions import checkpointing_saves
 from jobs.units import GiB, MiB
 from tests.step_profiles import card, profile
 

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.calibration import (
-    OUTLIER,
-    Calibration,
-    Group,
-    Observation,
-    conformal,
-    family_of,
-)
-from jobs.projection import prior
+from jobs.memory.calibration import OUTLIER, Calibration, Group, Observation, conformal, family_of
+from jobs.memory.projection import prior
 from jobs.units import GiB, MiB
 from tests.fleets import spec
 

@@ -1,4 +1,4 @@
-"""jobs/changes.py: what differs between two job files, key by key, in words that tell the two apart."""
+"""jobs/jobfile/changes.py: what differs between two job files, key by key, in words that tell the two apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.changes import differences
+from jobs.jobfile.changes import differences
 
 keys = st.text("abc", min_size=1, max_size=2)
 leaves = (

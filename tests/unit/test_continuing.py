@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from jobs.changes import compared
-from jobs.continuing import EFFECTS, Change, Effect, changes, effect_of, weights_digest
-from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.changes import compared
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.resume_compatibility import EFFECTS, Change, Effect, changes, effect_of, weights_digest
+from jobs.jobfile.spec import JobSpec, parse_spec
 
 BASE: dict[str, Any] = {
     "model": {"path": "org/model"},

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.contradictions import without_contradicted
 from jobs.errors import SpecError
-from jobs.overrides import apply_overrides
-from jobs.rules import LORA_DEFAULTS
-from jobs.sweep import read_members
+from jobs.jobfile.contradictions import without_contradicted
+from jobs.jobfile.cross_field_rules import LORA_DEFAULTS
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.sweep import read_members
 
 CONFIG = {"model_type": "llama", "hidden_size": 64}
 FILE: dict[str, Any] = {"model": "org/a", "data": "rows.jsonl"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.ladder import Choice
-from jobs.lengths import Lengths
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.ladder import Choice
+from jobs.memory.sequence_lengths import Lengths
 from jobs.units import GiB
 from orchestrator.whatif.job_figures import Asked, projection_shape
 from tests.step_profiles import card, profile

@@ -1,4 +1,4 @@
-"""jobs/ladder.py: the fastest rung that fits, and the numbers when none does."""
+"""jobs/memory/ladder.py: the fastest rung that fits, and the numbers when none does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit, choose, preference, rungs, useful_n
-from jobs.memory import Rung, project
-from jobs.profile import Line, Pass
-from jobs.spec import JobSpec, ModelSpec, Policy
+from jobs.jobfile.spec import JobSpec, ModelSpec, Policy
+from jobs.memory.ladder import Choice, NoFit, choose, preference, rungs, useful_n
+from jobs.memory.profile import Line, Pass
+from jobs.memory.project import Rung, project
 from jobs.state import Code
 from jobs.units import GiB, MiB
 from tests.step_profiles import card, profile

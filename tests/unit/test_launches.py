@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.cards import find_card
-from jobs.launches import LAUNCHES
-from jobs.memory import project
-from jobs.rung import Rung
+from jobs.memory.kernel_launches import LAUNCHES
+from jobs.memory.project import project
+from jobs.memory.rung import Rung
 from tests.step_profiles import profile
 
 METHODS: dict[str, dict[str, Any]] = {

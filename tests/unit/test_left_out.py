@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.left_out import nothing_left, told, warnings
-from jobs.lengths import Lengths
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.dropped_rows import nothing_left, told, warnings
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.sequence_lengths import Lengths
 
 
 def spec(holdout: float = 0.0) -> JobSpec:

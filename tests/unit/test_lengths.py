@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from jobs import lengths
-from jobs.errors import ProfileError
 from jobs.ladder import Choice, NoFit, choose
-from jobs.lengths import PER_OCTAVE, Lengths, data_key
 from jobs.spec import JobSpec, parse_spec
+
+from jobs.errors import ProfileError
+from jobs.memory import sequence_lengths
+from jobs.memory.sequence_lengths import PER_OCTAVE, Lengths, data_key
 from tests.step_profiles import card, profile
 
 some_lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=300)
@@ -119,7 +119,7 @@ def test_what_was_stored_in_an_older_format_is_counted_anew(monkeypatch: pytest.
     key = data_key(a_spec())
     with pytest.raises(ProfileError, match="of format 1"):
         Lengths.from_dict({**of([3, 4]).as_dict(), "format": 1})
-    monkeypatch.setattr(lengths, "FORMAT", 1)
+    monkeypatch.setattr(sequence_lengths, "FORMAT", 1)
     assert data_key(a_spec()) != key
 
 

@@ -1,4 +1,4 @@
-"""jobs/memory.py: the closed form on made-up profiles, where the right answer can be counted by hand."""
+"""jobs/memory/project.py: the closed form on made-up profiles, where the right answer can be counted by hand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jobs.cards import card_for
 from jobs.errors import ProfileError
-from jobs.memory import DEVIATION, PARTS, PHASES, Margin, Projection, Rung, prior, project
-from jobs.profile import Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import Line, MemoryProfile, Pass, Segment
+from jobs.memory.project import DEVIATION, PARTS, PHASES, Margin, Projection, Rung, prior, project
 from jobs.units import GiB, MiB
 from tests.random_profiles import RUNGS
 from tests.step_profiles import BOUNDARY, KEPT, LAYER_GRADIENTS, card, profile

@@ -1,4 +1,6 @@
-"""jobs/memory.py: many projections at once are those made one by one, and those that a walk through the step finds."""
+"""jobs/memory/project.py: many projections at once are those made one by one, and those that a walk through the
+step finds.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from benchmarks.memory.speed import per_second
 from jobs.cards import Card
 from jobs.errors import ProfileError
-from jobs.launches import launches_of
-from jobs.memory import Margin, Projection, Rung, project, project_many
+from jobs.memory.kernel_launches import launches_of
+from jobs.memory.project import Margin, Projection, Rung, project, project_many
 from jobs.units import MiB
 from tests.random_profiles import RUNGS, SEEDS, random_profile
 from tests.step_profiles import card, profile
@@ -110,5 +112,5 @@ def test_many_at_once_are_quick() -> None:
 
 
 def test_numpy_is_imported_by_the_first_projection_only() -> None:
-    seen = "import sys; import jobs.memory, jobs.ladder; assert 'numpy' not in sys.modules"
+    seen = "import sys; import jobs.memory.project, jobs.memory.ladder; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", seen], check=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import SpecError
-from jobs.overrides import apply_overrides
+from jobs.jobfile.overrides import apply_overrides
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""jobs/profile.py: profiles survive JSON; the key depends on what a profile depends on, and on nothing else."""
+"""jobs/memory/profile.py: profiles survive JSON; the key depends on what a profile depends on, and on nothing else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.errors import ProfileError
-from jobs.memory import Rung, project
-from jobs.profile import Line, MemoryProfile, Segment, trace_key
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import Line, MemoryProfile, Segment, trace_key
+from jobs.memory.project import Rung, project
 from tests.step_profiles import card, profile
 
 STACK = {"torch": "2.13.0", "trl": "1.16.0"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.cards import card_for
+from jobs.memory.rung import Rung
+from jobs.messages.reports import Ended
 from jobs.recovery import (
     LONGEST_START_BACKOFF_S,
     LONGEST_STORAGE_BACKOFF_S,
@@ -21,8 +23,6 @@ from jobs.recovery import (
     spent,
     suggestions,
 )
-from jobs.report import Ended
-from jobs.rung import Rung
 from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import GiB
 from tests.fleets import spec

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import SpecError
-from jobs.remedies import against_divergence, against_memory, changed, share_that_moves, warnings, warnings_of
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.remedies import (
+    against_divergence,
+    against_memory,
+    changed,
+    share_that_moves,
+    warnings,
+    warnings_of,
+)
 from orchestrator.cli.commands.jobs.control import read_settings
 from tests.fleets import spec
 

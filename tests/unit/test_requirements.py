@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.requirements import lacking
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.requirements import lacking
+from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.state import Code
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from jobs.memory.rung import Rung
 from jobs.recovery import RanOut
-from jobs.rung import Rung
 from jobs.units import GiB
 from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, step_s, too_slow
 from orchestrator.scheduler.fleet import Fleet, Running

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import SpecError
-from jobs.spec import JobSpec, parse_spec, parse_yaml, schema
+from jobs.jobfile.spec import JobSpec, parse_spec, parse_yaml, schema
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "jobs" / "examples").rglob("*.yaml"))
 LEAST: dict[str, Any] = {"model": "org/name", "data": "pairs.jsonl"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import rules
 from jobs.errors import Fault, SpecError
-from jobs.spec import (
+from jobs.jobfile import cross_field_rules
+from jobs.jobfile.spec import (
     JobSpec,
     MemorySpec,
     MethodSpec,
@@ -244,7 +244,9 @@ def test_a_fault_ends_in_what_would_be_right(section: dict[str, Any], said: str)
     assert one(**section).endswith(f"; {said}")
 
 
-@pytest.mark.parametrize("section", [name for name in JobSpec.model_fields if name in rules.SECTIONS])
+@pytest.mark.parametrize(
+    "section", [name for name in JobSpec.model_fields if name in cross_field_rules.SECTIONS]
+)
 def test_no_field_answers_with_a_sentence_about_itself(section: str) -> None:
     """Whatever stands where its own type was wanted: the words fit what was wrong."""
     for key in getattr(JobSpec.model_fields[section].annotation, "model_fields", {}):

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import jobfile
 from jobs.errors import SpecError
-from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
+from jobs.jobfile import loader
+from jobs.jobfile.loader import MAX_FILE_BYTES, parse_yaml
 from tests import plain_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -172,7 +172,7 @@ def _read(load: Callable[[str], object], text: str) -> str:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from([*_PIECES, *_MORE]), max_size=14).map("".join))
 def test_it_reads_what_the_python_of_the_same_library_reads(text: str) -> None:
-    ours, theirs = _read(jobfile._load, text), _read(plain_yaml.load, text)
+    ours, theirs = _read(loader._load, text), _read(plain_yaml.load, text)
     assert ours == theirs or ("refused" in (ours, theirs) and "#" in text), (
         text
     )  # libyaml: `>#` has no comment

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import Fault, SpecError
-from jobs.sweep import MAX_MEMBERS, Member, label, only_one, read_members, worst
+from jobs.jobfile.sweep import MAX_MEMBERS, Member, label, only_one, read_members, worst
 
 BASE: dict[str, Any] = {"model": "org/model", "data": "rows.jsonl"}
 AXES = {

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.calibration import Observation
 from jobs.cards import card_for
-from jobs.ladder import Choice
+from jobs.memory.calibration import Observation
+from jobs.memory.ladder import Choice
 from jobs.recovery import RanOut
 from jobs.units import GiB
 from orchestrator.control.snapshot.build import family_told, fleet_of

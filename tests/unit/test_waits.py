@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from jobs.errors import SpecError
-from jobs.fields import PRIORITIES, PRIORITY_CLASSES, priority_class
-from jobs.spec import JobSpec, parse_spec
-from jobs.waits import MAX_LINKS
+from jobs.jobfile.dependencies import MAX_LINKS
+from jobs.jobfile.fields import PRIORITIES, PRIORITY_CLASSES, priority_class
+from jobs.jobfile.spec import JobSpec, parse_spec
 
 
 def job(**sections: Any) -> JobSpec:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.report import GpuInfo, HostInfo, Kept, TraceRequest, TraceResult
+from jobs.messages.reports import GpuInfo, HostInfo, Kept, TraceRequest, TraceResult
 from jobs.units import GiB
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import TOKEN, FakeServer
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 _TRAINER = """
 import os, sys, time
 import psutil
-from jobs.report import Ended, Progress, Started
+from jobs.messages.reports import Ended, Progress, Started
 from jobs.state import Outcome
 from workers.folder import AttemptFolder
 

@@ -10,9 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from jobs.memory import Rung
-from jobs.report import Assignment, GpuInfo
-from jobs.spec import parse_spec
+from jobs.jobfile.spec import parse_spec
+from jobs.memory.project import Rung
+from jobs.messages.reports import Assignment, GpuInfo
 from jobs.units import GiB
 from workers.folder import AttemptFolder
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from jobs.identity import Owner
-from jobs.report import (
+from jobs.messages.reports import (
     AttemptOffsets,
     Ended,
     GpuSample,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobs.identity import Owner
-from jobs.report import Kept
+from jobs.messages.reports import Kept
 from jobs.units import MiB
 from tests.workers.test_checkpoints import BREAKAGES, stage
 from workers.carry import FETCH_S, PAUSES_S, Carrier, Keeper, Offer, SourceLost

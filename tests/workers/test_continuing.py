@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.report import Assignment, Ended, Kept
+from jobs.messages.reports import Assignment, Ended, Kept
 from jobs.state import Outcome
 from tests.workers.builders import claimed, make_assignment
 from tests.workers.test_carry import Clock, Network

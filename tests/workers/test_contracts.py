@@ -22,8 +22,8 @@ from trl.kernels import chunked_logprob
 from trl.trainer import sft_trainer
 from trl.trainer.utils import create_model_from_path
 
-from jobs.fields import OPTIMIZERS
-from jobs.memory import Rung
+from jobs.jobfile.fields import OPTIMIZERS
+from jobs.memory.project import Rung
 from tests.workers.builders import TINY, make_assignment
 from workers.quantising import four_bit
 from workers.training import build_trainer

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from jobs.profile import Segment
+from jobs.memory.profile import Segment
 from workers.cuda_paths import COPYING, cuda_paths
 from workers.live_bytes import LiveBytes
 from workers.profiler.attention import EFFICIENT, FLASH, MATH, kernel_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.report import Progress
+from jobs.messages.reports import Progress
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.agents import Host

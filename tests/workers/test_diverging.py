@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
 import workers.training
+from jobs.messages.reports import Assignment, Ended
 from jobs.recovery import SPOILT_FROM_THE_START
-from jobs.report import Assignment, Ended
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from tests.workers.test_training_processes import ROOT, gang

@@ -12,9 +12,9 @@ from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks.memory import real
 from benchmarks.memory.shapes import job
-from jobs.report import AttemptOffsets
-from jobs.rung import Rung
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.rung import Rung
+from jobs.messages.reports import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment, prompt_rows, write_rows
 from workers.building import Refused, build_model, build_tokenizer

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.memory import real
 from benchmarks.memory.shapes import job
-from jobs.rung import Rung
+from jobs.memory.rung import Rung
 from workers.building import build_config
 from workers.tracing import trace
 

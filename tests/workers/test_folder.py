@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import Ended, Progress, Started
+from jobs.messages.reports import Ended, Progress, Started
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from workers.durable import publish, publish_once

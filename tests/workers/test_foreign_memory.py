@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from jobs.report import GpuInfo, GpuSample
+from jobs.messages.reports import GpuInfo, GpuSample
 from jobs.units import GiB, MiB
 from workers.agent.foreign_memory import FREE_BYTES, ForeignMemory
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import Unauthorized, Unavailable
-from jobs.report import TraceRequest, TraceResult
-from jobs.spec import parse_spec
+from jobs.jobfile.spec import parse_spec
+from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, TOKEN, Host, host_info
 from tests.workers.fake_server import FakeServer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.report import AttemptOffsets, StopOrder
+from jobs.messages.reports import AttemptOffsets, StopOrder
 from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, SUCCEEDS, Host, wait_until
 from tests.workers.builders import make_assignment

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from jobs.identity import Aside, Owner, new_uuid
-from jobs.report import StopOrder
+from jobs.messages.reports import StopOrder
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer
 from tests.workers.test_checkpoints import stage

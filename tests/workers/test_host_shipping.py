@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
+from jobs.messages.reports import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from tests.workers.builders import claimed, make_assignment
 from workers.folder import AttemptFolder

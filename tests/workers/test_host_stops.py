@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.report import Kept, Resumed, StopOrder
+from jobs.messages.reports import Kept, Resumed, StopOrder
 from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
 from tests.workers.fake_server import TOKEN, FakeServer

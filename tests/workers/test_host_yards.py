@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.report import AttemptOffsets
+from jobs.messages.reports import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jobs.errors import SpecError
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
 from workers.inputs import check_inputs, check_model, check_tokenizer, resolve_output
 
 KNOWN = ["llama", "mistral", "qwen2"]

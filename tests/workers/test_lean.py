@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from jobs.report import TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import TraceRequest
 from workers.tracing import answer
 
 _CHILD = """
 import json, sys
 from pathlib import Path
 from typing import Any
-from jobs.report import TraceRequest
+from jobs.messages.reports import TraceRequest
 from workers.profiling import profiled
 request = TraceRequest.model_validate_json(Path(sys.argv[1]).read_text())
 done = profiled(request)

@@ -10,7 +10,7 @@ import pytest
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from jobs.memory import Rung
+from jobs.memory.project import Rung
 from tests.workers.builders import answer, make_assignment, question, write_rows
 from workers.resuming import longest_first
 from workers.trainer.longest import LongestAtFirst, row_lengths, with_longest

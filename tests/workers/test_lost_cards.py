@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from jobs.report import Progress
+from jobs.messages.reports import Progress
 from jobs.state import Outcome
 from jobs.units import GiB
 from tests.workers.agents import IGNORES, Host, wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.profile import Line
+from jobs.memory.profile import Line
 from workers.marks import (
     CHUNK_STEPS,
     END_STEPS,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.report import GpuInfo
+from jobs.messages.reports import GpuInfo
 from jobs.units import MiB
 from tests.workers.builders import TINY, answer, make_assignment, question, write_rows
 from workers.measure import card_limit, set_threads
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 STACK = 8 * MiB  # of the thread that watches
 BEGIN = """
 import torch
-from jobs.report import GpuInfo
+from jobs.messages.reports import GpuInfo
 from workers.measure import Meter, card_limit
 MiB = 2**20
 torch.set_num_threads(1)
@@ -179,7 +179,7 @@ import sys
 from pathlib import Path
 from transformers import TrainerCallback
 import workers.training
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from workers.folder import AttemptFolder
 from workers.measure import status_bytes
 

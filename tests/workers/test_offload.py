@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.memory import Rung, project
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.project import Rung, project
 from tests.workers.test_tracing_kinds import BARE
 from workers.fake_model import PlainFakeTensorMode, build, load_config
 from workers.tracing import trace, whole_step

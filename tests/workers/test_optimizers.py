@@ -9,7 +9,7 @@ import pytest
 import torch
 from trl import SFTTrainer
 
-from jobs.fields import BITSANDBYTES_OPTIMIZERS, OPTIMIZERS
+from jobs.jobfile.fields import BITSANDBYTES_OPTIMIZERS, OPTIMIZERS
 from tests.workers.builders import TINY, make_assignment
 from workers.optimizers import BLOCK_BYTES, embedding_weights, paged, state_bytes, transient_bytes
 from workers.training import build_trainer

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from jobs.report import Assignment, Ended, Progress
+from jobs.messages.reports import Assignment, Ended, Progress
 from jobs.state import Outcome
 from jobs.units import MiB
 from tests.workers.builders import claimed, make_assignment

@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from jobs.memory import Rung
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.project import Rung
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from workers.adapters import cast_adapters, lora_config

@@ -21,7 +21,7 @@ import pytest
 import ray
 
 from jobs.identity import Owner
-from jobs.report import Kept
+from jobs.messages.reports import Kept
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from tests.workers.test_checkpoints import stage

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from tests.workers.builders import TINY, make_assignment
 from workers.building import Refused
 from workers.checkpoints.manifest import MANIFEST, verify

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.report import Ended, Kept
+from jobs.messages.reports import Ended, Kept
 from jobs.state import Outcome
 from tests.workers.builders import claimed, make_assignment
 from tests.workers.test_carry import Clock, Network

@@ -9,9 +9,9 @@ import pytest
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jobs.cards import Card
-from jobs.memory import Rung, project
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Rung, project
 from workers.fake_model import build, load_config
 from workers.tracing import trace, whole_step
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.cards import card_for
-from jobs.report import GpuInfo
+from jobs.messages.reports import GpuInfo
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.stub_nvml import card_line, compile_stub, write_cards

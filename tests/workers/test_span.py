@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import make_assignment

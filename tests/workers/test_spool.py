@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.report import GpuSample
+from jobs.messages.reports import GpuSample
 from workers.spool import Spool
 
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from jobs.report import TraceRequest, TraceResult
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import TraceRequest, TraceResult
 from workers.tracer import Tracer
 
 SPEC = JobSpec.model_validate({"model": "org/model", "data": "org/data"})

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jobs.cards import Card
-from jobs.memory import Rung, project
-from jobs.profile import LOSS, SEGMENTS, MemoryProfile
-from jobs.report import TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import LOSS, SEGMENTS, MemoryProfile
+from jobs.memory.project import Rung, project
+from jobs.messages.reports import TraceRequest
 from workers.fake_model import build, load_config
 from workers.step_trace import trace_step
 from workers.trace_child import trace_in_child

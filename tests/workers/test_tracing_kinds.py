@@ -14,9 +14,9 @@ from trl.trainer.utils import add_fused_lm_head
 
 from jobs.cards import Card
 from jobs.errors import ProfileError, SpecError
-from jobs.memory import Rung, project
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Rung, project
 from workers import layer_kinds
 from workers.fake_model import FakeModel, build, load_config
 from workers.step_trace import checkpoint, trace_step

@@ -10,8 +10,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jobs.memory import Rung
-from jobs.report import Progress
+from jobs.memory.project import Rung
+from jobs.messages.reports import Progress
 from jobs.state import Outcome
 from tests.workers.builders import (
     answer,

@@ -16,7 +16,7 @@ import pytest
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from jobs.memory import Rung
+from jobs.memory.project import Rung
 from tests.workers.builders import make_assignment
 from workers.training import build_trainer, sft_config
 

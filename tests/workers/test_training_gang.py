@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.report import Assignment, Ended, Started
+from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from workers.folder import AttemptFolder

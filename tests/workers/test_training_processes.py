@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import TINY, VOCABULARY, make_assignment, write_rows

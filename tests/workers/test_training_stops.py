@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.memory import Rung
-from jobs.report import Ended, Progress
+from jobs.memory.project import Rung
+from jobs.messages.reports import Ended, Progress
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from workers.checkpoints.folders import latest_good, listed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.spec import ModelSpec
+from jobs.jobfile.spec import ModelSpec
 from tests.workers.builders import make_tokenizer
 from workers.building import Refused, build_tokenizer, trusts
 

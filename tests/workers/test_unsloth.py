@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs.memory import Rung
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.project import Rung
 from workers.training import sft_config
 from workers.unsloth_engine import adapter_arguments, checkpointing, load_arguments
 

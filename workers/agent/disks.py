@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs.report import Disk
+from jobs.messages.reports import Disk
 
 LOOK_EVERY_S = 10.0
 

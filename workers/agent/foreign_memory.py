@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import psutil
 
-from jobs.report import GpuInfo, GpuSample
+from jobs.messages.reports import GpuInfo, GpuSample
 from jobs.units import GiB, gib
 
 log = logging.getLogger(__name__)

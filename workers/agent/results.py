@@ -15,7 +15,7 @@ from typing import Protocol
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
 from jobs.identity import Owner, result_fault
-from jobs.sending import SendOrder
+from jobs.messages.send_result import SendOrder
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in
 
 log = logging.getLogger(__name__)

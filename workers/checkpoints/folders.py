@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.identity import Owner, fault_of
-from jobs.report import Checkpoint
+from jobs.messages.reports import Checkpoint
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, size_of, verify, write_manifest
 from workers.durable import publish, sync_folder
 

@@ -14,7 +14,7 @@ from urllib.request import getproxies
 from huggingface_hub import constants, try_to_load_from_cache
 
 from jobs.errors import UNREADABLE, Fault
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from workers.checks.libraries import quantised_faults
 from workers.checks.weights import NO_WEIGHTS
 from workers.data.checks import is_hub_id

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from jobs.spec import ModelSpec
+from jobs.jobfile.spec import ModelSpec
 from workers.building import Refused
 from workers.data.faults import Bad
 

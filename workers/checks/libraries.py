@@ -13,7 +13,7 @@ from jobs.errors import Fault
 from workers.data.faults import type_of
 
 if TYPE_CHECKING:  # a client of the host's facts needs no pydantic
-    from jobs.spec import JobSpec
+    from jobs.jobfile.spec import JobSpec
 
 Needs = tuple[tuple[str, str], ...]  # packages, and what needs them
 

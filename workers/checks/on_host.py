@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfi
 from transformers.utils import logging as transformers_logging
 
 from jobs.errors import Fault, SpecError, Unavailable, words_of
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from workers import machine
 from workers.building import build_config, trusts
 from workers.checks.hub import check_cached

@@ -13,9 +13,9 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
-from jobs.left_out import nothing_left, told, worth_a_warning
-from jobs.lengths import Lengths, held_out
-from jobs.spec import DataSpec, JobSpec
+from jobs.jobfile.dropped_rows import nothing_left, told, worth_a_warning
+from jobs.jobfile.spec import DataSpec, JobSpec
+from jobs.memory.sequence_lengths import Lengths, held_out
 from workers.building import Refused
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id

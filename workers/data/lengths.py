@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from jobs.lengths import Lengths
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.sequence_lengths import Lengths
 from workers.building import build_config, build_tokenizer, trusts
 from workers.checks.ids import Room
 from workers.data.datasets import open_data

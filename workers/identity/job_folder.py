@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from jobs.errors import TuneyardError
 from jobs.identity import JobKey, Owner, fault_of
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest
 from workers.durable import locked, publish

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.errors import UsageError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 
 
 def from_config(spec: JobSpec, config: Mapping[str, Any]) -> tuple[JobSpec, str]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.report import Assignment, Message
+from jobs.messages.reports import Assignment, Message
 
 Ending = Literal["fits", "out_of_memory", "bad_input", "failed"]
 

@@ -9,7 +9,7 @@ import traceback
 import torch
 
 from jobs.errors import InputError, TuneyardError, Unavailable, words_of
-from jobs.report import Assignment, Ended
+from jobs.messages.reports import Assignment, Ended
 from jobs.state import Outcome
 from jobs.units import gib
 from workers import gang, span

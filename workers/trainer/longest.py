@@ -1,7 +1,8 @@
 """Rows in an order whose first step has the longest ones, for an allocator that keeps what it once took.
 
 torch's CUDA allocator with segments that don't expand takes new ones for each batch that is longer than all before it
-(jobs/allocator/terms.py). Where the longest comes first there is none: every later batch is cut from its segments.
+(jobs/memory/allocator/terms.py). Where the longest comes first there is none: every later batch is cut from its
+segments.
 """
 
 from __future__ import annotations

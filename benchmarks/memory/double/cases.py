@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.memory.double.shapes import SHAPES, longest, with_depth
-from jobs.memory import Rung
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.project import Rung
 
 CARDS = ("rtx3090", "rtx4090", "a100-80gb", "h100")
 METHODS = ("full", "lora", "qlora")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.memory.double.cases import Case
 from benchmarks.memory.real import tokenizer
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.units import GiB
 from workers.adapters import cast_adapters, lora_config
 from workers.building import build_config

@@ -1,4 +1,4 @@
-"""Fits the allocator's terms on one half of the shapes, and their residuals: what jobs/allocator ships.
+"""Fits the allocator's terms on one half of the shapes, and their residuals: what jobs/memory/allocator ships.
 
 Least squares of relative errors with no term below zero. Residuals are those of shapes that had no part in the fit that
 they are measured against: those of the judged half, and each of the fitted half against a fit of the others.
@@ -14,11 +14,11 @@ import numpy as np
 
 from benchmarks.memory.double.rows import Run, card_of
 from benchmarks.memory.double.shapes import FITTED
-from jobs.allocator import fitted
-from jobs.allocator.fitted import Terms
-from jobs.allocator.residuals import CONFIDENCES
-from jobs.allocator.terms import THREADS
-from jobs.projection import error
+from jobs.memory.allocator import fitted
+from jobs.memory.allocator.fitted import Terms
+from jobs.memory.allocator.residuals import CONFIDENCES
+from jobs.memory.allocator.terms import THREADS
+from jobs.memory.projection import error
 from jobs.units import MiB
 
 Key = tuple[str, str]
@@ -91,7 +91,9 @@ def unseen(
 
 
 def residuals(run: Run, made: Terms) -> tuple[float, float]:
-    """Of live bytes, and of what stands beside them as a share of device bytes: as jobs/projection.py has both."""
+    """Of live bytes, and of what stands beside them as a share of device bytes: as jobs/memory/projection.py has
+    both.
+    """
     within, beyond = beside(run, made)
     device = run.live + within + beyond + card_of(run.case).context_bytes
     live = error(run.live + within, run.allocated)
@@ -115,7 +117,7 @@ def _away(value: float) -> float:
 
 
 def run(runs: Sequence[Run], say: Callable[[str], None] = print) -> dict[str, object]:
-    """Prints the tables of jobs/allocator/fitted.py and residuals.py."""
+    """Prints the tables of jobs/memory/allocator/fitted.py and residuals.py."""
     by_key = {key: [one for one in runs if key_of(one) == key] for key in KEYS}
     counts: dict[str, int] = {}
     say("FITTED = {")

@@ -11,8 +11,8 @@ from benchmarks.memory import results
 from benchmarks.memory.double import fit
 from benchmarks.memory.double.rows import Run, card_of
 from benchmarks.memory.double.shapes import JUDGED
-from jobs.allocator.residuals import CONFIDENCES
-from jobs.projection import half_the_risk
+from jobs.memory.allocator.residuals import CONFIDENCES
+from jobs.memory.projection import half_the_risk
 from jobs.units import GiB
 
 GOALS = {

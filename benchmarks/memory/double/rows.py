@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory.double.cases import Case
-from jobs.allocator.terms import transient
 from jobs.cards import Card, find_card
-from jobs.memory import Projection, project
-from jobs.peaks import highest_moments
-from jobs.profile import MemoryProfile, trace_key
+from jobs.memory.allocator.terms import transient
+from jobs.memory.peaks import highest_moments
+from jobs.memory.profile import MemoryProfile, trace_key
+from jobs.memory.project import Projection, project
 from jobs.units import GiB
 from workers import machine
 from workers.tracing import trace
@@ -78,7 +78,8 @@ def projection_of(case: Case) -> Projection:
 @dataclass(frozen=True)
 class Run:
     """A case that ran to its end, in bytes. live: traced, without what the allocator and cuBLAS add; moving, transient,
-    loss: what its terms go by (jobs/allocator/terms.py); capped: memory ran short, so the allocator gave some back.
+    loss: what its terms go by (jobs/memory/allocator/terms.py); capped: memory ran short, so the allocator gave some
+    back.
     """
 
     case: Case

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from jobs.report import HostReport
+from jobs.messages.reports import HostReport
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import response
 from orchestrator.api.submission.validation import Submission

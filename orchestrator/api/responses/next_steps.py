@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from jobs.continuing import Effect, changes
+from jobs.jobfile.resume_compatibility import Effect, changes
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.remedies import Change, against_divergence, against_memory, changed
 from jobs.recovery import SPOILT_FROM_THE_START
-from jobs.remedies import Change, against_divergence, against_memory, changed
-from jobs.spec import JobSpec
 from jobs.state import Code
 from jobs.units import span
 from orchestrator import schemas

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.calibration import incomparable, wanted
-from jobs.memory import Rung
-from jobs.profile import CardKind
-from jobs.projection import error
+from jobs.memory.calibration import incomparable, wanted
+from jobs.memory.profile import CardKind
+from jobs.memory.project import Rung
+from jobs.memory.projection import error
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.checkpoints import Standing
@@ -268,7 +268,9 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
 
 
 def _incomparable(row: AttemptRow, measured: Mapping[str, Any], steps: int | None) -> str | None:
-    """As jobs.calibration has it of an observation; while the attempt runs, its steps so far tell of its peak."""
+    """As jobs.memory.calibration has it of an observation; while the attempt runs, its steps so far tell of its
+    peak.
+    """
     upper = int(row.projection.get("upper_bytes") or 0)
     made_two = (steps or 0) >= 2 if row.outcome is None else measured.get("step_s") is not None
     kind: CardKind = "cpu" if row.gpus[0].kind == "cpu" else "cuda"

@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
-from jobs.calibration import FIGURES, PARTS, RAN_OUT, Calibration, Group, Observation, Part
 from jobs.errors import NotFound, UsageError
-from jobs.rung import Rung
+from jobs.memory.calibration import FIGURES, PARTS, RAN_OUT, Calibration, Group, Observation, Part
+from jobs.memory.rung import Rung
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises

@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.changes import ONCE_TRAINED, WHILE_RUNNING, differences, fixed, outside
-from jobs.continuing import Effect, effect_of
 from jobs.errors import Conflict, Fault, NotFound, SpecError
-from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec
+from jobs.jobfile.changes import ONCE_TRAINED, WHILE_RUNNING, differences, fixed, outside
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.resume_compatibility import Effect, effect_of
+from jobs.jobfile.spec import JobSpec
 from jobs.state import JobState
 from orchestrator import schemas
 from orchestrator.api.actors import actor

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from fastapi import APIRouter, Request
 
 from jobs.errors import NotFound
+from jobs.jobfile.sweep import MAX_MEMBERS, Score, best_first, differences
 from jobs.state import JobState
-from jobs.sweep import MAX_MEMBERS, Score, best_first, differences
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.context import Services

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import Conflict, NotFound
-from jobs.report import HostInfo, Joined
+from jobs.messages.reports import HostInfo, Joined
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from jobs import remedies
 from jobs.errors import Busy, Conflict, NotFound
-from jobs.spec import JobSpec, schema
+from jobs.jobfile.spec import JobSpec, schema
+from jobs.memory import remedies
 from jobs.state import JobState
 from jobs.units import counted
 from orchestrator import schemas

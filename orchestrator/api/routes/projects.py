@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import NotFound, UsageError
-from jobs.fields import NAME
+from jobs.jobfile.fields import NAME
 from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api.actors import actor

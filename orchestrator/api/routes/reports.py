@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from jobs.errors import Busy, NotFound, Unavailable
-from jobs.report import HostOrders, HostReport
+from jobs.messages.reports import HostOrders, HostReport
 from orchestrator.api.context import Services
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import of_body, raises

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.changes import fixed
-from jobs.continuing import Change, Effect, changes
 from jobs.errors import Conflict, Fault, NotFound, SpecError
-from jobs.spec import JobSpec
+from jobs.jobfile.changes import fixed
+from jobs.jobfile.resume_compatibility import Change, Effect, changes
+from jobs.jobfile.spec import JobSpec
 from jobs.state import JobState, Outcome
 from jobs.units import counted
 from orchestrator import schemas

@@ -15,7 +15,7 @@ from starlette.types import Send
 
 from jobs.errors import Conflict, NotFound, TuneyardError, Unavailable
 from jobs.identity import result_fault
-from jobs.sending import SendOrder
+from jobs.messages.send_result import SendOrder
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.context import Services

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.calibration import Calibration
 from jobs.cards import Card, check_prices, read_card
 from jobs.errors import InputError, NotFound
-from jobs.ladder import Choice, NoFit
-from jobs.profile import MemoryProfile
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.calibration import Calibration
+from jobs.memory.ladder import Choice, NoFit
+from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, JobState, Reason
 from orchestrator import schemas
 from orchestrator.api.context import Services

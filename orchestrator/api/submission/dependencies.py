@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from jobs.errors import Fault
-from jobs.spec import AfterSpec
+from jobs.jobfile.spec import AfterSpec
+from jobs.jobfile.sweep import Member
 from jobs.state import JobState, On, opens
-from jobs.sweep import Member
 from orchestrator.store.requests import NewLink
 
 MAX_LINKS = 10_000  # of one submission

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.errors import MISSING, Fault
-from jobs.spec import JobSpec
-from jobs.sweep import only_one
+from jobs.jobfile.spec import JobSpec
+from jobs.jobfile.sweep import only_one
 from orchestrator.api.submission.validation import FleetFacts, JobInput, faults_of, members_of, value_of
 from orchestrator.config import Settings
 from workers.checks.weights import NO_WEIGHTS

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.contradictions import without_contradicted
 from jobs.errors import Fault, SpecError
-from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec, parse_yaml
-from jobs.sweep import Member, Values, only_one, read_members
+from jobs.jobfile.contradictions import without_contradicted
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.spec import JobSpec, parse_yaml
+from jobs.jobfile.sweep import Member, Values, only_one, read_members
 from orchestrator.api.submission.dependencies import File, Newest, States, links_of
 from orchestrator.config import Settings
 from orchestrator.control.snapshot.build import length_fault

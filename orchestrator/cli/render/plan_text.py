@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from jobs.binding import cannot_help, moment, why_not
+from jobs.memory.bottleneck import cannot_help, moment, why_not
 from jobs.units import gib, span
 from orchestrator.cli.output import note
 from orchestrator.cli.render import words

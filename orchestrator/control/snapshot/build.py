@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobs.cards import price_of
 from jobs.errors import Fault, ProfileError
-from jobs.profile import CardKind, MemoryProfile
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.rung import Rung
 from jobs.recovery import RanOut
-from jobs.rung import Rung
-from jobs.spec import JobSpec
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.control.outcomes import blamed

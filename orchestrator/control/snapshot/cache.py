@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.calibration import Calibration, Group, Observation, family_of, quantisation_of
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit, choose
-from jobs.profile import MemoryProfile, trace_key
-from jobs.projection import Margin, prior
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.calibration import Calibration, Group, Observation, family_of, quantisation_of
+from jobs.memory.ladder import Choice, NoFit, choose
+from jobs.memory.profile import MemoryProfile, trace_key
+from jobs.memory.projection import Margin, prior
+from jobs.memory.rung import Rung
 from jobs.recovery import spent
-from jobs.rung import Rung
-from jobs.spec import JobSpec
 from orchestrator.control.snapshot.stable_objects import Steady
 from orchestrator.scheduler.cache.pending_queue import Line
 from orchestrator.scheduler.fleet import Host, Waiting

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobs.cards import price_of
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.state import Code, On, Reason, held
 from orchestrator.scheduler.fleet import Project, Running
 from orchestrator.scheduler.policy import Rules

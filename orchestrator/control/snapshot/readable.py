@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jobs.rung import Rung
+from jobs.memory.rung import Rung
 from orchestrator.config import Settings
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.control.snapshot.build import host_of

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs import left_out
 from jobs.errors import ProfileError
-from jobs.lengths import Lengths, data_key
-from jobs.spec import JobSpec
+from jobs.jobfile import dropped_rows
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.sequence_lengths import Lengths, data_key
 from orchestrator import schemas
 from orchestrator.control.snapshot.progress import steps_left
 from orchestrator.control.snapshot.stable_objects import Steady
@@ -173,7 +173,7 @@ def warnings_of(store: Store, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
         text
         for key, spec in keys.items()
         if key in rows and (lengths := _lengths(rows[key])) is not None
-        for text in left_out.warnings(lengths, spec)
+        for text in dropped_rows.warnings(lengths, spec)
     ]
     return list(dict.fromkeys(found))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from jobs.ladder import Choice, preference
+from jobs.memory.ladder import Choice, preference
 from jobs.state import Reason
 from orchestrator.scheduler.cache.pending_queue import Line
 from orchestrator.scheduler.cache.running_index import Roll

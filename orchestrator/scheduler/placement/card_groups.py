@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from jobs.ladder import Choice
+from jobs.memory.ladder import Choice
 from orchestrator.scheduler.fleet import Gpu, Host
 
 

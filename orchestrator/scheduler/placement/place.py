@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobs.cards import Card
-from jobs.ladder import Choice, NoFit, preference
-from jobs.profile import MemoryProfile
-from jobs.requirements import LACKS, lacking
-from jobs.spec import JobSpec
+from jobs.jobfile.requirements import LACKS, lacking
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, NoFit, preference
+from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from jobs.units import counted, gib
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting

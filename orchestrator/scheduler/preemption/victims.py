@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from jobs.ladder import Choice
+from jobs.memory.ladder import Choice
 from orchestrator.scheduler.cache.running_index import Bars, Look, Roll
 from orchestrator.scheduler.fleet import Gpu, Project, Running
 from orchestrator.scheduler.job_class import Kind

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
-from jobs.report import Ended
+from jobs.messages.reports import Ended
 from jobs.state import Code, Event, JobState, Reason
 from orchestrator.store.engine.database import Database, Stale
 from orchestrator.store.hosts.faults import note_fault

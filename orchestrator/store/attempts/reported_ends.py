@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.report import Ended
+from jobs.messages.reports import Ended
 from orchestrator.store.schema.tables import attempts, gpus, leases
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound
-from jobs.report import GpuInfo, HostInfo
+from jobs.messages.reports import GpuInfo, HostInfo
 from jobs.state import JobState
 from orchestrator.scheduler.usage import HALF_LIFE_S
 from orchestrator.store.attempts.cleared_cards import cleared

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.report import AttemptOffsets
+from jobs.messages.reports import AttemptOffsets
 from orchestrator.store.engine.database import Database
 from orchestrator.store.rows import AttemptRow
 from orchestrator.store.schema.tables import attempts, evaluations, gpus, leases, progress

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One reading of one card (jobs.report.GpuSample), with the attempt that held the card."""
+    """One reading of one card (jobs.messages.reports.GpuSample), with the attempt that held the card."""
 
     gpu_id: int
     ts: float

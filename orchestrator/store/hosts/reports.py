@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.identity import is_derived
-from jobs.report import AttemptReport, Ended, HostReport, Started
+from jobs.messages.reports import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.attempts.reported_ends import parts_of, report_end
 from orchestrator.store.hosts.faults import forget_fault

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.report import GpuSample
+from jobs.messages.reports import GpuSample
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.engine.database import Database
 from orchestrator.store.hosts.readings import LogPage, SampleRow

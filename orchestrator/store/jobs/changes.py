@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orchestrator.store.reads as reads
-from jobs.changes import Difference
 from jobs.errors import Conflict
+from jobs.jobfile.changes import Difference
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from jobs.errors import NotFound, UsageError
+from jobs.jobfile.sweep import first_name
 from jobs.state import JobState
-from jobs.sweep import first_name
 from orchestrator.store.engine.database import Database
 from orchestrator.store.rows import MemberLoss
 from orchestrator.store.schema.tables import attempts, jobs, progress

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.identity import Aside, AttemptKey, JobKey
-from jobs.report import HostReport
+from jobs.messages.reports import HostReport
 from orchestrator.store.engine.database import Database
 from orchestrator.store.leader_lease import forget_leader
 from orchestrator.store.requests import Note

@@ -146,7 +146,7 @@ hosts = sa.Table(
     metadata,
     sa.Column("id", Key, primary_key=True),
     sa.Column("name", Words, nullable=False, unique=True),
-    sa.Column("info", Json, nullable=False),  # jobs.report.HostInfo
+    sa.Column("info", Json, nullable=False),  # jobs.messages.reports.HostInfo
     sa.Column("boot", Words),  # of the agent that reported last; empty: it has left
     sa.Column("joined_at", sa.Double, nullable=False),
     sa.Column("last_seen", sa.Double, nullable=False),
@@ -158,7 +158,7 @@ hosts = sa.Table(
     ),  # why no trainer can start there, since fault_at; NULL once one did, or the agent joined
     sa.Column("fault_at", sa.Double),
     sa.Column("fault_times", sa.Integer, nullable=False, server_default="0"),  # in a row
-    sa.Column("disks", Json),  # jobs.report.Disk of each, as last reported; NULL: it has not said
+    sa.Column("disks", Json),  # jobs.messages.reports.Disk of each, as last reported; NULL: it has not said
     sa.Column("aside", Json),  # jobs.identity.Aside of all that was set aside there, as last reported
 )
 
@@ -189,26 +189,28 @@ attempts = sa.Table(
     sa.Column("opened_at", sa.Double, nullable=False),
     sa.Column("dispatched_at", sa.Double),
     sa.Column("started_at", sa.Double),  # by the host's clock
-    sa.Column("started", Json),  # jobs.report.Started
+    sa.Column("started", Json),  # jobs.messages.reports.Started
     sa.Column("stop_requested_at", sa.Double),
     sa.Column("stop_reason", sa.Text),
     sa.Column("log_bytes", sa.BigInteger, nullable=False),
-    sa.Column("reported", Json),  # jobs.report.Ended as the host said it, until the controller acts on it
+    sa.Column(
+        "reported", Json
+    ),  # jobs.messages.reports.Ended as the host said it, until the controller acts on it
     sa.Column("outcome", sa.Text),  # NULL while the attempt is open
     sa.Column("message", Words),
     sa.Column("ended_at", sa.Double),
     sa.Column("steps", sa.Integer),
     sa.Column("last_checkpoint", Words),
     sa.Column("result", Words),
-    sa.Column("measured", Json),  # the figures of jobs.report.Ended
+    sa.Column("measured", Json),  # the figures of jobs.messages.reports.Ended
     sa.Column(
         "basis", Json
     ),  # what the projection stood on, for calibration: family, length, confidence, margin
     sa.Column("stop_for", Key),  # the job that it was asked to make room for
-    sa.Column("resumed", Json),  # jobs.report.Resumed
+    sa.Column("resumed", Json),  # jobs.messages.reports.Resumed
     sa.Column(
         "checkpoints", Json
-    ),  # jobs.report.Checkpoint of each on its host, newest first, as last reported
+    ),  # jobs.messages.reports.Checkpoint of each on its host, newest first, as last reported
     sa.Column("uuid", sa.Text, nullable=False, server_default="", default=new_uuid),  # see jobs.identity
     _one_of("outcome", Outcome),
     sa.CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
@@ -274,7 +276,7 @@ data_lengths = sa.Table(
     metadata,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("spec", Json, nullable=False),  # of a job that trains on the data: what the host counts
-    sa.Column("lengths", Json),  # jobs.lengths.Lengths
+    sa.Column("lengths", Json),  # jobs.memory.sequence_lengths.Lengths
     sa.Column("error", Words),
     sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who counts, or counted
     sa.Column("requested_at", sa.Double, nullable=False),

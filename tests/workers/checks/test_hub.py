@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.errors import ProfileError, SpecError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import TINY, make_assignment
 from workers.checks.hub import reachable
 from workers.checks.on_host import check_on_host

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from jobs.errors import InputError
-from jobs.report import Assignment
+from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from tests.workers.builders import TINY, VOCABULARY, claimed, make_assignment, prompt_rows, write_rows
 from workers.data.lengths import scan

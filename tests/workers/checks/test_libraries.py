@@ -12,8 +12,8 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.errors import Unavailable
-from jobs.report import TraceRequest, TraceResult
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from workers.building import build_config, build_model

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.errors import InputError
-from jobs.report import TraceRequest, TraceResult
+from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from workers.checks.on_host import check_generation, check_on_host

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from jobs.errors import SpecError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, make_assignment, write_rows
 from workers.building import build_tokenizer
 from workers.data.checks import check_data

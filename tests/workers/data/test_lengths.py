@@ -11,9 +11,9 @@ from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from jobs.lengths import Lengths
-from jobs.report import TraceRequest
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.sequence_lengths import Lengths
+from jobs.messages.reports import TraceRequest
 from tests.workers.builders import CHAT_TEMPLATE, answer, make_assignment, question, write_rows
 from workers.data.lengths import scan
 from workers.data.tokens import BATCH_ROWS

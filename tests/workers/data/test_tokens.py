@@ -17,8 +17,8 @@ from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import llama3_chat_template, qwen2_5_chat_template, qwen3_chat_template
 
 from jobs.errors import SpecError
-from jobs.lengths import FORMAT
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.sequence_lengths import FORMAT
 from tests.workers.builders import CHAT_TEMPLATE, TINY, answer, make_assignment, question, write_rows
 from workers.building import build_tokenizer
 from workers.data.datasets import build_dataset

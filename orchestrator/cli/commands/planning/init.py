@@ -114,6 +114,6 @@ def schema_verb(as_json: bool) -> None:
     For an editor with the YAML language server, make job files begin with:
       # yaml-language-server: $schema=./tuneyard.schema.json
     """
-    from jobs.spec import schema  # here: pydantic takes 0.2 s to import, and no other verb needs it
+    from jobs.jobfile.spec import schema  # here: pydantic takes 0.2 s to import, and no other verb needs it
 
     emit(schema())

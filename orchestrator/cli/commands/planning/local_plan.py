@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from jobs.cards import COMMON, Card, card_for, find_card
 from jobs.errors import ProfileError, SpecError, TuneyardError, Unavailable, UsageError
-from jobs.lengths import Lengths
-from jobs.profile import MemoryProfile, trace_key
-from jobs.report import TraceRequest, TraceResult
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import MemoryProfile, trace_key
+from jobs.memory.sequence_lengths import Lengths
+from jobs.messages.reports import TraceRequest, TraceResult
 from orchestrator import schemas
 from orchestrator.api.submission.planned_job import read_plan
 from orchestrator.api.submission.validation import FleetFacts, JobInput, replaced

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jobs.cards import Card
-from jobs.memory import Margin, Projection, Rung, project_many
-from jobs.profile import CardKind, MemoryProfile
-from jobs.projection import prior
-from jobs.spec import JobSpec, Policy
+from jobs.jobfile.spec import JobSpec, Policy
+from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.project import Margin, Projection, Rung, project_many
+from jobs.memory.projection import prior
 from jobs.state import Code, Reason
 from jobs.units import GiB, gib
 

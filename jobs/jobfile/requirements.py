@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.state import Code, Reason
 
 # bitsandbytes' CPU kernels pack 4-bit weights and run 8-bit optimizers from here on (0.49 lacks the optimizers).

@@ -16,7 +16,7 @@ _Z = [NormalDist().inv_cdf(confidence) for confidence in CONFIDENCES]
 
 @dataclass(frozen=True)
 class Residuals:
-    """live, beside: (low, high) at each of CONFIDENCES, as Margin in jobs/projection.py has both."""
+    """live, beside: (low, high) at each of CONFIDENCES, as Margin in jobs/memory/projection.py has both."""
 
     live: tuple[tuple[float, float], ...]
     beside: tuple[tuple[float, float], ...]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jobs import rules
 from jobs.errors import SpecError
-from jobs.faults import faults_of
-from jobs.fields import (
+from jobs.jobfile import cross_field_rules
+from jobs.jobfile.dependencies import LinksSchema, WrittenLinks
+from jobs.jobfile.fields import (
     BITSANDBYTES_OPTIMIZERS,
     DEFAULT_PROJECT,
     Checkpointing,
@@ -30,10 +30,10 @@ from jobs.fields import (
     Text,
     Whole,
 )
-from jobs.jobfile import MAX_FILE_BYTES, parse_yaml
-from jobs.overrides import SHORTHAND
+from jobs.jobfile.loader import MAX_FILE_BYTES, parse_yaml
+from jobs.jobfile.overrides import SHORTHAND
+from jobs.jobfile.validation_errors import faults_of
 from jobs.state import On
-from jobs.waits import LinksSchema, WrittenLinks
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -114,25 +114,29 @@ class MethodSpec(Section):
     """How weights are trained: all of them, LoRA adapters, or LoRA on a 4-bit base."""
 
     kind: Literal["full", "lora", "qlora"] = Field("lora", description="full, lora or qlora.")
-    rank: Whole = Field(rules.LORA_DEFAULTS["rank"], ge=1, le=4096, description="LoRA rank.")
+    rank: Whole = Field(cross_field_rules.LORA_DEFAULTS["rank"], ge=1, le=4096, description="LoRA rank.")
     alpha: Number = Field(
-        rules.LORA_DEFAULTS["alpha"], gt=0, description="LoRA alpha; the update is scaled by alpha / rank."
+        cross_field_rules.LORA_DEFAULTS["alpha"],
+        gt=0,
+        description="LoRA alpha; the update is scaled by alpha / rank.",
     )
-    dropout: Number = Field(rules.LORA_DEFAULTS["dropout"], ge=0, lt=1, description="LoRA dropout.")
+    dropout: Number = Field(
+        cross_field_rules.LORA_DEFAULTS["dropout"], ge=0, lt=1, description="LoRA dropout."
+    )
     targets: Targets = Field(
-        rules.LORA_DEFAULTS["targets"],
+        cross_field_rules.LORA_DEFAULTS["targets"],
         description="Modules that get an adapter: all-linear, or a list of module names.",
     )
     dora: bool = Field(
-        rules.LORA_DEFAULTS["dora"],
+        cross_field_rules.LORA_DEFAULTS["dora"],
         description="DoRA: learn magnitude and direction of the update apart. Needs more memory and time.",
     )
     rslora: bool = Field(
-        rules.LORA_DEFAULTS["rslora"],
+        cross_field_rules.LORA_DEFAULTS["rslora"],
         description="Rank-stabilised LoRA: scale the update by alpha / sqrt(rank).",
     )
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        rules.LORA_DEFAULTS["adapter_dtype"],
+        cross_field_rules.LORA_DEFAULTS["adapter_dtype"],
         description="Type of the adapters. auto is float32 for lora, bfloat16 for qlora, as TRL has it.",
     )
 
@@ -151,7 +155,10 @@ class TrainingSpec(Section):
         1024, ge=8, le=2**21, description="Longest sequence, in tokens; longer rows are cut."
     )
     global_batch: Whole = Field(
-        rules.DEFAULT_BATCH, ge=1, le=2**20, description="Sequences per optimizer step over all GPUs."
+        cross_field_rules.DEFAULT_BATCH,
+        ge=1,
+        le=2**20,
+        description="Sequences per optimizer step over all GPUs.",
     )
     packing: bool = Field(False, description="Pack several rows into one sequence.")
     warmup_ratio: Number = Field(
@@ -313,13 +320,15 @@ class JobSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, value: Any) -> Any:
-        return rules.written_out(value)
+        return cross_field_rules.written_out(value)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
         # For all sections at once, from here: a validator of each section's own would double the cost of a job.
         sections = vars(self)
-        rules.hold(rules.faults({name: vars(sections[name]) for name in rules.SECTIONS}))
+        cross_field_rules.hold(
+            cross_field_rules.faults({name: vars(sections[name]) for name in cross_field_rules.SECTIONS})
+        )
         return self
 
     @property
@@ -354,14 +363,14 @@ class JobSpec(Section):
 
 
 def parse_spec(value: Any, source: str = "job") -> JobSpec:
-    """A validated JobSpec from a mapping, or SpecError with every fault. One with a matrix: see jobs.sweep."""
+    """A validated JobSpec from a mapping, or SpecError with every fault. One with a matrix: see jobs.jobfile.sweep."""
     try:
         return JobSpec.model_validate(value)
     except ValidationError as error:
         faults = faults_of(error, JobSpec)
         known = {fault.path for fault in faults}
         # pydantic looks at rules between values only once all of those stand; tell of them in the same go.
-        faults += [fault for fault in rules.broken(value) if fault.path not in known]
+        faults += [fault for fault in cross_field_rules.broken(value) if fault.path not in known]
         raise SpecError(faults, source) from None
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.cards import CATALOGUE, Card
-from jobs.ladder import Choice, NoFit, choose
-from jobs.memory import Projection, Rung, project_many
-from jobs.profile import MemoryProfile
-from jobs.remedies import changed
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import Choice, NoFit, choose
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.project import Projection, Rung, project_many
+from jobs.memory.remedies import changed
 from jobs.units import gib
 
 # bitsandbytes: two states of one byte for each parameter, and a float32 scale for each block of 256

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.profile import MemoryProfile
-from jobs.rung import Rung
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.rung import Rung
 
 
 @dataclass(frozen=True)

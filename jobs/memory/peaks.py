@@ -2,7 +2,7 @@
 
 The segments of a profile laid end to end: every layer adds what it keeps on the way forward and gives it back on
 the way backward, checkpointed or not, so any mix comes out right. tests/walked.py does the same one layer after
-the other; here each of the few places that can be highest (jobs/places.py) is worked out at once.
+the other; here each of the few places that can be highest (jobs/memory/peak_candidates.py) is worked out at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import ProfileError
-from jobs.places import places
-from jobs.profile import LOSS, CardKind, Line, MemoryProfile, Pass
-from jobs.rung import Rung
+from jobs.memory.peak_candidates import places
+from jobs.memory.profile import LOSS, CardKind, Line, MemoryProfile, Pass
+from jobs.memory.rung import Rung
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobs.rules import LORA_DEFAULTS, written_out
+from jobs.jobfile.cross_field_rules import LORA_DEFAULTS, written_out
 
 # Of two that exclude each other, the one that is given last is meant.
 _EXCLUSIVE = {"training.steps": "training.epochs", "training.epochs": "training.steps"}

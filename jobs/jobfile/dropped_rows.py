@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobs.errors import Fault
-from jobs.lengths import Lengths
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.sequence_lengths import Lengths
 from jobs.units import counted
 
 WARN_SHARE = 0.05  # of the rows: more that are left out, or cut, are worth a warning

@@ -4,7 +4,7 @@ hand.
 A training step is a row of *segments*: inputs and embedding, each layer forward, the loss, the loss backward,
 each layer backward, the embedding backward. A segment changes what is live by `delta` and on its way rises to
 `peaks` above where it began. Each of these is a `Line`, exact in tokens and token pairs, so one trace of a
-shallow model gives the step of the deep one at any length and micro-batch: `jobs/memory.py` lays the segments
+shallow model gives the step of the deep one at any length and micro-batch: `jobs/memory/project.py` lays the segments
 end to end.
 """
 
@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from jobs.errors import ProfileError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 
 FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced anew
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from jobs.errors import Fault
-from jobs.fields import NAME
-from jobs.rules import hold
+from jobs.jobfile.cross_field_rules import hold
+from jobs.jobfile.fields import NAME
 from jobs.state import On
 
 MAX_LINKS = 1000  # of one job

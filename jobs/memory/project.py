@@ -1,6 +1,7 @@
 """project(profile, rung, ...) -> Projection: peak memory by phase and by named part, in closed form.
 
-The door to it: jobs/peaks.py finds the highest moments of a step, jobs/totals.py makes projections of them.
+The door to it: jobs/memory/peaks.py finds the highest moments of a step, jobs/memory/projector.py makes projections
+of them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from collections.abc import Sequence
 
 from jobs.cards import Card
 from jobs.errors import ProfileError
-from jobs.profile import MemoryProfile
+from jobs.memory.profile import MemoryProfile
 
 # So that all of a projection is to be had from here.
-from jobs.projection import DEVIATION as DEVIATION
-from jobs.projection import PARTS as PARTS
-from jobs.projection import PHASES as PHASES
-from jobs.projection import Margin as Margin
-from jobs.projection import Projection as Projection
-from jobs.projection import prior as prior
-from jobs.rung import Rung as Rung
+from jobs.memory.projection import DEVIATION as DEVIATION
+from jobs.memory.projection import PARTS as PARTS
+from jobs.memory.projection import PHASES as PHASES
+from jobs.memory.projection import Margin as Margin
+from jobs.memory.projection import Projection as Projection
+from jobs.memory.projection import prior as prior
+from jobs.memory.rung import Rung as Rung
 
 
 def project(
@@ -67,7 +68,7 @@ def project_many(
     sequence_length: of all, or one for each rung. Raises ProfileError.
     """
     # Here: numpy takes 17 MB and a tenth of a second, which an idle server and a client's verb have no use for.
-    from jobs.totals import projections
+    from jobs.memory.projector import projections
 
     if world_size < 1:
         raise ProfileError(f"a step needs at least one rank, not {world_size}")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobs.errors import Fault
-from jobs.rules import RuleError
+from jobs.jobfile.cross_field_rules import RuleError
 
 MAX_SHOWN = 80
 

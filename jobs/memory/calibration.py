@@ -18,11 +18,11 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Generic, Literal, TypeVar
 
-from jobs.allocator import Allocator
 from jobs.cards import roomy
-from jobs.profile import CardKind
-from jobs.projection import Margin, error, half_the_risk, prior
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.allocator import Allocator
+from jobs.memory.profile import CardKind
+from jobs.memory.projection import Margin, error, half_the_risk, prior
 
 T = TypeVar("T")
 RAN_OUT = "oom"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jobs.errors import ProfileError
-from jobs.spec import JobSpec
+from jobs.jobfile.spec import JobSpec
 
 # Raised when the meaning changes, or something is looked for that was not: older ones are then counted anew.
 # 2: warnings of doubled BOS and EOS, turns that a template leaves out, unknown characters, prompts that change.

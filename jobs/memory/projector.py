@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.allocator import terms
 from jobs.cards import Card
-from jobs.launches import launches_of, per_micro_batch
-from jobs.peaks import Floats, Highest, highest_moments
-from jobs.profile import MemoryProfile
-from jobs.projection import EVALUATION, PHASES, Margin, Projection
-from jobs.rung import Rung
+from jobs.memory.allocator import terms
+from jobs.memory.kernel_launches import launches_of, per_micro_batch
+from jobs.memory.peaks import Floats, Highest, highest_moments
+from jobs.memory.profile import MemoryProfile
+from jobs.memory.projection import EVALUATION, PHASES, Margin, Projection
+from jobs.memory.rung import Rung
 from jobs.units import gib
 
 OLD_CARD = (

@@ -20,9 +20,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.allocator.fitted import FITTED
 from jobs.cards import Card
-from jobs.peaks import Floats, Highest, Moments
+from jobs.memory.allocator.fitted import FITTED
+from jobs.memory.peaks import Floats, Highest, Moments
 
 Bytes = NDArray[np.int64]
 THREADS = 2  # that use cuBLAS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.errors import SpecError
-from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.spec import JobSpec, parse_spec
 
 # Weights of a trained transformer are spread about zero with about this deviation (its initializer_range as a rule).
 TYPICAL_WEIGHT = 0.02

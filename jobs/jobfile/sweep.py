@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.errors import Fault, SpecError
-from jobs.overrides import apply_overrides
-from jobs.spec import JobSpec, parse_spec
+from jobs.jobfile.overrides import apply_overrides
+from jobs.jobfile.spec import JobSpec, parse_spec
 
 MAX_MEMBERS = 1000
 MAX_NAME = 100

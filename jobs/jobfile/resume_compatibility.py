@@ -10,8 +10,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from jobs.changes import Difference, compared
-from jobs.spec import DataSpec, JobSpec, ModelSpec, Section
+from jobs.jobfile.changes import Difference, compared
+from jobs.jobfile.spec import DataSpec, JobSpec, ModelSpec, Section
 
 
 class Effect(StrEnum):

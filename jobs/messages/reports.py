@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from jobs.continuing import weights_digest
 from jobs.identity import Aside, AttemptKey, JobKey, Owner
-from jobs.memory import Rung
-from jobs.message import Message
-from jobs.sending import SendOrder
-from jobs.spec import JobSpec
+from jobs.jobfile.resume_compatibility import weights_digest
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.project import Rung
+from jobs.messages.base import Message
+from jobs.messages.send_result import SendOrder
 from jobs.state import Outcome
 
 
@@ -270,7 +270,9 @@ class TraceRequest(Message):
 
 
 class TraceResult(Message):
-    """A profile (jobs/profile.py as a mapping) and lengths (jobs/lengths.py), or why there is none."""
+    """A profile (jobs/memory/profile.py as a mapping) and lengths (jobs/memory/sequence_lengths.py), or why there
+    is none.
+    """
 
     key: str = ""
     profile: dict[str, Any] | None = None

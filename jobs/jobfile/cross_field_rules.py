@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.errors import Fault
-from jobs.overrides import SHORTHAND
+from jobs.jobfile.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jobs.allocator import Allocator
-from jobs.allocator.residuals import RESIDUALS
 from jobs.errors import ProfileError
-from jobs.profile import CardKind
-from jobs.rung import Rung
+from jobs.memory.allocator import Allocator
+from jobs.memory.allocator.residuals import RESIDUALS
+from jobs.memory.profile import CardKind
+from jobs.memory.rung import Rung
 
 PARTS = (
     "weights",
@@ -92,8 +92,8 @@ def error(projected: float | None, measured: float | None) -> float | None:
 def prior(kind: CardKind, confidence: float, allocator: Allocator = "", alike: bool = False) -> Margin:
     """The margin before there is a calibration. Raises ProfileError unless confidence is between 0 and 1.
 
-    allocator: Card.allocator, of which the residuals on the CUDA double are known (jobs/allocator/residuals.py); alike:
-    all batches are of one length.
+    allocator: Card.allocator, of which the residuals on the CUDA double are known
+    (jobs/memory/allocator/residuals.py); alike: all batches are of one length.
     """
     if not 0 < confidence < 1:
         raise ProfileError(f"confidence is between 0 and 1, not {confidence}; 0.95 is usual")

@@ -1,0 +1,19 @@
+"""How much of a card a job takes, and which rung of the memory ladder it gets.
+
+bottleneck.py        what sets a peak that checkpointing can't lower
+calibration.py       measured against projected: the interval of the next projection, its pace
+kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
+ladder.py            rungs, and choose(): the fastest that fits a card
+peak_candidates.py   where in a row of layers a step can be highest
+peaks.py             the highest moments of a step, for many rungs at once
+profile.py           MemoryProfile: how one architecture, trained one way, uses memory
+project.py           project(): peak memory by named part, in closed form
+projection.py        Projection: what a process takes of a card, by phase and part
+projector.py         the highest moments of many steps -> projections
+remedies.py          changes of a job file that would help, each one that its rules accept
+rung.py              rung: one step of the memory ladder
+sequence_lengths.py  how long a job's sequences are, and what follows: longest batch, padding, steps
+suggestions.py       what would help a job that fits no card
+allocator/           what torch's CUDA allocator holds beside live tensors: terms with a reason each, and how
+                     far off they were
+"""
