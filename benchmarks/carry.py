@@ -25,12 +25,12 @@ from jobs.identity import Owner
 from jobs.messages.reports import Kept
 from jobs.units import GiB, MiB
 from orchestrator.scheduler.policy import Rules
-from workers.carry import Carrier
+from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import publish_checkpoint, staging_folder
-from workers.courier import reach
-from workers.folder import checkpoints_root
+from workers.checkpoints.ray_transport import reach
+from workers.checkpoints.transfer import Carrier
 
-STORE_BYTES = 80_000_000  # of each raylet's object store, as in workers/raylet.py
+STORE_BYTES = 80_000_000  # of each raylet's object store, as in workers/agent/raylet.py
 FILES = 4
 
 

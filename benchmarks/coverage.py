@@ -35,7 +35,7 @@ from benchmarks.memory.shapes import CONFIGS, listed
 from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import TraceRequest
 from jobs.units import GiB
-from workers.tracing import answer
+from workers.profiler.trace import answer
 
 MEMORY_BYTES = 8 * GiB
 # Default configs that can't be used as they are: what their class leaves out, from the models' published configs.

@@ -36,7 +36,8 @@ WARM_BYTES = 250 * 2**20  # private memory of a trainer with its imports done; w
 SETTLE_S = 3.0
 READY_S = 180.0
 KINDS = {"warm": "tuneyard, warm trainer", "cold": "tuneyard, cold", "tight": "tuneyard, tight card"}
-# Where the job is projected to take some 0.35 GiB: one has room to spare, the other has not (workers/measure.py).
+# Where the job is projected to take some 0.35 GiB: one has room to spare, the other has not
+# (workers/trainer/memory_meter.py).
 CARDS = {"warm": "4GiB", "cold": "4GiB", "tight": "700MiB"}
 
 

@@ -26,8 +26,8 @@ from jobs.memory.ladder import choose
 from jobs.memory.profile import MemoryProfile, trace_key
 from jobs.messages.reports import TraceRequest
 from orchestrator.store import Store, upgrade
+from workers.agent.profile_child import trace_in_child
 from workers.machine import stack
-from workers.trace_child import trace_in_child
 
 TRACE_AT_MOST_S, KEPT_AT_MOST_MS, CHOOSE_AT_MOST_MS = 10.0, 10.0, 1.0
 SHAPE = {

@@ -61,7 +61,9 @@ class Card:
 
     @property
     def keeps_scores(self) -> bool:
-        """Whether attention may keep scores that no trace counts: older than Ampere (workers/profiler/attention.py)."""
+        """Whether attention may keep scores that no trace counts: older than Ampere
+        (workers/profiler/emulation/attention.py).
+        """
         return self.name.removeprefix("NVIDIA ").startswith(("Tesla T4", "Tesla V100"))
 
     @property
@@ -197,13 +199,13 @@ _UNKNOWN = _cuda(
 )
 
 # A CPU card's limit counts private writable memory (RLIMIT_DATA), and a trainer has malloc map blocks of 1 MiB and
-# more by themselves (workers/measure.py). Measured on 2 cores with glibc 2.36: TRL runs of llama shapes (hidden 256 to
-# 512, 4 to 8 layers, 256 tokens, full and LoRA, off and every layer, 1 to 4 micro-batches a step); VmData read every
-# millisecond from outside, from after the imports on. Beyond the projected live bytes they took 71 to 81 MiB where
-# tensors are large, 173 MiB where they are under 1 MiB and stay in the heap: stacks of threads, data set, tokenizer,
-# fragments. The figures below put the projected device bytes of all of them between 6 % under and 10 % over, and the
-# upper bound over every one. Three runs that the figures were not made from (qwen3 full, qwen2 and a very small llama
-# with LoRA) came out 7, 7 and 24 % (44 MiB) over.
+# more by themselves (workers/trainer/memory_meter.py). Measured on 2 cores with glibc 2.36: TRL runs of llama shapes
+# (hidden 256 to 512, 4 to 8 layers, 256 tokens, full and LoRA, off and every layer, 1 to 4 micro-batches a step);
+# VmData read every millisecond from outside, from after the imports on. Beyond the projected live bytes they took 71
+# to 81 MiB where tensors are large, 173 MiB where they are under 1 MiB and stay in the heap: stacks of threads, data
+# set, tokenizer, fragments. The figures below put the projected device bytes of all of them between 6 % under and 10
+# % over, and the upper bound over every one. Three runs that the figures were not made from (qwen3 full, qwen2 and a
+# very small llama with LoRA) came out 7, 7 and 24 % (44 MiB) over.
 _CPU = Card(
     name="cpu",
     memory_bytes=0,
@@ -234,7 +236,7 @@ def roomy(memory_bytes: int, upper_bytes: int) -> bool:
     """Whether a CPU card has so much more than a job is projected to stay under that malloc may keep what is freed.
 
     What such a job is seen to take is what malloc keeps, more with each step: no measure of what it needs
-    (workers/measure.py). upper_bytes 0: nobody knows.
+    (workers/trainer/memory_meter.py). upper_bytes 0: nobody knows.
     """
     return upper_bytes > 0 and memory_bytes >= 2 * upper_bytes + _ROOM_BYTES
 

@@ -97,7 +97,7 @@ class Settings:
 
     @property
     def ray_address_ip(self) -> str:
-        """On 127.0.0.1 alone do Ray's processes listen on loopback only; see workers/ray_start.py."""
+        """On 127.0.0.1 alone do Ray's processes listen on loopback only; see workers/ray_network.py."""
         if self.ray_ip:
             return self.ray_ip
         return "127.0.0.1" if self.loopback else self.host

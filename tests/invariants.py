@@ -9,9 +9,9 @@ from jobs.jobfile.resume_compatibility import weights_digest
 from jobs.jobfile.spec import JobSpec
 from orchestrator.store import Store
 from orchestrator.store.audit import faults
+from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, read_manifest
-from workers.folder import checkpoints_root
 from workers.identity.job_folder import read_record
 
 
@@ -25,7 +25,7 @@ def check_all(store: Store) -> None:
 def check_folders(store: Store, home: Path) -> None:
     """8: on a host nothing lies where a job of the database would take it for its own, and is another's.
 
-    home: of this database on the host (workers.folder.yard_root).
+    home: of this database on the host (workers.attempt_folder.yard_root).
     """
     found = []
     jobs = store.jobs(limit=10_000)

@@ -133,7 +133,8 @@ def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for (method, way), value in speed.items()
         if way == "choice" and (method, "always") in speed
     }
-    # torch's figures are CUDA's only. A CPU card with room to spare shows malloc's slack (workers/measure.py).
+    # torch's figures are CUDA's only. A CPU card with room to spare shows malloc's slack
+    # (workers/trainer/memory_meter.py).
     cuda = [row for row in good if row["allocated_bytes"] is not None]
     over = [row for row in cuda if row["device_bytes"] > row["projected_upper_bytes"]]
     return {

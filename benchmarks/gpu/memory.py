@@ -120,7 +120,7 @@ def picked(text: str, known: tuple[str, ...], flag: str, parser: argparse.Argume
 
 def run(todo: list[Case], where: dict[str, Any], csv: Path, seconds: float) -> list[dict[str, Any]]:
     """Rows of the cases that the seconds allow, each appended to csv as it comes."""
-    from workers.tracing import trace  # here: torch, as above
+    from workers.profiler.trace import trace  # here: torch, as above
 
     card = card_for("cuda", where["card"], where["card_bytes"])
     profiles: dict[tuple[str, str], MemoryProfile] = {}

@@ -110,7 +110,9 @@ def rungs(work: Work, profile: MemoryProfile, card: Card) -> dict[Rung, tuple[li
 
 def run(methods: Sequence[str], where: dict[str, Any], csv: Path, seconds: float) -> list[dict[str, Any]]:
     """Rows of what the seconds allow, each appended to csv as it comes."""
-    from workers.tracing import trace  # here: torch takes seconds, and without a card there is nothing to do
+    from workers.profiler.trace import (
+        trace,  # here: torch takes seconds, and without a card there is nothing to do
+    )
 
     card = card_for("cuda", where["card"], where["card_bytes"])
     profiles: dict[Work, MemoryProfile] = {}

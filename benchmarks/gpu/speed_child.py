@@ -15,7 +15,7 @@ import torch
 from benchmarks.gpu.child import Context, step_s, trained
 from benchmarks.gpu.speed import Work
 from jobs.memory.rung import Rung
-from workers.trainer.failing import ran_out_of_memory
+from workers.trainer.faults.failing import ran_out_of_memory
 
 
 def measure(work: Work, rung: Rung) -> dict[str, Any]:

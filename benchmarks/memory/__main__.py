@@ -32,7 +32,7 @@ import torch
 from benchmarks.memory import closed, founding, pays, published, real, speed
 from benchmarks.memory.double import command
 from benchmarks.memory.shapes import COMMON, default_configs, job, shapes
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 LARGEST = 15e9  # "14B" models have up to 14.8e9 parameters
 

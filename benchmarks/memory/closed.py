@@ -28,8 +28,8 @@ from jobs.memory.ladder import useful_n
 from jobs.memory.profile import CardKind, MemoryProfile
 from jobs.memory.project import project, project_many
 from jobs.memory.rung import Rung
-from workers.fake_model import build, load_config
-from workers.tracing import trace, whole_step
+from workers.profiler.fake_model import build, load_config
+from workers.profiler.trace import trace, whole_step
 
 STEPS = 5
 PROJECTIONS = 4000

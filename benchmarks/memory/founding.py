@@ -19,7 +19,7 @@ from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import Projection, project_many
 from jobs.memory.rung import Rung
 from jobs.units import GiB
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 TOLERANCE = 0.05
 CARD = "a100-80gb"

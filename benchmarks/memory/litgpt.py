@@ -28,9 +28,9 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 
 from jobs.jobfile.spec import JobSpec
-from workers.fake_model import FakeModel
-from workers.four_bit import BLOCK, FourBitLinear
-from workers.tracing import whole_step
+from workers.profiler.emulation.fake_four_bit import BLOCK, FourBitLinear
+from workers.profiler.fake_model import FakeModel
+from workers.profiler.trace import whole_step
 
 HEAD_CHUNK = 128  # finetune/lora.py, lm_head_chunk_size
 ROTARY_BASE = 10000
@@ -59,7 +59,8 @@ class Shape:
 def peak_bytes(
     shape: Shape, spec: JobSpec, *, quant: str, rank: int, dropout: float, rows: int, length: int
 ) -> tuple[int, int]:
-    """Peak live bytes of one step, traced through at full depth by workers/tracing.py, and the parameters trained.
+    """Peak live bytes of one step, traced through at full depth by workers/profiler/trace.py, and the parameters
+    trained.
 
     quant: what `--quantize` says, bnb.nf4 or bnb.nf4-dq, or nothing.
     """
@@ -77,7 +78,8 @@ def peak_bytes(
 
 
 class _Product(torch.autograd.Function):
-    """MatMul4Bit of bitsandbytes 0.41.1, the rows' library, where it differs from 0.50 (workers/four_bit.py).
+    """MatMul4Bit of bitsandbytes 0.41.1, the rows' library, where it differs from 0.50
+    (workers/profiler/emulation/fake_four_bit.py).
 
     It holds its input until the backward pass (`ctx.tensors = (A, B)`; 0.50 has `(None, B)`), and weights were float16
     when they were packed (`Params4bit.cuda`), so unpacking makes a float16 weight and then one of the input's type.

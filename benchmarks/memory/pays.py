@@ -20,7 +20,7 @@ from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.ladder import Choice, choose
 from jobs.memory.profile import MemoryProfile
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 JOBS = 30
 

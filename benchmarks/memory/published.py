@@ -24,7 +24,7 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import project
 from jobs.memory.rung import Rung
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 GOALS = {"lora": {"mean": 0.05, "worst": 0.12}, "qlora": {"mean": 0.08}}
 CARDS = {"1 x A100-40GB": "a100-40gb"}

@@ -93,7 +93,7 @@ def _file(shape: str, method: str) -> Path:
 
 def main() -> None:
     """Trace every kind again."""
-    from workers.tracing import trace  # here: torch, which reading the stored ones does without
+    from workers.profiler.trace import trace  # here: torch, which reading the stored ones does without
 
     for shape, method in KINDS:
         made = trace(spec_of(shape, method, 2048, 16), []).as_dict()

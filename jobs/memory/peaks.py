@@ -125,7 +125,7 @@ class _Table:
         loss, evaluation = profile.loss(kind, tokens), profile.passes.get(f"{kind}.eval")
         try:
             # Its arithmetic goes with the tokens, in however many chunks: a trace of several has it as of that many
-            # tokens, for chunks of whatever length bear no mark (workers/marks.py).
+            # tokens, for chunks of whatever length bear no mark (workers/profiler/probe_shapes.py).
             worked = [profile.loss(kind, 1)[name].flops for name in LOSS]
             whole = [_whole(bodies[shared], bodies[last], loss, worked) for shared, last in WAYS]
             stays = "first" if profile.adapter_bytes else ""

@@ -1,6 +1,7 @@
 """Lengths: how long the sequences of a job's data are, and what follows for memory, time and padding.
 
-Counted on a host by workers/data/lengths.py, as the trainer will make them: tokenized, cut at the sequence length.
+Counted on a host by workers/data/sequence_lengths.py, as the trainer will make them: tokenized, cut at the sequence
+length.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Kept(Message):
     """A host that has checkpoints of a job, as far as the server knows."""
 
     host: str
-    home: str  # folder there: workers.folder.yard_root
+    home: str  # folder there: workers.attempt_folder.yard_root
     step: int | None = None  # of the newest; None: not known
     job_id: int | None = None  # whose they are; None: this job's own
     away: bool = False  # it does not answer now

@@ -20,7 +20,7 @@ from orchestrator.control.snapshot.progress import checkpoint_bytes, checkpoint_
 from orchestrator.dispatch.dispatcher import Dispatch, Part
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
-from workers.folder import yard_root
+from workers.attempt_folder import yard_root
 
 _WARMING, _HANDING = "keeping its trainers warm", "handing it over"
 

@@ -36,9 +36,9 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from orchestrator.dispatch.heartbeat import BEAT_S, Work
 from orchestrator.dispatch.ray_head import Head
-from workers.courier import hosts_alive
-from workers.rank import rank_actor
-from workers.ray_start import LOOPBACK, pin_loopback
+from workers.checkpoints.ray_transport import hosts_alive
+from workers.ray_network import LOOPBACK, pin_loopback
+from workers.trainer.ray_actor import rank_actor
 
 NAMESPACE = "tuneyard"
 HEAD_READY_S, CONNECT_S = 60.0, 75.0  # the second: with a last call that hangs

@@ -93,7 +93,7 @@ class Head:
 
     def _command(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "workers.ray_start", "start"),
+            *(sys.executable, "-m", "workers.ray_network", "start"),
             "--head",
             "--block",
             f"--port={self.port}",

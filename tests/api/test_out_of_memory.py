@@ -177,7 +177,9 @@ def test_accuracy_shows_coverage_and_the_worst_misses(yard):
 
 @pytest.mark.parametrize("measured", [{}, {"device_bytes": 1000}])
 def test_a_trainer_that_ran_out_by_a_signal_is_a_miss_whatever_was_measured(yard, measured):
-    """The host says it for the trainer (workers/deaths.py), with the memory of the last line if there was one."""
+    """The host says it for the trainer (workers/agent/death_cause.py), with the memory of the last line if there
+    was one.
+    """
     host = FakeHost(yard, card(0, snug(yard)))
     yard.submit(**SIZES)
     traced(yard, host)

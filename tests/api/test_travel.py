@@ -16,7 +16,7 @@ from tests.api.test_out_of_memory import FIXED, SIZES, run_out, snug, traced
 from tests.api.test_preemption import LONG_S, later, starts
 from tests.api.test_scheduling import FakeHost, card, end, job
 from tests.profiles import small_profile
-from workers.folder import yard_root
+from workers.attempt_folder import yard_root
 
 SIZE = 3 * GiB  # of a checkpoint: 31 s to another host
 STEP = "/tmp/a/x/jobs/1/checkpoints/step-00000040"

@@ -1,4 +1,4 @@
-"""workers/profiler/attention.py against the CUDA build's own kernels: real dispatch and allocator, no GPU."""
+"""workers/profiler/emulation/attention.py against the CUDA build's own kernels: real dispatch and allocator, no GPU."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from jobs.units import GiB, MiB
 from tests.cuda_double.processes import REPOSITORY
 from tests.cuda_double.trainers import Trainers
 from workers.agent.segments import refused
+from workers.attempt_folder import AttemptFolder
 from workers.cuda_double.environment import find
-from workers.folder import AttemptFolder
 
 LONG = {"steps": 10_000, "checkpoint_steps": 5}
 
@@ -133,7 +133,7 @@ def test_the_hosts_own_allocator_settings_win_and_are_reported(trainers: Trainer
     command = [
         str(find().python),
         "-m",
-        "workers.rank",
+        "workers.trainer.ray_actor",
         str(path),
         str(tmp_path / "home"),
         str(tmp_path / "out"),

@@ -17,8 +17,8 @@ from jobs.memory.rung import Rung
 from jobs.messages.reports import Assignment, Ended, GpuInfo
 from tests.cuda_double.processes import REPOSITORY
 from tests.workers.builders import TINY, answer, make_assignment, make_tokenizer, question, write_rows
+from workers.attempt_folder import AttemptFolder
 from workers.cuda_double.environment import Environment, variables
-from workers.folder import AttemptFolder
 
 # 31 million weights: what a step takes is more than what the libraries take before it.
 WIDE = {**TINY, "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8}

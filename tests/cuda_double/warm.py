@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from jobs.messages.reports import Assignment
-from workers.attempt import before_imports, run_rank, warm
-from workers.folder import AttemptFolder
+from workers.attempt_folder import AttemptFolder
+from workers.trainer.entrypoint import before_imports, run_rank, warm
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ class Agent:
         )
 
     def obey(self, orders: HostOrders, now: float) -> None:
-        """As workers.host.Agent does: stop, fence what the server does not hold open, forget."""
+        """As workers.agent.agent.Agent does: stop, fence what the server does not hold open, forget."""
         self._traces = {
             (wanted.key, wanted.data_key): TraceResult(
                 key=wanted.key,

@@ -95,7 +95,7 @@ GUARDS = (
     ),
     Guard(
         "an answer is of the epoch that the host joined",
-        "workers/host.py",
+        "workers/agent/agent.py",
         "if self._joined is None or orders.epoch != self._joined.epoch:",
         "if self._joined is None:",
         ("tests/workers/test_host_restore.py", "tests/workers/test_host.py"),

@@ -24,8 +24,8 @@ from tests.api.test_scheduling import FakeHost, card
 from tests.fakes import FakeDispatch
 from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
 from tests.workers.test_training_stops import StopsAfter
-from workers.folder import AttemptFolder, yard_root
-from workers.training import train
+from workers.attempt_folder import AttemptFolder, yard_root
+from workers.trainer.train import train
 
 
 class Fleet:

@@ -19,14 +19,14 @@ from tests.workers.agents import wait_until
 from tests.workers.builders import make_assignment
 from tests.workers.test_carry import Clock, Network
 from tests.workers.test_checkpoints import stage
-from workers.agent.results import ResultReader
-from workers.carry import Carrier
+from workers.agent.checkpoint_gc import Tidier
+from workers.agent.result_upload import ResultReader
+from workers.attempt_folder import AttemptFolder, checkpoints_root, note_epoch
 from workers.checkpoints.folders import listed, name_of, publish_checkpoint, staging_folder
-from workers.folder import AttemptFolder, checkpoints_root, note_epoch
+from workers.checkpoints.transfer import Carrier
 from workers.identity.job_folder import take_job_folder
-from workers.results import check_free, publish_result
-from workers.resuming import checkpoint_of
-from workers.tidy import Tidier
+from workers.trainer.saving.artifacts import check_free, publish_result
+from workers.trainer.saving.resume import checkpoint_of
 
 MINE, OTHER, FIRST = new_uuid(), new_uuid(), new_uuid()
 STEP = 4

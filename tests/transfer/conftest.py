@@ -27,9 +27,9 @@ from tests.builders import RUNG, a_host, a_job, a_projection, a_report, an_end, 
 from tests.cli.conftest import Ran, Tuneyard, bare, environment  # noqa: F401
 from tests.documented import Documented
 from tests.fakes import FakeDispatch
-from workers.agent.results import Sender
+from workers.agent.result_upload import Sender
+from workers.agent.server_client import Link
 from workers.checkpoints.manifest import write_manifest
-from workers.link import Link
 
 TOKEN = "token-of-the-transfers"
 FILES = {

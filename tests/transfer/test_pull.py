@@ -18,7 +18,7 @@ from orchestrator.transfer.receive import pull
 from tests.builders import a_job
 from tests.cli.conftest import Tuneyard
 from tests.transfer.conftest import FILES, TOKEN, Depot, content
-from workers.agent.results import PIECE_BYTES
+from workers.agent.result_upload import PIECE_BYTES
 
 
 def until(true: Callable[[], bool], limit_s: float = 30.0) -> None:

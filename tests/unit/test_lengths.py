@@ -1,4 +1,4 @@
-"""jobs/lengths.py: the histogram, and what follows from it, against brute force."""
+"""jobs/memory/sequence_lengths.py: the histogram, and what follows from it, against brute force."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs.ladder import Choice, NoFit, choose
-from jobs.spec import JobSpec, parse_spec
 
 from jobs.errors import ProfileError
+from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory import sequence_lengths
+from jobs.memory.ladder import Choice, NoFit, choose
 from jobs.memory.sequence_lengths import PER_OCTAVE, Lengths, data_key
 from tests.step_profiles import card, profile
 

@@ -15,10 +15,10 @@ from jobs.messages.reports import GpuInfo, HostInfo, Kept, TraceRequest, TraceRe
 from jobs.units import GiB
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import TOKEN, FakeServer
-from workers.folder import AttemptFolder, yard_root
+from workers.agent.agent import Agent
+from workers.agent.server_client import Link
+from workers.attempt_folder import AttemptFolder, yard_root
 from workers.gpus import CpuCards
-from workers.host import Agent
-from workers.link import Link
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -28,7 +28,7 @@ import os, sys, time
 import psutil
 from jobs.messages.reports import Ended, Progress, Started
 from jobs.state import Outcome
-from workers.folder import AttemptFolder
+from workers.attempt_folder import AttemptFolder
 
 folder = AttemptFolder(sys.argv[1], int(sys.argv[2]))
 folder.path.mkdir(parents=True, exist_ok=True)

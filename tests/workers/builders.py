@@ -14,7 +14,7 @@ from jobs.jobfile.spec import parse_spec
 from jobs.memory.project import Rung
 from jobs.messages.reports import Assignment, GpuInfo
 from jobs.units import GiB
-from workers.folder import AttemptFolder
+from workers.attempt_folder import AttemptFolder
 
 VOCABULARY = 320
 CHAT_TEMPLATE = (

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.memory import closed, founding, litgpt, pays, published, real, results
 from benchmarks.memory.shapes import job
 from jobs.cards import find_card
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 CHECKOUT = Path(__file__).parents[2]
 SMALL = {

@@ -1,4 +1,6 @@
-"""workers/carried.py: models whose layers return what the next one frees, foretold at mixed rungs too."""
+"""workers/profiler/cross_layer_tensors.py: models whose layers return what the next one frees, foretold at mixed
+rungs too.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import Line, Segment
 from jobs.memory.project import Rung, project
-from workers.carried import carried, handed_over
-from workers.fake_model import build, load_config
-from workers.tracing import trace, whole_step
+from workers.profiler.cross_layer_tensors import carried, handed_over
+from workers.profiler.fake_model import build, load_config
+from workers.profiler.trace import trace, whole_step
 
 LAYERS = 8
 _GPT = {"n_embd": 192, "n_layer": LAYERS, "n_head": 6, "vocab_size": 4001, "n_positions": 1024}

@@ -17,10 +17,10 @@ from jobs.identity import Owner
 from jobs.messages.reports import Kept
 from jobs.units import MiB
 from tests.workers.test_checkpoints import BREAKAGES, stage
-from workers.carry import FETCH_S, PAUSES_S, Carrier, Keeper, Offer, SourceLost
+from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import listed, name_of, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify
-from workers.folder import checkpoints_root
+from workers.checkpoints.transfer import FETCH_S, PAUSES_S, Carrier, Keeper, Offer, SourceLost
 
 PIECE = 100  # a checkpoint of these tests has 1,005 bytes
 

@@ -16,11 +16,11 @@ from tests.workers.builders import claimed, make_assignment
 from tests.workers.test_carry import Clock, Network
 from tests.workers.test_span import homes
 from tests.workers.test_training_stops import StopsAfter, losses, run
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, verify
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.resuming import follow_schedule
-from workers.training import train
+from workers.trainer.saving.resume import follow_schedule
+from workers.trainer.train import train
 
 
 def job(

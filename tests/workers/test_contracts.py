@@ -25,8 +25,8 @@ from trl.trainer.utils import create_model_from_path
 from jobs.jobfile.fields import OPTIMIZERS
 from jobs.memory.project import Rung
 from tests.workers.builders import TINY, make_assignment
-from workers.quantising import four_bit
-from workers.training import build_trainer
+from workers.trainer.model.quantize import four_bit
+from workers.trainer.train import build_trainer
 
 
 def tiny(dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
@@ -62,7 +62,7 @@ def test_the_loss_is_taken_in_chunks(tmp_path: Path, tokenizer: Path, rows: Path
     assert outputs.log_probs is not None and getattr(outputs, "logits", None) is None
     assert isinstance(chunked_logprob.TOKEN_CHUNK_SIZE, int)
     for name in ("_use_triton", "_addmm_fp32"):
-        assert callable(getattr(chunked_logprob, name)), "workers/cuda_paths.py swaps it"
+        assert callable(getattr(chunked_logprob, name)), "workers/profiler/emulation/cuda_paths.py swaps it"
 
 
 def test_a_model_given_by_name_is_loaded_in_float32(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_trl_leaves_a_packed_model_as_it_is_but_for_its_adapters() -> None:
 
 
 def test_peft_asks_for_cudas_autocast() -> None:
-    """workers/cuda_paths.py answers for it; a layer that names its device needs no such help."""
+    """workers/profiler/emulation/cuda_paths.py answers for it; a layer that names its device needs no such help."""
     source = (Path(peft.__file__).parent / "tuners/lora/bnb.py").read_text()
     assert "not torch.is_autocast_enabled()" in source
 

@@ -1,4 +1,4 @@
-"""workers/profiler/attention.py: which CUDA kernel takes a call, and what a step is charged for it."""
+"""workers/profiler/emulation/attention.py: which CUDA kernel takes a call, and what a step is charged for it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from jobs.memory.profile import Segment
-from workers.cuda_paths import COPYING, cuda_paths
-from workers.live_bytes import LiveBytes
-from workers.profiler.attention import EFFICIENT, FLASH, MATH, kernel_for
+from workers.profiler.emulation.attention import EFFICIENT, FLASH, MATH, kernel_for
+from workers.profiler.emulation.cuda_paths import COPYING, cuda_paths
+from workers.profiler.storage_tracker import LiveBytes
 
 Shape = tuple[int, int, int, int, int, int]  # rows, heads, heads of keys, length, numbers a head, of values
 

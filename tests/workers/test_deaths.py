@@ -10,8 +10,8 @@ from jobs.units import GiB, MiB
 from tests.workers.agents import Host
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import FakeServer
-from workers.deaths import ran_out
-from workers.folder import AttemptFolder
+from workers.agent.death_cause import ran_out
+from workers.attempt_folder import AttemptFolder
 
 # make_assignment's card has 8 GiB.
 DIES = """

@@ -14,22 +14,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
-import workers.training
+import workers.trainer.train
 from jobs.messages.reports import Assignment, Ended
 from jobs.recovery import SPOILT_FROM_THE_START
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from tests.workers.test_training_processes import ROOT, gang
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import listed
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.trainer.finite import (
+from workers.trainer.faults.finite import (
     OVERFLOWS_IN_A_ROW,
     SKIPS_IN_A_ROW,
     Guard,
     first_not_finite,
     not_finite_in,
 )
-from workers.training import run_attempt
+from workers.trainer.train import run_attempt
 
 NAN, INF = math.nan, math.inf
 
@@ -68,7 +68,7 @@ class Spoiler(TrainerCallback):
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *spoilers: Spoiler) -> None:
-    build = workers.training.build_trainer
+    build = workers.trainer.train.build_trainer
 
     def built(*args: Any, **kwargs: Any) -> Any:
         trainer = build(*args, **kwargs)
@@ -76,7 +76,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *spoilers: Spoiler) -> None:
             trainer.add_callback(one)
         return trainer
 
-    monkeypatch.setattr(workers.training, "build_trainer", built)
+    monkeypatch.setattr(workers.trainer.train, "build_trainer", built)
 
 
 def run(tmp_path: Path, assignment: Assignment) -> tuple[Ended, AttemptFolder]:
@@ -168,7 +168,7 @@ def test_skip_leaves_out_those_steps_alone(
 ) -> None:
     spoil(monkeypatch, Spoiler("gradients", NAN, range(2, 3)), Spoiler("gradients", INF, range(4, 6)))
     training = {"steps": 7, "on_nan": "skip", "checkpoint_steps": 1}
-    monkeypatch.setattr("workers.callbacks.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("workers.trainer.callbacks.LINE_EVERY_S", 0.0)
     assignment = make_assignment(rows, tokenizer, training=training)
     folder = claimed(tmp_path / "home", assignment)
     seen: dict[int, torch.Tensor] = {}
@@ -178,7 +178,9 @@ def test_skip_leaves_out_those_steps_alone(
             seen[state.global_step] = kwargs["model"].lm_head.weight.detach().clone()
 
     spoil(monkeypatch, Look())  # type: ignore[arg-type]
-    ended = workers.training.train(assignment, folder, tmp_path / "home", tmp_path / "out", line_every_s=0.0)
+    ended = workers.trainer.train.train(
+        assignment, folder, tmp_path / "home", tmp_path / "out", line_every_s=0.0
+    )
     assert (ended.outcome, ended.steps, ended.skipped) == (Outcome.SUCCEEDED, 7, 3), ended.message
     assert "3 steps skipped" in ended.message
     same = [step for step in range(2, 8) if torch.equal(seen[step], seen[step - 1])]
@@ -197,7 +199,7 @@ def test_skip_means_over_the_steps_that_were_trained(
     training = {"steps": 6, "on_nan": "skip", "learning_rate": 1e-9}
     assignment = make_assignment(rows, tokenizer, training=training)
     folder = claimed(tmp_path / "home", assignment)
-    workers.training.train(assignment, folder, tmp_path / "home", tmp_path / "out", line_every_s=999)
+    workers.trainer.train.train(assignment, folder, tmp_path / "home", tmp_path / "out", line_every_s=999)
     first, last = folder.progress()
     assert first.loss and last.loss == pytest.approx(first.loss, rel=0.05), "of 3 steps, not of 5"
 
@@ -257,7 +259,7 @@ def test_what_an_earlier_attempt_trained_counts(
                 reporters[0].stopped = "preempted"
 
     reporters: list[Any] = []
-    build = workers.training.build_trainer
+    build = workers.trainer.train.build_trainer
 
     def built(assignment: Assignment, *args: Any, **kwargs: Any) -> Any:
         trainer = build(assignment, *args, **kwargs)
@@ -266,7 +268,7 @@ def test_what_an_earlier_attempt_trained_counts(
             trainer.add_callback(Stop())
         return trainer
 
-    monkeypatch.setattr(workers.training, "build_trainer", built)
+    monkeypatch.setattr(workers.trainer.train, "build_trainer", built)
     first, _ = run(tmp_path, make_assignment(rows, tokenizer, training=training))
     assert (first.outcome, first.steps) == (Outcome.PREEMPTED, 3), first.message
     second, _ = run(tmp_path, make_assignment(rows, tokenizer, attempt_id=2, training=training))
@@ -278,12 +280,12 @@ RANK = """
 import sys
 import pytest
 from tests.workers.test_diverging import NAN, Spoiler, spoil
-from workers import rank
+from workers.trainer import ray_actor
 where, sys.argv[1:] = sys.argv[1], sys.argv[2:]
 with pytest.MonkeyPatch.context() as patch:
-    import workers.training
+    import workers.trainer.train
     spoil(patch, Spoiler(where, NAN, range(3, 99), rank=1))
-    sys.exit(rank.main())
+    sys.exit(ray_actor.main())
 """
 
 

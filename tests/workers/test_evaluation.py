@@ -17,14 +17,14 @@ from jobs.memory.rung import Rung
 from jobs.messages.reports import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment, prompt_rows, write_rows
-from workers.building import Refused, build_model, build_tokenizer
+from workers.agent.outbox import Shipper
 from workers.data.datasets import build_dataset, split
-from workers.data.lengths import scan
-from workers.fake_model import FakeModel, build, load_config
-from workers.shipping import Shipper
-from workers.step_trace import trace_step
-from workers.tracing import trace
-from workers.training import build_trainer, run_attempt
+from workers.data.sequence_lengths import scan
+from workers.profiler.fake_model import FakeModel, build, load_config
+from workers.profiler.step import trace_step
+from workers.profiler.trace import trace
+from workers.trainer.model.build import Refused, build_model, build_tokenizer
+from workers.trainer.train import build_trainer, run_attempt
 
 SHAPE = {
     **TINY,

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.memory import real
 from benchmarks.memory.shapes import job
 from jobs.memory.rung import Rung
-from workers.building import build_config
-from workers.tracing import trace
+from workers.profiler.trace import trace
+from workers.trainer.model.build import build_config
 
 GRANITE = {
     "model_type": "granitemoe",

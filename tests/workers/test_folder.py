@@ -13,8 +13,8 @@ import pytest
 from jobs.messages.reports import Ended, Progress, Started
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
+from workers.attempt_folder import AttemptFolder, attempt_folders
 from workers.durable import publish, publish_once
-from workers.folder import AttemptFolder, attempt_folders
 
 
 @pytest.fixture

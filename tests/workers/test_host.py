@@ -15,7 +15,7 @@ from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, TOKEN, Host, host_info
 from tests.workers.fake_server import FakeServer
-from workers.link import Link
+from workers.agent.server_client import Link
 
 
 def test_it_joins_with_its_cards_and_reports_them(server: FakeServer, host: Host) -> None:

@@ -11,7 +11,7 @@ from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, SUCCEEDS, Host, wait_until
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import FakeServer
-from workers.folder import log_path
+from workers.attempt_folder import log_path
 
 
 class Second(Host):

@@ -13,7 +13,7 @@ from jobs.errors import Conflict
 from tests.workers.agents import REPOSITORY
 from tests.workers.fake_server import TOKEN, FakeServer
 from workers import machine
-from workers.host import run_host
+from workers.agent.agent import run_host
 
 
 def test_the_model_types_are_those_that_transformers_itself_names() -> None:
@@ -29,7 +29,7 @@ print(json.dumps(sorted(CONFIG_MAPPING_NAMES)))
 def test_an_agent_comes_up_without_torch_transformers_or_ray() -> None:
     program = """
 import sys
-import workers.host
+import workers.agent.agent
 from tests.workers.fake_server import FakeServer
 from workers import machine
 machine.model_types(), machine.stack()
@@ -63,7 +63,7 @@ def test_the_machine_has_one_identity(tmp_path: Path) -> None:
 def run_agent(server: FakeServer, token: str, home: Path) -> subprocess.CompletedProcess[str]:
     program = f"""
 import sys
-from workers.host import run_host
+from workers.agent.agent import run_host
 sys.exit(run_host({server.url!r}, {token!r}, {str(home)!r}, "alpha", [2**30]))
 """
     command = [sys.executable, "-c", program]

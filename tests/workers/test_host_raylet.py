@@ -18,7 +18,7 @@ import pytest
 
 from tests.workers.agents import wait_until
 from workers import processes
-from workers.raylet import MARK, Raylet, node_ip, temp_folder
+from workers.agent.raylet import MARK, Raylet, node_ip, temp_folder
 
 # Stands in for `ray start --block`: two children in sessions of their own, as actors that left their group.
 _STAND_IN = """

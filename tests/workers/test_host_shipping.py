@@ -10,8 +10,8 @@ import pytest
 from jobs.messages.reports import AttemptOffsets, AttemptReport, Ended, Evaluated, Progress
 from jobs.state import Outcome
 from tests.workers.builders import claimed, make_assignment
-from workers.folder import AttemptFolder
-from workers.shipping import LOG_BYTES, PROGRESS_LINES, Shipper
+from workers.agent.outbox import LOG_BYTES, PROGRESS_LINES, Shipper
+from workers.attempt_folder import AttemptFolder
 
 
 @pytest.fixture

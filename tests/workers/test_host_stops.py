@@ -18,10 +18,10 @@ from jobs.messages.reports import Kept, Resumed, StopOrder
 from jobs.state import Outcome
 from tests.workers.agents import DIES, IGNORES, OBEYS, REPOSITORY, Host, wait_until
 from tests.workers.fake_server import TOKEN, FakeServer
+from workers.agent.supervisor import LOST_GRACE_S, Supervisor
+from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import name_of
 from workers.checkpoints.manifest import MANIFEST
-from workers.folder import checkpoints_root
-from workers.supervisor import LOST_GRACE_S, Supervisor
 
 
 def test_a_trainer_that_obeys_ends_with_its_own_outcome(server: FakeServer, host: Host) -> None:
@@ -228,7 +228,7 @@ def test_a_reused_pid_is_not_taken_for_the_trainer(server: FakeServer, host: Hos
 def test_sigterm_leaves_no_process_behind(server: FakeServer, tmp_path: Path) -> None:
     program = f"""
 import sys
-from workers.host import run_host
+from workers.agent.agent import run_host
 sys.exit(run_host({server.url!r}, {TOKEN!r}, {str(tmp_path)!r}, "alpha", [2**30], warm=0))
 """
     agent = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)

@@ -11,7 +11,7 @@ from jobs.messages.reports import AttemptOffsets
 from jobs.state import Outcome
 from tests.workers.agents import IGNORES, OBEYS, SUCCEEDS, Host
 from tests.workers.fake_server import FakeServer
-from workers.folder import AttemptFolder, yard_root
+from workers.attempt_folder import AttemptFolder, yard_root
 
 
 def fault(server: FakeServer) -> str | None:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from jobs.errors import SpecError
 from jobs.jobfile.spec import JobSpec, parse_spec
-from workers.inputs import check_inputs, check_model, check_tokenizer, resolve_output
+from workers.checks.inputs import check_inputs, check_model, check_tokenizer, resolve_output
 
 KNOWN = ["llama", "mistral", "qwen2"]
 
@@ -115,7 +115,7 @@ def test_results_stay_inside_the_root(tmp_path: Path) -> None:
 
 def test_the_server_needs_no_torch() -> None:
     code = (
-        "import sys, workers.inputs, workers.folder;"
+        "import sys, workers.checks.inputs, workers.attempt_folder;"
         "print([m for m in ('torch', 'pyarrow', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.trainer.late_imports import load, put_off
+from workers.trainer.model.late_imports import load, put_off
 
 ROOT = Path(__file__).parents[2]
 # As a host with cards looks to the libraries; and a bitsandbytes that starts CUDA when it is imported, as the real one
@@ -37,7 +37,7 @@ WARM = """
     import os
     import torch
     torch.cuda.is_available = lambda: True
-    from workers.attempt import warm
+    from workers.trainer.entrypoint import warm
     warm()
     assert not torch.cuda.is_initialized(), "started by an import"
     import accelerate.utils, peft, peft.import_utils, transformers
@@ -99,7 +99,7 @@ def test_the_allocator_expands_its_segments_unless_the_host_says_otherwise(
     """What torch reads, in a process of its own."""
     script = """
         import os
-        from workers.attempt import before_imports
+        from workers.trainer.entrypoint import before_imports
         before_imports()
         import torch
         print(torch._C._accelerator_getAllocatorSettings())
@@ -145,7 +145,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "import importlib; importlib.import_module('NAME.part')",
         "import NAME; NAME.__version__",
         "from NAME import *; N",
-        "from workers.trainer.late_imports import load; load('NAME')",
+        "from workers.trainer.model.late_imports import load; load('NAME')",
     ],
 )
 def test_what_was_put_off_is_the_real_one_once_it_is_used(package: str, use: str) -> None:

@@ -1,4 +1,6 @@
-"""workers/lean.py: a process that only traces leaves out bitsandbytes, pandas and datasets, and comes to the same."""
+"""workers/profiler/emulation/import_stubs.py: a process that only traces leaves out bitsandbytes, pandas and
+datasets, and comes to the same.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ import pytest
 
 from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import TraceRequest
-from workers.tracing import answer
+from workers.profiler.trace import answer
 
 _CHILD = """
 import json, sys
 from pathlib import Path
 from typing import Any
 from jobs.messages.reports import TraceRequest
-from workers.profiling import profiled
+from workers.profiler.__main__ import profiled
 request = TraceRequest.model_validate_json(Path(sys.argv[1]).read_text())
 done = profiled(request)
 loaded = [name for name in ("bitsandbytes", "pandas", "datasets", "pyarrow") if name in sys.modules]

@@ -12,9 +12,9 @@ from torch.utils.data import RandomSampler, SequentialSampler
 
 from jobs.memory.project import Rung
 from tests.workers.builders import answer, make_assignment, question, write_rows
-from workers.resuming import longest_first
-from workers.trainer.longest import LongestAtFirst, row_lengths, with_longest
-from workers.training import build_trainer
+from workers.trainer.longest_first import LongestAtFirst, row_lengths, with_longest
+from workers.trainer.saving.resume import longest_first
+from workers.trainer.train import build_trainer
 
 LENGTHS = [5, 3, 9, 4, 9, 2, 7, 8, 6, 1, 5, 9, 3, 2, 8, 4]
 BATCHES = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (2, 2), (4, 2), (1, 4), (2, 4)]  # a micro-batch, and ranks

@@ -15,13 +15,13 @@ from jobs.units import GiB
 from tests.workers.agents import IGNORES, Host, wait_until
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import FakeServer
-from workers.callbacks import Figures
-from workers.deaths import ran_out
-from workers.folder import AttemptFolder
-from workers.measure import Meter
-from workers.supervisor import LOST_CARD_S, Supervisor
+from workers.agent.death_cause import ran_out
+from workers.agent.supervisor import LOST_CARD_S, Supervisor
+from workers.attempt_folder import AttemptFolder
 from workers.trainer.allocator import NoCuda
-from workers.trainer.failing import card_fault, failure, ran_out_of_memory
+from workers.trainer.callbacks import Figures
+from workers.trainer.faults.failing import card_fault, failure, ran_out_of_memory
+from workers.trainer.memory_meter import Meter
 
 LOST = frozenset({"cpu-alpha-1"})
 

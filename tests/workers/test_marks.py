@@ -1,11 +1,11 @@
-"""workers/marks.py: shapes that leave their mark on sizes, and what is read off them again."""
+"""workers/profiler/probe_shapes.py: shapes that leave their mark on sizes, and what is read off them again."""
 
 from __future__ import annotations
 
 import pytest
 
 from jobs.memory.profile import Line
-from workers.marks import (
+from workers.profiler.probe_shapes import (
     CHUNK_STEPS,
     END_STEPS,
     PLACES,

@@ -14,14 +14,14 @@ import torch
 from jobs.messages.reports import GpuInfo
 from jobs.units import MiB
 from tests.workers.builders import TINY, answer, make_assignment, question, write_rows
-from workers.measure import card_limit, set_threads
+from workers.trainer.memory_meter import card_limit, set_threads
 
 ROOT = Path(__file__).parents[2]
 STACK = 8 * MiB  # of the thread that watches
 BEGIN = """
 import torch
 from jobs.messages.reports import GpuInfo
-from workers.measure import Meter, card_limit
+from workers.trainer.memory_meter import Meter, card_limit
 MiB = 2**20
 torch.set_num_threads(1)
 card = GpuInfo(uuid="cpu-test-0", index=0, kind="cpu", name="cpu", memory_bytes=256 * MiB)
@@ -104,7 +104,7 @@ def test_what_is_freed_is_free_again_where_the_card_is_tight(
 ) -> None:
     """Left alone, as on a card with room, glibc keeps freed blocks of up to 32 MiB from the second time on."""
     code = f"""
-from workers.measure import status_bytes
+from workers.trainer.memory_meter import status_bytes
 with card_limit(card.model_copy(update={{"memory_bytes": {memory_mib} * MiB}}), 256 * MiB):
     before = status_bytes("VmData")
     for _ in range(4):
@@ -120,7 +120,7 @@ def test_products_of_ever_new_shapes_leave_little_behind() -> None:
     """As batches of varying length bring them. Left alone, oneDNN keeps 122 MiB of these hundred."""
     code = """
 from torch.nn.functional import linear
-from workers.measure import status_bytes
+from workers.trainer.memory_meter import status_bytes
 weight = torch.ones(2048, 512, dtype=torch.bfloat16)
 with card_limit(card):
     linear(torch.ones(100, 512, dtype=torch.bfloat16), weight)
@@ -157,9 +157,9 @@ def test_threads(asked: str, ranks: int, threads: int, monkeypatch: pytest.Monke
 
 
 def test_rows_of_many_lengths_leave_nothing_behind_on_a_tight_card() -> None:
-    """Two libraries keep what they made ready for each shape, a thousand of them (workers/measure.py)."""
+    """Two libraries keep what they made ready for each shape, a thousand of them (workers/trainer/memory_meter.py)."""
     code = """
-from workers.measure import status_bytes
+from workers.trainer.memory_meter import status_bytes
 net = torch.nn.Sequential(
     torch.nn.Linear(256, 768, dtype=torch.bfloat16), torch.nn.Linear(768, 256, dtype=torch.bfloat16)
 )
@@ -178,26 +178,26 @@ TRAINS = """
 import sys
 from pathlib import Path
 from transformers import TrainerCallback
-import workers.training
+import workers.trainer.train
 from jobs.messages.reports import Assignment
-from workers.folder import AttemptFolder
-from workers.measure import status_bytes
+from workers.attempt_folder import AttemptFolder
+from workers.trainer.memory_meter import status_bytes
 
 class Look(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         print("saved", state.global_step, status_bytes("VmData"), flush=True)
 
-build = workers.training.build_trainer
+build = workers.trainer.train.build_trainer
 def built(*args, **kwargs):
     trainer = build(*args, **kwargs)
     trainer.add_callback(Look())
     return trainer
-workers.training.build_trainer = built
+workers.trainer.train.build_trainer = built
 here = Path(sys.argv[1])
 assignment = Assignment.model_validate_json((here / "assignment.json").read_text())
 folder = AttemptFolder(here / "home", 1)
 assert folder.claim(assignment)
-print(workers.training.run_attempt(assignment, folder, here / "home", here / "out").outcome)
+print(workers.trainer.train.run_attempt(assignment, folder, here / "home", here / "out").outcome)
 """
 
 

@@ -9,8 +9,8 @@ import pytest
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.project import Rung, project
 from tests.workers.test_tracing_kinds import BARE
-from workers.fake_model import PlainFakeTensorMode, build, load_config
-from workers.tracing import trace, whole_step
+from workers.profiler.fake_model import PlainFakeTensorMode, build, load_config
+from workers.profiler.trace import trace, whole_step
 
 LAYERS, WIDTH = 12, 192
 LLAMA = {

@@ -11,8 +11,14 @@ from trl import SFTTrainer
 
 from jobs.jobfile.fields import BITSANDBYTES_OPTIMIZERS, OPTIMIZERS
 from tests.workers.builders import TINY, make_assignment
-from workers.optimizers import BLOCK_BYTES, embedding_weights, paged, state_bytes, transient_bytes
-from workers.training import build_trainer
+from workers.profiler.optimizer_state import (
+    BLOCK_BYTES,
+    embedding_weights,
+    paged,
+    state_bytes,
+    transient_bytes,
+)
+from workers.trainer.train import build_trainer
 
 SHARED = ("qmap1", "qmap2")  # lookup tables of 1 KiB, one for all parameters
 

@@ -18,7 +18,8 @@ from jobs.state import Outcome
 from jobs.units import MiB
 from tests.workers.builders import claimed, make_assignment
 from tests.workers.disks import Disk, mounted
-from workers.checkpoints import room
+from workers.attempt_folder import AttemptFolder, checkpoints_root
+from workers.checkpoints import disk_space
 from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
@@ -27,9 +28,8 @@ from workers.checkpoints.folders import (
     staging_folder,
 )
 from workers.checkpoints.manifest import verify
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.results import clear_unfinished, from_checkpoint, publish_result
-from workers.training import run_attempt
+from workers.trainer.saving.artifacts import clear_unfinished, from_checkpoint, publish_result
+from workers.trainer.train import run_attempt
 
 LORA = {"kind": "lora", "rank": 4}
 
@@ -213,7 +213,7 @@ def test_whatever_a_folder_says_to_a_write_is_named_and_leaves_nothing(
         (folder / "half").write_text("x")
         raise OSError(error, "any")
 
-    with pytest.raises(room.NoStorage, match=f"in {tmp_path} \\(needs 5 MiB, .* free\\)"):
+    with pytest.raises(disk_space.NoStorage, match=f"in {tmp_path} \\(needs 5 MiB, .* free\\)"):
         publish_result(fill, tmp_path / "here", job(rows, tokenizer), {}, "f", size=5 * MiB)
     assert list(tmp_path.iterdir()) == []
 
@@ -231,7 +231,7 @@ def test_whatever_a_folder_says_to_a_write_is_named_and_leaves_nothing(
     ],
 )
 def test_what_is_needed_and_what_is_free_are_told_apart(needed: int, free: int, says: str) -> None:
-    assert room.figures(needed, free) == says
+    assert disk_space.figures(needed, free) == says
 
 
 def test_a_fault_of_the_model_is_no_fault_of_the_disk(tmp_path: Path, tokenizer: Path, rows: Path) -> None:
@@ -280,22 +280,25 @@ def test_a_full_disk_is_known_by_every_librarys_words(made: str, disk: Disk) -> 
             torch.save(tensors, path)
         else:
             path.write_text("x" * 16 * MiB)
-    assert room.full(raised.value) == room.refused(raised.value) == "No space left on device"
-    assert room.full(FileNotFoundError(errno.ENOENT, "x")) is None
-    assert room.full(PermissionError(errno.EACCES, "x")) is None, "a read says that, too"
-    assert room.refused(ValueError("no space left for a doubt")) is None
+    assert disk_space.full(raised.value) == disk_space.refused(raised.value) == "No space left on device"
+    assert disk_space.full(FileNotFoundError(errno.ENOENT, "x")) is None
+    assert disk_space.full(PermissionError(errno.EACCES, "x")) is None, "a read says that, too"
+    assert disk_space.refused(ValueError("no space left for a doubt")) is None
 
 
 def test_what_is_needed_on_one_disk_adds_up(disk: Disk, tmp_path: Path) -> None:
     first, second = (
-        room.Need(disk.path / "a", 5 * MiB, "this"),
-        room.Need(disk.path / "b" / "c", 5 * MiB, "that"),
+        disk_space.Need(disk.path / "a", 5 * MiB, "this"),
+        disk_space.Need(disk.path / "b" / "c", 5 * MiB, "that"),
     )
-    assert room.shortage([first]) is None and room.shortage([second]) is None
+    assert disk_space.shortage([first]) is None and disk_space.shortage([second]) is None
     assert (
-        room.shortage([first, second])
+        disk_space.shortage([first, second])
         == f"too little space in {disk.path}/b/c for that (needs 5 MiB, 3 MiB free)"
     )
-    beside = room.Need(disk.path / "b", 50 * MiB, "links", beside=disk.path / "a")
-    assert room.shortage([first, beside]) is None
-    assert room.shortage([room.Need(disk.path / "b", 50 * MiB, "copies", beside=tmp_path)]) is not None
+    beside = disk_space.Need(disk.path / "b", 50 * MiB, "links", beside=disk.path / "a")
+    assert disk_space.shortage([first, beside]) is None
+    assert (
+        disk_space.shortage([disk_space.Need(disk.path / "b", 50 * MiB, "copies", beside=tmp_path)])
+        is not None
+    )

@@ -11,13 +11,13 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, TrainerCallback
 
-import workers.training
+import workers.trainer.train
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
+from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import listed
-from workers.folder import checkpoints_root
-from workers.trainer.put_back import NotPutBack, check_adapter, put_back
-from workers.training import run_attempt
+from workers.trainer.saving.restore_weights import NotPutBack, check_adapter, put_back
+from workers.trainer.train import run_attempt
 
 SIZES = {**TINY, "num_hidden_layers": 2}
 MOE = {
@@ -48,14 +48,14 @@ class Look(TrainerCallback):
 
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Look:
-    build, seen = workers.training.build_trainer, Look()
+    build, seen = workers.trainer.train.build_trainer, Look()
 
     def built(*args: Any, **kwargs: Any) -> Any:
         trainer = build(*args, **kwargs)
         trainer.add_callback(seen)
         return trainer
 
-    monkeypatch.setattr(workers.training, "build_trainer", built)
+    monkeypatch.setattr(workers.trainer.train, "build_trainer", built)
     return seen
 
 

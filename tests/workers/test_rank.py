@@ -25,12 +25,12 @@ from jobs.messages.reports import Kept
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
 from tests.workers.test_checkpoints import stage
-from workers.carry import Carrier, SourceLost
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import name_of, publish_checkpoint, staging_folder
 from workers.checkpoints.manifest import Corrupt, verify
-from workers.courier import AT_A_TIME, PIECE_BYTES, Courier, Line, hosts_alive, reach
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.rank import rank_actor
+from workers.checkpoints.ray_transport import AT_A_TIME, PIECE_BYTES, Courier, Line, hosts_alive, reach
+from workers.checkpoints.transfer import Carrier, SourceLost
+from workers.trainer.ray_actor import rank_actor
 
 ROOT = Path(__file__).parents[2]
 ENV = {"TUNEYARD_CPU_THREADS": "1"}
@@ -53,7 +53,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=False,
             labels={"host": "a"},
-            object_store_memory=80_000_000,  # as workers/raylet.py says
+            object_store_memory=80_000_000,  # as workers/agent/raylet.py says
         )
         yield
         ray.shutdown()
@@ -218,7 +218,7 @@ def test_what_is_wrong_with_a_checkpoint_is_told_from_a_broken_line(cluster: Non
 def test_a_host_that_hangs_is_given_up(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.courier.QUIET_S", 2.0)
+    monkeypatch.setattr("workers.checkpoints.ray_transport.QUIET_S", 2.0)
     asked: list[None] = []
     courier = ray.remote(num_cpus=0)(Courier).remote(kept(tmp_path, b"x").home, 1)
     line = Line(courier, lambda: asked.append(None))

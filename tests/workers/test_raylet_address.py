@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 ASK = "from ray._private import services; print(services.resolve_ip_for_localhost('127.0.0.1'))"
-PIN = "from workers.ray_start import pin_loopback; pin_loopback(); "
+PIN = "from workers.ray_network import pin_loopback; pin_loopback(); "
 
 
 def said(code: str) -> str:

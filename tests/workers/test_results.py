@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 
 from jobs.messages.reports import Assignment
 from tests.workers.builders import TINY, make_assignment
-from workers.building import Refused
 from workers.checkpoints.manifest import MANIFEST, verify
-from workers.results import check_free, from_model, publish_result
+from workers.trainer.model.build import Refused
+from workers.trainer.saving.artifacts import check_free, from_model, publish_result
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.workers.test_checkpoints import stage
 from tests.workers.test_span import homes, span
 from tests.workers.test_training_processes import start
 from tests.workers.test_training_stops import StopsAfter, losses, run
-from workers.callbacks import Figures
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import (
     clear_leftovers,
     latest_good,
@@ -26,11 +26,11 @@ from workers.checkpoints.folders import (
     publish_checkpoint,
     staging_folder,
 )
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.measure import Meter
-from workers.resuming import checkpoint_of
-from workers.span import Others
-from workers.training import Stopped, train
+from workers.trainer.callbacks import Figures
+from workers.trainer.memory_meter import Meter
+from workers.trainer.ranks.rendezvous import Others
+from workers.trainer.saving.resume import checkpoint_of
+from workers.trainer.train import Stopped, train
 
 pytestmark = pytest.mark.timeout(400)
 

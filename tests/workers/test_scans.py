@@ -1,4 +1,6 @@
-"""workers/scans.py: layers that scan their tokens in chunks, or one by one, foretold at other lengths too."""
+"""workers/profiler/scan_loops.py: layers that scan their tokens in chunks, or one by one, foretold at other
+lengths too.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import Rung, project
-from workers.fake_model import build, load_config
-from workers.tracing import trace, whole_step
+from workers.profiler.fake_model import build, load_config
+from workers.profiler.trace import trace, whole_step
 
 BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
 _COMMON = {

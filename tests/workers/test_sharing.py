@@ -18,7 +18,7 @@ from tests.stub_nvml import card_line, compile_stub, write_cards
 from tests.workers.agents import IGNORES, REPOSITORY, Host
 from tests.workers.builders import TINY, make_assignment
 from tests.workers.fake_server import FakeServer
-from workers.measure import cuda_fraction
+from workers.trainer.memory_meter import cuda_fraction
 
 # 17 million weights: 64 MiB in float32, as much again for gradients, twice that for AdamW.
 WIDE = {**TINY, "hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 2}
@@ -33,7 +33,14 @@ def begin(
     given = {"number": 1, "gpus": [CARD], "upper_bytes": share, "shared": True}
     path = host.home / f"given-{attempt_id}.json"
     path.write_text(made.model_copy(update=given).model_dump_json())
-    command = [sys.executable, "-m", "workers.rank", str(path), str(host.root), str(host.home / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "workers.trainer.ray_actor",
+        str(path),
+        str(host.root),
+        str(host.home / "out"),
+    ]
     trainer = subprocess.Popen(
         command, cwd=REPOSITORY, env={**os.environ, "TUNEYARD_CPU_THREADS": "1"}, start_new_session=True
     )

@@ -19,10 +19,10 @@ from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import make_assignment
 from tests.workers.test_training_processes import WIDE, start
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import latest_good, listed
-from workers.folder import AttemptFolder, checkpoints_root
-from workers.gang import environment
-from workers.span import NobodyCame, join
+from workers.trainer.ranks.rank_watch import environment
+from workers.trainer.ranks.rendezvous import NobodyCame, join
 
 ADDRESS = "127.0.0.1"
 WIRE = ("10.213.7.1", "10.213.7.2")

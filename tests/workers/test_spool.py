@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.messages.reports import GpuSample
-from workers.spool import Spool
+from workers.agent.spool import Spool
 
 
 def samples(first: int, last: int) -> list[GpuSample]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from jobs.identity import Owner
 from tests.workers.agents import OBEYS, Host, wait_until
 from tests.workers.test_checkpoints import stage
+from workers.agent.checkpoint_gc import SAY_EVERY_S, Tidier
+from workers.attempt_folder import checkpoints_root, jobs_root, log_path
 from workers.checkpoints.folders import publish_checkpoint
-from workers.folder import checkpoints_root, jobs_root, log_path
-from workers.tidy import SAY_EVERY_S, Tidier
 
 
 def make(home: Path, *job_ids: int) -> None:

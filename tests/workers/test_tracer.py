@@ -9,7 +9,7 @@ import pytest
 
 from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import TraceRequest, TraceResult
-from workers.tracer import Tracer
+from workers.agent.profile_queue import Tracer
 
 SPEC = JobSpec.model_validate({"model": "org/model", "data": "org/data"})
 

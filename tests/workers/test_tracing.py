@@ -1,4 +1,4 @@
-"""workers/tracing.py on real architectures: three traced layers foretell the whole model; bad input is named."""
+"""workers/profiler/trace.py on real architectures: three traced layers foretell the whole model; bad input is named."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import LOSS, SEGMENTS, MemoryProfile
 from jobs.memory.project import Rung, project
 from jobs.messages.reports import TraceRequest
-from workers.fake_model import build, load_config
-from workers.step_trace import trace_step
-from workers.trace_child import trace_in_child
-from workers.tracing import answer, trace, whole_step
+from workers.agent.profile_child import trace_in_child
+from workers.profiler.fake_model import build, load_config
+from workers.profiler.step import trace_step
+from workers.profiler.trace import answer, trace, whole_step
 
 BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
 _COMMON = {"hidden_size": 192, "intermediate_size": 448, "num_attention_heads": 6, "num_key_value_heads": 2}

@@ -17,10 +17,10 @@ from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import Rung, project
-from workers import layer_kinds
-from workers.fake_model import FakeModel, build, load_config
-from workers.step_trace import checkpoint, trace_step
-from workers.tracing import trace, whole_step
+from workers.profiler import layer_classes
+from workers.profiler.fake_model import FakeModel, build, load_config
+from workers.profiler.step import checkpoint, trace_step
+from workers.profiler.trace import trace, whole_step
 
 BARE = {kind: Card("bare", 1, 1e12, 1e12, 0, "live bytes alone", kind) for kind in ("cuda", "cpu")}
 _COMMON = {
@@ -127,8 +127,8 @@ def _real(spec: JobSpec) -> FakeModel:
     base: PreTrainedModel = AutoModelForCausalLM.from_config(
         load_config(spec, []), dtype=getattr(torch, spec.model.dtype)
     )
-    layers = layer_kinds.stack(base)
-    order = layer_kinds.names(base, layers)
+    layers = layer_classes.stack(base)
+    order = layer_classes.names(base, layers)
     add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     return FakeModel(base.train(), base, layers, order, order)
 
@@ -187,7 +187,7 @@ def test_a_model_without_layers_to_checkpoint_is_refused_in_words() -> None:
         base = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, hidden_size=64, num_attention_heads=4))
     base.model.layers = nn.ModuleList([nn.Linear(2, 2)])
     with pytest.raises(ProfileError, match="GradientCheckpointingLayer"):
-        layer_kinds.stack(base)
+        layer_classes.stack(base)
 
 
 @pytest.mark.parametrize(

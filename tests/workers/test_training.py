@@ -22,9 +22,9 @@ from tests.workers.builders import (
     question,
     write_rows,
 )
+from workers.attempt_folder import AttemptFolder
 from workers.checkpoints.manifest import verify
-from workers.folder import AttemptFolder
-from workers.training import run_attempt, train
+from workers.trainer.train import run_attempt, train
 
 
 def chat(i: int) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from jobs.memory.project import Rung
 from tests.workers.builders import make_assignment
-from workers.training import build_trainer, sft_config
+from workers.trainer.train import build_trainer, sft_config
 
 
 def config_of(rung: Rung, tmp_path: Path, **sections: Any) -> SFTConfig:

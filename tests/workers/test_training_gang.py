@@ -13,8 +13,8 @@ import pytest
 from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
-from workers.folder import AttemptFolder
-from workers.gang import Watch, environment, failed_peer, is_alive, wait_for_failed_peer
+from workers.attempt_folder import AttemptFolder
+from workers.trainer.ranks.rank_watch import Watch, environment, failed_peer, is_alive, wait_for_failed_peer
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_later_process_with_the_same_pid_is_another(other: subprocess.Popen[by
 
 def test_trouble_that_ends_in_time_ends_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank that sees its own exception within the grace reports it itself."""
-    monkeypatch.setattr("workers.gang.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("workers.trainer.ranks.rank_watch.LOOK_EVERY_S", 0.01)
     folder, given_up = AttemptFolder(tmp_path, 1), []
     folder.write_ended(ended(Outcome.FAILED, "broken"), rank=1)
     with Watch(gang(tmp_path), folder, lambda outcome, message: given_up.append((outcome, message))):

@@ -16,9 +16,9 @@ from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.workers.builders import TINY, VOCABULARY, make_assignment, write_rows
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import latest_good
 from workers.checkpoints.manifest import verify
-from workers.folder import AttemptFolder, checkpoints_root
 
 ROOT = Path(__file__).parents[2]
 # 34 million weights: 128 MiB in float32, as much again for gradients, twice that for AdamW.
@@ -37,7 +37,15 @@ def start(
     """before: a command that runs it."""
     path = home / f"given-{assignment.attempt_id}-{assignment.rank}.json"
     path.write_text(assignment.model_dump_json())
-    command = [*before, sys.executable, "-m", "workers.rank", str(path), str(home), str(home / "out")]
+    command = [
+        *before,
+        sys.executable,
+        "-m",
+        "workers.trainer.ray_actor",
+        str(path),
+        str(home),
+        str(home / "out"),
+    ]
     # As Ray starts an actor that asks for no CPU.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TUNEYARD_CPU_THREADS": "1", **more}
     return subprocess.Popen(
@@ -133,6 +141,9 @@ def test_a_host_without_the_libraries_says_so(tmp_path: Path, tokenizer: Path, r
 @pytest.mark.parametrize("arguments", [[], ["one.json", "home"]])
 def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "workers.rank", *arguments], cwd=ROOT, capture_output=True, check=False
+        [sys.executable, "-m", "workers.trainer.ray_actor", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 2 and b"ASSIGNMENT.json HOST_HOME OUTPUT_ROOT" in done.stderr

@@ -11,11 +11,11 @@ from jobs.memory.project import Rung
 from jobs.messages.reports import Ended, Progress
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment
+from workers.attempt_folder import STOP_REASONS, AttemptFolder, StopReason, checkpoints_root
 from workers.checkpoints.folders import latest_good, listed
 from workers.checkpoints.manifest import verify
-from workers.folder import STOP_REASONS, AttemptFolder, StopReason, checkpoints_root
-from workers.trainer.decision import Decision
-from workers.training import run_attempt, train
+from workers.trainer.ranks.decision import Decision
+from workers.trainer.train import run_attempt, train
 
 
 class StopsAfter(AttemptFolder):

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.jobfile.spec import ModelSpec
 from tests.workers.builders import make_tokenizer
-from workers.building import Refused, build_tokenizer, trusts
+from workers.trainer.model.build import Refused, build_tokenizer, trusts
 
 
 @pytest.fixture

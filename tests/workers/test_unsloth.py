@@ -1,4 +1,6 @@
-"""The calls of workers/unsloth_engine.py against Unsloth's own signatures, and where the engine is refused."""
+"""The calls of workers/trainer/model/unsloth_engine.py against Unsloth's own signatures, and where the engine is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import pytest
 
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory.project import Rung
-from workers.training import sft_config
-from workers.unsloth_engine import adapter_arguments, checkpointing, load_arguments
+from workers.trainer.model.unsloth_engine import adapter_arguments, checkpointing, load_arguments
+from workers.trainer.train import sft_config
 
 KEPT = Path(__file__).with_name("unsloth_signatures.txt")
 

@@ -15,10 +15,10 @@ from huggingface_hub import constants, try_to_load_from_cache
 
 from jobs.errors import UNREADABLE, Fault
 from jobs.jobfile.spec import JobSpec
+from workers.checks.inputs import check_model
 from workers.checks.libraries import quantised_faults
 from workers.checks.weights import NO_WEIGHTS
 from workers.data.checks import is_hub_id
-from workers.inputs import check_model
 
 REACH_S = 5.0
 _ABSENT = ("is missing", NO_WEIGHTS)  # how problems begin of what was not downloaded, or not all of it

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from jobs.jobfile.spec import ModelSpec
-from workers.building import Refused
 from workers.data.faults import Bad
+from workers.trainer.model.build import Refused
 
 
 class Room:

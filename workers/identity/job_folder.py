@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from jobs.errors import TuneyardError
 from jobs.identity import JobKey, Owner, fault_of
 from jobs.messages.reports import Assignment
+from workers.attempt_folder import checkpoints_root, jobs_root
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest
 from workers.durable import locked, publish
-from workers.folder import checkpoints_root, jobs_root
 from workers.identity.aside import set_aside
 
 RECORD = "job.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from workers.trainer.longest import row_lengths
+from workers.trainer.longest_first import row_lengths
 from workers.trainer.sft import GuardedTrainer
 
 EVALUATED = 2  # batches of rows held out: the longest, and another

@@ -1,13 +1,15 @@
 """What runs in the process of one rank: TRL, its callbacks, its memory meter.
 
-allocator.py     torch's CUDA allocator on the job's card
-decision.py      what the ranks do after a step, as one number
-diverging.py     how an attempt ends whose numbers are not finite
-failing.py       why a trainer ended with an exception
-finite.py        losses, gradients and weights that are not finite numbers, found
-header.py        the header of a safetensors file, malformed ones refused
-late_imports.py  what starts CUDA when imported: put off until it is used
-longest.py       the longest rows in the first step, for an allocator that keeps what it took
-put_back.py      a checkpoint's weights put back into the model, all of them
-sft.py           TRL's trainer, each step judged before its update
+allocator.py      torch's CUDA allocator on the job's card
+callbacks.py      progress, checkpoints, stopping, figures of a running trainer
+entrypoint.py     the process of one rank: group, log, environment, imports
+longest_first.py  the longest rows in the first step, for an allocator that keeps what it took
+memory_meter.py   a trainer's memory, and the limit that makes a CPU card real
+ray_actor.py      the Ray actor
+sft.py            TRL's trainer, each step judged before its update
+train.py          TRL: build the trainer of an assignment, run it
+faults/           numbers that are not finite, and why a trainer ended with an exception
+model/            model, tokenizer and adapters of a job, as the libraries build them
+ranks/            the ranks of one attempt: they meet, watch each other and decide together
+saving/           results and checkpoints: written, published whole, and gone on from
 """

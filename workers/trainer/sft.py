@@ -10,15 +10,15 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
-from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
-from workers.trainer.longest import LongestAtFirst, row_lengths
-from workers.trainer.put_back import check_adapter, put_back
+from workers.trainer.faults.finite import Fault, Guard, first_not_finite, weights_fault
+from workers.trainer.longest_first import LongestAtFirst, row_lengths
+from workers.trainer.saving.restore_weights import check_adapter, put_back
 
 
 class GuardedTrainer(SFTTrainer):
     """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
 
-    longest_first: whether the first step has the longest rows (workers/trainer/longest.py).
+    longest_first: whether the first step has the longest rows (workers/trainer/longest_first.py).
     Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the update.
     """
 

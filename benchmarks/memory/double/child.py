@@ -13,13 +13,13 @@ from benchmarks.memory.double.cases import Case
 from benchmarks.memory.real import tokenizer
 from jobs.jobfile.spec import JobSpec
 from jobs.units import GiB
-from workers.adapters import cast_adapters, lora_config
-from workers.building import build_config
-from workers.quantising import quantise
-from workers.trainer.failing import ran_out_of_memory
-from workers.trainer.finite import Guard
+from workers.profiler.adapters import cast_adapters, lora_config
+from workers.trainer.faults.failing import ran_out_of_memory
+from workers.trainer.faults.finite import Guard
+from workers.trainer.model.build import build_config
+from workers.trainer.model.quantize import quantise
 from workers.trainer.sft import GuardedTrainer
-from workers.training import sft_config
+from workers.trainer.train import sft_config
 
 
 def unfilled(spec: JobSpec) -> PreTrainedModel:
@@ -59,7 +59,7 @@ def train(case: Case, folder: str) -> Guard:
     )
     if spec.method.kind != "full":
         cast_adapters(trainer.model, spec)
-    trainer.longest_first = case.allocator == "default"  # as workers/training.py has it
+    trainer.longest_first = case.allocator == "default"  # as workers/trainer/train.py has it
     trainer.train()
     return guard
 

@@ -20,7 +20,7 @@ from jobs.memory.profile import MemoryProfile, trace_key
 from jobs.memory.project import Projection, project
 from jobs.units import GiB
 from workers import machine
-from workers.tracing import trace
+from workers.profiler.trace import trace
 
 CSV = Path(__file__).with_name("runs.csv")
 VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes")

@@ -12,7 +12,8 @@ Live tensors are counted in blocks of 512 bytes already. What comes on top, and 
   comes and goes in a step, and with the largest tensors of a layer and of the loss, which need one piece each.
 - Where batches have different lengths the default allocator takes new segments for each one that is longer than all
   before it, as no piece that there is has room for its tensors, and keeps the old ones until memory is short. So
-  trainers begin with the longest rows there (workers/trainer/longest.py), and what follows is cut from their segments.
+  trainers begin with the longest rows there (workers/trainer/longest_first.py), and what follows is cut from their
+  segments.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from jobs.jobfile.spec import JobSpec
 from jobs.jobfile.sweep import only_one
 from orchestrator.api.submission.validation import FleetFacts, JobInput, faults_of, members_of, value_of
 from orchestrator.config import Settings
+from workers.checks.inputs import NO_TOKENIZER
 from workers.checks.weights import NO_WEIGHTS
-from workers.inputs import NO_TOKENIZER
 
 # What stands in a job file for what was not named. It is nowhere, so it is never read.
 NO_DATA, NO_MODEL_TOKENIZER = "/no-data-was-named", "/no-tokenizer-was-named"

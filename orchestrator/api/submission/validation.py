@@ -20,7 +20,7 @@ from orchestrator.config import Settings
 from orchestrator.control.snapshot.build import length_fault
 from orchestrator.control.snapshot.cache import model_config
 from orchestrator.store.requests import Actor, NewJob, NewLink
-from workers.inputs import check_inputs, check_model_type
+from workers.checks.inputs import check_inputs, check_model_type
 
 # At submit only the head of a long data file is read; the host reads all of it before it trains.
 ROWS_AT_SUBMIT = 20_000

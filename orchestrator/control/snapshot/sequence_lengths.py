@@ -25,7 +25,8 @@ from workers.checks.libraries import Needs, needs_of
 from workers.data.checks import is_hub_id
 
 RETRY_S = 3600.0  # an error costs no start, so there is no hurry to ask again
-# A host that takes longer than a trace may (workers/tracer.py) has many before it, or is of a version that can't count.
+# A host that takes longer than a trace may (workers/agent/profile_queue.py) has many before it, or is of a version
+# that can't count.
 PATIENCE_S = 900.0
 # A fault that was found so long before a job came is still its own; an older one may have been corrected.
 FRESH_S = 60.0

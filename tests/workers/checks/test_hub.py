@@ -16,7 +16,7 @@ from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import TINY, make_assignment
 from workers.checks.hub import reachable
 from workers.checks.on_host import check_on_host
-from workers.fake_model import load_config
+from workers.profiler.fake_model import load_config
 
 REPO, REVISION = "org/tiny", "a" * 40
 

@@ -16,12 +16,12 @@ from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
-from workers.building import build_config, build_model
+from workers.checks.inputs import check_inputs
 from workers.checks.libraries import needs_of, quantised_faults, tokenizer_needs
-from workers.inputs import check_inputs
-from workers.profiling import scanned
-from workers.tracing import answer
-from workers.training import run_attempt
+from workers.profiler.__main__ import scanned
+from workers.profiler.trace import answer
+from workers.trainer.model.build import build_config, build_model
+from workers.trainer.train import run_attempt
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}
 

@@ -16,8 +16,8 @@ from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from workers.checks.on_host import check_generation, check_on_host
-from workers.profiling import scanned
-from workers.training import run_attempt
+from workers.profiler.__main__ import scanned
+from workers.trainer.train import run_attempt
 
 
 @pytest.fixture(scope="module")

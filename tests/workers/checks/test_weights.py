@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from jobs.errors import Fault
 from tests.workers.builders import TINY
+from workers.checks.inputs import check_data, check_model, check_tokenizer
 from workers.checks.weights import weight_faults
-from workers.inputs import check_data, check_model, check_tokenizer
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134217728\n"
 

@@ -11,10 +11,10 @@ from transformers import AutoTokenizer
 from jobs.errors import SpecError
 from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, make_assignment, write_rows
-from workers.building import build_tokenizer
 from workers.data.checks import check_data
 from workers.data.datasets import build_dataset
-from workers.data.lengths import scan
+from workers.data.sequence_lengths import scan
+from workers.trainer.model.build import build_tokenizer
 
 FINE = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "good day"}]}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment, prompt_rows, write_rows
 from tests.workers.test_training_stops import StopsAfter, run
+from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import latest_good
 from workers.checkpoints.manifest import read_manifest, write_manifest
 from workers.data.fingerprint import Fingerprint, Printer, changed
-from workers.folder import AttemptFolder, checkpoints_root
 
 ASKED = {"steps": None, "epochs": 2}
 THEN = {"step": 120, "total_steps": 300, "asked": ASKED, "data": {"rows": 4000, "sha256": "a"}}

@@ -15,11 +15,11 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.sequence_lengths import Lengths
 from jobs.messages.reports import TraceRequest
 from tests.workers.builders import CHAT_TEMPLATE, answer, make_assignment, question, write_rows
-from workers.data.lengths import scan
+from workers.agent.profile_child import trace_in_child
+from workers.data.sequence_lengths import scan
 from workers.data.tokens import BATCH_ROWS
-from workers.profiling import scanned
-from workers.trace_child import trace_in_child
-from workers.training import build_trainer
+from workers.profiler.__main__ import scanned
+from workers.trainer.train import build_trainer
 
 
 def chat(*turns: tuple[str, str]) -> list[dict[str, str]]:

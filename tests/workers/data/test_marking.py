@@ -14,8 +14,8 @@ from jobs.errors import SpecError
 from tests.workers.builders import CHAT_TEMPLATE, answer, question, write_rows
 from tests.workers.data.test_tokens import a_spec, ours, said, with_template
 from workers.data.faults import Bad
-from workers.data.lengths import scan
 from workers.data.rendering import Renderer, Unmarkable
+from workers.data.sequence_lengths import scan
 
 # A system turn goes into the first turn that follows, or into the last of the user's; a turn begins with white space.
 HEAD = (

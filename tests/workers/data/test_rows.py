@@ -24,9 +24,9 @@ from tests.workers.data.files import CHAT_FORMATS, TEXT_FORMATS, write
 from workers.data import json_rows
 from workers.data.arrow_rows import table_rows
 from workers.data.checks import check_data
-from workers.data.lengths import scan
 from workers.data.rows import Rows, open_rows
-from workers.training import build_trainer
+from workers.data.sequence_lengths import scan
+from workers.trainer.train import build_trainer
 
 # What loaders take for something else than text.
 WORDS = (

@@ -20,13 +20,13 @@ from jobs.errors import SpecError
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.sequence_lengths import FORMAT
 from tests.workers.builders import CHAT_TEMPLATE, TINY, answer, make_assignment, question, write_rows
-from workers.building import build_tokenizer
+from workers.checks.inputs import check_inputs
 from workers.data.datasets import build_dataset
-from workers.data.lengths import scan
 from workers.data.rendering import marking_of
+from workers.data.sequence_lengths import scan
 from workers.data.tokens import IGNORED, Notes
-from workers.inputs import check_inputs
-from workers.training import build_trainer
+from workers.trainer.model.build import build_tokenizer
+from workers.trainer.train import build_trainer
 
 MARKED = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"

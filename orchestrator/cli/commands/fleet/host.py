@@ -59,7 +59,7 @@ def run_verb(
     first, *others = server.split(",") if server else [None]
     found = find_server(first, token)
     urls = [found.url, *(find_server(other, found.token).url for other in others)]
-    from workers.host import run_host  # here: it brings pydantic and psutil, which no other verb needs
+    from workers.agent.agent import run_host  # here: it brings pydantic and psutil, which no other verb needs
 
     return run_host(
         server_url=",".join(urls),

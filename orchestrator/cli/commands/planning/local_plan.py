@@ -24,10 +24,10 @@ from orchestrator.control.snapshot.build import length_fault
 from orchestrator.control.snapshot.cache import model_config
 from orchestrator.control.snapshot.sequence_lengths import key_of, not_counted
 from orchestrator.whatif.job_figures import Asked, catalogue_cards, misfit_advice, plan_shape
+from workers.agent.profile_child import trace_in_child
+from workers.agent.profile_queue import trace_memory_bytes
 from workers.gpus import find_cards
 from workers.machine import model_types, stack
-from workers.trace_child import trace_in_child
-from workers.tracer import trace_memory_bytes
 
 T = TypeVar("T")
 

@@ -1,0 +1,171 @@
+"""bitsandbytes' 4-bit linear layer as the trace sees it: the bytes it keeps and the tensors it makes, no arithmetic.
+
+A stand-in, because a trace runs where bitsandbytes may not be installed, and because its custom operators hide what
+they allocate from a dispatch mode. Followed here, bitsandbytes 0.50: `nn.Linear4bit.forward`, `MatMul4Bit`
+(autograd/_functions.py), `_dequant_linear_fallback` (backends/cuda/ops.py, what runs from 1537 tokens on; for fewer
+a fused kernel may save the dequantised weight) and `dequantize_4bit` (functional.py), with NF4, blocks of 64
+weights, and double quantisation in blocks of 256. tests/workers/test_qlora.py holds it against the real one.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Mapping
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from peft import import_utils
+from peft.tuners import lora
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from transformers.quantizers.base import get_keys_to_not_convert
+from transformers.quantizers.quantizers_utils import should_convert_module
+
+BLOCK, NESTED_BLOCK = 64, 256  # bitsandbytes' defaults: weights to a statistic, statistics to a nested one
+_CODE, _NESTED_CODE = 16, 256  # entries of the lookup tables, float32; each weight has its own
+
+
+class FourBitLinear(nn.Linear):
+    """Linear4bit: packed weights and their statistics, dequantised for each product."""
+
+    def __init__(
+        self, features_in: int, features_out: int, bias: nn.Parameter | None, dtype: torch.dtype
+    ) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = features_in, features_out
+        self.dtype, self.compute_dtype = dtype, torch.bfloat16
+        weights = features_in * features_out
+        statistics = -(-weights // BLOCK)
+        packed = torch.empty((-(-weights // 2), 1), dtype=torch.uint8)
+        self.packed = nn.Parameter(packed, requires_grad=False)
+        self.register_buffer("absmax", torch.empty(statistics, dtype=torch.uint8))
+        self.register_buffer("nested", torch.empty(-(-statistics // NESTED_BLOCK), dtype=torch.float32))
+        self.register_buffer("code", torch.empty(_CODE, dtype=torch.float32))
+        self.register_buffer("nested_code", torch.empty(_NESTED_CODE, dtype=torch.float32))
+        self.register_buffer("offset", torch.empty((), dtype=torch.float32))
+        self.bias = bias
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Dequantised, as DoRA asks for it (peft 0.21, utils/integrations.py, dequantize_bnb_weight)."""
+        return self.dequantised(self.dtype)
+
+    def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
+        """A new tensor of the whole weight, by way of the statistics in float32."""
+        statistics = torch.empty(self.absmax.shape, dtype=torch.float32, device=self.absmax.device)
+        statistics = statistics + self.offset
+        return torch.empty((self.out_features, self.in_features), dtype=dtype, device=statistics.device)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        given = x.dtype
+        x = x.to(self.compute_dtype)
+        bias = None if self.bias is None else self.bias.to(self.compute_dtype)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _Product.apply(x, self, bias).to(given)
+        return nn.functional.linear(x, self.dequantised(x.dtype), bias).to(given)
+
+
+class _Product(torch.autograd.Function):
+    """MatMul4Bit: keeps nothing of its input; the weight is dequantised again for the backward product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, layer: FourBitLinear, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.layer = layer
+        return nn.functional.linear(x, layer.dequantised(x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        gradient = gradients[0]
+        layer = ctx.layer
+        weight = layer.dequantised(layer.dtype).to(gradient.dtype)
+        return torch.matmul(gradient, weight), None, None
+
+
+def pack(base: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Put a FourBitLinear for every layer that transformers would quantise (integrations/bitsandbytes.py).
+
+    That leaves out the output embeddings, tied weights, and what is no plain linear layer, as fused experts are.
+    """
+    kept = [*get_keys_to_not_convert(base), *(getattr(base, "_keep_in_fp32_modules", None) or ())]
+    for name, module in list(base.named_modules()):
+        if not should_convert_module(name, kept):
+            continue
+        if type(module) is nn.Linear:
+            features = module.in_features, module.out_features
+        elif isinstance(module, Conv1D):
+            features = module.weight.shape[0], module.weight.shape[1]
+        else:
+            continue
+        with torch.device("meta"):
+            base.set_submodule(name, FourBitLinear(*features, module.bias, dtype))
+
+
+NEARLY_ALL = 0.9  # of the weights in 4 bits: no word on the rest
+
+
+def packed_note(packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
+    """How much of a model is in 4 bits and why no more, where it is not nearly all.
+
+    others: weights that are not, by the class of their module.
+    """
+    whole = packed + sum(others.values())
+    if packed >= NEARLY_ALL * whole:
+        return ()
+    name, _ = max(others.items(), key=lambda item: item[1])
+    what = "embeddings and output head" if name in ("Embedding", "Linear") else f"the weights of {name}"
+    why = "" if name in ("Embedding", "Linear") else ", no plain linear layer,"
+    share = f"{packed / whole:.0%}" if packed else "none"
+    return (f"4 bits hold {share} of the weights: bitsandbytes leaves {what}{why} as they are",)
+
+
+def elements(parameter: nn.Parameter) -> int:
+    """Weights in a parameter: a byte holds two packed ones."""
+    return parameter.numel() * (2 if parameter.dtype is torch.uint8 else 1)
+
+
+def load_transient_bytes(base: nn.Module) -> int:
+    """Most that loading takes beside what stays: one weight before it is packed (Params4bit._quantize); 0 without."""
+    packed = [module for module in base.modules() if isinstance(module, FourBitLinear)]
+    return max((m.in_features * m.out_features * m.dtype.itemsize for m in packed), default=0)
+
+
+@cache
+def adapter_class() -> type[nn.Module]:
+    """PEFT's own LoRA layer over a 4-bit base (peft/tuners/lora/bnb.py), loaded without bitsandbytes.
+
+    The file is run under another name with a stand-in for that import, so that what trains in this process later
+    meets the real thing.
+    """
+    path = importlib.util.find_spec("peft.tuners.lora.bnb")
+    assert path is not None and path.origin is not None, "peft has lora/bnb.py"
+    spec = importlib.util.spec_from_file_location(f"{lora.__name__}.four_bit_trace", path.origin)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    asked = ("is_bnb_available", "is_bnb_4bit_available")
+    kept = {name: getattr(import_utils, name) for name in asked}
+    there, real = "bitsandbytes" in sys.modules, sys.modules.get("bitsandbytes")
+    sys.modules["bitsandbytes"] = _stand_in()
+    try:
+        for name in asked:
+            setattr(import_utils, name, lambda: True)
+        spec.loader.exec_module(module)
+    finally:
+        for name, value in kept.items():
+            setattr(import_utils, name, value)
+        del sys.modules["bitsandbytes"]
+        if there:
+            sys.modules["bitsandbytes"] = real  # type: ignore[assignment]  # None: left out (workers/profiler/emulation/import_stubs.py)
+    made: type[nn.Module] = module.Linear4bit
+    return made
+
+
+def _stand_in() -> ModuleType:
+    module = ModuleType("bitsandbytes")
+    module.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
+    module.nn = SimpleNamespace(Linear4bit=FourBitLinear)  # type: ignore[attr-defined]
+    return module
