@@ -68,11 +68,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases deploy benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/python -m orchestrator.api.openapi.file --check
+	$(BIN)/python -m orchestrator.api.openapi_file --check
 
 # docs/openapi.json, made from the routes.
 openapi: $(READY)
-	@$(BIN)/python -m orchestrator.api.openapi.file
+	@$(BIN)/python -m orchestrator.api.openapi_file
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

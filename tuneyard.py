@@ -120,7 +120,7 @@ def plan(
     if not local:
         with Client() as client:
             return client.plan(job, overrides, timeout_s, cards, prices)
-    from orchestrator.cli.commands.planning.local_plan import plan_here  # here: with what a trace imports
+    from orchestrator.local.plan import plan_here  # here: with what a trace imports
 
     wanted = [read_card(name) for name in cards]
     return plan_here(body_of(job, overrides or {}), wanted, prices or {}, home(), timeout_s, lambda _: None)

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
+from typing import Literal
 
 from jobs.errors import UsageError
-from jobs.memory.allocator import Allocator
-from jobs.memory.profile import CardKind
 from jobs.units import GiB, MiB, gib, parse_size
+
+CardKind = Literal["cuda", "cpu"]
+Allocator = Literal["", "expandable", "default"]  # of torch on CUDA; "": nothing is known of one
 
 # Of the data sheet's figures, what fine-tuning through plain PyTorch reaches. Only ratios between rungs and
 # cards matter for a choice; the next job's projected time comes from these until calibration has seen the

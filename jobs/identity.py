@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from jobs.messages.base import Message
+from jobs.message_base import Message
 
 
 def new_uuid() -> str:

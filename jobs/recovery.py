@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cards import Card
+from jobs.cards import Card, CardKind
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import CardKind
 from jobs.memory.remedies import against_divergence, against_memory
 from jobs.memory.rung import Rung
 from jobs.messages.reports import Ended

@@ -6,7 +6,7 @@ cli/        the command line: one small module a group of verbs, imported when t
 client/     the typed Python client, and the thin HTTP transport of the command line
 control/    the controller: one loop of numbered steps, and the only clock
 dispatch/   start and stop over Ray, in a process of its own
-rehearsal/  a job's rehearsal on this machine: the rung that a plan chooses for a card, run in front of the CUDA
+local/      what runs on this machine alone, without a server: a plan, and a rehearsal in front of the CUDA
             double
 scheduler/  plan(fleet, now) -> Plan: who starts where, who is stopped for whom, and why the others wait
 schemas/    the API's JSON answers as types. Times are Unix seconds, memory is bytes

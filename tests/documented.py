@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 
 from orchestrator.api.app import routes
-from orchestrator.api.openapi.document import document
+from orchestrator.api.openapi import document
 
 Message = MutableMapping[str, Any]
 LOOKED_AT = (

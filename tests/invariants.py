@@ -8,11 +8,11 @@ from jobs.identity import Owner, fault_of
 from jobs.jobfile.resume_compatibility import weights_digest
 from jobs.jobfile.spec import JobSpec
 from orchestrator.store import Store
-from orchestrator.store.audit import faults
+from orchestrator.store.maintenance.audit import faults
 from workers.attempt_folder import checkpoints_root
 from workers.checkpoints.folders import listed
+from workers.checkpoints.job_folder import read_record
 from workers.checkpoints.manifest import MANIFEST, read_manifest
-from workers.identity.job_folder import read_record
 
 
 def check_all(store: Store) -> None:

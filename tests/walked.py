@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jobs.cards import CardKind
 from jobs.errors import ProfileError
 from jobs.memory.profile import LOSS as LOSS_SEGMENTS
-from jobs.memory.profile import CardKind, Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import Line, MemoryProfile, Pass, Segment
 from jobs.memory.rung import Rung
 
 FORWARD, LOSS, BACKWARD, UPDATE = "forward end", "loss", "backward", "optimizer step"

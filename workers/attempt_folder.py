@@ -29,12 +29,12 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from jobs.identity import AttemptKey
-from jobs.messages.base import Message
+from jobs.message_base import Message
 from jobs.messages.reports import Assignment, Ended, Evaluated, Progress, Resumed, Started
 from jobs.state import Outcome
 from workers import processes
 from workers.durable import locked, publish, publish_once
-from workers.identity.aside import set_aside
+from workers.set_aside import set_aside
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
 # How an attempt ends that is stopped for it.

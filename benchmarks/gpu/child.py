@@ -28,9 +28,9 @@ from benchmarks.gpu.matrix import LONGEST, MULTIPLE, RUNGS, Case, limit_share
 from benchmarks.memory.real import rows, tokenizer
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.rung import Rung
-from workers.profiler.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config, build_model
 from workers.trainer.faults.failing import ran_out_of_memory
-from workers.trainer.model.build import build_config, build_model
 from workers.trainer.train import sft_config
 
 

@@ -24,8 +24,8 @@ from trl import SFTTrainer
 from benchmarks.launches.cases import STEPS, Case
 from benchmarks.memory.real import rows, tokenizer
 from workers.cuda_double.traces import read_traces
-from workers.profiler.adapters import cast_adapters, lora_config
-from workers.trainer.model.build import build_config, build_model
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config, build_model
 from workers.trainer.train import sft_config
 
 MOST = 8

@@ -22,10 +22,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.memory import results
 from benchmarks.memory.shapes import bare, job
+from jobs.cards import CardKind
 from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.ladder import useful_n
-from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import project, project_many
 from jobs.memory.rung import Rung
 from workers.profiler.fake_model import build, load_config

@@ -34,10 +34,10 @@ from jobs.memory.project import project
 from jobs.memory.projection import EVALUATION
 from jobs.memory.rung import Rung
 from workers import machine
-from workers.profiler.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config, build_model
 from workers.profiler.storage_tracker import BLOCK_BYTES, LiveBytes
 from workers.profiler.trace import trace
-from workers.trainer.model.build import build_config, build_model
 from workers.trainer.train import sft_config
 
 GOALS = {"median": 0.03, "worst": 0.08}

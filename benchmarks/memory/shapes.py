@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.cards import Card
+from jobs.cards import Card, CardKind
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import CardKind
 
 CONFIGS = Path("../shared/models/model_configs.json")
 # What the models file calls by other names than transformers does, and what it has for reference only.

@@ -4,7 +4,6 @@ changes.py               which keys of a submitted job may change
 contradictions.py        what a job file says that flags over it contradict
 cross_field_rules.py     rules between a job file's values
 dependencies.py          `after` of a job file: what a job waits for
-dropped_rows.py          what is said of rows that are cut or left out, and when a job is refused for them
 fields.py                value types of a job file: sizes, durations, names
 loader.py                the text of a job file -> a mapping
 overrides.py             `training.steps=20` laid over a job file

@@ -2,6 +2,7 @@
 
 bottleneck.py        what sets a peak that checkpointing can't lower
 calibration.py       measured against projected: the interval of the next projection, its pace
+dropped_rows.py      what is said of rows that are cut or left out, and when a job is refused for them
 kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
 ladder.py            rungs, and choose(): the fastest that fits a card
 peak_candidates.py   where in a row of layers a step can be highest

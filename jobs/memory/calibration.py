@@ -18,10 +18,8 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Generic, Literal, TypeVar
 
-from jobs.cards import roomy
+from jobs.cards import Allocator, CardKind, roomy
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.allocator import Allocator
-from jobs.memory.profile import CardKind
 from jobs.memory.projection import Margin, error, half_the_risk, prior
 
 T = TypeVar("T")

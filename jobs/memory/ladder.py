@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from jobs.cards import Card
+from jobs.cards import Card, CardKind
 from jobs.jobfile.spec import JobSpec, Policy
-from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import Margin, Projection, Rung, project_many
 from jobs.memory.projection import prior
 from jobs.state import Code, Reason

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.cards import CardKind
 from jobs.errors import ProfileError
 from jobs.memory.peak_candidates import places
-from jobs.memory.profile import LOSS, CardKind, Line, MemoryProfile, Pass
+from jobs.memory.profile import LOSS, Line, MemoryProfile, Pass
 from jobs.memory.rung import Rung
 
 Floats = NDArray[np.float64]

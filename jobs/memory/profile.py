@@ -15,14 +15,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
+from jobs.cards import CardKind
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
 FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced anew
-
-CardKind = Literal["cuda", "cpu"]
 
 
 @dataclass(frozen=True)

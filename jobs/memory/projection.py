@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jobs.cards import Allocator, CardKind
 from jobs.errors import ProfileError
-from jobs.memory.allocator import Allocator
 from jobs.memory.allocator.residuals import RESIDUALS
-from jobs.memory.profile import CardKind
 from jobs.memory.rung import Rung
 
 PARTS = (

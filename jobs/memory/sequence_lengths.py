@@ -1,6 +1,6 @@
 """Lengths: how long the sequences of a job's data are, and what follows for memory, time and padding.
 
-Counted on a host by workers/data/sequence_lengths.py, as the trainer will make them: tokenized, cut at the sequence
+Counted on a host by workers/profiler/length_scan.py, as the trainer will make them: tokenized, cut at the sequence
 length.
 """
 

@@ -11,7 +11,7 @@ from jobs.identity import Aside, AttemptKey, JobKey, Owner
 from jobs.jobfile.resume_compatibility import weights_digest
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.project import Rung
-from jobs.messages.base import Message
+from jobs.message_base import Message
 from jobs.messages.send_result import SendOrder
 from jobs.state import Outcome
 

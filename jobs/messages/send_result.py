@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from jobs.identity import Owner
-from jobs.messages.base import Message
+from jobs.message_base import Message
 
 
 class SendOrder(Message):

@@ -1,15 +1,16 @@
 """The HTTP API: the one door to the server.
 
-actors.py       who asks, and from which address
-app.py          the application: token on every route, one shape of error
-checkpoints.py  which jobs' checkpoints may go, which are still there
-context.py      what the routes work with
-orders.py       what hosts are to do now, read for all whose reports were stored together
-readiness.py    whether jobs can be taken and started: database, loop, dispatcher
-edge/           what stands in front of every route: the gate, what a query may have, and the shape of every
-                refusal
-openapi/        the OpenAPI document of the routes
-responses/      rows of the store -> the JSON of an answer, with what can be done about it
-routes/         the routes, by subject
-submission/     from a request to validated jobs, stored under one commit
+actors.py        who asks, and from which address
+app.py           the application: token on every route, one shape of error
+checkpoints.py   which jobs' checkpoints may go, which are still there
+context.py       what the routes work with
+openapi.py       the OpenAPI document
+openapi_file.py  docs/openapi.json, `make openapi`
+orders.py        what hosts are to do now, read for all whose reports were stored together
+readiness.py     whether jobs can be taken and started: database, loop, dispatcher
+edge/            what stands in front of every route: the gate, what a query may have, and the shape of every
+                 refusal
+responses/       rows of the store -> the JSON of an answer, with what can be done about it
+routes/          the routes, by subject
+submission/      from a request to validated jobs, stored under one commit
 """

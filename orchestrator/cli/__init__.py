@@ -8,6 +8,5 @@ output.py     what every verb shares: its options, JSON on stdout, notes on stde
 reference.py  writes docs/job-file.md from the job file's schema: `python -m orchestrator.cli.reference
 welcome.py    what `tuneyard` alone says: where to start, and how the server is
 commands/     the verbs of the command line, each imported when it runs
-jobs/         verbs about jobs and what came of them: list, sweeps, metrics, pull
 render/       how answers are drawn: words, tables, text and pictures. Pure: the time comes in as an argument
 """

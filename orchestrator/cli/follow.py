@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.output import note
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.client.http import Api, Patience, job_path
 
 if TYPE_CHECKING:

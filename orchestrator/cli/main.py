@@ -45,9 +45,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("jobs.pull", "Copy a job's result to this machine."),
         "cancel": ("jobs.control", "Cancel jobs."),
         "requeue": ("jobs.control", "Submit ended jobs again, from where they had come to."),
-        "set": ("jobs.jobfile.changes", "Change the job file of a job that waits."),
-        "hold": ("jobs.jobfile.changes", "Keep queued jobs from starting until they are released."),
-        "release": ("jobs.jobfile.changes", "Let held jobs start."),
+        "set": ("jobs.changes", "Change the job file of a job that waits."),
+        "hold": ("jobs.changes", "Keep queued jobs from starting until they are released."),
+        "release": ("jobs.changes", "Let held jobs start."),
     },
     "Fleet": {
         "top": ("fleet.top", "Watch cards and jobs live."),

@@ -118,11 +118,6 @@ def emit(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
-def note(text: str) -> None:
-    """Say something that is not the answer: on stderr."""
-    click.echo(clean(text, lines=True), err=True)
-
-
 def error_value(error: TuneyardError) -> dict[str, Any]:
     """The JSON form of an error, as the API has it."""
     kind = next((name for known, name in _KINDS if isinstance(error, known)), "failure")

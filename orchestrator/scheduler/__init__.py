@@ -1,5 +1,6 @@
 """plan(fleet, now) -> Plan: who starts where, who is stopped for whom, and why the others wait.
 
+eta.py           How far an expected end may be off. Pure
 fair_share.py    who is served next in a plan
 fleet.py         the snapshot
 job_class.py     kinds of jobs, which fit the same cards alike

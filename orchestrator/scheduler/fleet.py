@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from jobs.cards import Card, card_for
+from jobs.cards import Card, CardKind, card_for
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.calibration import stack_name
-from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.profile import MemoryProfile
 from jobs.recovery import RanOut
 from jobs.state import Reason
 from jobs.units import gib

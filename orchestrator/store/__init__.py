@@ -1,7 +1,6 @@
 """Every SQL statement. Store is the one door to the database, for one process and any number of threads.
 
 actions.py           what people asked for, newest first
-audit.py             what must always hold, checked
 leader_lease.py      the lease of who leads, checked in every decision
 observations.py      what calibration reads
 profiles.py          memory profiles
@@ -16,7 +15,8 @@ attempts/            attempts and their leases: opened, stopped, ended
 engine/              connections, transactions, locks and time-outs, on SQLite and PostgreSQL alike
 hosts/               hosts and cards, and what hosts report
 jobs/                jobs in the database: submitted, listed, changed, held, moved from state to state
-schema/              tables, column types, migrations, backups: the database as a whole
+maintenance/         the database as a whole: upgrades, backups, restores, epochs, the audit of what must hold
+schema/              tables, constraints, indexes and column types
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from jobs.errors import TuneyardError
 from orchestrator.store.actions import ActionStore
 from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
+from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
-from orchestrator.store.hosts.faults import HostFaultStore
 from orchestrator.store.hosts.open_parts import OpenPartStore
 from orchestrator.store.hosts.reports import ReportStore
 from orchestrator.store.jobs.changes import ChangeStore
@@ -38,14 +38,14 @@ from orchestrator.store.jobs.jobs import JobStore
 from orchestrator.store.jobs.listing import ListingStore
 from orchestrator.store.jobs.submissions import SubmissionStore
 from orchestrator.store.leader_lease import LeadStore
+from orchestrator.store.maintenance.epoch import EpochStore
+from orchestrator.store.maintenance.migrate import SchemaReport, backup, check, require_current, upgrade
+from orchestrator.store.maintenance.restore import restore
+from orchestrator.store.maintenance.unclean_shutdown import look_after_unclean_end
 from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.retention import RetentionStore
-from orchestrator.store.schema.epoch import EpochStore
-from orchestrator.store.schema.migrate import SchemaReport, backup, check, require_current, upgrade
-from orchestrator.store.schema.restore import restore
-from orchestrator.store.schema.unclean_shutdown import look_after_unclean_end
 from orchestrator.store.sequence_lengths import LengthStore
 
 __all__ = ["SchemaReport", "Store", "backup", "check", "look_after_unclean_end", "restore", "upgrade"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jobs.memory.profile import CardKind
+from jobs.cards import CardKind
 from jobs.state import TERMINAL, JobState, On, Outcome, Reason
 
 

@@ -9,7 +9,7 @@ from jobs.errors import SpecError
 from jobs.jobfile.fields import PRIORITIES
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.state import Code
-from orchestrator.control.snapshot.progress import PROJECTED_SPREAD
+from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.fleet import Fleet, Project, Running, Waiting
 from orchestrator.scheduler.job_class import Fits
 from orchestrator.scheduler.placement.capacity import Stock

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.cards import Card, find_card, price_of
-from jobs.jobfile import dropped_rows
 from jobs.jobfile.spec import JobSpec
+from jobs.memory import dropped_rows
 from jobs.memory.bottleneck import cannot_help, why_not
 from jobs.memory.ladder import Choice, NoFit, choose, preference
 from jobs.memory.profile import MemoryProfile

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.state import Code
-from orchestrator.control.snapshot.progress import PROJECTED_SPREAD
+from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.fair_share import in_order
 from orchestrator.scheduler.fleet import Fleet, Waiting
 from orchestrator.scheduler.job_class import Kind

@@ -14,7 +14,7 @@ from orchestrator.api.edge import database_probe
 from orchestrator.api.readiness import LATE_S
 from orchestrator.control.rounds import Rounds
 from orchestrator.dispatch.dispatcher import DispatchState
-from orchestrator.store.schema import epoch
+from orchestrator.store.maintenance import epoch
 from tests.api.test_scheduling import FakeHost, card
 
 HEALTH = "/api/v1/health"

@@ -12,7 +12,7 @@ import openapi_spec_validator
 import pytest
 
 from orchestrator.api.app import PREFIX
-from orchestrator.api.openapi.file import TARGET
+from orchestrator.api.openapi_file import TARGET
 from tests.api.test_scheduling import FakeHost, card
 from tests.documented import DOCUMENT
 

@@ -6,7 +6,7 @@ from tests.cuda_double.processes import Cuda
 
 TRAIN = """
 import torch
-from workers.trainer.faults.finite import Guard, first_not_finite, weights_fault
+from workers.trainer.finite import Guard, first_not_finite, weights_fault
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Embedding(5000, 64), torch.nn.Linear(64, 5000)).cuda()
 optimizer = torch.optim.AdamW(model.parameters(), fused=True)

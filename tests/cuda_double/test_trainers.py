@@ -13,9 +13,9 @@ from jobs.state import Outcome
 from jobs.units import GiB, MiB
 from tests.cuda_double.processes import REPOSITORY
 from tests.cuda_double.trainers import Trainers
-from workers.agent.segments import refused
 from workers.attempt_folder import AttemptFolder
 from workers.cuda_double.environment import find
+from workers.expandable_segments import refused
 
 LONG = {"steps": 10_000, "checkpoint_steps": 5}
 

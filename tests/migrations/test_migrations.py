@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jobs.identity import is_derived
 from migrations.run import differences, downgrade, head, migrate
 from orchestrator.store.engine.database import make_engine, parse_url
-from orchestrator.store.schema.migrate import known_revisions
+from orchestrator.store.maintenance.migrate import known_revisions
 from orchestrator.store.schema.tables import metadata
 
 

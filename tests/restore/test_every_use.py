@@ -23,8 +23,8 @@ from workers.agent.checkpoint_gc import Tidier
 from workers.agent.result_upload import ResultReader
 from workers.attempt_folder import AttemptFolder, checkpoints_root, note_epoch
 from workers.checkpoints.folders import listed, name_of, publish_checkpoint, staging_folder
+from workers.checkpoints.job_folder import take_job_folder
 from workers.checkpoints.transfer import Carrier
-from workers.identity.job_folder import take_job_folder
 from workers.trainer.saving.artifacts import check_free, publish_result
 from workers.trainer.saving.resume import checkpoint_of
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from jobs.state import Event, JobState
 from jobs.units import GiB
 from orchestrator.store import Store, check
-from orchestrator.store.audit import faults
 from orchestrator.store.engine.database import Database
+from orchestrator.store.maintenance.audit import faults
 from orchestrator.store.rows import AttemptRow
 from orchestrator.store.schema import tables
 from tests.builders import NOW, a_report, an_end, because, news, submitted, training

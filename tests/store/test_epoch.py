@@ -16,7 +16,7 @@ from jobs.identity import Aside, AttemptKey, JobKey, is_derived, new_uuid
 from jobs.state import Outcome
 from orchestrator.server.serve import only_one
 from orchestrator.store import Store, backup, restore
-from orchestrator.store.schema import epoch
+from orchestrator.store.maintenance import epoch
 from orchestrator.store.schema.tables import events, yard
 from tests import postgres
 from tests.builders import NOW, a_line, a_report, an_end, joined, news, opened, submitted, training

@@ -16,7 +16,7 @@ from jobs.errors import SchemaMismatch, Unavailable, UsageError
 from jobs.messages.reports import Joined
 from orchestrator.store import Store, backup, check, upgrade
 from orchestrator.store.engine import database
-from orchestrator.store.schema.migrate import known_revisions
+from orchestrator.store.maintenance.migrate import known_revisions
 from tests import postgres
 from tests.builders import NOW, submitted, training
 

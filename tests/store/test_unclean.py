@@ -12,7 +12,7 @@ import pytest
 
 from jobs.errors import Unavailable
 from orchestrator.store import Store, upgrade
-from orchestrator.store.schema.unclean_shutdown import look_after_unclean_end
+from orchestrator.store.maintenance.unclean_shutdown import look_after_unclean_end
 from tests.builders import submitted
 
 
@@ -69,7 +69,7 @@ def test_one_that_was_closed_or_is_not_there_is_not_looked_at(tmp_path: Path) ->
 def test_a_large_one_does_not_hold_the_start_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.store.schema.unclean_shutdown.STEPS", 1)
+    monkeypatch.setattr("orchestrator.store.maintenance.unclean_shutdown.STEPS", 1)
     url, _ = left_open(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert look_after_unclean_end(url, look_s=-1.0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.jobfile.dropped_rows import nothing_left, told, warnings
 from jobs.jobfile.spec import JobSpec, parse_spec
+from jobs.memory.dropped_rows import nothing_left, told, warnings
 from jobs.memory.sequence_lengths import Lengths
 
 

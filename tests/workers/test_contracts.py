@@ -25,7 +25,7 @@ from trl.trainer.utils import create_model_from_path
 from jobs.jobfile.fields import OPTIMIZERS
 from jobs.memory.project import Rung
 from tests.workers.builders import TINY, make_assignment
-from workers.trainer.model.quantize import four_bit
+from workers.model.quantize import four_bit
 from workers.trainer.train import build_trainer
 
 

@@ -22,13 +22,7 @@ from tests.workers.builders import TINY, claimed, make_assignment
 from tests.workers.test_training_processes import ROOT, gang
 from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import listed
-from workers.trainer.faults.finite import (
-    OVERFLOWS_IN_A_ROW,
-    SKIPS_IN_A_ROW,
-    Guard,
-    first_not_finite,
-    not_finite_in,
-)
+from workers.trainer.finite import OVERFLOWS_IN_A_ROW, SKIPS_IN_A_ROW, Guard, first_not_finite, not_finite_in
 from workers.trainer.train import run_attempt
 
 NAN, INF = math.nan, math.inf

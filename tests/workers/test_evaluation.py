@@ -19,11 +19,12 @@ from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment, prompt_rows, write_rows
 from workers.agent.outbox import Shipper
 from workers.data.datasets import build_dataset, split
-from workers.data.sequence_lengths import scan
+from workers.input_errors import Refused
+from workers.model.build import build_model, build_tokenizer
 from workers.profiler.fake_model import FakeModel, build, load_config
+from workers.profiler.length_scan import scan
 from workers.profiler.step import trace_step
 from workers.profiler.trace import trace
-from workers.trainer.model.build import Refused, build_model, build_tokenizer
 from workers.trainer.train import build_trainer, run_attempt
 
 SHAPE = {

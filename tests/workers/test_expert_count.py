@@ -1,4 +1,4 @@
-"""workers/expert_count.py: models that count their experts under another name are trained as they are traced."""
+"""workers/model/expert_count.py: models that count their experts under another name are trained as they are traced."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from benchmarks.memory import real
 from benchmarks.memory.shapes import job
 from jobs.memory.rung import Rung
+from workers.model.build import build_config
 from workers.profiler.trace import trace
-from workers.trainer.model.build import build_config
 
 GRANITE = {
     "model_type": "granitemoe",

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from workers.trainer.faults.finite import not_finite_in
-from workers.trainer.saving.safetensors_header import Malformed
+from workers.checkpoints.safetensors_header import Malformed
+from workers.trainer.finite import not_finite_in
 
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 DATA = b"\0" * 8

@@ -12,7 +12,7 @@ from tests.workers.fake_server import FakeServer
 from tests.workers.test_checkpoints import stage
 from workers.attempt_folder import checkpoints_root, noted_epoch
 from workers.checkpoints.folders import publish_checkpoint
-from workers.identity.job_folder import take_job_folder
+from workers.checkpoints.job_folder import take_job_folder
 
 KNOWN, UNKNOWN = new_uuid(), new_uuid()
 

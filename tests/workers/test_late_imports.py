@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.trainer.model.late_imports import load, put_off
+from workers.model.late_imports import load, put_off
 
 ROOT = Path(__file__).parents[2]
 # As a host with cards looks to the libraries; and a bitsandbytes that starts CUDA when it is imported, as the real one
@@ -145,7 +145,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "import importlib; importlib.import_module('NAME.part')",
         "import NAME; NAME.__version__",
         "from NAME import *; N",
-        "from workers.trainer.model.late_imports import load; load('NAME')",
+        "from workers.model.late_imports import load; load('NAME')",
     ],
 )
 def test_what_was_put_off_is_the_real_one_once_it_is_used(package: str, use: str) -> None:

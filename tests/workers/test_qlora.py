@@ -19,12 +19,12 @@ from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory.project import Rung
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
-from workers.profiler.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config, build_model
 from workers.profiler.emulation.fake_four_bit import FourBitLinear, packed_note
 from workers.profiler.fake_model import FakeModel, build, load_config
 from workers.profiler.step import checkpoint, trace_step
 from workers.profiler.trace import trace
-from workers.trainer.model.build import build_config, build_model
 from workers.trainer.train import build_trainer, run_attempt
 
 bitsandbytes = pytest.importorskip("bitsandbytes")

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from jobs.messages.reports import Assignment
 from tests.workers.builders import TINY, make_assignment
 from workers.checkpoints.manifest import MANIFEST, verify
-from workers.trainer.model.build import Refused
+from workers.input_errors import Refused
 from workers.trainer.saving.artifacts import check_free, from_model, publish_result
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.workers.agents import Host
 from tests.workers.fake_server import FakeServer
-from workers.agent.segments import asked_for, asks, note_found, refused, without
+from workers.expandable_segments import asked_for, asks, note_found, refused, without
 
 
 @pytest.mark.parametrize(

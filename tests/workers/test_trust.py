@@ -10,7 +10,8 @@ import pytest
 
 from jobs.jobfile.spec import ModelSpec
 from tests.workers.builders import make_tokenizer
-from workers.trainer.model.build import Refused, build_tokenizer, trusts
+from workers.input_errors import Refused
+from workers.model.build import build_tokenizer, trusts
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The calls of workers/trainer/model/unsloth_engine.py against Unsloth's own signatures, and where the engine is
+"""The calls of workers/model/unsloth_engine.py against Unsloth's own signatures, and where the engine is
 refused.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory.project import Rung
-from workers.trainer.model.unsloth_engine import adapter_arguments, checkpointing, load_arguments
+from workers.model.unsloth_engine import adapter_arguments, checkpointing, load_arguments
 from workers.trainer.train import sft_config
 
 KEPT = Path(__file__).with_name("unsloth_signatures.txt")

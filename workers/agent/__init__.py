@@ -10,7 +10,6 @@ profile_child.py   a trace as a child process with limits
 profile_queue.py   traces that the server asks for, one at a time
 raylet.py          this host's raylet: started, followed, ended
 result_upload.py   a result, sent to the server piece by piece
-segments.py        cards on which torch's memory segments can't expand, noted for the agent
 server_client.py   the host's line to the server
 spool.py           samples kept on disk while the server is away
 state_dir.py       a host's files of one database of the server

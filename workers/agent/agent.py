@@ -36,10 +36,10 @@ from workers.agent.foreign_memory import ForeignMemory
 from workers.agent.profile_queue import TIMEOUT_S, Tracer, trace_memory_bytes
 from workers.agent.raylet import Raylet
 from workers.agent.result_upload import Sender
-from workers.agent.segments import asked_for, refused
 from workers.agent.server_client import JoinAnew, Link
 from workers.agent.state_dir import Yard, former_yards, last_yard, remember_yard
 from workers.agent.supervisor import Supervisor
+from workers.expandable_segments import asked_for, refused
 from workers.gpus import Cards, find_cards
 from workers.permissions import keep_private
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from jobs.identity import JobKey, Owner
 from workers.attempt_folder import checkpoints_root, jobs_root
-from workers.identity.aside import set_aside
-from workers.identity.job_folder import (
+from workers.checkpoints.job_folder import (
     Displaced,
     check_job_folder,
     forget_job_folder,
     read_record,
     set_others_aside,
 )
+from workers.set_aside import set_aside
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from jobs.errors import Busy, Conflict, NotFound, TuneyardError, Unauthorized, Unavailable
-from jobs.messages.base import Message
+from jobs.message_base import Message
 from jobs.messages.reports import HostInfo, HostOrders, HostReport, Joined
 
 M = TypeVar("M", bound=Message)

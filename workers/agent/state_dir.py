@@ -11,7 +11,7 @@ from workers.agent.spool import Spool
 from workers.agent.supervisor import Supervisor
 from workers.attempt_folder import attempts_root, note_epoch, noted_epoch, yard_root
 from workers.durable import publish
-from workers.identity.aside import Telling, set_aside
+from workers.set_aside import Telling, set_aside
 
 _NOTE = "yard"
 _ROOT = re.compile("[0-9a-f]{12}")

@@ -15,8 +15,8 @@ from jobs.state import Outcome
 from workers import processes
 from workers.agent.death_cause import ran_out
 from workers.attempt_folder import STOP_OUTCOMES, AttemptFolder, StopReason, attempt_folders, checkpoints_root
+from workers.checkpoints.job_folder import claim_job_folder, newest_of
 from workers.checkpoints.manifest import size_of
-from workers.identity.job_folder import claim_job_folder, newest_of
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
 from jobs.jobfile.cross_field_rules import architecture_faults
 from jobs.jobfile.spec import JobSpec
 from workers.checks.libraries import quantised_faults
-from workers.checks.pointers import is_pointer, pointer_fault
 from workers.checks.weights import weight_faults
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
-from workers.data.faults import type_of
+from workers.input_errors import type_of
+from workers.lfs_pointers import is_pointer, pointer_fault
 
 NO_TOKENIZER = "holds no tokenizer"
 _VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Fault
-from workers.data.faults import type_of
+from workers.input_errors import type_of
 
 if TYPE_CHECKING:  # a client of the host's facts needs no pydantic
     from jobs.jobfile.spec import JobSpec

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import UNREADABLE, Fault
-from workers.checks.pointers import is_pointer, pointer_fault
-from workers.data.faults import type_of
+from workers.input_errors import type_of
+from workers.lfs_pointers import is_pointer, pointer_fault
 
 # What from_pretrained looks for in a folder, in its order (transformers 5.23, _get_resolved_checkpoint_files).
 _USED = (

@@ -1,17 +1,15 @@
 """A job's training data: its rows as the files have them, the data set made of them, their checks, their lengths.
 
-arrow_rows.py        rows of Parquet, saved data sets, data sets of the hub
-checks.py            what is wrong with the data that a job file names
-columns.py           which columns are trained on, what to rename
-conversations.py     what each turn of a conversation must have
-csv_rows.py          rows of CSV: every value is text
-datasets.py          rows as the data set that is trained on, and the part kept out
-faults.py            what is wrong with data, said by a reader that knows the place
-fingerprint.py       what the rows were: kept with each checkpoint
-json_rows.py         rows of JSON: one a line, or one list
-rendering.py         conversations as the chat template writes them, the assistant's turns marked
-rows.py              open_rows(): the one reader
-sequence_lengths.py  the lengths of a job's sequences, every row checked on the way
-shape.py             what the rows hold, fixed by the first
-tokens.py            rows as tokens and labels
+arrow_rows.py     rows of Parquet, saved data sets, data sets of the hub
+checks.py         what is wrong with the data that a job file names
+columns.py        which columns are trained on, what to rename
+conversations.py  what each turn of a conversation must have
+csv_rows.py       rows of CSV: every value is text
+datasets.py       rows as the data set that is trained on, and the part kept out
+fingerprint.py    what the rows were: kept with each checkpoint
+json_rows.py      rows of JSON: one a line, or one list
+rendering.py      conversations as the chat template writes them, the assistant's turns marked
+rows.py           open_rows(): the one reader
+shape.py          what the rows hold, fixed by the first
+tokens.py         rows as tokens and labels
 """

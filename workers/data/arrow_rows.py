@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.data.columns import EXTRAS, KINDS, kind_of, no_kind
-from workers.data.faults import Bad
+from workers.input_errors import Bad
 
 Convert = Callable[[Any], Any]
 

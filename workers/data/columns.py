@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from workers.data.faults import Bad
+from workers.input_errors import Bad
 
 KINDS = (("prompt", "completion"), ("messages",), ("text",))
 EXTRAS = ("tools", "chat_template_kwargs")

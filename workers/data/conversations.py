@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workers.data.columns import rename_turns
-from workers.data.faults import Bad, type_of
+from workers.input_errors import Bad, type_of
 
 Message = dict[str, Any]
 

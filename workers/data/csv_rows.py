@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from typing import IO, Any
 
 from workers.data.columns import kind_of
-from workers.data.faults import Bad
+from workers.input_errors import Bad
 
 # The csv module refuses fields over 128 KiB; documents are longer.
 csv.field_size_limit(2**31 - 1)

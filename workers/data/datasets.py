@@ -13,15 +13,15 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
-from jobs.jobfile.dropped_rows import nothing_left, told, worth_a_warning
 from jobs.jobfile.spec import DataSpec, JobSpec
+from jobs.memory.dropped_rows import nothing_left, told, worth_a_warning
 from jobs.memory.sequence_lengths import Lengths, held_out
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
 from workers.data.fingerprint import Printer
 from workers.data.rows import Rows, open_rows
 from workers.data.tokens import Tokens, batches, every_turn_if_need_be
-from workers.trainer.model.build import Refused
+from workers.input_errors import Refused
 
 log = logging.getLogger(__name__)
 

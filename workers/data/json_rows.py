@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from workers.data.columns import EXTRAS, kind_of
-from workers.data.faults import Bad, type_of
+from workers.input_errors import Bad, type_of
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from workers.data.conversations import Message, text_of
-from workers.data.faults import Bad
+from workers.input_errors import Bad
 
 Span = tuple[int, int]
 

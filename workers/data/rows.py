@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.errors import UNREADABLE, Fault, SpecError
-from workers.checks.pointers import is_pointer, pointer_fault
 from workers.data import arrow_rows
 from workers.data.columns import WANTED, kind_of, no_kind
 from workers.data.csv_rows import csv_rows
-from workers.data.faults import Bad
 from workers.data.json_rows import is_list, json_lines, json_list
 from workers.data.shape import Shape
+from workers.input_errors import Bad
+from workers.lfs_pointers import is_pointer, pointer_fault
 
 Row = dict[str, Any]
 

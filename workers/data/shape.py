@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.data.columns import EXTRAS, kind_of, no_kind
 from workers.data.conversations import check_messages
-from workers.data.faults import Bad, type_of
+from workers.input_errors import Bad, type_of
 
 # What the renderer sets itself: a row that sets it too would have two values for one name.
 _OURS = ("tools", "chat_template", "messages", "conversation", "add_generation_prompt", "tokenize")

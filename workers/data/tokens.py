@@ -15,10 +15,10 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
 from workers.data.checks import loss_faults
-from workers.data.faults import Bad
 from workers.data.rendering import Rendered, Renderer, Unmarkable
 from workers.data.rows import Row, Rows
 from workers.data.shape import Shape
+from workers.input_errors import Bad
 
 Made = TypeVar("Made")
 

@@ -5,6 +5,8 @@ adapters.py             adapters on the model under trace
 cross_layer_tensors.py  what a checkpointed layer leaves until the next has run
 fake_model.py           the model under trace: real classes, fake weights
 layer_classes.py        which layers of a model are alike, and a model cut down to one of each
+length_scan.py          the lengths of a job's sequences, every row checked on the way
+offload.py              the host's memory under a trace: what offload moves there and back
 optimizer_state.py      bytes of the trainer's optimizer state
 probe_shapes.py         shapes whose sizes tell what they depend on
 router_loss.py          the load-balancing loss of models with experts, at full depth

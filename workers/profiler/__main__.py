@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import InputError, SpecError, TuneyardError, words_of
-from jobs.jobfile.dropped_rows import nothing_left
+from jobs.memory.dropped_rows import nothing_left
 from jobs.messages.reports import TraceRequest, TraceResult
 from workers.profiler.emulation.import_stubs import lean_imports
 
@@ -42,8 +42,8 @@ def scanned(request: TraceRequest, done: TraceResult) -> TraceResult:
     """done, with the lengths of the job's data, or why there are none."""
     # Here: the profile must not wait for what only the scan imports, nor fail with it.
     try:
-        from workers.checks.on_host import check_on_host, positions_of
-        from workers.data.sequence_lengths import scan
+        from workers.model.host_checks import check_on_host, positions_of
+        from workers.profiler.length_scan import scan
 
         told = check_on_host(request.spec, request.trusted_models)
         found = scan(request.spec, request.trusted_models)

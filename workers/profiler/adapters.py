@@ -13,37 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from peft.tuners.lora import model as lora_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.spec import JobSpec, MethodSpec
+from workers.model.adapters import cast_adapters, lora_config
 from workers.profiler.emulation.fake_four_bit import FourBitLinear, adapter_class, pack
-
-
-def lora_config(method: MethodSpec) -> LoraConfig | None:
-    """Adapters of lora and qlora; None for a full fine-tune."""
-    if method.kind == "full":
-        return None
-    return LoraConfig(
-        r=method.rank,
-        lora_alpha=method.alpha,
-        lora_dropout=method.dropout,
-        target_modules=method.targets,
-        use_dora=method.dora,
-        use_rslora=method.rslora,
-        task_type="CAUSAL_LM",
-    )
-
-
-def cast_adapters(model: nn.Module, spec: JobSpec) -> None:
-    """Adapters in the type that the job asks for; DoRA's magnitudes in float32, which bfloat16 would freeze."""
-    dtype = getattr(torch, spec.adapter_dtype)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and "lora_magnitude_vector" not in name:
-            parameter.data = parameter.data.to(dtype)
 
 
 def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:

@@ -13,13 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import _engine_run_backward
 from transformers import masking_utils
 
+from jobs.cards import CardKind
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import CardKind, Segment
+from jobs.memory.profile import Segment
 from workers.profiler import router_loss, scan_loops
 from workers.profiler.emulation import grouped_mm
 from workers.profiler.emulation.cuda_paths import COPYING, cuda_paths
-from workers.profiler.emulation.offload import HostMemory
 from workers.profiler.fake_model import FakeModel
+from workers.profiler.offload import HostMemory
 from workers.profiler.probe_shapes import ALL_AT_ONCE, Scan
 from workers.profiler.storage_tracker import LiveBytes
 

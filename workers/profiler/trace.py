@@ -26,16 +26,16 @@ from torch._subclasses.fake_tensor import (
 from transformers import PretrainedConfig
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
-from jobs.cards import Card
+from jobs.cards import Card, CardKind
 from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.requirements import LACKS
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import LOSS, SEGMENTS, CardKind, Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
 from jobs.memory.project import Rung, project
 from jobs.messages.reports import TraceRequest, TraceResult
 from workers import machine
 from workers.checks.libraries import quantised_needs
-from workers.expert_count import with_expert_count
+from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
 from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note
 from workers.profiler.fake_model import (

@@ -10,9 +10,9 @@ import traceback
 from pathlib import Path
 
 from jobs.errors import words_of
+from workers.model.late_imports import put_off
 from workers.rehearsal.messages import Answer, Request
 from workers.trainer.entrypoint import LATE, PARTS, TRAINING, before_imports
-from workers.trainer.model.late_imports import put_off
 
 
 def main() -> None:

@@ -3,13 +3,14 @@
 allocator.py      torch's CUDA allocator on the job's card
 callbacks.py      progress, checkpoints, stopping, figures of a running trainer
 entrypoint.py     the process of one rank: group, log, environment, imports
+finite.py         losses, gradients and weights that are not finite numbers, found
 longest_first.py  the longest rows in the first step, for an allocator that keeps what it took
 memory_meter.py   a trainer's memory, and the limit that makes a CPU card real
+publishing.py     a trained model's way to its result folder
 ray_actor.py      the Ray actor
 sft.py            TRL's trainer, each step judged before its update
 train.py          TRL: build the trainer of an assignment, run it
 faults/           numbers that are not finite, and why a trainer ended with an exception
-model/            model, tokenizer and adapters of a job, as the libraries build them
 ranks/            the ranks of one attempt: they meet, watch each other and decide together
 saving/           results and checkpoints: written, published whole, and gone on from
 """

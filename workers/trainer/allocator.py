@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from jobs.errors import TuneyardError
-from workers.agent.segments import asks, without
+from workers.expandable_segments import asks, without
 
 log = logging.getLogger(__name__)
 

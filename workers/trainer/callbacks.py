@@ -20,10 +20,10 @@ from jobs.messages.reports import Assignment, Ended, Evaluated, Progress
 from workers.attempt_folder import AttemptFolder, StopReason
 from workers.checkpoints import disk_space
 from workers.checkpoints.folders import prune, publish_checkpoint, staging_folder
+from workers.checkpoints.job_folder import check_job_folder, home_of, made_by
 from workers.checkpoints.manifest import size_of
 from workers.data.fingerprint import Fingerprint
-from workers.identity.job_folder import check_job_folder, home_of, made_by
-from workers.trainer.faults.finite import Fault, Guard, weights_fault, word
+from workers.trainer.finite import Fault, Guard, weights_fault, word
 from workers.trainer.memory_meter import Meter
 from workers.trainer.ranks.decision import Decision
 from workers.trainer.ranks.rendezvous import Others

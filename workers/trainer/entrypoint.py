@@ -16,10 +16,10 @@ from typing import cast
 
 from jobs.messages.reports import Assignment, Ended
 from jobs.state import Outcome
-from workers.agent.segments import ALLOCATOR, EXPANDS
 from workers.attempt_folder import AttemptFolder
 from workers.checkpoints.transfer import Reach
-from workers.trainer.model.late_imports import load, put_off
+from workers.expandable_segments import ALLOCATOR, EXPANDS
+from workers.model.late_imports import load, put_off
 from workers.trainer.ranks import rank_watch
 
 # Nothing heavy is imported above: a process must set its environment before torch comes in, and the

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
-from workers.trainer.faults.finite import Fault, Guard, first_not_finite, weights_fault
+from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
 from workers.trainer.longest_first import LongestAtFirst, row_lengths
 from workers.trainer.saving.restore_weights import check_adapter, put_back
 

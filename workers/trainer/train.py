@@ -25,29 +25,29 @@ from jobs.memory.project import Rung
 from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from jobs.units import counted
-from workers.agent.segments import note_found
 from workers.attempt_folder import STOP_OUTCOMES, AttemptFolder, StopReason, checkpoints_root
 from workers.checkpoints import disk_space
 from workers.checkpoints.folders import clear_leftovers, staging_folder
+from workers.checkpoints.job_folder import take_job_folder
 from workers.checkpoints.transfer import Reach
 from workers.checks.generation import SavesGeneration
-from workers.checks.ids import Room
 from workers.checks.inputs import resolve_output
 from workers.data.datasets import build_dataset, split
-from workers.identity.job_folder import take_job_folder
-from workers.profiler.adapters import cast_adapters, lora_config
+from workers.expandable_segments import note_found
+from workers.model import unsloth_engine
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config, build_model, build_tokenizer, check_method, trusts
+from workers.model.late_imports import load
+from workers.model.token_ids import Room
 from workers.trainer.allocator import settle
 from workers.trainer.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.trainer.faults.diverging import diverged
 from workers.trainer.faults.failing import failure
-from workers.trainer.faults.finite import Guard
+from workers.trainer.finite import Guard
 from workers.trainer.memory_meter import Meter, card_limit, set_threads
-from workers.trainer.model import unsloth_engine
-from workers.trainer.model.build import build_config, build_model, build_tokenizer, check_method, trusts
-from workers.trainer.model.late_imports import load
+from workers.trainer.publishing import check_room, publish
 from workers.trainer.ranks import rank_watch, rendezvous
 from workers.trainer.saving.artifacts import check_free, clear_unfinished
-from workers.trainer.saving.publishing import check_room, publish
 from workers.trainer.saving.resume import checkpoint_of, finished, left_out, longest_first, take_rows
 from workers.trainer.sft import GuardedTrainer
 

@@ -13,11 +13,11 @@ from benchmarks.memory.double.cases import Case
 from benchmarks.memory.real import tokenizer
 from jobs.jobfile.spec import JobSpec
 from jobs.units import GiB
-from workers.profiler.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, lora_config
+from workers.model.build import build_config
+from workers.model.quantize import quantise
 from workers.trainer.faults.failing import ran_out_of_memory
-from workers.trainer.faults.finite import Guard
-from workers.trainer.model.build import build_config
-from workers.trainer.model.quantize import quantise
+from workers.trainer.finite import Guard
 from workers.trainer.sft import GuardedTrainer
 from workers.trainer.train import sft_config
 

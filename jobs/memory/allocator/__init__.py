@@ -4,9 +4,3 @@ fitted.py     the terms in numbers, and how they are worked out again
 residuals.py  how far off they were on the CUDA double: the prior margin
 terms.py      what torch's CUDA allocator holds beside live tensors, each term with its reason
 """
-
-from __future__ import annotations
-
-from typing import Literal
-
-Allocator = Literal["", "expandable", "default"]  # "": nothing is known of one

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,11 +14,9 @@ from jobs import errors
 from jobs.errors import TooLarge, Unauthorized
 from orchestrator.api.edge.budget import BODY_BYTES, REPORT_BYTES, SUBMISSION_BYTES, check_size
 from orchestrator.api.edge.refusals import known_error, unknown_error
-from orchestrator.api.routes import jobs, reports
 from orchestrator.client.responses import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
-_REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")
 STREAMED = "/result/files"  # whose answer a host would have to send
 # Of a body that is refused, so much is taken in: a client that is still sending it does not read the answer.
 DRAINED_BYTES = 128 * 2**20
@@ -30,17 +26,17 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+Route = Callable[[Request], Awaitable[Response]]
 
 
 class Gate:
     """Before any route is looked for: the token, and a bound on the body.
 
-    Plain ASGI, and the ways to POST /jobs and to reports of hosts lead from here past FastAPI: its layers cost as much
-    as the durable insert.
+    Plain ASGI. direct: the route of a request that goes past FastAPI, None for one that does not.
     """
 
-    def __init__(self, app: FastAPI, token: str) -> None:
-        self.app, self._expected = app, f"Bearer {token}".encode()
+    def __init__(self, app: FastAPI, token: str, direct: Callable[[Scope], Route | None]) -> None:
+        self.app, self._expected, self._direct = app, f"Bearer {token}".encode(), direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +53,7 @@ class Gate:
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
             return
-        if direct := _direct(scope):
+        if direct := self._direct(scope):
             scope["app"] = self.app
             await _past_layers(direct, Request(scope, receive), send)
         elif scope["method"] == "HEAD" and not scope["path"].endswith(STREAMED):
@@ -85,18 +81,7 @@ def _most(method: str, path: str) -> tuple[int, str]:
     return BODY_BYTES, "a request of this kind"
 
 
-def _direct(scope: Scope) -> Callable[[Request], Awaitable[Response]] | None:
-    """The route that is taken past FastAPI."""
-    if scope["method"] != "POST":
-        return None
-    if scope["path"] == SUBMIT:
-        return jobs.submit
-    if (found := _REPORT.fullmatch(scope["path"])) is not None:
-        return partial(reports.report, host_id=int(found[1]))
-    return None
-
-
-async def _past_layers(route: Callable[[Request], Awaitable[Response]], request: Request, send: Send) -> None:
+async def _past_layers(route: Route, request: Request, send: Send) -> None:
     """A route that FastAPI has too, without its layers."""
     try:
         answer = await route(request)

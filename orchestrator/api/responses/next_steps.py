@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -14,8 +15,20 @@ from jobs.recovery import SPOILT_FROM_THE_START
 from jobs.state import Code
 from jobs.units import span
 from orchestrator import schemas
-from orchestrator.api.routes.requeue import Source
 from orchestrator.store.rows import AttemptRow, JobRow
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where there is a checkpoint to go on from. step: None where only a host that is away can tell."""
+
+    job_id: int
+    step: int | None
+
+    @property
+    def text(self) -> str:
+        at = "its newest checkpoint" if self.step is None else f"step {self.step}"
+        return f"{at} of job {self.job_id}"
 
 
 def after_end(row: JobRow, source: Source | str) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.cards import CardKind
 from jobs.memory.calibration import incomparable, wanted
-from jobs.memory.profile import CardKind
 from jobs.memory.project import Rung
 from jobs.memory.projection import error
 from jobs.state import JobState, Outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,6 +20,7 @@ from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.responses import views
+from orchestrator.api.responses.next_steps import Source
 from orchestrator.api.routes.changes import resolved
 from orchestrator.api.routes.jobs import services
 from orchestrator.api.submission.idempotency import key_of
@@ -43,19 +43,6 @@ class Wanted(BaseModel):
     overrides: dict[str, Any] = Field(default_factory=dict)
     base_dir: str | None = None
     from_start: bool = False
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where there is a checkpoint to go on from. step: None where only a host that is away can tell."""
-
-    job_id: int
-    step: int | None
-
-    @property
-    def text(self) -> str:
-        at = "its newest checkpoint" if self.step is None else f"step {self.step}"
-        return f"{at} of job {self.job_id}"
 
 
 @router.post("/jobs/{job}/requeue", status_code=201, responses=raises(NotFound, Conflict))

@@ -1,5 +1,6 @@
 """How answers are drawn: words, tables, text and pictures. Pure: the time comes in as an argument.
 
+notes.py          What is said beside the answer, on stderr
 plan_plot.py      its picture: memory by part against rung
 plan_text.py      what it says: cards, parts, rungs
 plots.py          pictures for `--plot`: what they share, and the drawings

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.units import GiB, gib
-from orchestrator.cli.output import note
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.plots import BAD, PLAIN, check_plot, new_figure, save
 
 if TYPE_CHECKING:

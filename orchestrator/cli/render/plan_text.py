@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.memory.bottleneck import cannot_help, moment, why_not
 from jobs.units import gib, span
-from orchestrator.cli.output import note
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, Row, is_terminal, show, show_heading, show_line
 
 if TYPE_CHECKING:

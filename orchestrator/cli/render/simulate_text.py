@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.units import span
-from orchestrator.cli.output import note
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Column, Row, show, show_heading, show_line
 
 COLUMNS = (

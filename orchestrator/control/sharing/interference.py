@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from jobs.state import Code, Reason
-from orchestrator.control.snapshot.progress import (
-    PROJECTED_SPREAD,
-    SETTLED_STEPS,
-    learned_pace,
-    projected_step_s,
-)
+from orchestrator.control.snapshot.progress import learned_pace, projected_step_s
+from orchestrator.scheduler.eta import PROJECTED_SPREAD, SETTLED_STEPS
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import AttemptRow, ProgressRow
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from jobs.cards import price_of
+from jobs.cards import CardKind, price_of
 from jobs.errors import Fault, ProfileError
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import CardKind, MemoryProfile
+from jobs.memory.profile import MemoryProfile
 from jobs.memory.rung import Rung
 from jobs.recovery import RanOut
 from jobs.state import Code, Outcome, Reason
@@ -22,10 +22,10 @@ from orchestrator.control.snapshot.progress import (
     projects_of,
     running_of,
     steps_done,
-    steps_left,
     total_steps,
     usage_of,
 )
+from orchestrator.scheduler.eta import steps_left
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 

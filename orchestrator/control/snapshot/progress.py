@@ -8,17 +8,11 @@ from pathlib import Path
 from jobs.cards import price_of
 from jobs.jobfile.spec import JobSpec
 from jobs.state import Code, On, Reason, held
+from orchestrator.scheduler.eta import MEASURED_SPREAD, PROJECTED_SPREAD, SETTLED_STEPS
 from orchestrator.scheduler.fleet import Project, Running
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, LinkRow, ProgressRow, ProjectRow, UsageRow
 from workers.checkpoints.folders import step_of
-
-# How far an expected end may be off, as a share of the time until then. Projected step times were within 1.3x in the
-# median and twice in the worst of the runs in docs/accuracy.md; a measured pace is within a few per cent once a
-# dozen steps are done (the first ones are slower).
-PROJECTED_SPREAD = 1.0
-MEASURED_SPREAD = 0.05
-SETTLED_STEPS = 12
 
 
 def running_of(
@@ -136,11 +130,6 @@ def total_steps(history: Sequence[AttemptRow], spec: JobSpec) -> int | None:
     """Optimizer steps of a whole job: as it says, or as its trainer counted them, where it goes by epochs."""
     told = [(attempt.measured or {}).get("total_steps") for attempt in history]
     return spec.training.steps or next((steps for steps in reversed(told) if steps), None)
-
-
-def steps_left(total: int | None, done: float) -> float | None:
-    """Optimizer steps to go, None where nobody knows how many there are in all."""
-    return None if total is None else max(0.0, total - done)
 
 
 def projects_of(rows: Sequence[ProjectRow]) -> dict[str, Project]:

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.errors import ProfileError
-from jobs.jobfile import dropped_rows
 from jobs.jobfile.spec import JobSpec
+from jobs.memory import dropped_rows
 from jobs.memory.sequence_lengths import Lengths, data_key
 from orchestrator import schemas
-from orchestrator.control.snapshot.progress import steps_left
 from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.scheduler.eta import steps_left
 from orchestrator.scheduler.fleet import Waiting
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow

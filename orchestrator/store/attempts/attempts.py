@@ -12,8 +12,8 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.messages.reports import Ended
 from jobs.state import Code, Event, JobState, Reason
+from orchestrator.store.attempts.host_faults import note_fault
 from orchestrator.store.engine.database import Database, Stale
-from orchestrator.store.hosts.faults import note_fault
 from orchestrator.store.jobs.transitions import move
 from orchestrator.store.observations import observe
 from orchestrator.store.requests import Note

@@ -1,6 +1,5 @@
 """Hosts and cards, and what hosts report.
 
-faults.py      hosts on which no trainer can start
 fleet.py       hosts and cards
 open_parts.py  what is open on hosts, for many of them at a time
 readings.py    readings of cards, pages of logs

@@ -15,8 +15,8 @@ from jobs.messages.reports import GpuInfo, HostInfo
 from jobs.state import JobState
 from orchestrator.scheduler.usage import HALF_LIFE_S
 from orchestrator.store.attempts.cleared_cards import cleared
+from orchestrator.store.attempts.host_faults import NO_FAULT
 from orchestrator.store.engine.database import Database
-from orchestrator.store.hosts.faults import NO_FAULT
 from orchestrator.store.jobs.dependencies import unmet_links
 from orchestrator.store.projects import project_rows
 from orchestrator.store.requests import Actor, Note

@@ -14,8 +14,8 @@ from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.messages.reports import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
+from orchestrator.store.attempts.host_faults import forget_fault
 from orchestrator.store.attempts.reported_ends import parts_of, report_end
-from orchestrator.store.hosts.faults import forget_fault
 from orchestrator.store.hosts.fleet import FleetStore
 from orchestrator.store.hosts.series import SeriesStore
 from orchestrator.store.hosts.telemetry import (
@@ -25,10 +25,10 @@ from orchestrator.store.hosts.telemetry import (
     insert_samples,
     sample_tuple,
 )
+from orchestrator.store.maintenance.epoch import misplaced, note_aside
 from orchestrator.store.profiles import answer
 from orchestrator.store.requests import Note
 from orchestrator.store.schema.column_types import clean_text
-from orchestrator.store.schema.epoch import misplaced, note_aside
 from orchestrator.store.schema.tables import (
     attempts,
     evaluations,

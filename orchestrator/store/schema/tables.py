@@ -47,7 +47,7 @@ yard = sa.Table(
     sa.Column("uuid", sa.Text, primary_key=True),
     # When it began, in Unix milliseconds: with the database, or as it went back to a backup.
     sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),
-    # Where it was when a server last opened it (orchestrator.store.schema.epoch); empty: none has.
+    # Where it was when a server last opened it (orchestrator.store.maintenance.epoch); empty: none has.
     sa.Column("place", sa.Text, nullable=False, server_default=""),
     sa.Column("restores", sa.Integer, nullable=False, server_default="0"),  # how often it went back
 )

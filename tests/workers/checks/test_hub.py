@@ -15,7 +15,7 @@ from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import TINY, make_assignment
 from workers.checks.hub import reachable
-from workers.checks.on_host import check_on_host
+from workers.model.host_checks import check_on_host
 from workers.profiler.fake_model import load_config
 
 REPO, REVISION = "org/tiny", "a" * 40

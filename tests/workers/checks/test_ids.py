@@ -13,7 +13,7 @@ from jobs.errors import InputError
 from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from tests.workers.builders import TINY, VOCABULARY, claimed, make_assignment, prompt_rows, write_rows
-from workers.data.sequence_lengths import scan
+from workers.profiler.length_scan import scan
 from workers.trainer.train import run_attempt
 
 EXTRA = "<image_soft_token>"

@@ -18,9 +18,9 @@ from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
 from workers.checks.inputs import check_inputs
 from workers.checks.libraries import needs_of, quantised_faults, tokenizer_needs
+from workers.model.build import build_config, build_model
 from workers.profiler.__main__ import scanned
 from workers.profiler.trace import answer
-from workers.trainer.model.build import build_config, build_model
 from workers.trainer.train import run_attempt
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32}

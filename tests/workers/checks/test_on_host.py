@@ -15,7 +15,7 @@ from jobs.errors import InputError
 from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
-from workers.checks.on_host import check_generation, check_on_host
+from workers.model.host_checks import check_generation, check_on_host
 from workers.profiler.__main__ import scanned
 from workers.trainer.train import run_attempt
 

@@ -13,8 +13,8 @@ from jobs.jobfile.spec import JobSpec
 from tests.workers.builders import CHAT_TEMPLATE, make_assignment, write_rows
 from workers.data.checks import check_data
 from workers.data.datasets import build_dataset
-from workers.data.sequence_lengths import scan
-from workers.trainer.model.build import build_tokenizer
+from workers.model.build import build_tokenizer
+from workers.profiler.length_scan import scan
 
 FINE = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "good day"}]}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]

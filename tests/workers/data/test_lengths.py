@@ -16,9 +16,9 @@ from jobs.memory.sequence_lengths import Lengths
 from jobs.messages.reports import TraceRequest
 from tests.workers.builders import CHAT_TEMPLATE, answer, make_assignment, question, write_rows
 from workers.agent.profile_child import trace_in_child
-from workers.data.sequence_lengths import scan
 from workers.data.tokens import BATCH_ROWS
 from workers.profiler.__main__ import scanned
+from workers.profiler.length_scan import scan
 from workers.trainer.train import build_trainer
 
 

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from jobs.errors import SpecError
 from tests.workers.builders import CHAT_TEMPLATE, answer, question, write_rows
 from tests.workers.data.test_tokens import a_spec, ours, said, with_template
-from workers.data.faults import Bad
 from workers.data.rendering import Renderer, Unmarkable
-from workers.data.sequence_lengths import scan
+from workers.input_errors import Bad
+from workers.profiler.length_scan import scan
 
 # A system turn goes into the first turn that follows, or into the last of the user's; a turn begins with white space.
 HEAD = (

@@ -25,7 +25,7 @@ from workers.data import json_rows
 from workers.data.arrow_rows import table_rows
 from workers.data.checks import check_data
 from workers.data.rows import Rows, open_rows
-from workers.data.sequence_lengths import scan
+from workers.profiler.length_scan import scan
 from workers.trainer.train import build_trainer
 
 # What loaders take for something else than text.

@@ -23,9 +23,9 @@ from tests.workers.builders import CHAT_TEMPLATE, TINY, answer, make_assignment,
 from workers.checks.inputs import check_inputs
 from workers.data.datasets import build_dataset
 from workers.data.rendering import marking_of
-from workers.data.sequence_lengths import scan
 from workers.data.tokens import IGNORED, Notes
-from workers.trainer.model.build import build_tokenizer
+from workers.model.build import build_tokenizer
+from workers.profiler.length_scan import scan
 from workers.trainer.train import build_trainer
 
 MARKED = (

@@ -5,5 +5,4 @@ cuda_paths.py     what a CUDA card does differently from the CPU that traces for
 fake_four_bit.py  bitsandbytes' 4-bit layer as the trace sees it
 grouped_mm.py     grouped products of experts on fake tensors, in every type
 import_stubs.py   what a trace has no use for of what its libraries import
-offload.py        the host's memory under a trace: what offload moves there and back
 """

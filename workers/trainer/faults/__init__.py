@@ -2,5 +2,4 @@
 
 diverging.py  how an attempt ends whose numbers are not finite
 failing.py    why a trainer ended with an exception
-finite.py     losses, gradients and weights that are not finite numbers, found
 """

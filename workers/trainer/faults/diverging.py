@@ -9,9 +9,9 @@ from typing import Any
 from jobs.state import Outcome
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import Corrupt, verify
+from workers.checkpoints.safetensors_header import Malformed
 from workers.trainer.callbacks import Figures
-from workers.trainer.faults.finite import Fault, not_finite_in
-from workers.trainer.saving.safetensors_header import Malformed
+from workers.trainer.finite import Fault, not_finite_in
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from workers.attempt_folder import AttemptFolder
 from workers.checkpoints import disk_space
 from workers.trainer.allocator import NoCuda
 from workers.trainer.callbacks import Figures
-from workers.trainer.faults.finite import NotFinite
+from workers.trainer.finite import NotFinite
 from workers.trainer.ranks import rank_watch, rendezvous
 
 PEER_S = 5.0  # for a rank that failed to say so

@@ -24,9 +24,9 @@ from jobs.identity import fault_of
 from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from workers.checkpoints.folders import prune, put_in_place, step_of
+from workers.checkpoints.job_folder import Displaced
 from workers.checkpoints.manifest import MANIFEST, Corrupt, files_in, verify
 from workers.durable import sync_file
-from workers.identity.job_folder import Displaced
 
 log = logging.getLogger(__name__)
 

@@ -23,12 +23,12 @@ from jobs.identity import fault_of
 from jobs.messages.reports import Assignment
 from jobs.units import gib
 from workers.checkpoints import disk_space
+from workers.checkpoints.job_folder import made_by
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest, write_manifest
 from workers.durable import sync_folder
-from workers.identity.job_folder import made_by
+from workers.input_errors import Refused
 from workers.permissions import share_result
-from workers.trainer.faults.finite import NotFinite, not_finite_in
-from workers.trainer.model.build import Refused
+from workers.trainer.finite import NotFinite, not_finite_in
 
 log = logging.getLogger(__name__)
 

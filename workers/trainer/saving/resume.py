@@ -17,10 +17,10 @@ from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import Assignment, Resumed
 from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import adopt, latest_good, name_of
+from workers.checkpoints.job_folder import home_of
 from workers.checkpoints.manifest import read_manifest
 from workers.checkpoints.transfer import LOOK_S, Carrier, Reach
 from workers.data.fingerprint import Fingerprint, changed
-from workers.identity.job_folder import home_of
 from workers.trainer.ranks.rendezvous import Others
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, Row, show
 from orchestrator.client.http import Api
 

@@ -9,7 +9,8 @@ import click
 
 from jobs.errors import UsageError
 from orchestrator.cli.groups import Verbs
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, Row, show
 from orchestrator.client.http import Api
 

@@ -8,7 +8,8 @@ import click
 
 from jobs.errors import UsageError
 from jobs.units import parse_size
-from orchestrator.cli.output import emit, factor, json_option, note, rate, seconds
+from orchestrator.cli.output import emit, factor, json_option, rate, seconds
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import show_fields
 from orchestrator.client.settings import home
 

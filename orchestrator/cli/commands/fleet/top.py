@@ -14,8 +14,9 @@ import click
 
 from jobs.errors import Unavailable
 from jobs.units import gib
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import (
     Cell,
     Column,

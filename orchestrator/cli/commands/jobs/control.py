@@ -12,8 +12,9 @@ import click
 from jobs.errors import TuneyardError, UsageError
 from orchestrator.cli.commands.jobs.sweep import group_path
 from orchestrator.cli.flags import read_setting
-from orchestrator.cli.output import OK, client_verb, emit, error_value, exit_code, note, report
+from orchestrator.cli.output import OK, client_verb, emit, error_value, exit_code, report
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.client.http import Api, job_path
 from orchestrator.client.idempotent import once
 

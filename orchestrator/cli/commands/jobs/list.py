@@ -12,7 +12,8 @@ from jobs.errors import UsageError
 from jobs.units import counted, parse_duration
 from orchestrator.cli.commands.jobs.columns import JOB_COLUMNS, chosen, job_row
 from orchestrator.cli.commands.jobs.sweep import group_path, show_sweep
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Column, show
 from orchestrator.client.http import Api
 from orchestrator.client.settings import user_name

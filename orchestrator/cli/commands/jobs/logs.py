@@ -10,8 +10,9 @@ import click
 from jobs.errors import UsageError
 from jobs.units import counted
 from orchestrator.cli import follow as watch
-from orchestrator.cli.output import OK, client_verb, emit, note
+from orchestrator.cli.output import OK, client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.client.http import Api, job_path
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from jobs.errors import UsageError
 from jobs.units import counted, span
 from orchestrator.cli.commands.jobs.columns import loss
 from orchestrator.cli.commands.jobs.follow_metrics import Each, follow_metrics
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.plots import check_plot
 from orchestrator.cli.render.table import (
     Cell,

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from jobs.units import gib
-from orchestrator.cli.output import client_verb, emit, note
+from orchestrator.cli.output import client_verb, emit
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import clean
 from orchestrator.client.http import Api, job_path
 from orchestrator.transfer.receive import no_progress, pull

@@ -13,8 +13,9 @@ from jobs.errors import UsageError
 from jobs.units import counted
 from orchestrator.cli import follow as watch
 from orchestrator.cli.flags import faults_first, job_bodies, job_flags
-from orchestrator.cli.output import OK, client_verb, emit, note
+from orchestrator.cli.output import OK, client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, show_fields, show_line
 from orchestrator.client.http import Api
 from orchestrator.client.idempotent import once

@@ -1,9 +1,8 @@
 """Verbs that ask before anything runs: plan, rehearse, simulate, accuracy, init.
 
-accuracy.py    tuneyard accuracy
-init.py        tuneyard init and schema: what a job file looks like
-local_plan.py  a plan made on this machine alone
-plan.py        tuneyard plan
-rehearse.py    `tuneyard rehearse`
-simulate.py    tuneyard simulate
+accuracy.py  tuneyard accuracy
+init.py      tuneyard init and schema: what a job file looks like
+plan.py      tuneyard plan
+rehearse.py  `tuneyard rehearse`
+simulate.py  tuneyard simulate
 """

@@ -11,8 +11,9 @@ import click
 from jobs.errors import UsageError
 from jobs.units import counted, gib
 from orchestrator.cli.groups import Verbs
-from orchestrator.cli.output import FAILED, client_verb, emit, note
+from orchestrator.cli.output import FAILED, client_verb, emit
 from orchestrator.cli.render import words
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, Row, show, show_fields, show_heading, show_line
 from orchestrator.client.http import Api
 

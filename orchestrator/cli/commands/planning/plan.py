@@ -12,7 +12,8 @@ import click
 
 from jobs.errors import Unavailable, UsageError
 from orchestrator.cli.flags import faults_first, job_bodies, job_flags
-from orchestrator.cli.output import FAILED, OK, client_verb, emit, note
+from orchestrator.cli.output import FAILED, OK, client_verb, emit
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.plan_text import tell
 from orchestrator.cli.render.plots import check_plot
 from orchestrator.client.http import Api
@@ -114,7 +115,7 @@ def _here(
     from jobs.cards import parse_price, read_card
 
     wanted, priced = [read_card(text) for text in cards], dict(map(parse_price, prices))
-    from orchestrator.cli.commands.planning.local_plan import plan_here
+    from orchestrator.local.plan import plan_here
 
     say = (lambda _: None) if quiet else note
     return plan_here(body, wanted, priced, home(), timeout_s, say)

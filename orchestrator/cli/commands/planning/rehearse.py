@@ -11,7 +11,8 @@ import click
 from jobs.errors import UsageError
 from jobs.units import counted, gib
 from orchestrator.cli.flags import job_bodies, job_flags_but
-from orchestrator.cli.output import OK, emit, json_option, note
+from orchestrator.cli.output import OK, emit, json_option
+from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, show, show_heading, show_line
 from orchestrator.client.settings import home
 
@@ -65,7 +66,7 @@ def rehearse_verb(
     if not math.isfinite(timeout_s):
         raise UsageError(f"--timeout {timeout_s:g} is no number of seconds; write one such as 600")
     body = job_bodies(files, settings, flags)[0]
-    from orchestrator.rehearsal.here import rehearse_here  # here: --help has no use for it
+    from orchestrator.local.rehearsal import rehearse_here  # here: --help has no use for it
 
     say = (lambda _: None) if as_json else note
     made = rehearse_here(body, card, steps, home(), timeout_s, say)

@@ -11,7 +11,8 @@ import click
 
 from jobs.errors import SpecError, UsageError
 from jobs.units import counted
-from orchestrator.cli.output import emit, json_option, note, seconds
+from orchestrator.cli.output import emit, json_option, seconds
+from orchestrator.cli.render.notes import note
 
 if TYPE_CHECKING:
     from orchestrator.client.http import Api

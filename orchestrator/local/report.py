@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.memory.projection import error
-from orchestrator.rehearsal.prepare import Prepared
+from orchestrator.local.prepare import Prepared
 from orchestrator.whatif.job_figures import projection_shape, rung_shape
 from workers.rehearsal.messages import Answer
 

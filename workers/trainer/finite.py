@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 
 from jobs.errors import TuneyardError
-from workers.trainer.saving.safetensors_header import Malformed, floats_in
+from workers.checkpoints.safetensors_header import Malformed, floats_in
 
 # training.on_nan: skip gives up when so many steps in a row are not finite: none of them changed a weight.
 SKIPS_IN_A_ROW = 10

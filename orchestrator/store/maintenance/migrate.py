@@ -14,9 +14,9 @@ from sqlalchemy.exc import DatabaseError
 
 import migrations
 from jobs.errors import SchemaMismatch, TuneyardError, Unavailable, UsageError
-from orchestrator.store.audit import faults
 from orchestrator.store.engine.database import Database, make_engine, parse_url, reachable, shown
-from orchestrator.store.schema.epoch import mark_copy
+from orchestrator.store.maintenance.audit import faults
+from orchestrator.store.maintenance.epoch import mark_copy
 
 MIGRATIONS = Path(migrations.__file__).parent
 

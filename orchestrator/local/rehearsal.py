@@ -9,8 +9,8 @@ from typing import Any
 
 from jobs.cards import read_card
 from jobs.errors import InputError, TuneyardError, Unavailable, UsageError
-from orchestrator.rehearsal.prepare import cuda_card, prepare
-from orchestrator.rehearsal.report import rehearsal_shape
+from orchestrator.local.prepare import cuda_card, prepare
+from orchestrator.local.report import rehearsal_shape
 from workers.cuda_double.environment import Environment, find, variables
 from workers.cuda_double.host import environment_of_host, torch_of_host
 from workers.rehearsal.child import rehearse_in_child

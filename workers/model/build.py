@@ -20,21 +20,18 @@ from transformers import (
     set_seed,
 )
 
-from jobs.errors import Fault, InputError, SpecError, Unavailable, words_of
+from jobs.errors import Fault, SpecError, Unavailable, words_of
 from jobs.jobfile.requirements import lacking
 from jobs.jobfile.spec import JobSpec, ModelSpec
 from jobs.memory.project import Rung
 from workers import machine
 from workers.checks.libraries import needs_of, tokenizer_needs
 from workers.checks.weights import left_over, weight_report
-from workers.expert_count import with_expert_count
-from workers.trainer.model.quantize import four_bit, quantise
+from workers.input_errors import Refused
+from workers.model.expert_count import with_expert_count
+from workers.model.quantize import four_bit, quantise
 
 log = logging.getLogger(__name__)
-
-
-class Refused(InputError):
-    """The job asks for what can't be trained here."""
 
 
 def trusts(model: ModelSpec, trusted_models: Collection[str]) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from jobs.jobfile.spec import ModelSpec
-from workers.data.faults import Bad
-from workers.trainer.model.build import Refused
+from workers.input_errors import Bad, Refused
 
 
 class Room:

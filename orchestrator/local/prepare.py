@@ -16,10 +16,10 @@ from jobs.memory.ladder import Choice
 from jobs.memory.project import Projection
 from jobs.messages.reports import Assignment, GpuInfo
 from orchestrator.api.submission.validation import FleetFacts, JobInput, faults_of, members_of, value_of
-from orchestrator.cli.commands.planning.local_plan import LIBRARIES, traced
 from orchestrator.config import Settings, load
 from orchestrator.control.snapshot.build import length_fault
 from orchestrator.control.snapshot.cache import model_config
+from orchestrator.local.plan import LIBRARIES, traced
 from orchestrator.whatif.job_figures import Asked, catalogue_cards
 from workers.checks.weights import NO_WEIGHTS
 from workers.machine import model_types

@@ -1,10 +1,14 @@
-"""Bad: what is wrong with training data, said by a reader that knows the place and not the file."""
+"""Errors of what a job asks for: Refused, and Bad of a reader of data that knows the place and not the file."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from jobs.errors import Fault, SpecError
+from jobs.errors import Fault, InputError, SpecError
+
+
+class Refused(InputError):
+    """The job asks for what can't be trained here."""
 
 
 class Bad(Exception):

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.api.openapi.file [--check]`: the OpenAPI document as a file."""
+"""`python -m orchestrator.api.openapi_file [--check]`: the OpenAPI document as a file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from orchestrator.api.app import routes
-from orchestrator.api.openapi.document import document
+from orchestrator.api.openapi import document
 
-TARGET = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
+TARGET = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 
 
 def main() -> int:

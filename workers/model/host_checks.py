@@ -16,7 +16,7 @@ from workers.checks.hub import check_cached
 from workers.checks.inputs import check_model, check_tokenizer_of
 from workers.checks.libraries import counted_whole, needs_of, quantised_faults
 from workers.checks.weights import left_over, weight_report
-from workers.trainer.model.build import build_config, trusts
+from workers.model.build import build_config, trusts
 
 
 def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> list[str]:

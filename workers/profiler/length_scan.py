@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.sequence_lengths import Lengths
-from workers.checks.ids import Room
 from workers.data.datasets import open_data
 from workers.data.tokens import Tokenized, Tokens, batches, every_turn_if_need_be
-from workers.trainer.model.build import build_config, build_tokenizer, trusts
+from workers.model.build import build_config, build_tokenizer, trusts
+from workers.model.token_ids import Room
 
 MOST_ROWS = 200_000
 MOST_SECONDS = 60.0

@@ -18,7 +18,7 @@ from workers.attempt_folder import checkpoints_root, jobs_root
 from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import MANIFEST, Corrupt, read_manifest
 from workers.durable import locked, publish
-from workers.identity.aside import set_aside
+from workers.set_aside import set_aside
 
 RECORD = "job.json"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jobs.errors import Conflict, Unavailable, UsageError
 from orchestrator.store.engine.database import parse_url
-from orchestrator.store.schema.epoch import mark_copy
+from orchestrator.store.maintenance.epoch import mark_copy
 
 _BESIDE = ("", "-wal", "-shm")
 

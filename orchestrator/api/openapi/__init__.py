@@ -1,5 +1,0 @@
-"""The OpenAPI document of the routes.
-
-document.py  the OpenAPI document
-file.py      docs/openapi.json, `make openapi`
-"""
