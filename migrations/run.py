@@ -1,12 +1,7 @@
-"""Runs the migrations on an engine, from any folder.
-
-A new one: change orchestrator/store/schema/tables.py, run `python -m migrations.run "what changes"`, and read what it
-wrote.
-"""
+"""Runs the migrations on an engine, from any folder."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,30 +13,29 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from orchestrator.store.schema.tables import metadata
-
 HERE = Path(__file__).parent
 
 
-def config(connection: sa.Connection | None = None) -> Config:
-    """Alembic's settings, with the connection that env.py uses."""
+def config(connection: sa.Connection | None = None, metadata: sa.MetaData | None = None) -> Config:
+    """Alembic's settings, with the connection and the metadata that env.py uses."""
     made = Config()
     made.set_main_option("script_location", str(HERE).replace("%", "%%"))
     made.set_main_option("path_separator", "os")
     made.attributes["connection"] = connection
+    made.attributes["metadata"] = metadata
     return made
 
 
-def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Upgrades to revision, in one transaction."""
+def migrate(engine: sa.Engine, metadata: sa.MetaData, revision: str = "head") -> None:
+    """Upgrades to revision, in one transaction. metadata: of the store; its naming convention names constraints."""
     with engine.execution_options(writes=True).begin() as connection:
-        command.upgrade(config(connection), revision)
+        command.upgrade(config(connection, metadata), revision)
 
 
-def downgrade(engine: sa.Engine, revision: str) -> None:
+def downgrade(engine: sa.Engine, metadata: sa.MetaData, revision: str) -> None:
     """Goes back to revision ("base": nothing is left), in one transaction."""
     with engine.execution_options(writes=True).begin() as connection:
-        command.downgrade(config(connection), revision)
+        command.downgrade(config(connection, metadata), revision)
 
 
 def head() -> str:
@@ -49,22 +43,18 @@ def head() -> str:
     return ScriptDirectory.from_config(config()).get_current_head() or ""
 
 
-def differences(connection: sa.Connection) -> list[Any]:
-    """What the database lacks, or has too much of, beside orchestrator/store/schema/tables.py."""
+def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[Any]:
+    """What the database lacks, or has too much of, beside these tables."""
     return list(
         compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
     )
 
 
-def _write(message: str) -> None:
-    """Writes the migration from the newest revision to what tables.py says now."""
+def write(message: str, metadata: sa.MetaData) -> None:
+    """Writes the migration from the newest revision to these tables; read what it wrote."""
     with tempfile.TemporaryDirectory() as folder:
         engine = sa.create_engine(f"sqlite:///{folder}/new.db")
-        migrate(engine)
+        migrate(engine, metadata)
         with engine.begin() as connection:
             number = f"{int(head() or 0) + 1:04d}"
-            command.revision(config(connection), message, autogenerate=True, rev_id=number)
-
-
-if __name__ == "__main__":
-    _write(" ".join(sys.argv[1:]))
+            command.revision(config(connection, metadata), message, autogenerate=True, rev_id=number)

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from jobs.errors import SchemaMismatch, Unavailable, UsageError
 from jobs.messages.reports import Joined
+from migrations import revisions
 from orchestrator.store import Store, backup, check, upgrade
 from orchestrator.store.engine import database
-from orchestrator.store.maintenance.migrate import known_revisions
 from tests import postgres
 from tests.builders import NOW, submitted, training
 
-HEAD = known_revisions()[-1]
+HEAD = revisions()[-1]
 
 
 def _run_sql(url: str, statement: str) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-import migrations
 from jobs.errors import SchemaMismatch, TuneyardError, Unavailable, UsageError
+from migrations import revisions
 from orchestrator.store.engine.database import Database, make_engine, parse_url, reachable, shown
 from orchestrator.store.maintenance.audit import faults
 from orchestrator.store.maintenance.epoch import mark_copy
-
-MIGRATIONS = Path(migrations.__file__).parent
+from orchestrator.store.schema.tables import metadata
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,6 @@ class SchemaReport:
         return self.revision == self.head and not self.faults
 
 
-def known_revisions() -> list[str]:
-    """Revisions this tuneyard knows, oldest first: the four digits that begin each migration's file name.
-
-    Alembic could tell, but an idle server does not pay for importing it.
-    """
-    return sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9][0-9][0-9][0-9]_*.py"))
-
-
 def revision_of(connection: sa.Connection) -> str | None:
     """The database's revision; None where there is none."""
     if not sa.inspect(connection).has_table("alembic_version"):
@@ -52,7 +43,7 @@ def revision_of(connection: sa.Connection) -> str | None:
 
 def require_current(connection: sa.Connection, url: sa.URL) -> None:
     """Raises SchemaMismatch unless the database is of the revision this tuneyard needs."""
-    revision, known = revision_of(connection), known_revisions()
+    revision, known = revision_of(connection), revisions()
     if revision == known[-1]:
         return
     _refuse_newer(revision, known, url)
@@ -73,7 +64,7 @@ def upgrade(url: str) -> str:
     try:
         with reachable(parsed):
             with engine.connect() as connection:
-                revision, known = revision_of(connection), known_revisions()
+                revision, known = revision_of(connection), revisions()
             _refuse_newer(revision, known, parsed)
             if revision != known[-1]:
                 _migrate(engine, known[-1])
@@ -90,7 +81,7 @@ def check(url: str) -> SchemaReport:
     database = Database(url, patient=True)
     try:
         with database.read() as connection:
-            revision, known = revision_of(connection), known_revisions()
+            revision, known = revision_of(connection), revisions()
             found = faults(connection) if revision == known[-1] else []
             if database.is_sqlite:
                 found += [
@@ -140,7 +131,7 @@ def _migrate(engine: sa.Engine, head: str) -> None:
     from migrations.run import migrate  # here, because alembic costs an idle server 0.4 s and its memory
 
     try:
-        migrate(engine, head)
+        migrate(engine, metadata, head)
     except DatabaseError:
         with engine.connect() as connection:
             if revision_of(connection) != head:
