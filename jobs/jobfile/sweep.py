@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.overrides import apply_overrides
@@ -22,16 +22,14 @@ Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 Check = Callable[[JobSpec], list[Fault]]
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A job of a group. values: what its matrix gave it, by dotted key; empty where there is no matrix."""
 
     spec: JobSpec
-    values: Values = field(default_factory=dict)
+    values: Values
 
 
-@dataclass(frozen=True)
-class _Draft:
+class _Draft(NamedTuple):
     """A member before it is validated. indices: which value of each axis it has."""
 
     value: dict[str, Any]
@@ -68,7 +66,8 @@ def read_members(
             found = check(spec) if check else []
         except SpecError as error:
             spec, found = None, error.faults
-        faults |= dict.fromkeys(map(draft.placed, found))
+        if found:
+            faults |= dict.fromkeys(map(draft.placed, found))
         if spec is not None:
             members.append(Member(spec, draft.values))
     if faults:
@@ -153,7 +152,8 @@ def label(values: Values) -> str:
 
 def _drafts(value: Mapping[str, Any], source: str) -> Iterator[_Draft]:
     matrix = value.get("matrix")
-    base = {key: given for key, given in value.items() if key != "matrix"}
+    base = {**value}
+    base.pop("matrix", None)
     if matrix is None:
         if isinstance(sweep := base.get("sweep"), dict) and sweep.get("early_stop") is not None:
             lone = Fault(

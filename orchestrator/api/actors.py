@@ -19,12 +19,17 @@ MAX_USER = 100
 
 def actor(request: Request, user: str = "") -> Actor:
     """Who sent a request. user: as its body states it, else its header does."""
-    settings: Settings = request.app.state.services.settings
-    proxies = settings.proxies
     said = user or unquote(request.headers.get(USER_HEADER, ""))
+    return Actor(_printable(said)[:MAX_USER], address(request))
+
+
+def address(request: Request) -> str:
+    """Where a request came from."""
+    settings: Settings = request.app.state.services.settings
     peer = request.client.host if request.client is not None else ""
-    forwarded = request.headers.get(FORWARDED_HEADER, "") if proxies else ""
-    return Actor(_printable(said)[:MAX_USER], address_of(peer, forwarded, proxies))
+    if not (proxies := settings.proxies):
+        return peer
+    return address_of(peer, request.headers.get(FORWARDED_HEADER, ""), proxies)
 
 
 def address_of(peer: str, forwarded: str, proxies: Sequence[Network]) -> str:

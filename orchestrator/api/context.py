@@ -15,6 +15,7 @@ from orchestrator.api.submission.validation import FleetFacts
 from orchestrator.config import Settings
 from orchestrator.control.controller import Controller
 from orchestrator.control.leader.leadership import Leadership
+from orchestrator.control.snapshot.sequence_lengths import RecentLengths
 from orchestrator.dispatch.dispatcher import Dispatch
 from orchestrator.store import Store
 from orchestrator.store.rows import HostRow
@@ -33,7 +34,8 @@ class Services:
     controller: Controller
     commits: GroupCommit
     relay: Relay = field(default_factory=Relay)
-    lanes: Lanes = field(default_factory=Lanes)
+    lanes: Lanes = field(init=False)
+    lengths: RecentLengths = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
     reports: ReportQueue = field(default_factory=ReportQueue)
     # Hosts whose Ray was up when they last reported; for the thread that takes reports.
@@ -41,6 +43,10 @@ class Services:
     leadership: Leadership | None = None  # None: no other server, as in tests
     _facts: FleetFacts | None = field(default=None, repr=False)
     _facts_at: float = field(default=0.0, repr=False)
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(self.commits.add)
+        self.lengths = RecentLengths(self.store)
 
     def ray_address(self) -> str | None:
         """Where raylets join: the head of the server that leads."""

@@ -13,7 +13,14 @@ from safetensors.numpy import save_file
 from jobs.memory.sequence_lengths import Lengths
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
-from orchestrator.control.snapshot.sequence_lengths import FRESH_S, LOOK_EVERY_S, PATIENCE_S, RETRY_S
+from orchestrator.control.snapshot.sequence_lengths import (
+    FRESH_S,
+    LOOK_EVERY_S,
+    PATIENCE_S,
+    RECENT_S,
+    RETRY_S,
+    RecentLengths,
+)
 from tests.api.conftest import Yard
 from tests.api.test_scheduling import FakeHost, card, end, job
 from tests.profiles import small_profile
@@ -398,3 +405,23 @@ def test_data_that_changed_since_the_checkpoint_is_told_once(yard: Yard) -> None
         host.report(attempts=[{"attempt_id": 1, "number": 1, "started": started, "progress": [line]}])
     told = [event["text"] for event in job(yard)["events"] if event["kind"] == "data_changed"]
     assert told == [text]
+
+
+def test_a_burst_of_submissions_reads_what_was_counted_once_a_second(yard: Yard) -> None:
+    now, asked = [100.0], []
+
+    class Told:
+        def lengths(self, keys):  # type: ignore[no-untyped-def]
+            asked.append(sorted(keys))
+            return yard.services.store.lengths(keys)
+
+    recent = RecentLengths(Told(), lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(3):
+        assert recent.of(["a", "b"]) == {}
+    assert recent.of(["b", "c"]) == {}
+    assert asked == [["a", "b"], ["c"]]
+    now[0] += RECENT_S + 0.1
+    recent.of(["a"])
+    recent.forget()
+    recent.of(["a"])
+    assert asked[2:] == [["a"], ["a"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -60,3 +61,11 @@ def test_a_row_gets_the_same_uuid_each_time_and_another_row_another() -> None:
     assert derived_uuid(YARD, "job 1 10.0") == derived_uuid(YARD, "job 1 10.0")
     assert derived_uuid(YARD, "job 1 10.0") != derived_uuid(YARD, "job 1 10.5")
     assert is_derived(derived_uuid(YARD, "job 1 10.0")) and not is_derived(new_uuid()) and not is_derived("")
+
+
+def test_a_new_uuid_is_one_of_version_four_and_of_no_row():
+    made = [new_uuid() for _ in range(1000)]
+    assert len(set(made)) == len(made)
+    for text in made:
+        assert (UUID(text).version, UUID(text).variant) == (4, RFC_4122)
+        assert text == UUID(text).hex and not is_derived(text)

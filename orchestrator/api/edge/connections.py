@@ -78,6 +78,7 @@ class Guarded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
+        self._owed_s: float | None = None  # how long what it owes may take
         self._received = 0
         self._began = self.loop.time()
         self.address = self.client[0] if self.client else ""
@@ -85,6 +86,7 @@ class Guarded(HttpToolsProtocol):
             self._refuse(503, len(self.connections_.open), math.ceil(BEGINNING_S))
             return
         self.connections_.open[self] = None
+        self._owed_s = HEADER_S
         self._owe(HEADER_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,21 +94,30 @@ class Guarded(HttpToolsProtocol):
         self.connections_.open.pop(self, None)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """What has come whole is never owed: no timer is set for it."""
+        before_s = self._owed_s
+        super().data_received(data)
+        if self._owed_s is not None and (self._owed_s != before_s or self._timer is None):
+            self._owe(self._owed_s)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._timer is None:  # the first has been waited for since the connection was made
-            self._owe(HEADER_S)
+        if self._owed_s is None:  # the first has been waited for since the connection was made
+            self._owed_s = HEADER_S
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._owe(BODY_S)
+        self._owed_s, self._received = BODY_S, 0
 
     def on_body(self, body: bytes) -> None:
         self._received += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._settled()
+        self._owed_s = None
+        if self._timer is not None:
+            self._settled()
         super().on_message_complete()
 
     @property
@@ -124,7 +135,7 @@ class Guarded(HttpToolsProtocol):
 
     def _owe(self, limit_s: float) -> None:
         self._settled()
-        self._began, self._received = self.loop.time(), 0
+        self._began = self.loop.time()
         self._timer = self.loop.call_later(limit_s, self._look, limit_s)
         self.connections_.owes(self)
 

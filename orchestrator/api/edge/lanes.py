@@ -3,44 +3,107 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from orchestrator.api.edge.budget import SMALL_BYTES, Allowance, Budget
+from orchestrator.store.jobs.submissions import Taken
+from orchestrator.store.requests import NewSubmission
 
 SMALL_THREADS = 4  # one may wait for a disk that hangs
 T = TypeVar("T")
+# Stores jobs, all or none, and tells what was stored, or why not: orchestrator.api.submission.group_commit.
+Add = Callable[[NewSubmission, Callable[[Taken | Exception], None]], None]
+
+
+@dataclass(frozen=True)
+class ToStore(Generic[T]):
+    """What is left of a submission that was read. answer: made of what was stored, on the thread that stored it."""
+
+    wanted: NewSubmission
+    answer: Callable[[Taken], T]
 
 
 class Lanes:
-    """Small submissions do not wait for large ones, which are worked on one after the other."""
+    """Small submissions do not wait for large ones, which are worked on one after the other.
 
-    def __init__(self) -> None:
+    No thread waits for a commit that another one makes: it reads the next submission.
+    """
+
+    def __init__(self, add: Add) -> None:
         self.budget = Budget()
+        self._add = add
         self._small = ThreadPoolExecutor(SMALL_THREADS, "submit")
         self._large = ThreadPoolExecutor(1, "submit-large")
+        self._done: deque[Callable[[], None]] = deque()
+        self._told = False  # the event loop is going to look at what is done
 
-    async def run(self, address: str, size: int, work: Callable[[Allowance], T]) -> T:
-        """What work() returns, done on a thread. address, size: whose it is, and its bytes. Raises Busy."""
+    async def run(self, address: str, size: int, work: Callable[[Allowance], T | ToStore[T]]) -> T:
+        """What work() returns, or the answer once what it returns is stored; done on threads. Raises Busy.
+
+        address, size: whose submission it is, and its bytes.
+        """
         client = self.budget.enter(address, size)
-        used_s = 0.0
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
 
-        def worked() -> T:
-            nonlocal used_s
-            allowance = Allowance()
-            try:
-                return work(allowance)
-            finally:
-                used_s = allowance.used_s
+        def end(made: T | Exception, used_s: float) -> None:
+            def tell() -> None:
+                self.budget.leave(client, size, used_s)
+                if answer.done():  # the client has gone: that ended the wait, not the work
+                    return
+                if isinstance(made, Exception):
+                    answer.set_exception(made)
+                else:
+                    answer.set_result(made)
+
+            self._hand(loop, tell)
 
         lane = self._small if size <= SMALL_BYTES else self._large
-        doing = asyncio.get_running_loop().run_in_executor(lane, worked)
-        # A client that goes away ends the wait, not the work.
-        doing.add_done_callback(lambda done: self.budget.leave(client, size, used_s))
-        return await asyncio.shield(doing)
+        lane.submit(self._work, work, end)
+        return await answer
 
     def close(self) -> None:
         """What has not begun never does."""
         for lane in (self._small, self._large):
             lane.shutdown(wait=False, cancel_futures=True)
+
+    def _work(
+        self, work: Callable[[Allowance], T | ToStore[T]], end: Callable[[T | Exception, float], None]
+    ) -> None:
+        allowance = Allowance()
+        try:
+            made = work(allowance)
+        except Exception as error:  # whoever asked is told
+            end(error, allowance.used_s)
+            return
+        read_s = allowance.used_s
+        if not isinstance(made, ToStore):
+            end(made, read_s)
+            return
+        answer = made.answer
+
+        def stored(found: Taken | Exception) -> None:
+            allowance = Allowance()
+            try:
+                told = found if isinstance(found, Exception) else answer(found)
+            except Exception as error:  # whoever asked is told
+                told = error
+            end(told, read_s + allowance.used_s)
+
+        self._add(made.wanted, stored)
+
+    def _hand(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
+        """To the event loop, from any thread: it is woken once for answers that come close together."""
+        self._done.append(tell)
+        if not self._told:
+            self._told = True
+            loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._told = False  # first: what is done from here on wakes the loop again
+        while self._done:
+            self._done.popleft()()

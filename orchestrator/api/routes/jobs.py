@@ -18,10 +18,11 @@ from jobs.memory import remedies
 from jobs.state import JobState
 from jobs.units import counted
 from orchestrator import schemas
-from orchestrator.api.actors import actor
+from orchestrator.api.actors import actor, address
 from orchestrator.api.checkpoints import standing, unneeded
 from orchestrator.api.context import Services
 from orchestrator.api.edge.budget import Allowance
+from orchestrator.api.edge.lanes import ToStore
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.responses import views
@@ -29,9 +30,9 @@ from orchestrator.api.responses.presence import shower
 from orchestrator.api.submission.idempotency import key_of, with_values
 from orchestrator.api.submission.validation import Submission, read_jobs, replaced
 from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
-from orchestrator.store import Store
 from orchestrator.store.jobs.listing import Wanted
 from orchestrator.store.jobs.submissions import Taken
+from orchestrator.store.requests import NewSubmission
 from orchestrator.store.rows import AttemptRow
 
 router = APIRouter()
@@ -58,20 +59,21 @@ async def submit(request: Request) -> Response:
     # Reads the body and writes the answer itself: FastAPI's own way costs more than the durable insert.
     dry_run = _dry_run(request)
     body = await request.body()
-    client = actor(request).address
     return await services(request).lanes.run(
-        client, len(body), lambda allowance: _submitted(request, body, dry_run, allowance)
+        address(request), len(body), lambda allowance: _submitted(request, body, dry_run, allowance)
     )
 
 
-def _submitted(request: Request, raw: bytes, dry_run: bool, allowance: Allowance) -> Response:
-    """All that a submission is, on a thread of its own: it is parsed, files are looked at, a disk is waited for."""
+def _submitted(
+    request: Request, raw: bytes, dry_run: bool, allowance: Allowance
+) -> Response | ToStore[Response]:
+    """All that a submission is, on a thread: it is parsed, and files are looked at. What is left to store."""
     known = services(request)
     store = known.store
     key = None if dry_run else key_of(request, raw)
     wanted = parse_body(raw)
     if key is not None and (taken := store.taken(key)) is not None:
-        return _told(store, wanted, taken)  # before its files are looked at: they may be gone by now
+        return _told(known, wanted, taken)  # before its files are looked at: they may be gone by now
     asks = actor(request, wanted.user)
     read = read_jobs(
         *(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks),
@@ -83,16 +85,19 @@ def _submitted(request: Request, raw: bytes, dry_run: bool, allowance: Allowance
         answer["warnings"] = remedies.warnings_of(job.spec for job in read)
         return Response(json.dumps(answer), 200, media_type="application/json")
     values = [job.values for job in read]
-    made = known.commits.submit([job.new for job in read], with_values(key, values))
-    known.controller.wake()
-    if made.again:  # another thread was quicker
-        return _told(store, wanted, made)
-    linked = [row.id for row, job in zip(made.rows, read, strict=True) if job.new.links]
-    return _told(store, wanted, replace(made, values=values), linked, [job.spec for job in read])
+
+    def stored(made: Taken) -> Response:
+        known.controller.wake()
+        if made.again:  # another thread was quicker
+            return _told(known, wanted, made)
+        linked = [row.id for row, job in zip(made.rows, read, strict=True) if job.new.links]
+        return _told(known, wanted, replace(made, values=values), linked, [job.spec for job in read])
+
+    return ToStore(NewSubmission([job.new for job in read], with_values(key, values)), stored)
 
 
 def _told(
-    store: Store,
+    known: Services,
     wanted: Submission,
     taken: Taken,
     linked: Sequence[int] | None = None,
@@ -102,7 +107,7 @@ def _told(
     they are stored.
     """
     rows = taken.rows
-    waits = store.links([row.id for row in rows] if linked is None else linked)
+    waits = known.store.links([row.id for row in rows] if linked is None else linked)
     found = [JobSpec.model_validate(row.spec) for row in rows] if specs is None else specs
     answer: schemas.Submitted = {
         "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
@@ -110,7 +115,7 @@ def _told(
         "replaced": replaced(wanted.jobs),
         "warnings": [
             *remedies.warnings_of(found),
-            *warnings_of(store, [(row.id, spec) for row, spec in zip(rows, found, strict=True)]),
+            *warnings_of(known.lengths, [(row.id, spec) for row, spec in zip(rows, found, strict=True)]),
         ],
         "again": taken.again,
     }
@@ -118,6 +123,8 @@ def _told(
 
 
 def _dry_run(request: Request) -> bool:
+    if not request.scope["query_string"]:
+        return False
     check_query(request, ("dry_run",))
     given = request.query_params.get("dry_run", "false")
     if given.lower() not in ("0", "1", "false", "true"):

@@ -67,6 +67,8 @@ def _together(known: Services, reports: Mapping[int, HostReport]) -> dict[int, A
     stored = {host_id: news for host_id, news in reports.items() if host_id not in unknown}
     if [host_id for host_id, news in stored.items() if _is_news(known, host_id, news)]:
         known.controller.wake()
+    if any(news.traces for news in stored.values()):
+        known.lengths.forget()
     answers: dict[int, Answer] = {host_id: NotFound(JOIN_FIRST.format(host_id)) for host_id in unknown}
     return answers | {
         host_id: told.model_dump_json().encode() for host_id, told in orders(known, stored).items()

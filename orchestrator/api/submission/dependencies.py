@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 from jobs.errors import Fault
 from jobs.jobfile.spec import AfterSpec
@@ -18,8 +18,7 @@ States = Callable[[Collection[int]], Mapping[int, JobState]]
 Newest = Callable[[str], int | None]
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A job file of a submission. name: that its jobs go by together; first: place of its first job among all jobs;
 
     listed: whether its `after` is a list, and faults name the place in it.
@@ -52,6 +51,8 @@ def links_of(
 
     states: of jobs of the database, by id; newest: the id of its newest job of a name.
     """
+    if not any(file.after for file in files):
+        return [()] * len(files), []
     asked = {link.job for file in files for link in file.after if isinstance(link.job, int)}
     known = states(asked) if asked else {}
     named = _names(files)

@@ -2,60 +2,80 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
-from jobs.errors import UsageError
+from jobs.errors import Unavailable
 from orchestrator.store import Store
 from orchestrator.store.jobs.submissions import Taken
 from orchestrator.store.requests import NewJob, NewSubmission, SubmitKey
 
+log = logging.getLogger(__name__)
+
 MAX_GROUP = 256
 
-
-@dataclass
-class _Waiting:
-    wanted: NewSubmission
-    found: Taken | Exception | None = None
+Then = Callable[[Taken | Exception], None]
+_Waiting = tuple[NewSubmission, Then]
 
 
 class GroupCommit:
-    """submit() returns once its jobs are durable. Any number of threads may call it.
+    """Any number of threads may call it.
 
-    Whoever finds nobody writing writes for all that wait: alone, a submission pays for no second thread.
+    Whoever finds nobody writing writes for all that come meanwhile, and tells them: alone, a submission pays for no
+    second thread; a thread that finds one writing is free for the next submission at once.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
         self._pending: list[_Waiting] = []
-        self._taking = threading.Lock()
-        self._writing = threading.Lock()
+        self._lock = threading.Lock()
+        self._writing = False  # some thread is; it goes on until nobody waits
+
+    def add(self, wanted: NewSubmission, then: Then) -> None:
+        """Store these jobs, all or none, or find what their key stored before.
+
+        then: told once they are durable, or why they are not (UsageError where the key was another submission's), on
+        this thread or another.
+        """
+        with self._lock:
+            self._pending.append((wanted, then))
+            if self._writing:
+                return
+            self._writing = True
+        while group := self._next():
+            self._commit(group)
 
     def submit(self, jobs: list[NewJob], key: SubmitKey | None = None) -> Taken:
-        """Store these jobs, all or none, or what its key stored before. Raises UsageError where that was another."""
-        mine = _Waiting(NewSubmission(jobs, key))
-        with self._taking:
-            self._pending.append(mine)
-        with self._writing:
-            while mine.found is None:  # else another thread wrote it while this one waited
-                self._commit()
-        if isinstance(mine.found, Exception):
-            raise mine.found
-        assert mine.found is not None
-        return mine.found
+        """add() for who waits. Raises what then() would be told."""
+        found: Future[Taken] = Future()
+        self.add(
+            NewSubmission(jobs, key),
+            lambda told: found.set_exception(told) if isinstance(told, Exception) else found.set_result(told),
+        )
+        return found.result()
 
-    def _commit(self) -> None:
-        with self._taking:
+    def _next(self) -> list[_Waiting]:
+        with self._lock:
             group, self._pending = self._pending[:MAX_GROUP], self._pending[MAX_GROUP:]
+            self._writing = bool(group)
+            return group
+
+    def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
-            found: list[Taken | UsageError] = self._store.submit_groups(
-                [waiting.wanted for waiting in group], self._clock()
+            found: Sequence[Taken | Exception] = self._store.submit_groups(
+                [wanted for wanted, _ in group], self._clock()
             )
-        except Exception as error:  # every thread that waits must get it
-            for waiting in group:
-                waiting.found = error
-            return
-        for waiting, one in zip(group, found, strict=True):
-            waiting.found = one
+        except Exception as error:
+            if len(group) > 1 and not isinstance(error, Unavailable):  # of one of them: the others are stored
+                for waiting in group:
+                    self._commit([waiting])
+                return
+            found = [error] * len(group)
+        for (_, then), one in zip(group, found, strict=True):
+            try:
+                then(one)
+            except Exception:  # of who waits; the others must be told all the same
+                log.exception("the answer to a submission failed")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,8 +64,7 @@ class FleetFacts:
     all_gpus: int | None = None
 
 
-@dataclass(frozen=True)
-class ReadJob:
+class ReadJob(NamedTuple):
     """A job as it was read. values: what a matrix gave it."""
 
     spec: JobSpec

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ PATIENCE_S = 900.0
 # A fault that was found so long before a job came is still its own; an older one may have been corrected.
 FRESH_S = 60.0
 MOST_WARNED = 20
+RECENT_S, MOST_RECENT = 1.0, 10_000
 LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
 # Files of a folder that change what is counted.
 _SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
@@ -159,7 +161,34 @@ def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> schema
     )
 
 
-def warnings_of(store: Store, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
+class RecentLengths:
+    """Lengths as they were read at most RECENT_S ago: a burst of submissions must not read them a thousand times.
+
+    Any number of threads may call it.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self._found: dict[str, LengthsRow | None] = {}
+        self._since = 0.0
+
+    def of(self, keys: Collection[str]) -> dict[str, LengthsRow]:
+        """Those that were ever asked for, by key."""
+        now = self._clock()
+        if now - self._since > RECENT_S or len(self._found) > MOST_RECENT:
+            self._found, self._since = {}, now
+        known = self._found
+        if missing := [key for key in keys if key not in known]:
+            rows = self._store.lengths(missing)
+            known.update({key: rows.get(key) for key in missing})
+        return {key: row for key in keys if (row := known[key]) is not None}
+
+    def forget(self) -> None:
+        """There is something new."""
+        self._found = {}
+
+
+def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
     """What is known of the data of jobs, by id, that a user should know of; of the first MOST_WARNED kinds of them."""
     kinds: dict[tuple[object, ...], tuple[int, JobSpec]] = {}
     for job_id, spec in jobs:
@@ -169,12 +198,12 @@ def warnings_of(store: Store, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
             kinds.setdefault(kind, (job_id, spec))
     look = cache(fingerprint)
     keys = {key_of(spec, job_id, look): spec for job_id, spec in kinds.values()}
-    rows = store.lengths(keys)
+    rows = lengths.of(keys)
     found = [
         text
         for key, spec in keys.items()
-        if key in rows and (lengths := _lengths(rows[key])) is not None
-        for text in dropped_rows.warnings(lengths, spec)
+        if key in rows and (counted := _lengths(rows[key])) is not None
+        for text in dropped_rows.warnings(counted, spec)
     ]
     return list(dict.fromkeys(found))
 
