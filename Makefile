@@ -11,7 +11,7 @@ BENCHMARKS := cli submit agents start telemetry memory gpu.memory gpu.speed gpu.
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
-	@echo 'make test         every test (TESTS="tests/unit -x" for some)'
+	@echo 'make test         every test (TESTS="tests/jobs -x" for some)'
 	@echo 'make cuda-double  CUDA without a GPU: a CUDA build of torch in .venv-cuda, in front of a stand-in (2.7 GB, once)'
 	@echo 'make test-cuda    the tests that run on it'
 	@echo 'make soak         worlds of faults for an hour (ARGS="--seconds 60" for less, ARGS=SEED for one)'

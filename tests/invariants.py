@@ -16,7 +16,7 @@ from workers.checkpoints.manifest import MANIFEST, read_manifest
 
 
 def check_all(store: Store) -> None:
-    """Fails with every breach. tests/store/test_audit.py shows that each kind of breach is found."""
+    """Fails with every breach. tests/store/maintenance/test_audit.py shows that each kind of breach is found."""
     with store.read() as connection:
         found = faults(connection)
     assert not found, "the database breaks its invariants:\n" + "\n".join(f"  {fault}" for fault in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from tests.api.conftest import Yard
-from tests.api.test_scheduling import HOST, FakeHost, card, end, job
+from tests.api.scheduling.test_scheduling import HOST, FakeHost, card, end, job
 
 
 def test_a_trainer_is_sent_where_the_agent_of_this_database_looks(yard):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.messages.reports import Evaluated
-from tests.api.test_early_stop import lines
-from tests.api.test_scheduling import FakeHost, card
+from tests.api.scheduling.test_early_stop import lines
+from tests.api.scheduling.test_scheduling import FakeHost, card
 
 PREFIX = "/api/v1"
 

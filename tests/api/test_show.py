@@ -11,7 +11,7 @@ from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.api.checkpoints import REPLACED, UNNEEDED
 from tests.api.conftest import Yard
-from tests.api.test_scheduling import FakeHost, card, end, job
+from tests.api.scheduling.test_scheduling import FakeHost, card, end, job
 
 ROOT = "/tmp/a/x/jobs/1/checkpoints"
 

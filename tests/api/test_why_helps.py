@@ -10,9 +10,9 @@ from jobs.jobfile.requirements import LACKS
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.cli.commands.jobs.control import read_settings
-from tests.api.test_policies import submit
-from tests.api.test_preemption import begun, code, later, project, starts, states, stops
-from tests.api.test_scheduling import FakeHost, card, end, of
+from tests.api.scheduling.test_policies import submit
+from tests.api.scheduling.test_preemption import begun, code, later, project, starts, states, stops
+from tests.api.scheduling.test_scheduling import FakeHost, card, end, of
 
 FREE = "wait: it starts when a card that fits is free; `tuneyard top` shows who holds them"
 ENDS = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.cuda_double.processes import Cuda
-from tests.workers.test_cuda_attention import charged
+from tests.workers.profiler.test_attention import charged
 
 SHAPES = [
     (2, 12, 12, 512, 64, 64),

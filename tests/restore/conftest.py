@@ -20,10 +20,10 @@ from orchestrator.control.host_silence import Hearing
 from orchestrator.store import Store, backup, upgrade
 from tests import invariants
 from tests.api.conftest import TOKEN, Yard
-from tests.api.test_scheduling import FakeHost, card
+from tests.api.scheduling.test_scheduling import FakeHost, card
 from tests.fakes import FakeDispatch
 from tests.workers.builders import TINY, make_tokenizer, prompt_rows, write_rows
-from tests.workers.test_training_stops import StopsAfter
+from tests.workers.trainer.test_stops import StopsAfter
 from workers.attempt_folder import AttemptFolder, yard_root
 from workers.trainer.train import train
 

@@ -17,8 +17,8 @@ from jobs.identity import Owner, new_uuid
 from jobs.messages.reports import Assignment, Kept
 from tests.workers.agents import wait_until
 from tests.workers.builders import make_assignment
-from tests.workers.test_carry import Clock, Network
-from tests.workers.test_checkpoints import stage
+from tests.workers.checkpoints.test_folders import stage
+from tests.workers.checkpoints.test_transfer import Clock, Network
 from workers.agent.checkpoint_gc import Tidier
 from workers.agent.result_upload import ResultReader
 from workers.attempt_folder import AttemptFolder, checkpoints_root, note_epoch

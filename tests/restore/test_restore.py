@@ -10,7 +10,7 @@ import pytest
 from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from tests import invariants
-from tests.api.test_scheduling import HOST
+from tests.api.scheduling.test_scheduling import HOST
 from tests.restore.conftest import Fleet
 from tests.workers.builders import prompt_rows, write_rows
 

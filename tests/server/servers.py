@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.api.test_scheduling import FakeHost, card
+from tests.api.scheduling.test_scheduling import FakeHost, card
 
 TUNEYARD = str(Path(sys.executable).with_name("tuneyard"))
 SOON_S = 90.0  # nothing here takes it, on a machine that is not overloaded beyond use

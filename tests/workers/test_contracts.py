@@ -1,8 +1,8 @@
 """What tuneyard takes for granted of the installed TRL, transformers, PEFT and bitsandbytes.
 
 Each was read from their source and decides how much memory a job takes or whether it trains at all: an upgrade that
-changes one must fail here, not in a job. tests/workers/test_training_contract.py holds what follows from it for our own
-settings.
+changes one must fail here, not in a job. tests/workers/trainer/test_train_contract.py holds what follows from it for
+our own settings.
 """
 
 from __future__ import annotations

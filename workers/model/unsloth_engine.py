@@ -1,8 +1,9 @@
 """A job's model as Unsloth builds it: `model.engine: unsloth`.
 
 Unsloth can't be imported without a GPU, so the arguments are made here by plain functions, which
-tests/workers/test_unsloth.py holds against Unsloth's real signatures, and the import stays in build_model. It asks to
-be imported before transformers and TRL; a trainer's process has those loaded, so some of its patches may not apply.
+tests/workers/model/test_unsloth_engine.py holds against Unsloth's real signatures, and the import stays in
+build_model. It asks to be imported before transformers and TRL; a trainer's process has those loaded, so some of its
+patches may not apply.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.state import Outcome
 from tests.workers.builders import make_assignment, prompt_rows, write_rows
-from tests.workers.test_training_stops import StopsAfter, run
+from tests.workers.trainer.test_stops import StopsAfter, run
 from workers.attempt_folder import AttemptFolder, checkpoints_root
 from workers.checkpoints.folders import latest_good
 from workers.checkpoints.manifest import read_manifest, write_manifest

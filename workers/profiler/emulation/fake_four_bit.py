@@ -4,7 +4,7 @@ A stand-in, because a trace runs where bitsandbytes may not be installed, and be
 they allocate from a dispatch mode. Followed here, bitsandbytes 0.50: `nn.Linear4bit.forward`, `MatMul4Bit`
 (autograd/_functions.py), `_dequant_linear_fallback` (backends/cuda/ops.py, what runs from 1537 tokens on; for fewer
 a fused kernel may save the dequantised weight) and `dequantize_4bit` (functional.py), with NF4, blocks of 64
-weights, and double quantisation in blocks of 256. tests/workers/test_qlora.py holds it against the real one.
+weights, and double quantisation in blocks of 256. tests/workers/profiler/test_qlora.py holds it against the real one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""The queue as it is kept from plan to plan gives what the snapshot alone would; who fails speaks for all alike."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.scheduler.cache.pending_queue import Line, Now
+from orchestrator.scheduler.fair_share import CHARGE_S, Lanes, Turns
+from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.job_class import Fits
+from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.policy import Ranked, Rules, rank
+from tests.fleets import kind, waiting
+from tests.scheduler.test_nominations import World
+from tests.scheduler.test_safety import SEEDS, drawn
+
+NOW = 1_000_000.0
+ROUNDS = 12
+
+
+@given(SEEDS)
+@settings(max_examples=200, deadline=None)
+def test_a_line_that_is_kept_changes_no_plan(seed: int):
+    """Jobs come and go, hosts are drained, projects get other terms, time goes on by up to a day, or back."""
+    rng = random.Random(seed)
+    case = drawn(seed, jobs=8)
+    world, fits, line = World(case, case.fleet, rng, quiet=False), Fits(), Line()
+    for _ in range(ROUNDS):
+        stock = Stock.of(world.fleet, case.choose, fits, line)
+        kept = plan(world.fleet, world.now, rules=case.rules, stock=stock)
+        decided = world.decide()
+        assert kept == decided
+        world.go_on(decided)
+        world.now += rng.choice((0.0, 0.0, 299.9, 7_000.0, 90_000.0, -50.0))
+        fleet = world.fleet
+        if rng.random() < 0.2:
+            first = fleet.hosts[0]
+            world.fleet = fleet = replace(
+                fleet, hosts=(replace(first, drained=not first.drained), *fleet.hosts[1:])
+            )
+        if rng.random() < 0.1:
+            world.fleet = replace(fleet, projects={"x": Project(rng.choice((None, 2, 3)))})
+
+
+def _ranked(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> list[Ranked]:
+    return [
+        rank(job, kind(job.spec.resources.gpus), rules, NOW, job.job_id in owed, by_project=True)
+        for job in jobs
+    ]
+
+
+def _lanes(entries: list[Ranked], rules: Rules) -> Lanes:
+    lanes = Lanes(rules.policy == "fair")
+    for entry in entries:
+        lanes.add(entry)
+    return lanes
+
+
+def _alike(number: int, waited: float = 0.0, **fields) -> Waiting:
+    return replace(waiting(number), submitted_at=NOW - waited, **fields)
+
+
+KIND = kind()  # one for all, so that they are alike
+
+
+def _of_one_kind(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> Lanes:
+    return _lanes([rank(job, KIND, rules, NOW, job.job_id in owed, by_project=True) for job in jobs], rules)
+
+
+def test_who_is_alike_has_no_turn_after_one_that_failed():
+    rules = Rules("fifo")
+    jobs = [_alike(number, 100 - number, priority=75 if number == 5 else 50) for number in range(1, 6)]
+    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    for entry in turns:
+        seen.append(entry.job.job_id)
+        if entry.job.job_id == 2:
+            turns.fails(entry, entry.score)
+    assert seen == [5, 1, 2]
+
+
+def test_of_those_that_are_alike_one_with_a_lower_score_still_has_its_turn():
+    rules = Rules("shortest")
+    jobs = [_alike(number, steps_left=100.0 * number) for number in (1, 2, 3)]
+    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    for entry in turns:
+        seen.append(entry.score)
+        turns.fails(entry, entry.score + 150)
+    assert seen == [100, 200]
+
+
+def test_once_there_is_more_to_be_had_those_that_failed_may_try_again():
+    rules = Rules("fifo")
+    jobs = [_alike(number, 100 - number) for number in range(1, 5)]
+    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    for entry in turns:
+        seen.append(entry.job.job_id)
+        if entry.job.job_id == 1:
+            turns.fails(entry)
+        if len(seen) == 1:
+            turns.revive()
+    assert seen == [1, 2, 3, 4]
+
+
+def test_those_that_are_owed_nothing_any_more_have_their_turn_with_the_others():
+    rules = Rules("fifo")
+    owed = [_alike(number, 100 - number, project="x") for number in (1, 2, 3)]
+    others = [_alike(4, 98.5, project="y"), _alike(5, 0, project="y")]
+    turns, seen = Turns(_of_one_kind(*owed, *others, rules=rules, owed=(1, 2, 3)), {}, {}), []
+    for entry in turns:
+        if entry.owed and entry.job.job_id == 2:  # x has what it is guaranteed
+            turns.later()
+            continue
+        seen.append((entry.job.job_id, entry.owed))
+    assert seen == [(1, True), (4, False), (2, False), (3, False), (5, False)]
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_start_is_charged_and_a_turn_that_came_to_nothing_is_not(starts: bool):
+    """ann used less than bob; her first job is charged an hour if it starts, and bob is next; else she is."""
+    rules = Rules()
+    jobs = [_alike(1, 9, user="ann"), _alike(2, 8, user="ann"), _alike(3, 7, user="bob")]
+    turns, seen = (
+        Turns(_lanes(_ranked(*jobs, rules=rules), rules), {("default", "bob"): CHARGE_S / 2}, {}),
+        [],
+    )
+    for entry in turns:
+        seen.append(entry.job.job_id)
+        if starts or entry.job.job_id != 1:
+            turns.served()
+    assert seen == ([1, 3, 2] if starts else [1, 2, 3])
+
+
+def test_a_job_that_did_not_change_is_the_same_object():
+    steady, job = Steady(), waiting(1)
+    made = steady.replaced(job, length=512)
+    assert made == replace(job, length=512)
+    assert steady.replaced(job, length=512) is made
+    assert steady.replaced(job, length=513).length == 513
+    steady.forget_all_but({2})
+    assert steady.replaced(job, length=512) is not made
+
+
+def test_a_line_that_is_looked_at_for_long_does_not_grow():
+    """Who has a checkpoint is ranked anew in every plan; who leaves takes along all that was kept of it."""
+    rules, line = Rules("fifo"), Line()
+    jobs = [replace(_alike(number), home=1) for number in range(5)]
+
+    def look(at: float, queue: list[Waiting]) -> None:
+        line.look(queue, Now(at, rules, {}, {}, (), lambda job: KIND, lambda job, own: own))
+
+    for second in range(100):
+        look(NOW + second, jobs)
+    assert len(line._until) <= 2 * len(jobs)
+    assert len(list(line.lanes)) == len(jobs)
+    look(NOW + 100, [])
+    assert not list(line.lanes) and not line.asked and not line.aside
+    look(NOW + 86_400, [])
+    assert not line._until and not line._alarms
