@@ -1,4 +1,4 @@
-"""Turns: who is served next in a plan, given who was served and who can't be."""
+"""The queue of one plan: who is served next, given who was served and who can't be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _key = attrgetter("key")
 
 
 @dataclass
-class Lanes:
+class QueueLanes:
     """Ranked jobs by lane (class, owed, urgent, awaited), in it by owner, and there by what they are alike in.
 
     Each list is in the order of its keys. by_owner: whether owners take turns (`fair`); else all are nobody's.
@@ -33,7 +33,7 @@ class Lanes:
 
     def add(self, entry: Ranked) -> None:
         owners = self.lists.setdefault(entry.key[:4], {})
-        alike = owners.setdefault(self._owner(entry), {})
+        alike = owners.setdefault(self.owner(entry), {})
         waiting = alike.get(entry.alike)
         if waiting is None:
             alike[entry.alike] = [entry]
@@ -41,7 +41,7 @@ class Lanes:
             insort(waiting, entry, key=_key)
 
     def remove(self, entry: Ranked) -> None:
-        lane, owner = entry.key[:4], self._owner(entry)
+        lane, owner = entry.key[:4], self.owner(entry)
         waiting = self.lists[lane][owner][entry.alike]
         del waiting[bisect_left(waiting, entry.key, key=_key)]
         if not waiting:
@@ -58,197 +58,233 @@ class Lanes:
                 for waiting in alike.values():
                     yield from waiting
 
-    def _owner(self, entry: Ranked) -> Owner:
+    def owner(self, entry: Ranked) -> Owner:
+        """Whose turn it takes."""
         return (entry.job.project, entry.job.user) if self.by_owner else NOBODY
 
 
 @dataclass(slots=True)
-class _Head:
+class _Cursor:
     """The first of a list that had no turn yet. key: of that one; unowed: its project has what it is guaranteed."""
 
     key: LaneKey
-    waiting: list[Ranked]
+    entries: list[Ranked]
     at: int
     alike: Hashable
     unowed: bool
 
     @classmethod
-    def of(cls, waiting: list[Ranked], at: int = 0, unowed: bool = False) -> _Head:
-        entry = waiting[at].unowed() if unowed else waiting[at]
-        return cls(entry.key, waiting, at, entry.alike, unowed)
+    def of(cls, entries: list[Ranked], at: int = 0, unowed: bool = False) -> _Cursor:
+        entry = entries[at].unowed() if unowed else entries[at]
+        return cls(entry.key, entries, at, entry.alike, unowed)
 
     @property
     def entry(self) -> Ranked:
-        entry = self.waiting[self.at]
+        entry = self.entries[self.at]
         return entry.unowed() if self.unowed else entry
 
-    def next(self) -> _Head | None:
+    def next(self) -> _Cursor | None:
         """The same list without it."""
         at = self.at + 1
-        if at == len(self.waiting):
+        if at == len(self.entries):
             return None
-        key = self.waiting[at].key
-        return _Head(unowed_key(key) if self.unowed else key, self.waiting, at, self.alike, self.unowed)
+        key = self.entries[at].key
+        return _Cursor(unowed_key(key) if self.unowed else key, self.entries, at, self.alike, self.unowed)
 
 
-class Turns:
-    """One pass over the lanes, best first. Whoever asks says after each turn what came of it.
+class FairShareQueue:
+    """The jobs of one plan, best first: pop() gives the next, charge() says that it was served.
 
     Inside a lane the jobs go by their keys; under `fair` the project, then the user, that used least has the next turn,
     and each start is charged at once to who gets it. hopeless: what jobs are alike in -> the score from which on they
-    have no turn, for one that is alike failed.
+    have no turn, for one that is alike failed. The lanes stay as they are.
     """
 
     def __init__(
-        self, lanes: Lanes, usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
+        self, lanes: QueueLanes, usage: Mapping[tuple[str, str], float], projects: Mapping[str, Project]
     ) -> None:
         self.hopeless: dict[Hashable, float] = {}
         self._lanes, self._usage, self._projects = lanes, usage, projects
         self._to_come = sorted(lanes.lists, reverse=True)
-        self._later: dict[LaneKey, dict[Owner, list[_Head]]] = {}
-        self._owners: dict[Owner, _Waiting] = {}
-        self._turn: tuple[Owner, _Head] | None = None
-        self._served = self._revived = False
+        self._demoted: dict[LaneKey, dict[Owner, list[_Cursor]]] = {}
+        self._owners: dict[Owner, _OwnerQueue] = {}  # of the lane that is being served
+        self._popped: tuple[Owner, _Cursor] | None = None
+        self._share: _Share | None = None  # where several owners are in that lane
+        self._revived = False
 
-    def served(self) -> None:
-        """Who had the last turn starts, or others make room for it."""
-        self._served = True
+    def pop(self) -> Ranked | None:
+        """Who has the next turn; None once nobody has."""
+        self._put_back()
+        while True:
+            found = self._next()
+            if found is not None:
+                owner, cursor = self._popped = found
+                self._owners[owner].advance()
+                return cursor.entry
+            if not self._to_come:
+                return None
+            self._enter(self._to_come.pop())
 
-    def fails(self, entry: Ranked, score: float = -math.inf) -> None:
+    def charge(self, entry: Ranked) -> None:
+        """One that was popped starts, or others make room for it: its owner is charged for it."""
+        if self._share is not None:
+            self._share.charge(self._lanes.owner(entry), entry.job.spec.resources.gpus * CHARGE_S)
+
+    def fail(self, entry: Ranked, score: float = -math.inf) -> None:
         """Nobody that is alike has a turn from this score on."""
         self.hopeless[entry.alike] = min(score, self.hopeless.get(entry.alike, math.inf))
 
-    def later(self) -> None:
-        """Who had the last turn, and all that are alike, are owed nothing any more: their lane is still to come."""
-        assert self._turn is not None
-        owner, head = self._turn
-        moved = _Head.of(head.waiting, head.at, unowed=True)
+    def demote(self) -> None:
+        """Who was popped last, and all that are alike, are owed nothing any more: their lane is still to come."""
+        assert self._popped is not None
+        owner, cursor = self._popped
+        moved = _Cursor.of(cursor.entries, cursor.at, unowed=True)
         lane = moved.key[:4]
         if lane not in self._to_come:
             insort(self._to_come, lane, key=_descending)
-        self._later.setdefault(lane, {}).setdefault(owner, []).append(moved)
-        self._owners[owner].leave(head.waiting)
+        self._demoted.setdefault(lane, {}).setdefault(owner, []).append(moved)
+        self._owners[owner].leave(cursor.entries)
 
     def revive(self) -> None:
         """There is more to be had than when others failed: those of this lane, and all to come, may try again."""
         self.hopeless.clear()
         self._revived = True
 
-    def __iter__(self) -> Iterator[Ranked]:
-        while self._to_come:
-            lane = self._to_come.pop()
-            self._owners = {}
-            for owner, alike in self._lanes.lists.get(lane, {}).items():
-                self._owners.setdefault(owner, _Waiting()).add(map(_Head.of, alike.values()))
-            for owner, heads in self._later.get(lane, {}).items():
-                self._owners.setdefault(owner, _Waiting()).add(heads)
-            yield from self._shared() if len(self._owners) > 1 else self._alone()
+    def _enter(self, lane: LaneKey) -> None:
+        """Serve this lane from now on."""
+        self._owners = {}
+        for owner, alike in self._lanes.lists.get(lane, {}).items():
+            self._owners.setdefault(owner, _OwnerQueue()).add(map(_Cursor.of, alike.values()))
+        for owner, cursors in self._demoted.get(lane, {}).items():
+            self._owners.setdefault(owner, _OwnerQueue()).add(cursors)
+        self._share = None
+        if len(self._owners) > 1:
+            self._share = _Share(self._owners, self._usage, self._projects)
+            self._share.fill(self._owners, self.hopeless)
 
-    def _alone(self) -> Iterator[Ranked]:
-        ((owner, waiting),) = self._owners.items()
-        while (head := waiting.head(self.hopeless)) is not None:
-            waiting.advance()
-            self._turn = (owner, head)
-            yield head.entry
-            if self._revived:
-                waiting.revive()
-                self._revived = False
+    def _next(self) -> tuple[Owner, _Cursor] | None:
+        """Whose turn it is in this lane; under `fair` that owner is out of the heaps until it is put back."""
+        if self._share is None:
+            for owner, queue in self._owners.items():  # one at the most
+                cursor = queue.first(self.hopeless)
+                return None if cursor is None else (owner, cursor)
+            return None
+        while (turn := self._share.pop()) is not None:
+            owner, key = turn
+            cursor = self._owners[owner].first(self.hopeless)
+            if cursor is not None and cursor.key == key:
+                return owner, cursor
+            self._share.push(owner, cursor)  # that one is hopeless by now
+        return None
 
-    def _shared(self) -> Iterator[Ranked]:
-        """The project that used least for its weight has the turn, in it the user that used least.
+    def _put_back(self) -> None:
+        """The owner of who was popped last may have another turn, by what it was charged."""
+        popped, self._popped = self._popped, None
+        if self._revived:
+            self._revived = False
+            for one in self._owners.values():
+                one.revive()
+            if self._share is not None:
+                self._share.fill(self._owners, self.hopeless)
+        elif popped is not None and self._share is not None:
+            owner = popped[0]
+            self._share.push(owner, self._owners[owner].first(self.hopeless))
 
-        Of equal usage, whose next job comes first.
-        """
-        mine = {owner: self._usage.get(owner, 0.0) for owner in self._owners}
-        used: dict[str, float] = dict.fromkeys((project for project, _ in self._owners), 0.0)
-        for (project, _), gpu_s in self._usage.items():
+
+class _Share:
+    """The owners of a lane by what they used: the project that used least for its weight, in it the user that did.
+
+    Of equal usage, whose next job comes first. mine: by owner; charged: by project, for its weight.
+    """
+
+    def __init__(
+        self,
+        owners: Iterable[Owner],
+        usage: Mapping[tuple[str, str], float],
+        projects: Mapping[str, Project],
+    ) -> None:
+        used: dict[str, float] = dict.fromkeys((project for project, _ in owners), 0.0)
+        for (project, _), gpu_s in usage.items():
             if project in used:
                 used[project] += gpu_s
-        weight = {name: self._projects[name].weight if name in self._projects else 1.0 for name in used}
-        charged = {name: used[name] / weight[name] for name in used}
-        users_of, heap = self._heaps(mine, charged)
-        while heap:
-            _, _, name = heapq.heappop(heap)
-            users = users_of[name]
-            _, key, user = heapq.heappop(users)
-            owner = (name, user)
-            waiting = self._owners[owner]
-            head = waiting.head(self.hopeless)
-            if head is not None and head.key == key:
-                waiting.advance()
-                self._turn, self._served = (owner, head), False
-                yield head.entry
-                if self._served:
-                    cost = head.entry.job.spec.resources.gpus * CHARGE_S
-                    mine[owner] += cost
-                    charged[name] += cost / weight[name]
-                if self._revived:
-                    for one in self._owners.values():
-                        one.revive()
-                    self._revived = False
-                    users_of, heap = self._heaps(mine, charged)
-                    continue
-                head = waiting.head(self.hopeless)
-            if head is not None:
-                heapq.heappush(users, (mine[owner], head.key, user))
-            if users:
-                heapq.heappush(heap, (charged[name], users[0][1], name))
+        self._weight = {name: projects[name].weight if name in projects else 1.0 for name in used}
+        self._mine = {owner: usage.get(owner, 0.0) for owner in owners}
+        self._charged = {name: used[name] / self._weight[name] for name in used}
+        self._users: dict[str, list[tuple[float, LaneKey, str]]] = {}
+        self._heap: list[tuple[float, LaneKey, str]] = []
 
-    def _heaps(
-        self, mine: Mapping[Owner, float], charged: Mapping[str, float]
-    ) -> tuple[dict[str, list[tuple[float, LaneKey, str]]], list[tuple[float, LaneKey, str]]]:
+    def fill(self, owners: Mapping[Owner, _OwnerQueue], hopeless: Mapping[Hashable, float]) -> None:
         """By project, its users with a turn to come; and the projects that have such."""
-        users_of: dict[str, list[tuple[float, LaneKey, str]]] = {}
-        for owner, waiting in self._owners.items():
-            head = waiting.head(self.hopeless)
-            if head is not None:
-                users_of.setdefault(owner[0], []).append((mine[owner], head.key, owner[1]))
-        for users in users_of.values():
+        self._users = {}
+        for owner, queue in owners.items():
+            if (cursor := queue.first(hopeless)) is not None:
+                self._users.setdefault(owner[0], []).append((self._mine[owner], cursor.key, owner[1]))
+        for users in self._users.values():
             heapq.heapify(users)
-        heap = [(charged[name], users[0][1], name) for name, users in users_of.items()]
-        heapq.heapify(heap)
-        return users_of, heap
+        self._heap = [(self._charged[name], users[0][1], name) for name, users in self._users.items()]
+        heapq.heapify(self._heap)
+
+    def pop(self) -> tuple[Owner, LaneKey] | None:
+        """Whose turn it is, and the key of the job that it had then; until it is pushed, its project has none."""
+        if not self._heap:
+            return None
+        _, _, name = heapq.heappop(self._heap)
+        _, key, user = heapq.heappop(self._users[name])
+        return (name, user), key
+
+    def push(self, owner: Owner, cursor: _Cursor | None) -> None:
+        """An owner that was popped may have another turn, with this job, None: it has none left."""
+        name, user = owner
+        users = self._users[name]
+        if cursor is not None:
+            heapq.heappush(users, (self._mine[owner], cursor.key, user))
+        if users:
+            heapq.heappush(self._heap, (self._charged[name], users[0][1], name))
+
+    def charge(self, owner: Owner, gpu_s: float) -> None:
+        self._mine[owner] += gpu_s
+        self._charged[owner[0]] += gpu_s / self._weight[owner[0]]
 
 
-class _Waiting:
-    """One owner's jobs in a lane: the heads of its lists, and those whose rest is hopeless."""
+class _OwnerQueue:
+    """One owner's jobs in a lane: the cursors of its lists, and those whose rest is hopeless."""
 
-    __slots__ = ("_dropped", "_heads")
+    __slots__ = ("_cursors", "_dropped")
 
     def __init__(self) -> None:
-        self._heads: list[tuple[LaneKey, _Head]] = []
-        self._dropped: list[tuple[LaneKey, _Head]] = []
+        self._cursors: list[tuple[LaneKey, _Cursor]] = []
+        self._dropped: list[tuple[LaneKey, _Cursor]] = []
 
-    def add(self, heads: Iterable[_Head]) -> None:
-        self._heads += [(head.key, head) for head in heads]
-        heapq.heapify(self._heads)
+    def add(self, cursors: Iterable[_Cursor]) -> None:
+        self._cursors += [(cursor.key, cursor) for cursor in cursors]
+        heapq.heapify(self._cursors)
 
-    def head(self, hopeless: Mapping[Hashable, float]) -> _Head | None:
+    def first(self, hopeless: Mapping[Hashable, float]) -> _Cursor | None:
         """Whose turn is next."""
-        heads = self._heads
-        while heads:
-            head = heads[0][1]
-            least = hopeless.get(head.alike)
-            if least is None or head.waiting[head.at].score < least:
-                return head
-            self._dropped.append(heapq.heappop(heads))  # the scores of a list rise
+        cursors = self._cursors
+        while cursors:
+            cursor = cursors[0][1]
+            least = hopeless.get(cursor.alike)
+            if least is None or cursor.entries[cursor.at].score < least:
+                return cursor
+            self._dropped.append(heapq.heappop(cursors))  # the scores of a list rise
         return None
 
     def advance(self) -> None:
-        after = self._heads[0][1].next()
+        after = self._cursors[0][1].next()
         if after is None:
-            heapq.heappop(self._heads)
+            heapq.heappop(self._cursors)
         else:
-            heapq.heapreplace(self._heads, (after.key, after))
+            heapq.heapreplace(self._cursors, (after.key, after))
 
-    def leave(self, waiting: list[Ranked]) -> None:
+    def leave(self, entries: list[Ranked]) -> None:
         """The rest of a list is elsewhere."""
-        self._heads = [one for one in self._heads if one[1].waiting is not waiting]
-        heapq.heapify(self._heads)
+        self._cursors = [one for one in self._cursors if one[1].entries is not entries]
+        heapq.heapify(self._cursors)
 
     def revive(self) -> None:
         for one in self._dropped:
-            heapq.heappush(self._heads, one)
+            heapq.heappush(self._cursors, one)
         self._dropped.clear()
 
 
@@ -257,16 +293,16 @@ def _descending(lane: LaneKey) -> LaneKey:
 
 
 def in_order(
-    queue: Iterable[Ranked],
+    ranked: Iterable[Ranked],
     usage: Mapping[tuple[str, str], float],
     projects: Mapping[str, Project],
     rules: Rules,
 ) -> Iterator[Ranked]:
-    """The queue, best first, if everybody is served."""
-    lanes = Lanes(rules.policy == "fair")
-    for entry in queue:
-        lanes.add(entry)
-    turns = Turns(lanes, usage, projects)
-    for entry in turns:
-        turns.served()
+    """These jobs, best first, if everybody is served."""
+    lanes = QueueLanes(rules.policy == "fair")
+    for one in ranked:
+        lanes.add(one)
+    queue = FairShareQueue(lanes, usage, projects)
+    while (entry := queue.pop()) is not None:
+        queue.charge(entry)
         yield entry

@@ -12,7 +12,7 @@ from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.pending_queue import Now
 from orchestrator.scheduler.cache.running_index import lowest
-from orchestrator.scheduler.fair_share import Turns
+from orchestrator.scheduler.fair_share import FairShareQueue
 from orchestrator.scheduler.fleet import Fleet, Gpu, Waiting
 from orchestrator.scheduler.job_class import Kind
 from orchestrator.scheduler.placement.capacity import Stock
@@ -108,12 +108,12 @@ class _Pass:
             self._aside(job)
         self.scarce = Scarce(self.stock, self.rules, self.now, line.asked.values())
         self._hold()
-        self.turns = Turns(line.lanes, self.fleet.usage, self.fleet.projects)
-        for entry in self.turns:
+        self.queue = FairShareQueue(line.lanes, self.fleet.usage, self.fleet.projects)
+        while (entry := self.queue.pop()) is not None:
             if entry.owed and not self._owed(entry.job):  # its project got what it is guaranteed meanwhile
-                self.turns.later()
+                self.queue.demote()
             elif self._turn(entry):
-                self.turns.served()
+                self.queue.charge(entry)
             else:
                 if self.reasons:
                     self._say(entry)
@@ -181,7 +181,7 @@ class _Pass:
         served = self._serve(entry)
         self.claims.settle(self._soon)
         if self._mine:
-            self.turns.revive()  # those that did not find these cards
+            self.queue.revive()  # those that did not find these cards
             self._kept_from.clear()
         self._mine = {}
         return served
@@ -194,7 +194,7 @@ class _Pass:
         """Start it, or make room for it, or reserve."""
         job, kind = entry.job, entry.kind
         if self.fleet.projects and not self._may(entry):
-            self.turns.fails(entry)
+            self.queue.fail(entry)
             return False
         if self._kept_from and self._keeps_off(entry):
             return False
@@ -237,7 +237,7 @@ class _Pass:
             ends = self._ends(entry, entry.kind.tiers[0].choice)
             self._kept_from.setdefault((*entry.alike, id(entry.kind)), []).append((entry.score, ends))
         else:
-            self.turns.fails(entry, entry.score)
+            self.queue.fail(entry, entry.score)
 
     def _may(self, entry: Ranked) -> bool:
         """Whether its project may have more: within its guarantee, or borrowing."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from orchestrator.control.snapshot.stable_objects import Steady
 from orchestrator.scheduler.cache.pending_queue import Line, Now
-from orchestrator.scheduler.fair_share import CHARGE_S, Lanes, Turns
+from orchestrator.scheduler.fair_share import CHARGE_S, FairShareQueue, QueueLanes
 from orchestrator.scheduler.fleet import Project, Waiting
 from orchestrator.scheduler.job_class import Fits
 from orchestrator.scheduler.placement.capacity import Stock
@@ -55,8 +55,8 @@ def _ranked(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> list[Ra
     ]
 
 
-def _lanes(entries: list[Ranked], rules: Rules) -> Lanes:
-    lanes = Lanes(rules.policy == "fair")
+def _lanes(entries: list[Ranked], rules: Rules) -> QueueLanes:
+    lanes = QueueLanes(rules.policy == "fair")
     for entry in entries:
         lanes.add(entry)
     return lanes
@@ -69,41 +69,41 @@ def _alike(number: int, waited: float = 0.0, **fields) -> Waiting:
 KIND = kind()  # one for all, so that they are alike
 
 
-def _of_one_kind(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> Lanes:
+def _of_one_kind(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> QueueLanes:
     return _lanes([rank(job, KIND, rules, NOW, job.job_id in owed, by_project=True) for job in jobs], rules)
 
 
 def test_who_is_alike_has_no_turn_after_one_that_failed():
     rules = Rules("fifo")
     jobs = [_alike(number, 100 - number, priority=75 if number == 5 else 50) for number in range(1, 6)]
-    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
-    for entry in turns:
+    queue, seen = FairShareQueue(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    while (entry := queue.pop()) is not None:
         seen.append(entry.job.job_id)
         if entry.job.job_id == 2:
-            turns.fails(entry, entry.score)
+            queue.fail(entry, entry.score)
     assert seen == [5, 1, 2]
 
 
 def test_of_those_that_are_alike_one_with_a_lower_score_still_has_its_turn():
     rules = Rules("shortest")
     jobs = [_alike(number, steps_left=100.0 * number) for number in (1, 2, 3)]
-    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
-    for entry in turns:
+    queue, seen = FairShareQueue(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    while (entry := queue.pop()) is not None:
         seen.append(entry.score)
-        turns.fails(entry, entry.score + 150)
+        queue.fail(entry, entry.score + 150)
     assert seen == [100, 200]
 
 
 def test_once_there_is_more_to_be_had_those_that_failed_may_try_again():
     rules = Rules("fifo")
     jobs = [_alike(number, 100 - number) for number in range(1, 5)]
-    turns, seen = Turns(_of_one_kind(*jobs, rules=rules), {}, {}), []
-    for entry in turns:
+    queue, seen = FairShareQueue(_of_one_kind(*jobs, rules=rules), {}, {}), []
+    while (entry := queue.pop()) is not None:
         seen.append(entry.job.job_id)
         if entry.job.job_id == 1:
-            turns.fails(entry)
+            queue.fail(entry)
         if len(seen) == 1:
-            turns.revive()
+            queue.revive()
     assert seen == [1, 2, 3, 4]
 
 
@@ -111,10 +111,10 @@ def test_those_that_are_owed_nothing_any_more_have_their_turn_with_the_others():
     rules = Rules("fifo")
     owed = [_alike(number, 100 - number, project="x") for number in (1, 2, 3)]
     others = [_alike(4, 98.5, project="y"), _alike(5, 0, project="y")]
-    turns, seen = Turns(_of_one_kind(*owed, *others, rules=rules, owed=(1, 2, 3)), {}, {}), []
-    for entry in turns:
+    queue, seen = FairShareQueue(_of_one_kind(*owed, *others, rules=rules, owed=(1, 2, 3)), {}, {}), []
+    while (entry := queue.pop()) is not None:
         if entry.owed and entry.job.job_id == 2:  # x has what it is guaranteed
-            turns.later()
+            queue.demote()
             continue
         seen.append((entry.job.job_id, entry.owed))
     assert seen == [(1, True), (4, False), (2, False), (3, False), (5, False)]
@@ -125,14 +125,14 @@ def test_a_start_is_charged_and_a_turn_that_came_to_nothing_is_not(starts: bool)
     """ann used less than bob; her first job is charged an hour if it starts, and bob is next; else she is."""
     rules = Rules()
     jobs = [_alike(1, 9, user="ann"), _alike(2, 8, user="ann"), _alike(3, 7, user="bob")]
-    turns, seen = (
-        Turns(_lanes(_ranked(*jobs, rules=rules), rules), {("default", "bob"): CHARGE_S / 2}, {}),
+    queue, seen = (
+        FairShareQueue(_lanes(_ranked(*jobs, rules=rules), rules), {("default", "bob"): CHARGE_S / 2}, {}),
         [],
     )
-    for entry in turns:
+    while (entry := queue.pop()) is not None:
         seen.append(entry.job.job_id)
         if starts or entry.job.job_id != 1:
-            turns.served()
+            queue.charge(entry)
     assert seen == ([1, 3, 2] if starts else [1, 2, 3])
 
 

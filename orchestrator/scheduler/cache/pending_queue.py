@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.scheduler.fair_share import Lanes
+from orchestrator.scheduler.fair_share import QueueLanes
 from orchestrator.scheduler.fleet import Project, Waiting
 from orchestrator.scheduler.job_class import Kind
 from orchestrator.scheduler.policy import Ranked, Rules, rank
@@ -56,7 +56,7 @@ class Line:
     """
 
     told: bool = False
-    lanes: Lanes = field(default_factory=lambda: Lanes(False))
+    lanes: QueueLanes = field(default_factory=lambda: QueueLanes(False))
     asked: dict[int, Asked] = field(default_factory=dict)
     aside: dict[int, Waiting] = field(default_factory=dict)
     _standing: dict[int, _Standing] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class Line:
     def _clear(self, now: Now) -> None:
         """Begin anew, under these rules and terms."""
         self._terms = (now.rules, dict(now.projects))
-        self.lanes = Lanes(now.rules.policy == "fair")
+        self.lanes = QueueLanes(now.rules.policy == "fair")
         self._until, self._room, self._awaited = [], {}, frozenset()
         for one in (
             self.asked,
