@@ -146,7 +146,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--types", help="model types, by comma; all without it")
-    parser.add_argument("--configs", type=Path, help=f"a models file; {CONFIGS} where there is one")
+    parser.add_argument("--configs", type=Path, help="a models file; the usual one without --types")
     parser.add_argument("--seconds", type=float, default=60.0, help="of one core, for one trace")
     parser.add_argument("--table", type=Path, help="write the table as Markdown to this file")
     wanted = parser.parse_args()
@@ -157,7 +157,7 @@ def main() -> int:
     gc.freeze()  # children share what was imported and need not look through it
     chosen = set(wanted.types.split(",")) if wanted.types else None
     asked = [one for one in known_types() if chosen is None or one[0] in chosen]
-    path = wanted.configs or (CONFIGS if CONFIGS.is_file() and chosen is None else None)
+    path = wanted.configs or (CONFIGS if chosen is None else None)
     shapes = listed(path) if path else []
     rows = []
     print(f"{'architecture':28} {'type':20} {'attn':5} {'s':>5} {'layers':>6} {'kinds':>5}  result")

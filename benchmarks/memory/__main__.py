@@ -14,7 +14,7 @@
                                 jobs/memory/allocator's tables
 
 Prints a table and, as its last line, one JSON object; exits with 1 where a goal is missed. FILE of --configs
-holds architectures by name; without one, ../shared/models/model_configs.json or a few common shapes.
+holds architectures by name; benchmarks/memory/model_configs.json without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.memory import closed, founding, pays, published, real, speed
 from benchmarks.memory.double import command
-from benchmarks.memory.shapes import COMMON, default_configs, job, shapes
+from benchmarks.memory.shapes import CONFIGS, job, shapes
 from workers.profiler.trace import trace
 
 LARGEST = 15e9  # "14B" models have up to 14.8e9 parameters
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1800.0, help="start nothing after this long")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--configs", type=Path, help="JSON file of architectures by name")
+    parser.add_argument("--configs", type=Path, default=CONFIGS, help="JSON file of architectures by name")
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--real", type=int, metavar="N", help="real training runs on the CPU")
     parts.add_argument("--real-scans", type=int, metavar="N", help="the same of layers that scan")
@@ -76,7 +76,6 @@ def main() -> int:
 
 
 def _part(wanted: argparse.Namespace) -> dict[str, Any]:
-    configs = wanted.configs or default_configs()
     if wanted.double:
         return command.run(
             sweeps=wanted.sweeps,
@@ -87,15 +86,15 @@ def _part(wanted: argparse.Namespace) -> dict[str, Any]:
             plot=wanted.plot,
         )
     if wanted.speed:
-        config = next(iter(COMMON.values()))
+        config = shapes(wanted.configs, LARGEST)["Mistral-7B-v0.3"]
         return speed.run({method: trace(job(config, method), []) for method in ("full", "lora")})
     if wanted.real:
         return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
     if wanted.real_scans:
         return real.run(wanted.real_scans, seed=wanted.seed, seconds=wanted.seconds, scanning=True)
     if wanted.published:
-        return published.run(wanted.published, configs)
-    known = shapes(configs, LARGEST)
+        return published.run(wanted.published, wanted.configs)
+    known = shapes(wanted.configs, LARGEST)
     if wanted.founding:
         return founding.run(known)
     if wanted.ladder:

@@ -31,7 +31,7 @@ NUMBERS = ("allocated", "reserved", "device")
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the table (shared/facts/memory.md): GB without and with checkpointing, and the slowdown.
+    """A row of the vendor's table: GB without and with checkpointing, and the slowdown.
 
     methods: what its words allow; others: what is tried where none of those gives the figures.
     """

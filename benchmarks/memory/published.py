@@ -187,9 +187,9 @@ class _Known:
         )
 
 
-def run(path: Path, configs: Path | None) -> dict[str, Any]:
+def run(path: Path, configs: Path) -> dict[str, Any]:
     """Compare each row that can be, list the others, and sum up."""
-    known = _Known(json.loads(configs.read_text()) if configs else {})
+    known = _Known(json.loads(configs.read_text()))
     own: list[tuple[str, float]] = []
     today: list[tuple[str, float]] = []
     out_of_memory: list[bool] = []

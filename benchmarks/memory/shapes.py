@@ -9,7 +9,8 @@ from typing import Any
 from jobs.cards import Card, CardKind
 from jobs.jobfile.spec import JobSpec
 
-CONFIGS = Path("../shared/models/model_configs.json")
+# Published architectures by name, each value with its source.
+CONFIGS = Path(__file__).with_name("model_configs.json")
 # What the models file calls by other names than transformers does, and what it has for reference only.
 RENAMED = {"max_position": "max_position_embeddings"}
 SHAPE_KEYS = (
@@ -27,44 +28,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "always": {"checkpointing": "every_layer", "offload": False},
     "never": {"checkpointing": "off", "offload": False},
 }
-# For a checkout without the file.
-COMMON: dict[str, dict[str, Any]] = {
-    "7B, grouped heads": {
-        "model_type": "mistral",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 32768,
-    },
-    "1B, tied": {
-        "model_type": "llama",
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "tie_word_embeddings": True,
-    },
-    "0.6B, normed heads": {
-        "model_type": "qwen3",
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-}
-
-
-def default_configs() -> Path | None:
-    """The file of shapes that this project is checked against, where it is there."""
-    return CONFIGS if CONFIGS.is_file() else None
 
 
 def listed(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -82,10 +45,8 @@ def architecture(entry: dict[str, Any]) -> dict[str, Any]:
     return {renamed.get(k, k): entry[k] for k in SHAPE_KEYS.split() if entry.get(k) is not None}
 
 
-def shapes(path: Path | None, largest: float) -> dict[str, dict[str, Any]]:
+def shapes(path: Path, largest: float) -> dict[str, dict[str, Any]]:
     """Architectures by name, of at most this many parameters."""
-    if path is None:
-        return COMMON
     entries = json.loads(path.read_text())
     return {
         name: config

@@ -18,7 +18,6 @@ from typing import Any
 from benchmarks.common import finish, machine
 from benchmarks.scheduling import estimates, generated, memory, venus
 
-TRACES = Path("../shared/traces")
 PARTS = ("venus", "generated", "memory", "estimates")
 
 
@@ -26,9 +25,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--traces", type=Path, default=TRACES, help="folder of the published traces")
+    parser.add_argument(
+        "--traces", type=Path, metavar="DIR", help="folder of the published traces, for venus"
+    )
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given again")
     wanted = parser.parse_args()
+    if wanted.traces is None and "venus" in (wanted.only or ()):
+        parser.error("venus needs --traces DIR, a folder with " + " and ".join(venus.FILES))
     print(machine())
     result: dict[str, Any] = {"bench": "scheduling"}
     for part in wanted.only or PARTS:
@@ -39,15 +42,16 @@ def main() -> int:
     return finish(result)
 
 
-def _part(part: str, traces: Path) -> dict[str, Any]:
+def _part(part: str, traces: Path | None) -> dict[str, Any]:
     if part == "generated":
         return generated.run_all()
     if part == "memory":
         return memory.run_all()
     if part == "estimates":
         return estimates.run_all()
-    if lost := venus.missing(traces):
-        reason = f"{traces} has no {lost}; give the folder of the traces with --traces"
+    lost = " and ".join(venus.FILES) if traces is None else venus.missing(traces)
+    if traces is None or lost:
+        reason = f"no {lost}: give the folder of the traces with --traces"
         print(f"venus: skipped, {reason}")
         return {"skipped": reason}
     return venus.run_all(traces)

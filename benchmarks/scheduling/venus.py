@@ -22,7 +22,7 @@ from orchestrator.simulate.pools import lay
 from orchestrator.simulate.trace import TraceJob
 from orchestrator.simulate.trace_csv import load_trace
 
-TRACE, CLUSTERS = "venus_sept2020.csv.gz", "venus_vc_nodes.csv"
+FILES = TRACE, CLUSTERS = "venus_sept2020.csv.gz", "venus_vc_nodes.csv"
 FEWER_NODES = 118
 # The settings under judgement, the same on every trace: nothing here is chosen for Venus.
 UNKNOWN = Rules(policy="attained")
@@ -48,7 +48,7 @@ class Strict(Rules):
 
 def missing(folder: Path) -> str:
     """What is not in the folder, "" where all is."""
-    return ", ".join(name for name in (TRACE, CLUSTERS) if not (folder / name).is_file())
+    return ", ".join(name for name in FILES if not (folder / name).is_file())
 
 
 def run_all(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Measured against projected: the interval around a projection, and how a step's time compares.
 
 What was measured widens or narrows the interval, and never moves the projected figure itself: others found that a
-fitted correction makes models that nobody has seen yet worse (shared/facts/memory.md: leave-one-model-out error went
-from 4.8 % to between 6.8 and 9.2 %). The interval is split conformal prediction: of n residuals of attempts like this
+fitted correction makes models that nobody has seen yet worse (leave-one-model-out error went from 4.8 % to between 6.8
+and 9.2 %). The interval is split conformal prediction: of n residuals of attempts like this
 one, the ceil((n + 1) c)-th smallest is what the next one stays under with probability at least c, whatever their
 distribution, as long as they are exchangeable (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005,
 section 4; Lei et al.: Distribution-Free Predictive Inference for Regression, JASA 113, 2018, section 2.2). The
