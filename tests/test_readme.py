@@ -1,4 +1,4 @@
-"""Each package says which files it has: every one of them, and nothing that is gone."""
+"""Packages list their files; README is short and true; links and paths in the documentation lead somewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+
+from jobs.jobfile.loader import parse_yaml
+from jobs.jobfile.spec import parse_spec
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(
@@ -30,3 +33,63 @@ def test_the_benchmarks_are_listed():
     folder = CHECKOUT / "benchmarks"
     listed = set(re.findall(r"^ {4,6}(\w+\.py) ", (folder / "README.md").read_text(), re.MULTILINE))
     assert listed == {path.name for path in folder.rglob("*.py")} - {"__init__.py"}
+
+
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    CHECKOUT / "SECURITY.md",
+    CHECKOUT / "CHANGELOG.md",
+]
+PAGES += sorted((CHECKOUT / "docs").rglob("*.md"))
+_LINK = re.compile(r"\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]*))?\)")
+_PATH = re.compile(
+    r"(?<![\w/])(?:jobs|workers|orchestrator|migrations|tests|benchmarks|deploy)/[\w/-]+\.(?:py|yaml|c)\b"
+)
+
+
+def test_the_readme_is_short():
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 140
+
+
+def test_the_readme_names_packages_that_exist():
+    text = (CHECKOUT / "README.md").read_text().partition("## The repository")[2]
+    top, named = "", []
+    for line in text.splitlines():
+        if match := re.match(r"^ {4}( {2})?((?:\w+/ ?)+)", line):
+            names = match[2].split()
+            top = "" if match[1] is None else top
+            named += [top + name for name in names]
+            top = top or names[0]
+    assert {"jobs/", "orchestrator/scheduler/", "workers/agent/"} <= set(named)
+    assert [name for name in named if not (CHECKOUT / name).is_dir()] == []
+    packages = {f"{package}/" for package in PACKAGES if package.count("/") <= 1}
+    assert packages - set(named) == set(), "packages that README leaves out"
+
+
+def test_the_job_file_of_the_readme_is_valid():
+    (text,) = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    assert parse_spec(parse_yaml(text)).name == "my-first-adapter"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_links_and_paths_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    lost = []
+    for target, anchor in _LINK.findall(text):
+        to = (page.parent / target).resolve() if target else page
+        if not to.exists() or (anchor and to.suffix == ".md" and anchor not in _anchors(to)):
+            lost.append(f"{target}#{anchor}" if anchor else target)
+    lost += [path for path in _PATH.findall(text) if not (CHECKOUT / path).exists()]
+    assert lost == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_glossary_has_each_term_once_in_order():
+    terms = re.findall(r"^\| ([^|]+?) \|", (CHECKOUT / "docs" / "glossary.md").read_text(), re.MULTILINE)[1:]
+    assert len(terms) > 50
+    assert terms == sorted(set(terms), key=str.casefold)
