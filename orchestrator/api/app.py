@@ -20,6 +20,7 @@ from orchestrator.api.context import Services
 from orchestrator.api.edge import refusals
 from orchestrator.api.edge.gate import SUBMIT, Gate, Route, Scope
 from orchestrator.api.edge.query import only_known
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.readiness import readiness
 from orchestrator.api.responses.presence import is_online
 from orchestrator.api.routes import (
@@ -39,6 +40,7 @@ from orchestrator.api.routes import (
     whatif,
 )
 from orchestrator.client.responses import PREFIX
+from orchestrator.store.unreadable import leaving_out
 
 _REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")
 
@@ -77,6 +79,7 @@ def routes() -> FastAPI:
     app.add_exception_handler(RequestValidationError, refusals.invalid)
     app.add_exception_handler(HTTPException, refusals.http_error)
     app.add_exception_handler(Exception, refusals.unknown_error)
+    app.router.route_class = Surviving
     app.add_api_route(f"{PREFIX}/health", health, methods=["GET"], tags=[openapi.tag(__name__)])
     for room in (
         projects,
@@ -133,5 +136,6 @@ async def health(request: Request) -> schemas.Health:
 def _hosts(services: Services) -> tuple[int, int]:
     """Raises Unavailable where the database takes no writes."""
     services.store.check_writable()
-    known = services.store.hosts()
-    return len(known), sum(is_online(services, host) for host in known)
+    with leaving_out():
+        known = services.store.hosts()
+        return len(known), sum(is_online(services, host) for host in known)

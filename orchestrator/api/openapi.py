@@ -18,7 +18,9 @@ from orchestrator.client.responses import KEY_HEADER, PREFIX
 ABOUT = """\
 Everything that `tuneyard` does with a server goes through this API. All routes but `/health` want the header \
 `Authorization: Bearer TOKEN`; `X-Tuneyard-User` (percent-encoded) says who asks. \
-Times are Unix seconds, memory is bytes. A job is named by its id, or by its name: the newest of that name."""
+Times are Unix seconds, memory is bytes. A job is named by its id, or by its name: the newest of that name. \
+An answer to GET that lacks records which this version can't read has them in `unreadable`, a list of `Unreadable`; \
+where there is nothing else to answer with, the refusal is of kind `unreadable`."""
 
 # Route functions whose names say too little outside of their module.
 _IDS = {
@@ -96,9 +98,13 @@ def document(app: FastAPI) -> dict[str, Any]:
     made["components"]["schemas"] = {**_own_schemas(), **schemas}
     tags: set[str] = set()
     for path, operations in made["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             tags.update(operation["tags"])
             _with_errors(operation, open_to_all=path == f"{PREFIX}/health")
+            if method == "get":
+                operation["responses"] = dict(
+                    sorted({"409": response(409), **operation["responses"]}.items())
+                )
             if example := _EXAMPLES.get(operation["operationId"]):
                 operation.setdefault("requestBody", _body("Submission"))
                 operation["requestBody"]["content"]["application/json"]["example"] = example
@@ -119,6 +125,7 @@ def _own_schemas() -> dict[str, Any]:
     """Schemas of what is read and written past FastAPI."""
     given = {"Submission": Submission, "Submitted": schemas.Submitted, "Checked": schemas.Checked}
     given |= {"Plan": schemas.PlanShape, "Pending": schemas.Pending, "Error": schemas.ErrorShape}
+    given |= {"Unreadable": schemas.Unreadable}
     given["HostReport"] = HostReport
     found: dict[str, Any] = {}
     for name, kind in given.items():

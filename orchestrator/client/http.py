@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -31,6 +32,7 @@ class Api:
     def __init__(self, find: Server | Callable[[], Server], timeout_s: float = 30.0) -> None:
         self._find = find
         self._timeout_s = timeout_s
+        self._told: set[str] = set()
 
     @cached_property
     def server(self) -> Server:
@@ -49,7 +51,9 @@ class Api:
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer to GET. Raises what jobs.errors has for it."""
         given = {key: value for key, value in query.items() if value is not None}
-        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path)[1]
+        answer = self._ask("GET", f"{path}?{urlencode(given)}" if given else path)[1]
+        self._tell_unreadable(answer)
+        return answer
 
     def post(self, path: str, body: Any = None, key: str = "", **query: Any) -> tuple[int, Any]:
         """Status and JSON answer of POST. key: of a submission, see once(). Raises what jobs.errors has for it."""
@@ -101,6 +105,14 @@ class Api:
         with self._explained(self._timeout_s):
             status, kind, raw = self._exchange(method, self._base + path, data, headers)
         return status, decode(status, kind, raw, self.server.url)
+
+    def _tell_unreadable(self, answer: dict[str, Any]) -> None:
+        """What the server left out of its answers, each once, on stderr: no list looks whole that is not."""
+        for one in answer.get("unreadable", ()):
+            said = f"{one['kind']} {one['id']} can't be read by this server's version: {one['why']}"
+            if said not in self._told:
+                self._told.add(said)
+                sys.stderr.write(f"note: {said}\n")
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", USER_HEADER: quote(user_name())}

@@ -26,6 +26,7 @@ _KINDS: dict[str, type[TuneyardError]] = {
     "usage": UsageError,
     "not_found": NotFound,
     "conflict": Conflict,
+    "unreadable": Conflict,
     "unauthorized": Unauthorized,
     "unavailable": Unavailable,
 }

@@ -49,6 +49,8 @@ from orchestrator.store import Store
 from orchestrator.store.attempts.attempts import Closing
 from orchestrator.store.requests import Start
 from orchestrator.store.rows import AttemptRow, FleetRows, HostRow, JobRow
+from orchestrator.store.schema.column_types import Garbled
+from orchestrator.store.unreadable import leaving_out
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +285,12 @@ class Controller:
     def _calibrate(self, now: float) -> None:
         """What was measured counts in the very next plan."""
         if self._calibrated_at is None or now - self._calibrated_at >= CALIBRATE_EVERY_S:
-            self.memo.calibrate(self.store.observations())
+            with leaving_out() as noted:  # what can't be read teaches nothing
+                seen = self.store.observations()
+            for one in noted.values():
+                with self.quarantine.part("attempt", one.key, "reading what was measured of it", now):
+                    raise Garbled(one.why)
+            self.memo.calibrate(seen)
             self._calibrated_at = now
 
     def _snapshot(self, rows: FleetRows, now: float) -> Fleet:

@@ -29,10 +29,12 @@ from orchestrator.schemas.common import (
     ProjectionShape,
     ReasonShape,
     RungShape,
+    Unreadable,
 )
 from orchestrator.schemas.fleet import (
     DiskShape,
     Gpu,
+    GpuList,
     Health,
     Host,
     HostList,
@@ -91,6 +93,7 @@ __all__ = [
     "Forgotten",
     "GoesOn",
     "Gpu",
+    "GpuList",
     "GpuName",
     "GroupMember",
     "GroupShape",
@@ -127,5 +130,6 @@ __all__ = [
     "StartShape",
     "Submitted",
     "Tried",
+    "Unreadable",
     "Why",
 ]

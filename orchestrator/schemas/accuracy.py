@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+from orchestrator.schemas.common import Unreadable
 
 
 class AccuracyProjected(TypedDict):
@@ -118,6 +122,7 @@ class Accuracy(TypedDict):
     figures: list[AccuracyFigure]
     groups: list[AccuracyGroup]
     worst: list[AccuracyRow]
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class Forgotten(TypedDict):

@@ -51,8 +51,18 @@ class FaultShape(TypedDict):
     fix: str
 
 
+class Unreadable(TypedDict):
+    """A record that is not in an answer, for this version can't read it. kind: job, attempt, host and so on; id: its id
+    or name.
+    """
+
+    kind: str
+    id: int | str
+    why: str
+
+
 class ErrorBody(TypedDict):
-    """kind: usage, spec, not_found, conflict, unauthorized, busy, unavailable or internal."""
+    """kind: usage, spec, not_found, conflict, unreadable, unauthorized, busy, unavailable or internal."""
 
     kind: str
     message: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+from orchestrator.schemas.common import Unreadable
 
 
 class ProjectShape(TypedDict):
@@ -25,6 +27,7 @@ class ProjectPage(TypedDict):
     projects: list[ProjectShape]
     gpus: int
     warnings: list[str]
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class DiskShape(TypedDict):
@@ -92,6 +95,14 @@ class HostList(TypedDict):
 
     hosts: list[Host]
     leader: Leader | None
+    unreadable: NotRequired[list[Unreadable]]
+
+
+class GpuList(TypedDict):
+    """`GET /gpus`."""
+
+    gpus: list[Gpu]
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class Health(TypedDict):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
 
-from orchestrator.schemas.common import GpuName, PlanData, ProjectionShape, ReasonShape, RungShape
+from orchestrator.schemas.common import GpuName, PlanData, ProjectionShape, ReasonShape, RungShape, Unreadable
 
 
 class ProgressShape(TypedDict):
@@ -181,6 +181,7 @@ class ActionPage(TypedDict):
 
     actions: list[ActionShape]
     more: bool
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class JobFull(Job):
@@ -191,12 +192,14 @@ class JobFull(Job):
     data: PlanData | None  # None where nobody counted
     attempts_detail: list[Attempt]
     events: list[EventShape]
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class JobPage(TypedDict):
     jobs: list[Job]
     more: bool
     total: int
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class GroupShape(TypedDict):
@@ -222,6 +225,7 @@ class GroupTable(TypedDict):
     name: str  # empty where the jobs have names of their own
     keys: list[str]
     members: list[GroupMember]
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class LogPage(TypedDict):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 from typing_extensions import TypedDict  # pydantic reads these, and before Python 3.12 it needs this one
+
+from orchestrator.schemas.common import Unreadable
 
 
 class MetricPoint(TypedDict):
@@ -34,6 +38,7 @@ class Metrics(TypedDict):
     state: str
     points: list[MetricPoint]
     total: int
+    unreadable: NotRequired[list[Unreadable]]
 
 
 class ResultFile(TypedDict):

@@ -10,6 +10,7 @@ requests.py          what the store takes
 retention.py         what the database gives up once it is old enough
 rows.py              what the store gives
 sequence_lengths.py  lengths of data
+unreadable.py        rows that this version can't read, left out of answers by name
 usage.py             GPU-seconds of projects and users, decayed
 attempts/            attempts and their leases: opened, stopped, ended
 engine/              connections, transactions, locks and time-outs, on SQLite and PostgreSQL alike

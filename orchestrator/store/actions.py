@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+from typing import Any
+
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
@@ -47,11 +51,12 @@ class ActionStore(Database):
         if before is not None:
             query = query.where(events.c.id < before)
         with self.read() as connection:
-            rows = [dict(row._mapping) for row in connection.execute(query)]
-        return [_action(row.pop("job"), row.pop("host"), EventRow(**row)) for row in rows]
+            return unreadable.rows("event", connection.execute(query), events, attrgetter("id"), _action)
 
 
-def _action(job: str | None, host: str | None, event: EventRow) -> ActionRow:
+def _action(row: Any) -> ActionRow:
+    told = dict(row._mapping)
+    job, host, event = told.pop("job"), told.pop("host"), EventRow(**told)
     if event.job_id is not None:
         subject = f"job {event.job_id}" + (f" ({job})" if job else "")
     elif event.host_id is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import orchestrator.store.reads as reads
 from jobs.memory.calibration import Observation, quantisation_of
 from jobs.messages.reports import Ended
 from jobs.state import Outcome
+from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import AttemptRow
@@ -52,7 +54,13 @@ class ObservationStore(Database):
         )
         with self.read() as connection:
             rows = connection.execute(newest.limit(limit)).all()
-        return [_observation(dict(row._mapping)) for row in reversed(rows)]
+        return unreadable.rows(
+            "measurement of attempt",
+            reversed(rows),
+            observations,
+            attrgetter("attempt_id"),
+            lambda row: _observation(dict(row._mapping)),
+        )
 
     def observation_counts(self) -> tuple[int, int]:
         """How many observations there are, and how many ended attempts left none, since the oldest where older ones
@@ -97,8 +105,11 @@ class ObservationStore(Database):
 
 
 def _observation(row: Mapping[str, Any]) -> Observation:
+    """Raises whatever a calibration would that meets it."""
     known = {name: value for name, value in row.items() if value is not None}
-    return Observation(**{"family": row["architecture"], **known})
+    made = Observation(**{"family": row["architecture"], **known})
+    made.group, made.residual()
+    return made
 
 
 def _live_upper(projected: Mapping[str, Any]) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,9 +12,11 @@ import orchestrator.store.reads as reads
 from jobs.errors import NotFound
 from jobs.state import JobState
 from jobs.units import counted
+from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import ProjectRow
+from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.schema.tables import attempts, jobs, leases, projects
 
 
@@ -63,15 +66,28 @@ class ProjectStore(Database):
             .group_by(jobs.c.project)
         )
         with self.read() as connection:
-            queued: dict[str, int] = dict(connection.execute(waiting).tuples().all())
-            held: dict[str, int] = dict(connection.execute(holding).tuples().all())
+            queued, held = (_counts(connection.execute(query)) for query in (waiting, holding))
         return {name: (queued.get(name, 0), held.get(name, 0)) for name in sorted({*queued, *held})}
 
 
 def project_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[ProjectRow]:
     """Projects by name."""
     query = sa.select(projects).where(*conditions).order_by(projects.c.name)
-    return [ProjectRow(**row._mapping) for row in connection.execute(query)]
+    found = connection.execute(query)
+    return unreadable.rows(
+        "project", found, projects, attrgetter("name"), lambda row: ProjectRow(**row._mapping)
+    )
+
+
+def _counts(found: Iterable[Any]) -> dict[str, int]:
+    return dict(unreadable.each("project", found, lambda row: row[0], _count))
+
+
+def _count(row: Any) -> tuple[str, int]:
+    name, count = row
+    if not isinstance(name, str):
+        raise Garbled("jobs name a project that is no text")
+    return name, count
 
 
 def _terms(row: ProjectRow) -> str:

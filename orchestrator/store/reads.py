@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
+from orchestrator.store import unreadable
 from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
     AttemptRow,
@@ -32,6 +34,7 @@ from orchestrator.store.schema.tables import (
     progress,
 )
 
+T = TypeVar("T")
 CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 
 
@@ -47,10 +50,15 @@ def chunks(ids: Collection[int]) -> Iterable[list[int]]:
 
 def job_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[JobRow]:
     """The jobs that a select(jobs) finds. By position: a queue of 10,000 is read in half the time."""
-    return [
-        JobRow(id_, name, user, _STATES[state], Reason(_CODES.get(code, Code.NEW), text, figures), *rest)
-        for id_, name, user, state, code, text, figures, *rest in connection.execute(query)
-    ]
+    return unreadable.rows("job", connection.execute(query), jobs, _id, _job)
+
+
+_id = attrgetter("id")
+
+
+def _job(row: Any) -> JobRow:
+    id_, name, user, state, code, text, figures, *rest = row
+    return JobRow(id_, name, user, _STATES[state], Reason(_CODES.get(code, Code.NEW), text, figures), *rest)
 
 
 def one_job(connection: sa.Connection, job_id: int) -> JobRow:
@@ -74,8 +82,9 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
     )
     found = connection.execute(query.order_by(attempts.c.id)).all()
     held = _leased(connection, [row.id for row in found])
-    return [
-        AttemptRow(
+
+    def make(row: Any) -> AttemptRow:
+        return AttemptRow(
             id=row.id,
             job_id=row.job_id,
             number=row.number,
@@ -105,8 +114,8 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
             checkpoints=row.checkpoints,
             uuid=row.uuid,
         )
-        for row in found
-    ]
+
+    return unreadable.rows("attempt", found, attempts, _id, make)
 
 
 def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, list[LeasedGpu]]:
@@ -117,10 +126,15 @@ def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int
             .select_from(leases.join(gpus).join(hosts, hosts.c.id == gpus.c.host_id))
             .where(leases.c.attempt_id.in_(ids))
         )
-        for row in connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank)):
-            card = (row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
-            held.setdefault(row.attempt_id, []).append(LeasedGpu(*card, row.host_id, row.host))
+        found = connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank))
+        for attempt_id, gpu in unreadable.rows("card", found, gpus, _id, _card):
+            held.setdefault(attempt_id, []).append(gpu)
     return held
+
+
+def _card(row: Any) -> tuple[int, LeasedGpu]:
+    card = (row.id, row.uuid, row.idx, row.kind, row.name, row.memory_bytes, row.exclusive)
+    return row.attempt_id, LeasedGpu(*card, row.host_id, row.host)
 
 
 def latest_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, AttemptRow]:
@@ -145,11 +159,20 @@ def latest_progress(connection: sa.Connection, attempt_ids: Collection[int]) -> 
     )
     query = sa.select(progress).where(progress.c.attempt_id == attempts.c.id, progress.c.step == latest)
     found = [
-        ProgressRow(**row._mapping)
+        row
         for ids in chunks(attempt_ids)
-        for row in connection.execute(query.where(attempts.c.id.in_(ids)))
+        for row in lines_of(ProgressRow, progress, connection.execute(query.where(attempts.c.id.in_(ids))))
     ]
     return {row.attempt_id: row for row in found}
+
+
+def lines_of(kind: type[T], table: sa.Table, found: Iterable[Any]) -> list[T]:
+    """Rows of a table that attempts tell, such as progress."""
+
+    def key(row: Any) -> str:
+        return f"of attempt {row.attempt_id}, step {row.step}"
+
+    return unreadable.rows(table.name, found, table, key, lambda row: kind(**row._mapping))
 
 
 def latest_evaluations(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, EvaluationRow]:
@@ -162,9 +185,11 @@ def latest_evaluations(connection: sa.Connection, attempt_ids: Collection[int]) 
         evaluations.c.attempt_id == attempts.c.id, evaluations.c.step == latest
     )
     return {
-        row.attempt_id: EvaluationRow(**row._mapping)
+        row.attempt_id: row
         for ids in chunks(attempt_ids)
-        for row in connection.execute(query.where(attempts.c.id.in_(ids)))
+        for row in lines_of(
+            EvaluationRow, evaluations, connection.execute(query.where(attempts.c.id.in_(ids)))
+        )
     }
 
 
@@ -195,7 +220,11 @@ def attained(connection: sa.Connection) -> dict[int, float]:
 def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[HostRow]:
     """Hosts by name."""
     query = sa.select(hosts).where(*conditions).order_by(hosts.c.name)
-    return [HostRow(**{**row._mapping, "running": _ids(row.running)}) for row in connection.execute(query)]
+    return unreadable.rows("host", connection.execute(query), hosts, attrgetter("name"), _host)
+
+
+def _host(row: Any) -> HostRow:
+    return HostRow(**{**row._mapping, "running": _ids(row.running)})
 
 
 def _ids(value: Any) -> tuple[int, ...]:
@@ -211,8 +240,9 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
         .select_from(gpus.join(hosts))
         .order_by(hosts.c.name, gpus.c.idx)
     )
-    return [
-        GpuRow(
+
+    def make(row: Any) -> GpuRow:
+        return GpuRow(
             id=row.id,
             uuid=row.uuid,
             host_id=row.host_id,
@@ -226,8 +256,8 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
             expandable=row.expandable,
             holders=tuple(holders.get(row.id, ())),
         )
-        for row in connection.execute(query)
-    ]
+
+    return unreadable.rows("card", connection.execute(query), gpus, _id, make)
 
 
 def _holders(connection: sa.Connection) -> dict[int, list[Holder]]:

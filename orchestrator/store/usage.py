@@ -84,6 +84,8 @@ def _add(
     """Adds what these leases weigh at `now`; one that ends later, or is open, counts until then."""
     scale = half_life_s / math.log(2)
     for project, user, gpu, opened_at, released_at, share in connection.execute(query, span):
+        if not all(isinstance(one, int | float) for one in (opened_at, released_at or 0.0, share)):
+            continue  # SQLite keeps text there; the attempt is set aside by who reads it
         end = now if released_at is None else min(now, released_at)
         if end > opened_at:
             weighed = faded(now - end, half_life_s) - faded(now - opened_at, half_life_s)

@@ -233,3 +233,19 @@ def test_ctrl_c_leaves_no_traceback(server: FakeServer, environment: dict[str, s
     assert child.returncode == 130
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_what_the_server_can_t_read_is_told_beside_the_list(tuneyard: Tuneyard, server: FakeServer) -> None:
+    left_out = {"kind": "host", "id": "h2", "why": "last_seen is 'late', no number"}
+    body = {"hosts": [], "leader": None, "unreadable": [left_out]}
+    server.raw = (200, "application/json", json.dumps(body).encode())
+    ran = tuneyard("hosts", "--json")
+    said = "note: host h2 can't be read by this server's version: last_seen is 'late', no number\n"
+    assert (ran.code, ran.err) == (0, said) and ran.json["unreadable"] == [left_out]
+
+
+def test_one_that_it_can_t_read_is_named(tuneyard: Tuneyard, server: FakeServer) -> None:
+    error = {"kind": "unreadable", "message": "job 1 can't be read by this version: no JSON", "faults": []}
+    server.raw = (409, "application/json", json.dumps({"error": error}).encode())
+    ran = tuneyard("show", "1")
+    assert (ran.code, ran.err) == (1, f"error: {error['message']}\n")

@@ -9,4 +9,5 @@ listener.py        the event loop, which says that it is not held up
 query.py           only parameters that a route knows
 refusals.py        one shape of every refusal
 report_batches.py  reports of hosts, collected so that many are stored under one commit
+surviving.py       answers without the records that can't be read, which they name
 """

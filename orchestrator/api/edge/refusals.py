@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from jobs import errors
 from jobs.errors import Fault
+from orchestrator.store.schema.column_types import Garbled
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ TEXTS = {
     401: "The token is missing or wrong.",
     404: "There is nothing of that name.",
     408: "The request did not come in time.",
-    409: "It is not in a state that allows this.",
+    409: "It is not in a state that allows this, or what is stored of it can't be read (`unreadable`).",
     413: "The request is too large, or its body has no length.",
     422: "Something given can't be used; `faults` has every fault.",
     429: "Too much was asked for at once; Retry-After says when to come again.",
@@ -37,6 +38,7 @@ _KINDS: list[tuple[type[errors.TuneyardError], int, str]] = [
     (errors.InputError, 422, "usage"),
     (errors.NotFound, 404, "not_found"),
     (errors.Conflict, 409, "conflict"),
+    (Garbled, 409, "unreadable"),
     (errors.Unauthorized, 401, "unauthorized"),
     (errors.TooLarge, 413, "usage"),
     (errors.Busy, 429, "busy"),

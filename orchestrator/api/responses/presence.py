@@ -7,6 +7,7 @@ from collections.abc import Callable
 from orchestrator import schemas
 from orchestrator.api.context import Services
 from orchestrator.api.responses import views
+from orchestrator.store import unreadable
 from orchestrator.store.rows import HostRow, JobView
 
 
@@ -19,16 +20,21 @@ def silences(known: Services) -> dict[int, schemas.SilenceShape]:
     """Of each host, by id, that is not there: since when, and when what runs there is given up."""
     now, hearing = known.controller.clock(), known.controller.hearing
     lost_after_s = known.settings.lost_after_s
-    return {
-        row.id: {
+
+    def silence(row: HostRow) -> tuple[int, schemas.SilenceShape | None]:
+        if is_online(known, row):
+            return row.id, None
+        given_up_at = now - hearing.host_silent_s(row, now) + lost_after_s
+        said: schemas.SilenceShape = {
             "host": row.name,
             "stopped": row.left,
             "since": row.last_seen,
-            "given_up_at": now - hearing.host_silent_s(row, now) + lost_after_s,
+            "given_up_at": given_up_at,
         }
-        for row in known.store.hosts()
-        if not is_online(known, row)
-    }
+        return row.id, said
+
+    found = unreadable.each("host", known.store.hosts(), lambda row: row.name, silence)
+    return {host_id: said for host_id, said in found if said is not None}
 
 
 def shower(known: Services) -> Callable[[JobView], schemas.Job]:

@@ -309,6 +309,7 @@ def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
 
 def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
     state = host_state(row, gpus, online)
+    row.info["home"], row.info["output_root"]  # as orchestrator.control.readable looks at it
     present = [gpu for gpu in gpus if gpu.present]
     return {
         "id": row.id,

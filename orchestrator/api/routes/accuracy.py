@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from statistics import fmean, median
 from typing import Any
 
@@ -16,10 +17,12 @@ from jobs.memory.rung import Rung
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
+from orchestrator.store import unreadable
 from orchestrator.store.observations import NEWEST, Selection
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 CONFIDENCE = 0.95  # of the intervals shown by group: the job file's default
 
 
@@ -30,7 +33,12 @@ def accuracy(request: Request, limit: int = Query(NEWEST, ge=1, le=NEWEST)) -> s
     seen = store.observations(limit)
     jobs = store.jobs_of_attempts([one.attempt_id for one in seen])
     calibration = Calibration(seen)
-    rows = [_row(one, *jobs[one.attempt_id], calibration) for one in seen]
+    rows = unreadable.each(
+        "measurement of attempt",
+        seen,
+        attrgetter("attempt_id"),
+        lambda one: _row(one, *jobs[one.attempt_id], calibration),
+    )
     judged = [one.covered for one in seen if one.covered is not None]
     asked = [one.confidence for one in seen if one.covered is not None and one.confidence is not None]
     return {

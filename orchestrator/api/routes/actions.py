@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Query, Request
 
 from orchestrator import schemas
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.routes.jobs import services
+from orchestrator.store import unreadable
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 MAX_PAGE = 1000
 
 
@@ -21,4 +23,5 @@ def audit(
     before: the id of an action, for the next page. `by` is what the client states: one token is everybody's.
     """
     found = services(request).store.actions(limit + 1, before)
-    return {"actions": [views.action(row) for row in found[:limit]], "more": len(found) > limit}
+    shown = unreadable.each("event", found[:limit], lambda row: row.event.id, views.action)
+    return {"actions": shown, "more": len(found) > limit}

@@ -17,13 +17,14 @@ from jobs.state import JobState
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.routes.jobs import services
 from orchestrator.api.submission.validation import JobInput, absolute, read_job
 from orchestrator.store.jobs.changes import Change
 from orchestrator.store.rows import JobRow
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 class Changes(BaseModel):

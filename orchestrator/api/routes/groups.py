@@ -14,12 +14,14 @@ from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import shower
 from orchestrator.api.routes.jobs import services, stop
+from orchestrator.store import unreadable
 from orchestrator.store.jobs.listing import Wanted
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 @router.get("/groups/{group}", responses=raises(NotFound))
@@ -27,15 +29,18 @@ def show_group(request: Request, group: str) -> schemas.GroupTable:
     """The jobs of a group, by id or name, with what differs between them: the best first."""
     known = services(request)
     group_id = known.store.find_group(group)
-    found = known.store.listing(Wanted(group=group_id, sort="id"), MAX_MEMBERS).views
-    keys, values = differences([view.job.spec for view in found])
-    order = best_first([_score(views.job(view)) for view in found])
+    views_of_all = known.store.listing(Wanted(group=group_id, sort="id"), MAX_MEMBERS).views
     show = shower(known)
+    found = unreadable.each(
+        "job", views_of_all, lambda view: view.job.id, lambda view: (view.job, show(view))
+    )
+    keys, values = differences([row.spec for row, _ in found])
+    order = best_first([_score(shown) for _, shown in found])
     return {
         "id": group_id,
-        "name": views.group_name([view.job.name for view in found]),
+        "name": views.group_name([row.name for row, _ in found]),
         "keys": keys,
-        "members": [{"job": show(found[at]), "values": values[at]} for at in order],
+        "members": [{"job": found[at][1], "values": values[at]} for at in order],
     }
 
 

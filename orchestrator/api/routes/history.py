@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter, Query, Request
 
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
 from orchestrator.store.jobs.history import NEWEST
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 @router.get("/history")

@@ -12,13 +12,18 @@ from jobs.messages.reports import HostInfo, Joined
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import is_online
 from orchestrator.api.routes.jobs import services
 from orchestrator.config import ray_token
-from orchestrator.store.rows import GpuRow
+from orchestrator.store import unreadable
+from orchestrator.store.rows import GpuRow, HostRow
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
+
+
+UNKNOWN = "unknown"
 
 
 class Drain(BaseModel):
@@ -58,12 +63,13 @@ def list_hosts(request: Request) -> schemas.HostList:
     """Every host that ever joined, and which server leads."""
     known = services(request)
     by_host = _by_host(known.store.gpus())
-    return {
-        "hosts": [
-            views.host(row, by_host.get(row.id, []), is_online(known, row)) for row in known.store.hosts()
-        ],
-        "leader": known.leader(),
-    }
+    hosts = unreadable.each(
+        "host",
+        known.store.hosts(),
+        lambda row: row.name,
+        lambda row: views.host(row, by_host.get(row.id, []), is_online(known, row)),
+    )
+    return {"hosts": hosts, "leader": known.leader()}
 
 
 def _by_host(gpus: Iterable[GpuRow]) -> dict[int, list[GpuRow]]:
@@ -74,16 +80,26 @@ def _by_host(gpus: Iterable[GpuRow]) -> dict[int, list[GpuRow]]:
 
 
 @router.get("/gpus")
-def list_gpus(request: Request) -> dict[str, list[schemas.Gpu]]:
+def list_gpus(request: Request) -> schemas.GpuList:
     """Every card, with its latest reading and who holds it."""
     known = services(request)
     latest, gpus = known.store.latest_samples(), known.store.gpus()
     by_host = _by_host(gpus)
-    hosts = {
-        row.id: (views.host_state(row, by_host.get(row.id, []), is_online(known, row)), row.last_seen)
-        for row in known.store.hosts()
+
+    def state(row: HostRow) -> tuple[int, str, float]:
+        return row.id, views.host_state(row, by_host.get(row.id, []), is_online(known, row)), row.last_seen
+
+    found = unreadable.each("host", known.store.hosts(), lambda row: row.name, state)
+    hosts = {host_id: (said, seen) for host_id, said, seen in found}
+    unknown = (UNKNOWN, None)  # of a host that can't be read
+    return {
+        "gpus": unreadable.each(
+            "card",
+            [row for row in gpus if row.present],
+            lambda row: row.id,
+            lambda row: views.gpu(row, latest.get(row.id), *hosts.get(row.host_id, unknown)),
+        )
     }
-    return {"gpus": [views.gpu(row, latest.get(row.id), *hosts[row.host_id]) for row in gpus if row.present]}
 
 
 @router.post("/hosts/{host}/drain", responses=raises(NotFound))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -25,17 +26,19 @@ from orchestrator.api.edge.budget import Allowance
 from orchestrator.api.edge.lanes import ToStore
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import shower
 from orchestrator.api.submission.idempotency import key_of, with_values
 from orchestrator.api.submission.validation import Submission, read_jobs, replaced
 from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
+from orchestrator.store import unreadable
 from orchestrator.store.jobs.listing import Wanted
 from orchestrator.store.jobs.submissions import Taken
 from orchestrator.store.requests import NewSubmission
-from orchestrator.store.rows import AttemptRow
+from orchestrator.store.rows import AttemptRow, JobView
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 MAX_PAGE = 1000
 MAX_LOG_BYTES = 4 * 2**20
 
@@ -175,10 +178,15 @@ def list_jobs(
     )
     found = known.store.listing(wanted, limit, before, offset)
     return {
-        "jobs": [*map(shower(known), found.views)],
+        "jobs": each_shown(found.views, shower(known)),
         "more": found.more,
         "total": found.total,
     }
+
+
+def each_shown(found: Iterable[JobView], show: Callable[[JobView], schemas.Job]) -> list[schemas.Job]:
+    """The jobs as they are shown, but for those that can't be."""
+    return unreadable.each("job", found, lambda view: view.job.id, show)
 
 
 def _states(text: str) -> frozenset[JobState] | None:
@@ -194,16 +202,23 @@ def show(request: Request, job: str) -> schemas.JobFull:
     """One job by id or name, with its attempts and events."""
     known = services(request)
     store = known.store
-    view = store.job_view(store.find_job(job).id)
-    attempts = store.attempts(view.job.id)
-    latest = store.latest_progress([attempt.id for attempt in attempts])
-    data = data_of(store, view.job, attempts)
-    shown = shower(known)(view)
-    spec = view.job.spec
-    warned = remedies.warnings_stored(spec)
-    left = standing(attempts, bool(unneeded(known, [view.job.id])))
-    tried = [views.attempt(row, latest.get(row.id), left[row.id]) for row in attempts]
-    return views.job_full(shown, spec, tried, store.events(view.job.id), data, warned)
+    row = store.find_job(job)
+    with unreadable.one("job", row.id):
+        view = store.job_view(row.id)
+        attempts = store.attempts(row.id)
+        latest = store.latest_progress([attempt.id for attempt in attempts])
+        data = data_of(store, view.job, attempts)
+        shown = shower(known)(view)
+        spec = view.job.spec
+        warned = remedies.warnings_stored(spec)
+        left = standing(attempts, bool(unneeded(known, [row.id])))
+        tried = unreadable.each(
+            "attempt",
+            attempts,
+            attrgetter("id"),
+            lambda one: views.attempt(one, latest.get(one.id), left[one.id]),
+        )
+        return views.job_full(shown, spec, tried, store.events(row.id), data, warned)
 
 
 @router.post("/jobs/{job}/cancel", responses=raises(NotFound, Conflict))

@@ -10,12 +10,14 @@ from fastapi import APIRouter, Request
 from jobs.errors import NotFound
 from orchestrator import schemas
 from orchestrator.api.edge.refusals import bad_parameter, raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses.views import not_finite
 from orchestrator.api.routes.jobs import services
+from orchestrator.store import unreadable
 from orchestrator.store.hosts.series import AttemptSeries
 from orchestrator.store.rows import EvaluationRow, ProgressRow
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 T = TypeVar("T")
 
 
@@ -29,7 +31,8 @@ def metrics(request: Request, job: str, every: int = 1, last: int | None = None)
             raise bad_parameter(name, given, "write a number from 1")
     store = services(request).store
     row = store.find_job(job)
-    points = [point for attempt in store.series(row.id) for point in _points(attempt)]
+    with unreadable.one("job", row.id):
+        points = [point for attempt in store.series(row.id) for point in _points(attempt)]
     shown = _each(points, every)
     if last is not None:
         shown = shown[-last:]

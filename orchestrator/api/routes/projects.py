@@ -14,11 +14,12 @@ from jobs.units import counted
 from orchestrator import schemas
 from orchestrator.api.actors import actor
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
 from orchestrator.store import Store
 from orchestrator.store.rows import ProjectRow
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 MAX_WEIGHT = 1e6
 MAX_GUARANTEE = 1_000_000
 

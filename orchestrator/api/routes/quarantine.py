@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from orchestrator import schemas
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 @router.get("/quarantine")

@@ -15,12 +15,13 @@ from orchestrator.api.context import Services
 from orchestrator.api.edge.query import check_query
 from orchestrator.api.edge.refusals import of_body, raises
 from orchestrator.api.edge.report_batches import Answer, Report
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.orders import orders
 from orchestrator.api.routes.jobs import services
 from orchestrator.store.hosts.reports import JOIN_FIRST
 
 log = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 @router.post("/hosts/{host_id}/report", response_model=HostOrders, responses=raises(NotFound, Busy))

@@ -19,6 +19,7 @@ from orchestrator.api.actors import actor
 from orchestrator.api.checkpoints import unneeded
 from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.next_steps import Source
 from orchestrator.api.routes.changes import resolved
@@ -29,7 +30,7 @@ from orchestrator.control.snapshot.progress import checkpoint_step, newest
 from orchestrator.store.requests import NewJob
 from orchestrator.store.rows import JobRow
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 class Wanted(BaseModel):

@@ -20,6 +20,7 @@ from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import bad_parameter, raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses.presence import is_online
 from orchestrator.api.routes.jobs import services
 from orchestrator.control.assignments import Owners
@@ -27,7 +28,7 @@ from orchestrator.store.rows import AttemptRow, JobRow
 from orchestrator.transfer.relay import Transfer
 
 log = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 MANIFEST_BYTES = 16 << 20
 _FAILURES: dict[str, type[TuneyardError]] = {"not_found": NotFound, "conflict": Conflict}

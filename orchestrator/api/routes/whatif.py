@@ -19,6 +19,7 @@ from jobs.state import Code, JobState, Reason
 from orchestrator import schemas
 from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import raises
+from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import advice, next_steps
 from orchestrator.api.responses.presence import shower
 from orchestrator.api.routes.jobs import services
@@ -31,6 +32,7 @@ from orchestrator.control.snapshot.sequence_lengths import DataLengths
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.scheduler.placement.place import Misfit, Placement
 from orchestrator.scheduler.plan import explain
+from orchestrator.store import unreadable
 from orchestrator.store.rows import JobRow
 from orchestrator.whatif.changes import WhatIf, sooner, under_way
 from orchestrator.whatif.job_figures import (
@@ -43,7 +45,7 @@ from orchestrator.whatif.job_figures import (
 )
 from workers.checks.libraries import needs_of
 
-router = APIRouter()
+router = APIRouter(route_class=Surviving)
 
 
 # Reasons that no change to the job file takes away, and those with which nobody can tell yet whether it would.
@@ -259,6 +261,11 @@ def why(request: Request, job: str) -> schemas.Why:
     """Why it waits, host by host; or how it came to be where it is."""
     known = services(request)
     row = known.store.find_job(job)
+    with unreadable.one("job", row.id):
+        return _why(known, row)
+
+
+def _why(known: Services, row: JobRow) -> schemas.Why:
     found_view = known.store.job_view(row.id)
     view = shower(known)(found_view)
     if row.state is JobState.RUNNING:

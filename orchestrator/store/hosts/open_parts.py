@@ -82,7 +82,9 @@ class OpenPartStore(Database):
                     known = {"attempt_id": id_, "job_id": job_id, "number": number, "uuid": uuid}
                     news = {"log_offset": log_bytes, "step": step or 0}
                     news["evaluated"] = -1 if tested is None else tested
-                    stored = news if lead == here else {"lead": False}
+                    # SQLite keeps text, too: where none can tell how much is stored, the host goes on without telling.
+                    tells = lead == here and isinstance(log_bytes, int)
+                    stored = news if tells else {"lead": False}
                     found[here].offsets.append(AttemptOffsets(**known, **stored))
                     if ends:
                         ending.setdefault(id_, []).append(here)

@@ -77,8 +77,8 @@ def _by_attempt(
     found: dict[int, list[Any]] = {}
     for some in reads.chunks(ids):
         query = sa.select(table).where(table.c.attempt_id.in_(some)).order_by(table.c.step)
-        for row in connection.execute(query):
-            found.setdefault(row.attempt_id, []).append(kind(**row._mapping))
+        for row in reads.lines_of(kind, table, connection.execute(query)):
+            found.setdefault(row.attempt_id, []).append(row)
     return found
 
 

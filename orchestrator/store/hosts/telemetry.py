@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.messages.reports import GpuSample
+from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.engine.database import Database
 from orchestrator.store.hosts.readings import LogPage, SampleRow
@@ -69,7 +70,7 @@ class TelemetryStore(Database):
         newest = sa.select(sa.func.max(others.c.ts)).where(others.c.gpu_id == gpus.c.id).scalar_subquery()
         query = sa.select(samples).where(samples.c.gpu_id == gpus.c.id, samples.c.ts == newest)
         with self.read() as connection:
-            return {row.gpu_id: SampleRow(**row._mapping) for row in connection.execute(query)}
+            return {row.gpu_id: row for row in _samples(connection.execute(query))}
 
     def samples(self, gpu_id: int, since: float, until: float) -> list[SampleRow]:
         """A card's samples with since <= ts < until, oldest first."""
@@ -77,7 +78,7 @@ class TelemetryStore(Database):
             samples.c.gpu_id == gpu_id, samples.c.ts >= since, samples.c.ts < until
         )
         with self.read() as connection:
-            return [SampleRow(**row._mapping) for row in connection.execute(query.order_by(samples.c.ts))]
+            return _samples(connection.execute(query.order_by(samples.c.ts)))
 
     def prune_samples(self, before: float) -> int:
         """Deletes samples older than before, a card at a time so that nobody waits long. Returns how many."""
@@ -95,7 +96,7 @@ class TelemetryStore(Database):
         """The attempt's progress, by step."""
         query = sa.select(progress).where(progress.c.attempt_id == attempt_id).order_by(progress.c.step)
         with self.read() as connection:
-            return [ProgressRow(**row._mapping) for row in connection.execute(query)]
+            return reads.lines_of(ProgressRow, progress, connection.execute(query))
 
     def latest_progress(self, attempt_ids: Collection[int]) -> dict[int, ProgressRow]:
         """The last line of each attempt's progress, where there is one."""
@@ -115,14 +116,26 @@ class TelemetryStore(Database):
         )
         with self.read() as connection:
             chunks = connection.execute(query.order_by(log_chunks.c.start_byte)).all()
-        data = b"".join(row.text.encode() for row in chunks)
+        data = b"".join(map(_bytes, chunks))
         start = _boundary(data, offset - chunks[0].start_byte) if chunks else 0
         end = _boundary(data, start + limit)
         while end <= start < len(data):
             limit += 1
             end = _boundary(data, start + limit)
         begin = (chunks[0].start_byte if chunks else 0) + start if data[start:end] else offset
-        return LogPage(begin, data[start:end].decode(), begin + end - start)
+        return LogPage(begin, data[start:end].decode(errors="replace"), begin + end - start)
+
+
+def _bytes(chunk: Any) -> bytes:
+    """Of a piece of a log, and of what is no text: SQLite keeps that."""
+    return chunk.text.encode() if isinstance(chunk.text, str) else bytes(chunk.text)
+
+
+def _samples(found: Iterable[Any]) -> list[SampleRow]:
+    def key(row: Any) -> str:
+        return f"of card {row.gpu_id} at {row.ts}"
+
+    return unreadable.rows("sample", found, samples, key, lambda row: SampleRow(**row._mapping))
 
 
 def _boundary(data: bytes, at: int) -> int:

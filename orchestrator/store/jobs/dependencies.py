@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from jobs.state import Code, Event, JobState, On, Reason, opens
+from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.transitions import move
@@ -115,9 +116,18 @@ def _rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> dic
         .order_by(job_links.c.job_id, job_links.c.after_id)
     )
     found: dict[int, list[LinkRow]] = {}
-    for job_id, after_id, on, state in connection.execute(query):
-        found.setdefault(job_id, []).append(LinkRow(job_id, after_id, _on(on), JobState(state)))
+    for link in unreadable.each("link", connection.execute(query), _named, _link):
+        found.setdefault(link.job_id, []).append(link)
     return found
+
+
+def _named(row: Any) -> str:
+    return f"of job {row.job_id} to job {row.after_id}"
+
+
+def _link(row: Any) -> LinkRow:
+    job_id, after_id, on, state = row
+    return LinkRow(job_id, after_id, _on(on), JobState(state))
 
 
 class LinkStore(Database):

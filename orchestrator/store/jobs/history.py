@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import sqlalchemy as sa
 
 from jobs.state import JobState
+from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
+from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.schema.tables import attempts, gpus, jobs, leases
 
 NEWEST = 20_000  # what one answer holds
@@ -25,6 +29,13 @@ class PastJob:
     seconds: float
     gpus: int
     card: str
+
+
+_NO_TIMES = sa.select(attempts).where(
+    sa.or_(
+        *(sa.func.typeof(time).in_(("text", "blob")) for time in (attempts.c.started_at, attempts.c.ended_at))
+    )
+)
 
 
 class HistoryStore(Database):
@@ -67,5 +78,13 @@ class HistoryStore(Database):
             .limit(limit)
         )
         with self.read() as connection:
-            found = [PastJob(*row) for row in connection.execute(newest)]
+            if self.is_sqlite:  # which counts with what is no number, as if it were 0
+                unreadable.each("attempt", connection.execute(_NO_TIMES), attrgetter("id"), _refuse)
+            rows = connection.execute(newest)
+            found = unreadable.rows("job", rows, jobs, attrgetter("id"), lambda row: PastJob(*row))
         return sorted(found, key=lambda past: (past.submitted_at, past.job_id))
+
+
+def _refuse(row: Any) -> None:
+    unreadable.check(row, attempts)
+    raise Garbled("its times are no numbers")

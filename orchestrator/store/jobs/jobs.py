@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.errors import Conflict, NotFound, UsageError
 from jobs.state import TERMINAL, Code, Event, JobState, Reason
+from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert, next_ids
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.dependencies import insert_links
@@ -182,7 +184,10 @@ class JobStore(Database):
             .order_by(events.c.id)
         )
         with self.read() as connection:
-            return [EventRow(**row._mapping) for row in connection.execute(query)]
+            found = connection.execute(query)
+            return unreadable.rows(
+                "event", found, events, attrgetter("id"), lambda row: EventRow(**row._mapping)
+            )
 
     def request_cancel(
         self, job_id: int, now: float, because: Reason = _CANCELLED, actor: Actor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pydantic_core
@@ -55,10 +56,10 @@ class Unreadable:
     """In place of a stored value that is no JSON: whoever looks into it is told so, by Garbled."""
 
     def __init__(self, why: str) -> None:
-        self._why = why
+        self.why = why
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise Garbled(self._why)
+        raise Garbled(self.why)
 
     __getitem__ = __iter__ = __len__ = __contains__ = _refuse
     get = keys = items = values = _refuse
@@ -80,6 +81,15 @@ class Json(TypeDecorator[Any]):
             return json.loads(value)
         except ValueError as error:  # one row must not keep all others from being read
             return Unreadable(f"a stored value is no JSON ({error}): {value[:60]!r}")
+
+
+class Flag(sa.Boolean):
+    """True or false. What SQLite has that is neither is read as it is: to SQLAlchemy every text is true."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        if dialect.supports_native_boolean:
+            return None
+        return lambda value: bool(value) if value in (0, 1) else value
 
 
 class Words(TypeDecorator[str]):

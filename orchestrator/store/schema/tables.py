@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from jobs.identity import new_uuid
 from jobs.state import JobState, On, Outcome
-from orchestrator.store.schema.column_types import Json, Words
+from orchestrator.store.schema.column_types import Flag, Json, Words
 
 # SQLite numbers rows by itself only where the type is spelt INTEGER.
 Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -136,7 +136,7 @@ projects = sa.Table(
     sa.Column("name", Words, primary_key=True),
     sa.Column("guarantee", sa.Integer),  # GPUs; NULL: only its share
     sa.Column("weight", sa.Double, nullable=False),
-    sa.Column("borrows", sa.Boolean, nullable=False),
+    sa.Column("borrows", Flag, nullable=False),
     sa.CheckConstraint("guarantee >= 0", name="guarantee"),
     sa.CheckConstraint("weight > 0", name="weight"),
 )
@@ -150,8 +150,8 @@ hosts = sa.Table(
     sa.Column("boot", Words),  # of the agent that reported last; empty: it has left
     sa.Column("joined_at", sa.Double, nullable=False),
     sa.Column("last_seen", sa.Double, nullable=False),
-    sa.Column("drained", sa.Boolean, nullable=False),
-    sa.Column("ray_ready", sa.Boolean, nullable=False),
+    sa.Column("drained", Flag, nullable=False),
+    sa.Column("ray_ready", Flag, nullable=False),
     sa.Column("running", Json, nullable=False),  # attempt ids with a live process, as last reported
     sa.Column(
         "fault", Words
@@ -173,8 +173,8 @@ gpus = sa.Table(
     sa.Column("name", Words, nullable=False),
     sa.Column("memory_bytes", sa.BigInteger, nullable=False),
     sa.Column("fault", Words),
-    sa.Column("present", sa.Boolean, nullable=False),
-    sa.Column("expandable", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("present", Flag, nullable=False),
+    sa.Column("expandable", Flag, nullable=False, server_default=sa.true()),
 )
 
 attempts = sa.Table(
@@ -229,7 +229,7 @@ leases = sa.Table(
     sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
     sa.Column("gpu_id", Key, sa.ForeignKey("gpus.id"), primary_key=True),
     sa.Column("rank", sa.Integer, nullable=False),  # of the trainer that gets this card
-    sa.Column("exclusive", sa.Boolean, nullable=False),
+    sa.Column("exclusive", Flag, nullable=False),
     sa.Column("memory_bytes", sa.BigInteger, nullable=False),  # promised to the attempt
     sa.Column("released_at", sa.Double),  # NULL while the lease is open
     sa.Index("ix_leases_gpu_id_released_at", "gpu_id", "released_at"),
@@ -264,7 +264,7 @@ profiles = sa.Table(
     sa.Column("spec", Json, nullable=False),  # of a job that needs it: what the host traces
     sa.Column("profile", Json),
     sa.Column("error", Words),
-    sa.Column("bad_input", sa.Boolean, nullable=False),
+    sa.Column("bad_input", Flag, nullable=False),
     sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who traces it, or traced it
     sa.Column("requested_at", sa.Double, nullable=False),
     sa.Column("assigned_at", sa.Double),
@@ -276,17 +276,15 @@ data_lengths = sa.Table(
     metadata,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("spec", Json, nullable=False),  # of a job that trains on the data: what the host counts
-    sa.Column("lengths", Json),  # jobs.memory.sequence_lengths.Lengths
+    sa.Column("lengths", Json),  # jobs.memory.project.sequence_lengths.Lengths
     sa.Column("error", Words),
     sa.Column("host_id", Key, sa.ForeignKey("hosts.id")),  # who counts, or counted
     sa.Column("requested_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
     sa.Column(
-        "bad_input", sa.Boolean, nullable=False, server_default=sa.false()
+        "bad_input", Flag, nullable=False, server_default=sa.false()
     ),  # the job's fault, not the host's
-    sa.Column(
-        "missing", sa.Boolean, nullable=False, server_default=sa.false()
-    ),  # on that host; others may have it
+    sa.Column("missing", Flag, nullable=False, server_default=sa.false()),  # on that host; others may have it
 )
 
 # No foreign keys here: cards and attempts are never deleted, and PostgreSQL would look up both for each row.
@@ -383,7 +381,7 @@ observations = sa.Table(
     sa.Column("sequence_length", sa.Integer),
     sa.Column("confidence", sa.Double),
     sa.Column("margin_group", Words),  # whose residuals set the upper bound
-    sa.Column("expandable", sa.Boolean),  # whether torch's segments could expand; NULL: no CUDA, or not known
+    sa.Column("expandable", Flag),  # whether torch's segments could expand; NULL: no CUDA, or not known
     sa.Column("projected_live_upper_bytes", sa.BigInteger),  # the bound of allocated bytes alone; CUDA's only
     sa.Index("ix_observations_card_method", "card", "method"),
     sa.Index("ix_observations_ts", "ts"),

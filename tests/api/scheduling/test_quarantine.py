@@ -60,6 +60,22 @@ POISON: dict[str, tuple[str, str, str]] = {
     "disks": ("hosts", "disks", GARBAGE),
     "when a job was submitted": ("jobs", "submitted_at", "late"),
     "a priority": ("jobs", "priority", "high"),
+    # SQLite keeps text in a column of times, or of numbers.
+    **{
+        f"{column} of {table}": (table, column, "garbage")
+        for table, columns in {
+            "jobs": "started_at ended_at cancel_requested_at not_before queued_at held_at revision",
+            "attempts": "opened_at dispatched_at started_at stop_requested_at log_bytes steps stop_for",
+            "hosts": "joined_at drained ray_ready fault_at fault_times",
+            "gpus": "memory_bytes idx present expandable",
+            "leases": "exclusive",
+            "profiles": "bad_input requested_at assigned_at ended_at",
+            "data_lengths": "requested_at ended_at bad_input missing",
+            "progress": "ts tokens step_s device_bytes skipped",
+            "projects": "borrows",
+        }.items()
+        for column in columns.split()
+    },
 }
 
 
