@@ -7,7 +7,7 @@ BENCHMARKS := cli submit agents start telemetry memory gpu.memory gpu.speed gpu.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cuda-double test-cuda chaos check format openapi constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test cuda-double test-cuda chaos check docs format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
@@ -15,7 +15,8 @@ help:
 	@echo 'make cuda-double  CUDA without a GPU: a CUDA build of torch in .venv-cuda, in front of a stand-in (2.7 GB, once)'
 	@echo 'make test-cuda    the tests that run on it'
 	@echo 'make soak         worlds of faults for an hour (ARGS="--seconds 60" for less, ARGS=SEED for one)'
-	@echo 'make check        lint, format, types and import contracts'
+	@echo 'make check        lint, format, types, import contracts and documentation'
+	@echo 'make docs         the documentation as a site, in build/site'
 	@echo 'make format       apply the format that `make check` asks for'
 	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
 	@echo 'make bench-NAME   NAME is one of: $(BENCHMARKS)'
@@ -62,6 +63,9 @@ test-cuda: $(READY)
 soak: $(READY)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+# NO_MKDOCS_2_WARNING: what the theme prints of its own future.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +73,10 @@ check: $(READY)
 	$(BIN)/mypy --explicit-package-bases deploy benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python -m orchestrator.api.openapi_file --check
+	$(MKDOCS)
+
+docs: $(READY)
+	@$(MKDOCS) && echo build/site/index.html
 
 # docs/openapi.json, made from the routes.
 openapi: $(READY)

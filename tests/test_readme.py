@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
 
 from jobs.jobfile.loader import parse_yaml
 from jobs.jobfile.spec import parse_spec
@@ -80,7 +82,7 @@ def test_links_and_paths_lead_somewhere(page: Path):
         to = (page.parent / target).resolve() if target else page
         if not to.exists() or (anchor and to.suffix == ".md" and anchor not in _anchors(to)):
             lost.append(f"{target}#{anchor}" if anchor else target)
-    lost += [path for path in _PATH.findall(text) if not (CHECKOUT / path).exists()]
+    lost += [path for path in _PATH.findall(page.read_text()) if not (CHECKOUT / path).exists()]
     assert lost == []
 
 
@@ -93,3 +95,16 @@ def test_the_glossary_has_each_term_once_in_order():
     terms = re.findall(r"^\| ([^|]+?) \|", (CHECKOUT / "docs" / "glossary.md").read_text(), re.MULTILINE)[1:]
     assert len(terms) > 50
     assert terms == sorted(set(terms), key=str.casefold)
+
+
+def test_the_site_asks_no_other_origin(tmp_path: Path):
+    config = load_config(str(CHECKOUT / "mkdocs.yml"), site_dir=str(tmp_path))
+    build(config)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) >= len(list((CHECKOUT / "docs").rglob("*.md")))
+    loaded = [
+        re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="([^"]+)', page.read_text())
+        for page in pages
+    ]
+    assert any(loaded)
+    assert [link for links in loaded for link in links if re.match(r"(?:\w+:)?//", link)] == []
