@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from workers.ports import free_port
 
 READY_S = 60.0
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -57,13 +58,6 @@ def clean_environment(home: Path) -> dict[str, str]:
     """This environment with a tuneyard home of the benchmark's own and no other setting of tuneyard's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNEYARD_")}
     return kept | {"TUNEYARD_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
-
-
-def free_port() -> int:
-    """A port on loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import secrets
-import socket
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ from jobs.cards import check_prices
 from jobs.errors import UsageError
 from jobs.recovery import OOM_REQUEUES
 from orchestrator.scheduler.policy import Rules
+from workers.durable import publish
+from workers.ports import free_port
 
 DEFAULT_PORT = 7420
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -192,13 +193,6 @@ def read_proxies(given: Sequence[str]) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def read_client_config(home: Path) -> dict[str, Any]:
     """home/config.json, {} when there is none. Raises UsageError when it is not readable."""
     path = home / "config.json"
@@ -218,7 +212,7 @@ def read_client_config(home: Path) -> dict[str, Any]:
 def write_client_config(settings: Settings) -> None:
     """Where clients of this machine find the server, and the token: for the owner's eyes only."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    write_private(
+    publish(
         settings.home / "config.json",
         json.dumps(
             {
@@ -230,23 +224,8 @@ def write_client_config(settings: Settings) -> None:
             indent=1,
         )
         + "\n",
+        private=True,
     )
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a secret with mode 0600 from the first byte, atomically: whole or not at all, after a power cut too."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.unlink(missing_ok=True)  # its mode would stay as it is
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def private_folder(path: Path) -> Path:
@@ -269,5 +248,5 @@ def ray_token(home: Path, token: str) -> str:
     (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
     path = home / "run" / "ray_token"
     if not path.exists():
-        write_private(path, hmac.new(token.encode(), b"ray", hashlib.sha256).hexdigest())
+        publish(path, hmac.new(token.encode(), b"ray", hashlib.sha256).hexdigest(), private=True)
     return path.read_text()

@@ -8,6 +8,7 @@ input_errors.py         what is wrong with data, said by a reader that knows the
 lfs_pointers.py         Git LFS pointers
 machine.py              what a host says of itself
 permissions.py          who may read what a host writes
+ports.py                a TCP port that nothing listens on now
 processes.py            processes found for certain, ended for good
 ray_network.py          Ray's command line, kept on loopback where everything is on one machine
 set_aside.py            what is not what the server has by its id, moved out of the way

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 
-def publish(path: Path, text: str) -> None:
-    """Put a file in place, whole: temporary file, fsync, rename."""
-    staged = _staged(path, text)
+from jobs.errors import Conflict
+
+
+def publish(path: Path, text: str, private: bool = False) -> None:
+    """Put a file in place, whole: temporary file, fsync, rename. private: of mode 0600 from its first byte."""
+    staged = _staged(path, text, private)
     os.replace(staged, path)
     sync_folder(path.parent)
 
@@ -47,21 +50,28 @@ def sync_folder(path: Path | str) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process and thread at a time."""
+    """One process and thread at a time in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(folder / ".lock", mode=0o600, poll_interval=0.01):
         yield
-    finally:
-        os.close(file)
 
 
-def _staged(path: Path, text: str) -> Path:
+def take(path: Path, held: str) -> FileLock:
+    """A lock on this file, held until released or the process ends. Raises Conflict(held) where another has it."""
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise Conflict(held) from None
+    return lock
+
+
+def _staged(path: Path, text: str, private: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with staged.open("w", encoding="utf-8") as file:
+        mode = 0o600 if private else 0o666
+        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -25,7 +24,9 @@ from rich.console import Console
 
 from deploy.demo.checks import EXPECTED, findings, memory_table
 from deploy.demo.data import prepare
+from jobs.errors import Conflict
 from jobs.units import gib, span
+from workers.durable import take
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMO = CHECKOUT / ".demo"
@@ -95,13 +96,14 @@ def main() -> int:
 def alone(home: Path) -> Iterator[Path]:
     """Hold this home: a second demo would end the first one's fleet. Raises DemoFailed when one runs."""
     home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_name(f"{home.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoFailed(
-                f"a demo already runs in {home}; wait for it, or make demo DEMO='--home /another/folder'"
-            ) from None
+    try:
+        lock = take(
+            home.with_name(f"{home.name}.lock"),
+            f"a demo already runs in {home}; wait for it, or make demo DEMO='--home /another/folder'",
+        )
+    except Conflict as error:
+        raise DemoFailed(str(error)) from None
+    with lock:
         yield home
 
 

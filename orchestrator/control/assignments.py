@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -21,6 +20,7 @@ from orchestrator.dispatch.dispatcher import Dispatch, Part
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
 from workers.attempt_folder import yard_root
+from workers.ports import free_port
 
 _WARMING, _HANDING = "keeping its trainers warm", "handing it over"
 
@@ -128,7 +128,7 @@ class Handover:
         """One a rank. Ranks of a gang meet on a port that is free here, and most likely there; of a gang over several
         hosts the dispatcher asks its lead for one.
         """
-        port = _free_port() if len(attempt.gpus) > 1 else 0
+        port = free_port() if len(attempt.gpus) > 1 else 0
         gpus = [
             GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
             for g in attempt.gpus
@@ -211,9 +211,3 @@ def kept_elsewhere(
 def _place(attempt: AttemptRow, rank: int) -> int:
     """The host of a rank."""
     return attempt.gpus[rank].host_id if len(attempt.hosts) > 1 else attempt.host_id
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

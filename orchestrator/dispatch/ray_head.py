@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.config import free_port
+from workers.ports import free_port
 
 
 class Head:

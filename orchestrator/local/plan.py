@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from orchestrator.control.snapshot.sequence_lengths import key_of, not_counted
 from orchestrator.whatif.job_figures import Asked, catalogue_cards, misfit_advice, plan_shape
 from workers.agent.profile_child import trace_in_child
 from workers.agent.profile_queue import trace_memory_bytes
+from workers.durable import publish
 from workers.gpus import find_cards
 from workers.machine import model_types, stack
 
@@ -163,6 +163,4 @@ def _kept(path: Path, read: Callable[[Any], T]) -> T | None:
 def _keep(path: Path, value: Any) -> None:
     """Whole or not at all: another plan may read it meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps(value))
-    os.replace(draft, path)
+    publish(path, json.dumps(value))

@@ -19,8 +19,9 @@ import psutil
 
 from jobs.errors import Unavailable, UsageError
 from jobs.units import exact_size, gib
-from orchestrator.config import Settings, load, write_client_config, write_private
+from orchestrator.config import Settings, load, write_client_config
 from orchestrator.server.tokens import check_token
+from workers.durable import publish
 
 READY_S = 60.0
 STOP_S = 40.0
@@ -122,7 +123,7 @@ def flags_of(options: Mapping[str, Any]) -> str:
 
 def _keep_options(home: Path, options: Mapping[str, Any]) -> None:
     """For the next `up`."""
-    write_private(home / OPTIONS, json.dumps(dict(options)) + "\n")
+    publish(home / OPTIONS, json.dumps(dict(options)) + "\n", private=True)
 
 
 def _refuse_what_would_be_ignored(
@@ -227,7 +228,7 @@ def _spawn(home: Path, name: str, arguments: Sequence[str], given: Mapping[str, 
             env={**inherited, "TUNEYARD_HOME": str(home)},
         )
     record = {"pid": child.pid, "create_time": psutil.Process(child.pid).create_time(), "given": given or {}}
-    write_private(home / "run" / f"{name}.json", json.dumps(record))
+    publish(home / "run" / f"{name}.json", json.dumps(record), private=True)
 
 
 def _await(home: Path, name: str, ready: Callable[[], bool]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import json
 import logging
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from jobs.errors import Conflict, Unavailable
+from jobs.errors import Unavailable
 from jobs.identity import new_uuid
-from orchestrator.config import Settings, private_folder, ray_token, write_client_config, write_private
+from orchestrator.config import Settings, private_folder, ray_token, write_client_config
 from orchestrator.control.leader.led_dispatch import LedDispatch
 from orchestrator.dispatch.dispatcher import DispatchProcess, NoDispatch
 from orchestrator.server.tokens import check_token
+from workers.durable import publish, take
 
 if TYPE_CHECKING:
     from orchestrator.control.controller import Controller
@@ -205,14 +205,11 @@ def only_one(folder: Path, name: str) -> Iterator[str]:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     record = folder / f"{name}.json"
-    with open(os.open(folder / f"{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"a {name} already runs for {folder.parent}; `tuneyard down` ends it") from None
+    lock = folder / f"{name}.lock"
+    with take(lock, f"a {name} already runs for {folder.parent}; `tuneyard down` ends it"):
         process = psutil.Process()
-        write_private(record, json.dumps({"pid": process.pid, "create_time": process.create_time()}))
-        found = os.fstat(lock.fileno())
+        publish(record, json.dumps({"pid": process.pid, "create_time": process.create_time()}), private=True)
+        found = lock.stat()
         try:
             yield f"{_boot()} {found.st_dev}:{found.st_ino}"
         finally:

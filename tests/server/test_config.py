@@ -15,9 +15,9 @@ from orchestrator.config import (
     ray_token,
     read_client_config,
     write_client_config,
-    write_private,
 )
 from orchestrator.server.tokens import check_token
+from workers.durable import publish
 
 
 @pytest.fixture(autouse=True)
@@ -165,10 +165,7 @@ def test_a_secret_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch)
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
-    stale = tmp_path / f".secret.{os.getpid()}"
-    stale.write_text("of a process that died here")
-    stale.chmod(0o644)
-    write_private(tmp_path / "secret", "s")
+    publish(tmp_path / "secret", "s", private=True)
     assert done == ["sync", "replace", "sync"], "the file, its name, the folder that has it"
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
     assert (tmp_path / "secret").read_text() == "s" and list(tmp_path.iterdir()) == [tmp_path / "secret"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import random
@@ -39,6 +38,7 @@ from workers.agent.result_upload import Sender
 from workers.agent.server_client import JoinAnew, Link
 from workers.agent.state_dir import Yard, former_yards, last_yard, remember_yard
 from workers.agent.supervisor import Supervisor
+from workers.durable import take
 from workers.expandable_segments import asked_for, refused
 from workers.gpus import Cards, find_cards
 from workers.permissions import keep_private
@@ -349,7 +349,9 @@ def run_host(
     home.mkdir(parents=True, exist_ok=True)
     output = Path(output_root or home / "output").resolve()
     keep_private(home, output)
-    lock = _lock(home)  # held as long as the process lives
+    lock = take(  # held as long as the process lives: two agents would end each other's trainers
+        home / "agent.lock", f"another host agent runs on {home}: end it, or give this one another home"
+    )
     name = name or socket.gethostname()
     cards = find_cards(name, cpu_cards)
     info = HostInfo(
@@ -376,7 +378,7 @@ def run_host(
         return 1
     finally:
         agent.leave()
-        os.close(lock)
+        lock.release()
     return 0
 
 
@@ -384,14 +386,3 @@ def _trace(request: TraceRequest) -> TraceResult:
     from workers.agent.profile_child import trace_in_child
 
     return trace_in_child(request, timeout_s=TIMEOUT_S, memory_bytes=trace_memory_bytes())
-
-
-def _lock(home: Path) -> int:
-    """Raises Conflict when another agent has it: two would end each other's trainers."""
-    lock = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise Conflict(f"another host agent runs on {home}: end it, or give this one another home") from None
-    return lock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -10,6 +9,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from filelock import FileLock
 
 from jobs.errors import Unavailable
 from workers.cuda_double.cards import table
@@ -58,8 +59,7 @@ def build(folder: Path, torch: Path, headers: Path, beside: Iterable[Path] = ())
     if not (headers / "cuda.h").exists():
         raise Unavailable(f"CUDA's headers are not in {headers}; install the wheel nvidia-cuda-runtime")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder.parent / "lock"):
         return _build(folder, libraries, headers)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from jobs.errors import InputError, SpecError, TuneyardError, words_of
 from jobs.memory.dropped_rows import nothing_left
 from jobs.messages.reports import TraceRequest, TraceResult
+from workers.durable import publish
 from workers.profiler.emulation.import_stubs import lean_imports
 
 NICENESS = 10  # trainers on this host come first
@@ -77,16 +78,10 @@ def main(arguments: list[str]) -> int:
         os.nice(NICENESS)
     request = TraceRequest.model_validate_json(source.read_text())
     result = profiled(request)
-    _publish(result, target)
+    publish(target, result.model_dump_json())
     if request.data_key:
-        _publish(scanned(request, result), target)
+        publish(target, scanned(request, result).model_dump_json())
     return 0
-
-
-def _publish(result: TraceResult, target: Path) -> None:
-    draft = target.with_suffix(".tmp")
-    draft.write_text(result.model_dump_json())
-    os.replace(draft, target)
 
 
 if __name__ == "__main__":

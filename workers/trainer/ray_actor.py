@@ -7,7 +7,6 @@ without Ray
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -20,6 +19,7 @@ from jobs.messages.reports import Assignment
 from jobs.state import Outcome
 from workers.attempt_folder import AttemptFolder
 from workers.checkpoints.ray_transport import reach
+from workers.ports import free_port
 from workers.trainer.entrypoint import before_imports, run_rank, warm
 
 EXIT_S = 5.0
@@ -59,9 +59,7 @@ class Rank:
     @ray.method(concurrency_group="control")
     def free_port(self) -> int:
         """A TCP port that nobody on this host has now."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return int(probe.getsockname()[1])
+        return free_port("")
 
     @ray.method(concurrency_group="control")
     def adopt(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -11,9 +10,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.errors import Conflict, Unavailable, UsageError
+from jobs.errors import Unavailable, UsageError
 from orchestrator.store.engine.database import parse_url
 from orchestrator.store.maintenance.epoch import mark_copy
+from workers.durable import take
 
 _BESIDE = ("", "-wal", "-shm")
 
@@ -75,9 +75,5 @@ def _no_server(home: Path) -> Iterator[None]:
     if not lock.parent.is_dir():
         yield
         return
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"a server runs on {home}: stop it first (`tuneyard down`)") from None
+    with take(lock, f"a server runs on {home}: stop it first (`tuneyard down`)"):
         yield
