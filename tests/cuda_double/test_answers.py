@@ -120,3 +120,28 @@ answer(graphs=len(seen))
 """
     )
     assert made == {"graphs": 1}
+
+
+def test_what_could_not_be_computed_is_told_at_once(cuda: Cuda) -> None:
+    """The CPU has no kernel for it: a shape that goes by such a value would be silently wrong."""
+    process = cuda.start(
+        """
+import torch
+from workers.cuda_double import answers
+values = torch.arange(4, device="cuda")
+before = answers.doubts()
+library = torch.library.Library("aten", "IMPL")
+def refuses(*_):
+    raise RuntimeError("no kernel for this")
+library.impl("cumprod", refuses, "CPU")
+library.impl("cumprod", lambda self, dim, *, dtype=None: self.clone(), "CUDA", allow_override=True)
+made = [values.cumprod(0).tolist() for _ in range(2)]
+answer(before=before, made=made, doubts=answers.doubts())
+"""
+    )
+    made = process.answer()
+    _, errors = process.popen.communicate()
+    assert made["before"] == [] and made["made"] == [[0] * 4] * 2
+    (doubt,) = made["doubts"]
+    assert doubt.startswith("the values of aten.cumprod.default could not be computed (2 times); they are taken")
+    assert errors.count("cuda double: the values of aten.cumprod.default can't be computed (no kernel") == 1

@@ -9,6 +9,7 @@ computed, because what it comes from never was, gets a value that means "all is 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ from workers.cuda_double.numbers import Numbers
 
 WHOLE_BYTES = 1 << 20  # most bytes of a tensor of whole numbers that is computed
 FLOATS = 1 << 12  # most floats of a result that is computed
+# Operations of this process that the mode could not compute, by how often; threads have a mode each.
+UNABLE: Counter[str] = Counter()
+TAKEN = "they are taken to be 0, or true, or 1.0, so shapes that go by them, and their memory, may be wrong"
 _RUNNABLE = (RuntimeError, IndexError, TypeError, ValueError)  # of an operation that the CPU does not have
 # Results that are new memory, or memory seen another way.
 _NOT_COMPUTED = frozenset(
@@ -72,13 +76,12 @@ def _answered(tensor: torch.Tensor) -> bool:
 
 
 class Answers(TorchDispatchMode):
-    """The mode. unable: operations that could not be computed, by how often; their results are what "well" is."""
+    """The mode. Operations that it could not compute are in UNABLE, and told to standard error once each."""
 
     supports_higher_order_operators = True
 
     def __init__(self, numbers: Numbers) -> None:
         super().__init__()
-        self.unable: Counter[str] = Counter()
         self._numbers = numbers
         self._views: dict[Any, bool] = {}
 
@@ -172,8 +175,8 @@ class Answers(TorchDispatchMode):
         )  # the CPU's numbers are not the card's to take
         try:
             made = func(*args, **kwargs)
-        except _RUNNABLE:
-            self.unable[str(func)] += 1
+        except _RUNNABLE as error:
+            _tell(str(func), error)
             return None
         finally:
             if before is not None:
@@ -194,6 +197,22 @@ class Answers(TorchDispatchMode):
                 target.fill_(True)
             else:
                 target.zero_()
+
+
+def _tell(name: str, error: Exception) -> None:
+    """At once: a process of torch's may end without a last word."""
+    UNABLE[name] += 1
+    if UNABLE[name] == 1:
+        why = " ".join(str(error).split())[:160]
+        print(f"cuda double: the values of {name} can't be computed ({why}); {TAKEN}", file=sys.stderr)
+
+
+def doubts() -> list[str]:
+    """What the figures of this process may be wrong for: a line for each operation without its values."""
+    return [
+        f"the values of {name} could not be computed ({count} times); {TAKEN}"
+        for name, count in sorted(UNABLE.items())
+    ]
 
 
 def _name(func: Any) -> str:

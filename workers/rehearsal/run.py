@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from jobs.errors import InputError, words_of
+from workers.cuda_double import answers
 from workers.model.build import check_method, trusts
 from workers.rehearsal.held import Holders
 from workers.rehearsal.messages import Answer, Ending, Request
@@ -99,7 +100,7 @@ def rehearse(request: Request, folder: Path) -> Answer:
         expandable=meter.expandable,
         where=where,
         held=holders.held if ending == "out_of_memory" else {},
-        notes=notes,
+        notes=[*notes, *answers.doubts()],
     )
 
 

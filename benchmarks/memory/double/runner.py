@@ -43,6 +43,8 @@ def _own(case: Case, out: Any) -> None:
     answers.begin()
     try:
         found = child.measured(case)
+        if doubts := answers.doubts():
+            found |= {"outcome": "failed", "error": doubts[0][:160]}
     except Exception as error:  # the edge of this process: the row says what went wrong
         if os.environ.get("DOUBLE_LOUD"):
             traceback.print_exc()
