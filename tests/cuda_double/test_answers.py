@@ -143,5 +143,7 @@ answer(before=before, made=made, doubts=answers.doubts())
     _, errors = process.popen.communicate()
     assert made["before"] == [] and made["made"] == [[0] * 4] * 2
     (doubt,) = made["doubts"]
-    assert doubt.startswith("the values of aten.cumprod.default could not be computed (2 times); they are taken")
+    assert doubt.startswith(
+        "the values of aten.cumprod.default could not be computed (2 times); they are taken"
+    )
     assert errors.count("cuda double: the values of aten.cumprod.default can't be computed (no kernel") == 1

@@ -73,6 +73,7 @@ def rehearse(request: Request, folder: Path) -> Answer:
             trainer = build_trainer(
                 assignment, folder / "out", trust, [followed], folder / "data", guard, LongestFirst
             )
+        trainer.fixed_segments = not meter.allocator.expandable
         followed.trainer = trainer
         longest = max(row_lengths(trainer.train_dataset))
         trainer.train()

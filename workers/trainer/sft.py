@@ -13,16 +13,19 @@ from trl import SFTTrainer
 from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
 from workers.trainer.longest_first import LongestAtFirst, row_lengths
 from workers.trainer.saving.restore_weights import check_adapter, put_back
+from workers.trainer.state_apart import state_apart
 
 
 class GuardedTrainer(SFTTrainer):
     """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
 
-    longest_first: whether the first step has the longest rows (workers/trainer/longest_first.py).
+    longest_first: whether the first step has the longest rows (workers/trainer/longest_first.py); fixed_segments:
+    whether those of torch's CUDA allocator don't expand, so that optimizer state is to lie apart (state_apart.py).
     Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the update.
     """
 
     longest_first = False
+    fixed_segments = False
 
     def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
         self.guard = guard
@@ -55,6 +58,12 @@ class GuardedTrainer(SFTTrainer):
             if self.guard.fault is None:
                 self._tr_loss.copy_(self._before)  # the mean is of the steps that were trained
         return norm
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        made = super().create_optimizer(*args, **kwargs)
+        if self.fixed_segments:
+            state_apart(made)
+        return made
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model, folder = model or self.model, Path(resume_from_checkpoint)

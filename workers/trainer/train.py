@@ -217,6 +217,7 @@ def _trained(
         reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
         allocator = figures.meter.allocator
         fixed = allocator is not None and not allocator.expandable
+        trainer.fixed_segments = fixed
         trainer.longest_first = reporter.longest_first = longest_first(resume, fixed)
         if trainer.longest_first:
             log.info("segments are fixed: the first step has the longest rows")

@@ -59,7 +59,8 @@ def train(case: Case, folder: str) -> Guard:
     )
     if spec.method.kind != "full":
         cast_adapters(trainer.model, spec)
-    trainer.longest_first = case.allocator == "default"  # as workers/trainer/train.py has it
+    # As workers/trainer/train.py has both.
+    trainer.longest_first = trainer.fixed_segments = case.allocator == "default"
     trainer.train()
     return guard
 
