@@ -16,6 +16,7 @@ from jobs.units import GiB
 from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config
 from workers.model.quantize import quantise
+from workers.trainer.allocator import settle
 from workers.trainer.faults.failing import ran_out_of_memory
 from workers.trainer.finite import Guard
 from workers.trainer.sft import GuardedTrainer
@@ -71,6 +72,7 @@ def measured(case: Case) -> dict[str, Any]:
     if case.limit_gib:
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction((case.limit_gib * GiB - (total - free)) / total)
+    settle(torch.cuda.current_device())  # as a trainer begins
     with tempfile.TemporaryDirectory(prefix="tuneyard-double-") as folder:
         try:
             guard = train(case, folder)
