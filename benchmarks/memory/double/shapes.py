@@ -1,4 +1,4 @@
-"""Architectures from 0.1B to 14B that the sweep trains, in two halves: terms are fitted on one, judged on the other."""
+"""Architectures from 31M to 14B that the sweep trains, in two halves: terms are fitted on one, judged on the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEYS = (
     "vocab_size",
     "tie_word_embeddings",
 )
-# From each model's config.json. Every second one, in order of size, is for fitting.
+# From each model's config.json, but for Llama-31M, with a vocabulary of bytes. Every second one is for fitting.
 _ROWS: tuple[tuple[Any, ...], ...] = (
     ("gpt2", "gpt2", 768, 3072, 12, 12, 12, 64, 50257, True),
     ("SmolLM2-135M", "llama", 576, 1536, 30, 9, 3, 64, 49152, True),
@@ -39,6 +39,9 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("OLMo-2-13B", "olmo2", 5120, 13824, 40, 40, 40, 128, 100352, False),
     ("Qwen3-14B", "qwen3", 5120, 17408, 40, 40, 8, 128, 151936, False),
     ("Qwen2.5-14B", "qwen2", 5120, 13824, 48, 40, 8, 128, 152064, False),
+    # Small ones: what does not shrink with a model weighs most there.
+    ("Llama-68M", "llama", 768, 3072, 2, 12, 12, 64, 32000, False),
+    ("Llama-31M", "llama", 512, 1376, 8, 4, 2, 128, 320, False),
 )
 POSITIONS = {"gpt2": 1024}  # learned ones: no longer sequence can be trained
 LONGEST = 32768
