@@ -5,6 +5,8 @@
     python -m benchmarks.memory --real N          against real training steps on the CPU
     python -m benchmarks.memory --real-scans N    the same of models whose layers scan their tokens
     python -m benchmarks.memory --published FILE  against peaks that others measured and published
+    python -m benchmarks.memory --published FILE --litgpt FOLDER
+                                LitGPT's own code on the CUDA double against the same; FOLDER: docs/accuracy.md
     python -m benchmarks.memory --founding        which configurations give the vendor's founding table
     python -m benchmarks.memory --ladder          tokens a second against checkpointing always, and never
     python -m benchmarks.memory --speed           projections a second on one core
@@ -31,6 +33,7 @@ import torch
 
 from benchmarks.memory import closed, founding, pays, published, real, speed
 from benchmarks.memory.double import command
+from benchmarks.memory.double import published as on_the_double
 from benchmarks.memory.shapes import CONFIGS, job, shapes
 from workers.profiler.trace import trace
 
@@ -50,6 +53,7 @@ def main() -> int:
     parts.add_argument("--real", type=int, metavar="N", help="real training runs on the CPU")
     parts.add_argument("--real-scans", type=int, metavar="N", help="the same of layers that scan")
     parts.add_argument("--published", type=Path, metavar="FILE", help="CSV of published peaks")
+    parser.add_argument("--litgpt", type=Path, metavar="FOLDER", help="of --published: LitGPT's code, to run")
     parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
     parts.add_argument("--ladder", action="store_true", help="what the ladder pays")
     parts.add_argument("--speed", action="store_true", help="projections a second on one core")
@@ -67,6 +71,8 @@ def main() -> int:
     for file in (wanted.configs, wanted.published):
         if file is not None and not file.is_file():
             parser.error(f"{file} is not there")
+    if wanted.litgpt is not None and not (wanted.litgpt / "lit_gpt").is_dir():
+        parser.error(f"{wanted.litgpt} has no lit_gpt; docs/accuracy.md says how to have it")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -92,6 +98,8 @@ def _part(wanted: argparse.Namespace) -> dict[str, Any]:
         return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
     if wanted.real_scans:
         return real.run(wanted.real_scans, seed=wanted.seed, seconds=wanted.seconds, scanning=True)
+    if wanted.published and wanted.litgpt:
+        return on_the_double.run(wanted.published, wanted.litgpt)
     if wanted.published:
         return published.run(wanted.published, wanted.configs)
     known = shapes(wanted.configs, LARGEST)
