@@ -126,3 +126,50 @@ answer(before=before, after=torch.cuda.memory_reserved(), peak=torch.cuda.max_me
     part = 20 * MiB if segments == "True" else 0  # these are mapped by pieces of 20 MiB
     assert 0 <= made["after"] - made["peak"] <= 3 * part
     assert 0 <= made["before"] - (4 * 256 + 384) * MiB <= 3 * part
+
+
+STEPS = """
+import torch
+from workers.trainer.apart import state_apart
+weights = [torch.nn.Parameter(torch.empty(16 << 20, dtype=torch.bfloat16, device="cuda")) for _ in range(8)]
+optimizer = torch.optim.AdamW(weights, fused=True)
+if {apart}:
+    state_apart(optimizer)
+    optimizer.step()  # left out: nothing has a gradient, so there is no state yet
+for _ in range(3):
+    held = [torch.empty(300 << 20, dtype=torch.uint8, device="cuda") for _ in range(8)]
+    del held
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.zero_grad()
+answer(reserved=torch.cuda.memory_reserved(), live=torch.cuda.memory_allocated(),
+       state=len(optimizer.state), hooks=len(optimizer._optimizer_step_pre_hooks))
+"""
+
+
+def test_optimizer_state_takes_no_piece_of_an_activations_segment(cuda: Cuda) -> None:
+    """256 MiB of weights, twice as much state, and 2,400 MiB that each step takes anew: nothing is in its way."""
+    among = cuda.run(STEPS.format(apart=False))
+    apart = cuda.run(STEPS.format(apart=True))
+    assert among["live"] == apart["live"] and apart["state"] == 8
+    assert apart["reserved"] <= (256 + 512 + 2400 + 32) * MiB
+    assert among["reserved"] > apart["reserved"] + 300 * MiB
+    assert apart["hooks"] == 0, "later updates are torch's own alone"
+
+
+def test_workspaces_of_cublas_are_taken_before_the_first_step(cuda: Cuda) -> None:
+    made = cuda.run(
+        """
+import torch
+from workers.trainer.allocator import settle
+found = settle(0)
+before = torch.cuda.memory_allocated()
+ones = torch.ones(512, 512, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+(ones @ ones).sum().backward()
+del ones
+answer(before=before, after=torch.cuda.memory_allocated(), expandable=found.expandable)
+"""
+    )
+    assert made["before"] == made["after"] == 2 * (2 * 4096 * 1024 + 8 * 16 * 1024)  # this thread's and autograd's
+    assert made["expandable"] is False

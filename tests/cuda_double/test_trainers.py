@@ -163,6 +163,17 @@ def test_ranks_train_as_one_over_nccl(trainers: Trainers, method: Any) -> None:
     assert lead.last_checkpoint is not None and (Path(lead.last_checkpoint) / "rng_state_1.pth").exists()
 
 
+def test_ranks_whose_cards_have_unlike_segments_train_as_one(trainers: Trainers) -> None:
+    """The driver of one rank's card refuses segments that expand: that rank alone has fixed ones."""
+    trainers.faults.write_text("fixed card=2\n")
+    ranks = trainers.gang((0, 2), method="full", training={"steps": 4})
+    ends = [(one.end(), one.folder.ended(rank)) for rank, one in enumerate(ranks)]
+    found = [own for _, own in ends]
+    assert [one and one.outcome for one in found] == [Outcome.SUCCEEDED] * 2, ranks[0].log()
+    assert [one and one.expandable for one in found] == [True, False]
+    assert "the longest rows" in ranks[0].log(), "one order for all ranks, or they would share out rows in two ways"
+
+
 def test_a_rank_whose_card_runs_out_ends_the_other_with_its_reason(trainers: Trainers) -> None:
     """The second rank's card has no room for what NCCL takes."""
     ranks = trainers.gang(
