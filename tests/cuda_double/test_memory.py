@@ -171,5 +171,7 @@ del ones
 answer(before=before, after=torch.cuda.memory_allocated(), expandable=found.expandable)
 """
     )
-    assert made["before"] == made["after"] == 2 * (2 * 4096 * 1024 + 8 * 16 * 1024)  # this thread's and autograd's
+    assert (
+        made["before"] == made["after"] == 2 * (2 * 4096 * 1024 + 8 * 16 * 1024)
+    )  # this thread's and autograd's
     assert made["expandable"] is False

@@ -171,7 +171,9 @@ def test_ranks_whose_cards_have_unlike_segments_train_as_one(trainers: Trainers)
     found = [own for _, own in ends]
     assert [one and one.outcome for one in found] == [Outcome.SUCCEEDED] * 2, ranks[0].log()
     assert [one and one.expandable for one in found] == [True, False]
-    assert "the longest rows" in ranks[0].log(), "one order for all ranks, or they would share out rows in two ways"
+    assert "the longest rows" in ranks[0].log(), (
+        "one order for all ranks, or they would share out rows in two ways"
+    )
 
 
 def test_a_rank_whose_card_runs_out_ends_the_other_with_its_reason(trainers: Trainers) -> None:

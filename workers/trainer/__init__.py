@@ -9,6 +9,7 @@ memory_meter.py   a trainer's memory, and the limit that makes a CPU card real
 publishing.py     a trained model's way to its result folder
 ray_actor.py      the Ray actor
 sft.py            TRL's trainer, each step judged before its update
+state_apart.py    optimizer state in segments of its own, where segments don't expand
 train.py          TRL: build the trainer of an assignment, run it
 faults/           numbers that are not finite, and why a trainer ended with an exception
 ranks/            the ranks of one attempt: they meet, watch each other and decide together

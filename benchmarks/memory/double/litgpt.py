@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -29,20 +30,13 @@ def libraries(folder: str) -> tuple[Any, Any, Any]:
         stands_in: Any = ModuleType("pkg_resources")
         stands_in.declare_namespace = lambda name: None
         sys.modules["pkg_resources"] = stands_in
-    import lightning_fabric
-    import lightning_fabric.strategies
-    import lightning_fabric.utilities.load
-    import lightning_utilities.core.imports as requirements
-
-    fabric: Any = lightning_fabric
     for name in ("", ".strategies", ".utilities", ".utilities.load"):
-        sys.modules[f"lightning.fabric{name}"] = sys.modules[f"lightning_fabric{name}"]
+        sys.modules[f"lightning.fabric{name}"] = import_module(f"lightning_fabric{name}")
+    fabric: Any = sys.modules["lightning.fabric"]
     sys.modules["lightning"], fabric.fabric = fabric, fabric
+    requirements: Any = import_module("lightning_utilities.core.imports")
     requirements.RequirementCache = lambda *_, **__: True  # it asks for a nightly build of its day
-    import lit_gpt.lora
-    import lit_gpt.utils
-
-    return fabric, lit_gpt.lora, lit_gpt.utils
+    return fabric, import_module("lit_gpt.lora"), import_module("lit_gpt.utils")
 
 
 def main() -> None:

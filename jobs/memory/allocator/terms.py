@@ -3,7 +3,7 @@
 Live tensors are counted in blocks of 512 bytes already. What comes on top, and why:
 
 - cuBLAS keeps a workspace for each thread that uses it: the main one and autograd's. It is taken from the allocator, so
-  torch counts it as allocated.
+  torch counts it as allocated. Trainers have them taken before the first step (workers/trainer/allocator.py).
 - With the default allocator a free block is given out whole where less than 1 MiB of it would be left: the remainders
   count as allocated, too. Segments that expand are split down to 512 bytes.
 - Segments are whole: 2 MiB for tensors up to 1 MiB, 20 MiB for those up to 10 MiB and for pages of segments that
