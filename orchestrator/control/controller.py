@@ -313,9 +313,9 @@ class Controller:
         for waiting in queue:
             if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        filled = self.data.filled([*queue, *movable], now)
+        filled, open_hosts = self.data.filled([*queue, *movable], now), sum(host.open for host in hosts)
         for waiting in filled[: len(queue)]:
-            if (fault := self.data.fault(waiting, sum(host.open for host in hosts))) is not None:
+            if (fault := self.data.fault(waiting, open_hosts)) is not None:
                 self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
         counted = self.neighbours.filled(filled, rows)
         fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)

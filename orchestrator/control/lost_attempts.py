@@ -35,12 +35,13 @@ class Silent:
     def given_up(self, rows: FleetRows, now: float) -> list[tuple[AttemptRow, Ended]]:
         """What ends here. Of a gang, the part of one host is noted as ended: the others are told, and end it."""
         silent: dict[int, float] = {}
+        away: set[int] = set()
         for host in self._quarantine.each("host", rows.hosts, lambda one: one.id, _WATCHING, now):
             with self._quarantine.part("host", host.id, _WATCHING, now):
                 silent[host.id] = self._hearing.host_silent_s(host, now)
                 if not self._hearing.online(host, now, self._settings.away_after_s):
-                    self._store.release_profiles(host.id)
-                    self._store.release_lengths(host.id)
+                    away.add(host.id)
+        self._release(away, now)
         self._hearing.keep_only(("stopping",), {attempt.id for attempt in rows.attempts})
         over: list[tuple[AttemptRow, Ended]] = []
         for attempt in self._quarantine.each("attempt", rows.attempts, lambda one: one.id, _WATCHING, now):
@@ -52,6 +53,15 @@ class Silent:
                         ended = self._ended(attempt, outcome, text, now)
                         self._store.report_end(attempt.id, host_id, ended)
         return over
+
+    def _release(self, away: set[int], now: float) -> None:
+        """What hosts that are away were to trace and to count, others may. Of a whole fleet it costs two looks."""
+        if not away:
+            return
+        for host_id in sorted(away & (self._store.tracing_hosts() | self._store.counting_hosts())):
+            with self._quarantine.part("host", host_id, _WATCHING, now):
+                self._store.release_profiles(host_id)
+                self._store.release_lengths(host_id)
 
     def _faults(
         self, attempt: AttemptRow, silent: Mapping[int, float], now: float

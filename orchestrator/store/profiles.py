@@ -66,12 +66,15 @@ class ProfileStore(Database):
         with self.read() as connection:
             return _rows(connection, _PENDING, profiles.c.host_id.is_(None))
 
+    def tracing_hosts(self) -> set[int]:
+        """The hosts that are to trace something."""
+        query = sa.select(profiles.c.host_id).where(_PENDING, profiles.c.host_id.is_not(None)).distinct()
+        with self.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def release_profiles(self, host_id: int) -> int:
         """Takes from a host that went away what it was to trace. Returns how many those were."""
         theirs = sa.and_(_PENDING, profiles.c.host_id == host_id)
-        with self.read() as connection:
-            if not _rows(connection, theirs):
-                return 0  # asked every tick of every host that is away: no write for nothing
         with self.write() as connection:
             update = profiles.update().where(theirs).values(host_id=None, assigned_at=None)
             return connection.execute(update).rowcount

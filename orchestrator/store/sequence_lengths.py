@@ -50,12 +50,17 @@ class LengthStore(Database):
         with self.read() as connection:
             return _rows(connection, _PENDING, data_lengths.c.host_id.in_(host_ids))
 
+    def counting_hosts(self) -> set[int]:
+        """The hosts that are to count something."""
+        query = (
+            sa.select(data_lengths.c.host_id).where(_PENDING, data_lengths.c.host_id.is_not(None)).distinct()
+        )
+        with self.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def release_lengths(self, host_id: int) -> int:
         """Takes from a host that went away what it was to count. Returns how many those were."""
         theirs = sa.and_(_PENDING, data_lengths.c.host_id == host_id)
-        with self.read() as connection:
-            if not _rows(connection, theirs):
-                return 0  # asked every tick of every host that is away: no write for nothing
         with self.write() as connection:
             return connection.execute(data_lengths.update().where(theirs).values(host_id=None)).rowcount
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -116,6 +117,30 @@ def test_every_job_that_waits_has_a_typed_reason(hosts, job, code, words):
     assert not decided.starts
     assert decided.waits[1].code is code
     assert words in decided.waits[1].text
+
+
+@pytest.mark.parametrize(
+    ("card", "about", "wants"),
+    [
+        ({}, {"online": False}, {}),
+        ({}, {"drained": True}, {}),
+        ({}, {"ray_ready": False}, {}),
+        ({"fault": "lost"}, {}, {}),
+        ({"held_by": 7}, {}, {}),
+        ({"held_by": 7}, {}, {"gpus": 2, "across_hosts": True}),
+        ({}, {}, {"gpus": 2}),
+        ({}, {}, {"card": "h100"}),
+        ({}, {}, {"labels": {"room": "b"}}),
+    ],
+)
+def test_a_reason_does_not_grow_with_the_fleet(card, about, wants):
+    """It is stored with every job that waits: of 4,000 holders it would be 22 KB, 220 MB of a queue of 10,000."""
+    hosts = [
+        host(n, gpu(n, **({"held_by": 100_000 + n} if "held_by" in card else card)), **about)
+        for n in range(1, 601)
+    ]
+    reason = plan(fleet(hosts, [waiting(1, resources=wants)]), 0, EASY).waits[1]
+    assert len(reason.text) + len(json.dumps(reason.figures)) < 700, reason
 
 
 def test_without_a_profile_a_job_is_never_placed_but_traced():

@@ -69,6 +69,8 @@ def test_what_a_host_that_went_away_was_to_trace_is_free_again(store: Store) -> 
         store.want_profile(key, a_spec(), NOW)
         store.assign_profile(key, alpha, NOW)
     store.put_profile("a", {"layers": 16}, NOW)
+    assert store.tracing_hosts() == {alpha}
     assert store.release_profiles(alpha) == 1 and store.release_profiles(alpha) == 0
+    assert store.tracing_hosts() == set()
     assert [row.key for row in store.unassigned_profiles()] == ["b"]
     assert store.profiles(["a"])["a"].host_id == alpha

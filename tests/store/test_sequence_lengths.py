@@ -72,7 +72,9 @@ def test_what_a_host_that_went_away_was_to_count_is_free_again(store: Store) -> 
     for key in ("sha", "other"):
         want(store, alpha, key=key)
     answered(store, alpha, lengths=COUNTED)
+    assert store.counting_hosts() == {alpha}
     assert (store.release_lengths(alpha), store.release_lengths(alpha)) == (1, 0)
+    assert store.counting_hosts() == set()
     want(store, beta, NOW + 1, key="other")
     assert [row.key for row in store.pending_lengths([beta])] == ["other"]
     assert store.lengths({"sha"})["sha"].host_id == alpha

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from jobs.units import counted, gib
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+
+# A reason is stored with every job that waits, and read with each plan: it must not grow with the fleet.
+MOST_NAMED = 5  # jobs or hosts, in its text
+MOST_HOLDERS = 20  # jobs among its figures
 
 
 class Chooser(Protocol):
@@ -220,12 +225,12 @@ def busy(spec: JobSpec, options: Sequence[Option], free: frozenset[int]) -> Reas
         "gpus": spec.resources.gpus,
         "free": max(sum(gpu.id in free for gpu in option.gpus) for option in options),
         "fitting": sum(len(option.gpus) for option in options),
-        "held_by_jobs": holders,
+        "held_by_jobs": holders[:MOST_HOLDERS],
         "upper_bytes": smallest.choice.projection.upper_bytes,
     }
     label = smallest.gpus[0].label
-    who = f"held by job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:5]))}" + (
-        " …" if len(holders) > 5 else ""
+    who = f"held by job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:MOST_NAMED]))}" + (
+        " …" if len(holders) > MOST_NAMED else ""
     )
     if all(len(option.gpus) < spec.resources.gpus for option in options):  # it goes over several hosts
         figures["free"] = sum(gpu.id in free for option in options for gpu in option.gpus)
@@ -266,10 +271,9 @@ def overall(by_host: Mapping[str, Reason]) -> Reason:
         return Reason(code, f"fits no card: {reason.text}", dict(reason.figures))
     chosen = {name: reason for name, reason in by_host.items() if reason.code is code}
     if code is Code.NO_HOST:
-        return Reason(
-            code,
-            f"no host takes jobs ({', '.join(f'{name} {reason.text}' for name, reason in chosen.items())})",
-        )
+        first = [f"{name} {reason.text}" for name, reason in itertools.islice(chosen.items(), MOST_NAMED)]
+        more = [f"and {len(chosen) - MOST_NAMED} more"] if len(chosen) > MOST_NAMED else []
+        return Reason(code, f"no host takes jobs ({', '.join([*first, *more])})")
     name, reason = next(iter(chosen.items()))
     if code is Code.GANG:
         need, most = reason.figures["gpus"], [one.figures["most"] for one in chosen.values()]

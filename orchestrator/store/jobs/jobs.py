@@ -228,11 +228,12 @@ class JobStore(Database):
         """
         with self.read() as connection:
             stored = {id_: tuple(rest) for id_, *rest in connection.execute(_REASONS).all()}
-        said = {
-            id_: (reason.code.value, clean_text(reason.text), to_json(reason.figures))
-            for id_, reason in reasons.items()
-            if id_ in stored
+        # Jobs that are alike are given the same reason: it is encoded once.
+        encoded = {
+            id(reason): (reason.code.value, clean_text(reason.text), to_json(reason.figures))
+            for reason in {id(reason): reason for reason in reasons.values()}.values()
         }
+        said = {id_: encoded[id(reason)] for id_, reason in reasons.items() if id_ in stored}
         changed = [
             {"job": id_, "code": values[0], "text": values[1], "figures": values[2]}
             for id_, values in sorted(said.items())
