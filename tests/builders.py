@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.messages.reports import (
@@ -13,11 +14,14 @@ from jobs.messages.reports import (
     HostReport,
     Progress,
     Started,
+    TraceResult,
 )
-from jobs.state import Code, Outcome, Reason
+from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import GiB
 from orchestrator.store import Store
-from orchestrator.store.requests import NewJob
+from orchestrator.store.attempts.attempts import Closing
+from orchestrator.store.profiles import answer
+from orchestrator.store.requests import NewJob, Start
 from orchestrator.store.rows import AttemptRow, JobRow
 
 NOW = 1_000_000.0  # when a test begins, Unix seconds
@@ -131,7 +135,7 @@ def submitted(store: Store, **values: Any) -> JobRow:
 
 def opened(store: Store, job: JobRow, host_id: int, gpu_ids: list[int], now: float = NOW) -> AttemptRow:
     """An attempt of a queued job on these cards."""
-    attempt = store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(), now)
+    attempt = start_attempt(store, job.id, host_id, gpu_ids, RUNG, a_projection(), now)
     assert attempt is not None, f"job {job.id} could not start on {gpu_ids}"
     return attempt
 
@@ -140,3 +144,41 @@ def training(store: Store, **values: Any) -> AttemptRow:
     """An open attempt of a new job on the one card of a new host `alpha`."""
     host_id, gpu_ids = joined(store)
     return opened(store, submitted(store, **values), host_id, gpu_ids)
+
+
+def start_attempt(
+    store: Store,
+    job_id: int,
+    host_id: int,
+    gpu_ids: Sequence[int],
+    rung: Mapping[str, Any],
+    projection: Mapping[str, Any],
+    now: float,
+    basis: Mapping[str, Any] | None = None,
+    shared: bool = False,
+) -> AttemptRow | None:
+    """store.start_attempts() of one, as it is stored then. None, and nothing changed, where it moved."""
+    opened = store.start_attempts(
+        [Start(job_id, host_id, tuple(gpu_ids), rung, projection, basis, shared)], now
+    )
+    return store.attempt(opened[job_id]) if opened else None
+
+
+def end_attempt(
+    store: Store,
+    attempt_id: int,
+    number: int,
+    ended: Ended,
+    event: Event,
+    reason: Reason,
+    now: float,
+    not_before: float | None = None,
+) -> bool:
+    """store.end_attempts() of one: False, and nothing changed, where it moved."""
+    return bool(store.end_attempts([Closing(attempt_id, number, ended, event, reason, not_before)], now))
+
+
+def profile_error(store: Store, key: str, error: str, bad_input: bool, now: float) -> bool:
+    """What a host says where a profile can't be traced. False when it was answered before, or never asked for."""
+    with store.write() as connection:
+        return answer(connection, TraceResult(key=key, error=error, bad_input=bad_input), now)

@@ -74,11 +74,6 @@ def read_priority(value: Any) -> Any:
     return value
 
 
-def priority_class(priority: int) -> str:
-    """The class that a priority from 0 to 100 lies in."""
-    return next(name for name, (_, last) in PRIORITY_CLASSES.items() if priority <= last)
-
-
 def _name(value: str) -> str:
     if value and not re.fullmatch(NAME, value):
         raise ValueError(

@@ -41,11 +41,6 @@ class ProfileStore(Database):
         with self.write() as connection:
             return answer(connection, TraceResult(key=key, profile=profile), now)
 
-    def put_profile_error(self, key: str, error: str, bad_input: bool, now: float) -> bool:
-        """Keeps why there is no profile. False when it was answered before, or never asked for."""
-        with self.write() as connection:
-            return answer(connection, TraceResult(key=key, error=error, bad_input=bad_input), now)
-
     def profiles(self, keys: Collection[str]) -> dict[str, ProfileRow]:
         """Those of the profiles that were ever asked for."""
         ordered = sorted(keys)
@@ -60,11 +55,6 @@ class ProfileStore(Database):
         here = [] if host_ids is None else [profiles.c.host_id.in_(host_ids)]
         with self.read() as connection:
             return _rows(connection, _PENDING, *here)
-
-    def unassigned_profiles(self) -> list[ProfileRow]:
-        """Profiles without an answer that no host has. Oldest first."""
-        with self.read() as connection:
-            return _rows(connection, _PENDING, profiles.c.host_id.is_(None))
 
     def tracing_hosts(self) -> set[int]:
         """The hosts that are to trace something."""

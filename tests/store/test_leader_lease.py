@@ -13,7 +13,7 @@ from jobs.state import Code, Reason
 from orchestrator.store import Store
 from orchestrator.store.leader_lease import Candidate, Fence
 from orchestrator.store.schema.tables import leader
-from tests.builders import NOW, joined, opened, submitted
+from tests.builders import NOW, joined, opened, start_attempt, submitted
 
 
 def candidate(name: str) -> Candidate:
@@ -60,7 +60,7 @@ def test_a_deposed_one_decides_nothing(store: Store) -> None:
     waiting = submitted(store)
     leading(store, "b")
     with pytest.raises(Deposed, match="another took over after epoch 1"):
-        led.start_attempt(waiting.id, host_id, gpu_ids[1:], {}, {}, NOW)
+        start_attempt(led, waiting.id, host_id, gpu_ids[1:], {}, {}, NOW)
     assert fence.epoch is None
     decisions: list[Callable[[], object]] = [
         lambda: led.fail_queued(waiting.id, Reason(Code.BAD_INPUT, "no"), NOW),

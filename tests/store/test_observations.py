@@ -19,8 +19,10 @@ from tests.builders import (
     a_projection,
     an_end,
     because,
+    end_attempt,
     joined,
     opened,
+    start_attempt,
     submitted,
     training,
 )
@@ -47,7 +49,7 @@ def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) ->
     attempt = training(store, spec=SPEC, trace_key="sha")
     sizes = {"allocated_bytes": 16 * GiB, "reserved_bytes": 17 * GiB, "device_bytes": 18 * GiB}
     ended = an_end(**sizes, step_s=0.6, expandable=False)
-    store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
+    end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
     (seen,) = store.observations()
     assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, "sha", "succeeded")
     assert (seen.architecture, seen.method, seen.card) == ("llama", "qlora", "NVIDIA A10G")
@@ -62,9 +64,9 @@ def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) ->
 def test_what_the_projection_stood_on_is_kept_with_it(store: Store) -> None:
     host_id, gpu_ids = joined(store)
     job = submitted(store, spec=SPEC)
-    attempt = store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(), NOW, BASIS)
+    attempt = start_attempt(store, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW, BASIS)
     assert attempt is not None and attempt.basis == BASIS and store.attempt(attempt.id).basis == BASIS
-    store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + 60)
+    end_attempt(store, attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + 60)
     (seen,) = store.observations()
     assert (seen.trace_key, seen.sequence_length, seen.confidence) == ("key of the host", 900, 0.9)
     assert (seen.margin_group, seen.phase) == ("prior", "backward")
@@ -79,11 +81,11 @@ def test_the_bound_of_live_bytes_is_kept_where_they_had_one_of_their_own(store: 
             "intervals": ends,
             "margin": {"low": -0.01, "high": 0.03, "count": 0, "group": "prior", "beside": beside},
         }
-        attempt = store.start_attempt(
-            submitted(store, spec=SPEC).id, host_id, gpu_ids, RUNG, told, NOW, BASIS
+        attempt = start_attempt(
+            store, submitted(store, spec=SPEC).id, host_id, gpu_ids, RUNG, told, NOW, BASIS
         )
         ended = an_end(allocated_bytes=16 * GiB, device_bytes=18 * GiB, step_s=1.0)
-        store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
+        end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
         seen = store.observations()[-1]
         assert seen.projected_live_upper_bytes == known
         assert seen.covered_part("live") is (None if known is None else True)
@@ -91,15 +93,15 @@ def test_the_bound_of_live_bytes_is_kept_where_they_had_one_of_their_own(store: 
 
 def test_an_attempt_that_measured_nothing_leaves_no_observation(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(
-        attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW
+    end_attempt(
+        store, attempt.id, 1, an_end(Outcome.NOT_STARTED), Event.FAILED, because(Code.NOT_STARTED), NOW
     )
     assert store.observations() == []
 
 
 def test_running_out_of_memory_is_observed_even_where_nothing_was_measured(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.OOM), Event.REQUEUED, OUT, NOW)
+    end_attempt(store, attempt.id, 1, an_end(Outcome.OOM), Event.REQUEUED, OUT, NOW)
     (seen,) = store.observations()
     assert seen.ran_out and seen.covered is False
     assert seen.residual() == CARD_BYTES / (19 * GiB) - 1
@@ -110,7 +112,7 @@ def test_running_out_of_memory_is_observed_even_where_nothing_was_measured(store
 def test_what_ran_out_of_memory_that_is_no_tensors_is_no_observation(store: Store) -> None:
     attempt = training(store)
     ended = an_end(Outcome.OOM, host_memory=True, device_bytes=1, allocated_bytes=1)
-    store.end_attempt(attempt.id, 1, ended, Event.REQUEUED, OUT, NOW)
+    end_attempt(store, attempt.id, 1, ended, Event.REQUEUED, OUT, NOW)
     assert store.observations() == []
 
 
@@ -130,7 +132,7 @@ def test_what_was_measured_can_be_forgotten(store: Store, what: Selection, left:
     for number in range(3):
         job = submitted(store, spec=SPEC)
         attempt = opened(store, job, host_id, gpu_ids, NOW + number)
-        store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
+        end_attempt(store, attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
     gone = 3 - len(left)
     assert store.forget_observations(what, NOW, try_only=True) == (gone, gone)
     assert len(store.observations()) == 3
@@ -145,7 +147,7 @@ def test_the_newest_are_read_oldest_first(store: Store) -> None:
     ids = []
     for number in range(4):
         attempt = opened(store, submitted(store), host_id, gpu_ids, NOW + number)
-        store.end_attempt(attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
+        end_attempt(store, attempt.id, 1, an_end(device_bytes=1), Event.SUCCEEDED, because(), NOW + number)
         ids.append(attempt.id)
     assert [seen.attempt_id for seen in store.observations()] == ids
     assert [seen.attempt_id for seen in store.observations(2)] == ids[2:]
@@ -153,7 +155,7 @@ def test_the_newest_are_read_oldest_first(store: Store) -> None:
 
 def test_an_observation_of_the_first_revision_is_readable(store: Store) -> None:
     attempt = training(store, spec=SPEC)
-    store.end_attempt(attempt.id, 1, an_end(device_bytes=18 * GiB), Event.SUCCEEDED, because(), NOW)
+    end_attempt(store, attempt.id, 1, an_end(device_bytes=18 * GiB), Event.SUCCEEDED, because(), NOW)
     unknown = dict.fromkeys(("family", "quantisation", "card_bytes", "phase", "confidence", "margin_group"))
     with store.write() as connection:
         connection.execute(sa.update(observations).values(**unknown, sequence_length=None))

@@ -14,7 +14,7 @@ from orchestrator.control.controller import Controller
 from orchestrator.store import Store, retention
 from orchestrator.store.retention import LOG_GONE
 from orchestrator.store.schema.tables import evaluations, events, log_chunks, observations, progress
-from tests.builders import NOW, a_line, a_report, an_end, because, joined, news, training
+from tests.builders import NOW, a_line, a_report, an_end, because, end_attempt, joined, news, training
 from tests.fakes import FakeDispatch
 
 DAY = 86_400.0
@@ -29,7 +29,7 @@ def an_ended_job(store: Store, at: float = NOW) -> tuple[int, int]:
     told = news(attempt, log=LONG_LOG, progress=lines, evaluations=tests)
     store.record_report(attempt.host_id, a_report(told), NOW)
     store.request_stop(attempt.id, "cancelled", NOW)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(), at)
+    end_attempt(store, attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(), at)
     return attempt.job_id, attempt.id
 
 
@@ -94,7 +94,7 @@ def test_observations_stay_as_far_as_calibration_reads_them(
     for day in range(4):
         attempt = training(store)
         ended = an_end(**sizes, step_s=0.6)
-        store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + day * DAY)
+        end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + day * DAY)
     prune(store, NOW)
     assert count(store, observations) == 4, "none is older"
     prune(store, NOW + DAY)

@@ -21,9 +21,11 @@ from tests.builders import (
     a_report,
     an_end,
     because,
+    end_attempt,
     joined,
     news,
     opened,
+    start_attempt,
     submitted,
 )
 
@@ -35,7 +37,7 @@ def ran(store: Store, seconds: float, at: float, gpus: int = 1, **values: object
     (host_id, *_), cards = [joined(store, "alpha", 4)[0]], [gpu.id for gpu in store.gpus()]
     job = store.submit([a_job(**values)], at)[0]
     attempt = opened(store, job, host_id, cards[:gpus], at)
-    store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), at + seconds)
+    end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), at + seconds)
     return job.id
 
 
@@ -92,7 +94,7 @@ def test_open_leases_count_until_now_and_shared_ones_by_their_share(store: Store
     for user, upper_bytes in (("ada", CARD_BYTES // 4), ("bob", CARD_BYTES // 2)):
         job = submitted(store, user=user)
         projection = a_projection(upper_bytes)
-        assert store.start_attempt(job.id, host_id, [card], RUNG, projection, NOW, shared=True) is not None
+        assert start_attempt(store, job.id, host_id, [card], RUNG, projection, NOW, shared=True) is not None
     assert usage(store, NOW + 400) == {
         ("default", "ada"): pytest.approx(100, rel=1e-3),
         ("default", "bob"): pytest.approx(200, rel=1e-3),
@@ -104,7 +106,7 @@ def test_the_fleet_has_running_jobs_their_progress_and_what_they_held_before(sto
     job, idle = submitted(store), submitted(store)
     first = opened(store, job, host_id, gpu_ids, NOW)
     gone = because(Code.LOST, "gone")
-    store.end_attempt(first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, gone, NOW + 30)
+    end_attempt(store, first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, gone, NOW + 30)
     assert store.fleet_rows().attained == {job.id: pytest.approx(60)}
     second = opened(store, job, host_id, gpu_ids[:1], NOW + 40)
     store.record_report(
@@ -116,5 +118,5 @@ def test_the_fleet_has_running_jobs_their_progress_and_what_they_held_before(sto
     assert rows.attained == {job.id: pytest.approx(60)}
     assert [row.id for row in rows.queued] == [idle.id]
     done = an_end(device_bytes=GiB)
-    store.end_attempt(second.id, 2, done, Event.SUCCEEDED, because(), NOW + 50)
+    end_attempt(store, second.id, 2, done, Event.SUCCEEDED, because(), NOW + 50)
     assert store.fleet_rows().attained == {}

@@ -23,7 +23,17 @@ from orchestrator.client.client import Client
 from orchestrator.config import Settings
 from orchestrator.control.controller import Controller
 from orchestrator.store import Store
-from tests.builders import RUNG, a_host, a_job, a_projection, a_report, an_end, because
+from tests.builders import (
+    RUNG,
+    a_host,
+    a_job,
+    a_projection,
+    a_report,
+    an_end,
+    because,
+    end_attempt,
+    start_attempt,
+)
 from tests.cli.conftest import Ran, Tuneyard, bare, environment  # noqa: F401
 from tests.documented import Documented
 from tests.fakes import FakeDispatch
@@ -64,7 +74,7 @@ class Depot:
         """A job that has succeeded, and its result's folder."""
         store, now = self.services.store, time.time()
         row = store.submit([a_job(name)], now)[0]
-        attempt = store.start_attempt(row.id, self.host_id, self.gpus, RUNG, a_projection(), now)
+        attempt = start_attempt(store, row.id, self.host_id, self.gpus, RUNG, a_projection(), now)
         assert attempt is not None
         result = self.folder / "output" / f"job-{row.id}"
         for file, content in (FILES if files is None else files).items():
@@ -72,7 +82,7 @@ class Depot:
             (result / file).write_bytes(content)
         write_manifest(result, {"kind": "adapter", "job_id": row.id, "attempt_id": attempt.id})
         ended = an_end(Outcome.SUCCEEDED, result=str(result))
-        store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), now)
+        end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), now)
         return row.id, result
 
     def restart_agent(self) -> None:

@@ -93,19 +93,6 @@ class AttemptStore(Database):
             return False
         return True
 
-    def end_attempt(
-        self,
-        attempt_id: int,
-        number: int,
-        ended: Ended,
-        event: Event,
-        reason: Reason,
-        now: float,
-        not_before: float | None = None,
-    ) -> bool:
-        """end_attempts() of one: False, and nothing changed, where it moved."""
-        return bool(self.end_attempts([Closing(attempt_id, number, ended, event, reason, not_before)], now))
-
     def end_attempts(self, closings: Sequence[Closing], now: float) -> set[int]:
         """Closes open attempts, frees their cards, notes what was measured and moves their jobs. Their ids.
 

@@ -15,7 +15,6 @@ from orchestrator.store.engine.bulk import BulkInsert, next_ids
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.dependencies import NOT_WAITING
 from orchestrator.store.requests import Note, Start
-from orchestrator.store.rows import AttemptRow
 from orchestrator.store.schema.column_types import clean_text, to_json
 from orchestrator.store.schema.tables import attempts, events, gpus, hosts, jobs, leases
 
@@ -80,25 +79,6 @@ class _Card:
 
 class StartStore(Database):
     """Starts of attempts."""
-
-    def start_attempt(
-        self,
-        job_id: int,
-        host_id: int,
-        gpu_ids: Sequence[int],
-        rung: Mapping[str, Any],
-        projection: Mapping[str, Any],
-        now: float,
-        basis: Mapping[str, Any] | None = None,
-        shared: bool = False,
-    ) -> AttemptRow | None:
-        """start_attempts() of one, as it is stored then. None, and nothing changed, where it moved."""
-        start = Start(job_id, host_id, tuple(gpu_ids), rung, projection, basis, shared)
-        opened = self.start_attempts([start], now)
-        if not opened:
-            return None
-        with self.read() as connection:
-            return reads.attempt_rows(connection, attempts.c.id == opened[job_id])[0]
 
     def start_attempts(self, starts: Sequence[Start], now: float) -> dict[int, int]:
         """Moves queued jobs to running, opens their next attempts and leases the cards. Attempt ids by job id.

@@ -18,9 +18,11 @@ from tests.builders import (
     an_end,
     because,
     cards,
+    end_attempt,
     joined,
     news,
     opened,
+    start_attempt,
     submitted,
     training,
 )
@@ -31,7 +33,7 @@ LOST = because(Code.LOST, "host alpha went away")
 def test_a_start_opens_an_attempt_and_leases_its_cards(store: Store) -> None:
     host_id, gpu_ids = joined(store, gpus=3)
     job = submitted(store)
-    attempt = store.start_attempt(job.id, host_id, [gpu_ids[2], gpu_ids[0]], RUNG, a_projection(), NOW + 1)
+    attempt = start_attempt(store, job.id, host_id, [gpu_ids[2], gpu_ids[0]], RUNG, a_projection(), NOW + 1)
     assert attempt is not None and store.attempt(attempt.id) == attempt
     assert (attempt.number, attempt.host, attempt.opened_at) == (1, "alpha", NOW + 1)
     assert [gpu.index for gpu in attempt.gpus] == [2, 0]  # in rank order
@@ -59,7 +61,7 @@ def test_a_start_is_refused_whole_when_anything_moved(store: Store) -> None:
         (job.id, beta, []),
     ]
     for job_id, host_id, wanted in refused:
-        assert store.start_attempt(job_id, host_id, wanted, RUNG, a_projection(), NOW) is None
+        assert start_attempt(store, job_id, host_id, wanted, RUNG, a_projection(), NOW) is None
     assert store.job(job.id) == job and len(store.open_attempts()) == 1
     assert opened(store, job, beta, gpu_ids).number == 1
 
@@ -68,7 +70,7 @@ def test_a_gang_that_gets_only_some_of_its_cards_gets_none(store: Store) -> None
     host_id, gpu_ids = joined(store, gpus=2)
     opened(store, submitted(store), host_id, gpu_ids[1:])
     gang = submitted(store)
-    assert store.start_attempt(gang.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is None
+    assert start_attempt(store, gang.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is None
     assert store.gpus()[0].attempt_id is None and store.job(gang.id).state == JobState.QUEUED
 
 
@@ -78,12 +80,12 @@ def test_no_start_on_a_drained_host_or_a_faulty_or_absent_card(store: Store) -> 
     ill = cards(count=1)[0].model_copy(update={"fault": "Xid 79: fell off the bus"})
     store.record_report(host_id, a_report().model_copy(update={"gpus": [ill]}), NOW)
     for gpu_id in gpu_ids:
-        assert store.start_attempt(job.id, host_id, [gpu_id], RUNG, a_projection(), NOW) is None
+        assert start_attempt(store, job.id, host_id, [gpu_id], RUNG, a_projection(), NOW) is None
     store.record_report(host_id, a_report(gpus=2), NOW)
     store.set_drained(host_id, True, NOW)
-    assert store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is None
+    assert start_attempt(store, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is None
     store.set_drained(host_id, False, NOW)
-    assert store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is not None
+    assert start_attempt(store, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW) is not None
 
 
 def test_an_end_closes_the_attempt_frees_its_cards_and_moves_the_job(store: Store) -> None:
@@ -91,7 +93,7 @@ def test_an_end_closes_the_attempt_frees_its_cards_and_moves_the_job(store: Stor
     ended = an_end(
         steps=10, result="/srv/job-1", last_checkpoint="step-10", first_loss=2.0, device_bytes=19 * GiB
     )
-    assert store.end_attempt(attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 61)
+    assert end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 61)
     closed = store.attempt(attempt.id)
     assert (closed.outcome, closed.ended_at, closed.steps) == (Outcome.SUCCEEDED, NOW + 61, 10)
     assert (closed.result, closed.last_checkpoint) == ("/srv/job-1", "step-10")
@@ -105,8 +107,8 @@ def test_an_end_closes_the_attempt_frees_its_cards_and_moves_the_job(store: Stor
 
 def test_a_second_end_changes_nothing(store: Store) -> None:
     attempt = training(store)
-    assert store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 1)
-    assert not store.end_attempt(attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW + 2)
+    assert end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 1)
+    assert not end_attempt(store, attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW + 2)
     assert store.job(attempt.job_id).state == JobState.SUCCEEDED
     assert store.attempt(attempt.id).outcome == Outcome.SUCCEEDED
 
@@ -114,22 +116,22 @@ def test_a_second_end_changes_nothing(store: Store) -> None:
 def test_an_end_with_another_number_changes_nothing(store: Store) -> None:
     attempt = training(store)
     for number in (0, 2):
-        assert not store.end_attempt(attempt.id, number, an_end(), Event.SUCCEEDED, because(), NOW)
-    assert not store.end_attempt(999, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+        assert not end_attempt(store, attempt.id, number, an_end(), Event.SUCCEEDED, because(), NOW)
+    assert not end_attempt(store, 999, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     assert store.attempt(attempt.id) == attempt
 
 
 def test_an_illegal_move_is_refused_whole(store: Store) -> None:
     attempt = training(store)
     with pytest.raises(Conflict, match="running job can't be started"):
-        store.end_attempt(attempt.id, 1, an_end(), Event.STARTED, because(), NOW)
+        end_attempt(store, attempt.id, 1, an_end(), Event.STARTED, because(), NOW)
     assert store.attempt(attempt.id) == attempt
 
 
 def test_a_requeued_job_waits_and_tries_again_under_a_new_number(store: Store) -> None:
     first = training(store)
-    assert store.end_attempt(
-        first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 5, not_before=NOW + 35
+    assert end_attempt(
+        store, first.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 5, not_before=NOW + 35
     )
     row = store.job(first.job_id)
     assert (row.state, row.not_before, row.ended_at, row.reason) == (JobState.QUEUED, NOW + 35, None, LOST)
@@ -144,9 +146,9 @@ def test_a_requeued_job_waits_and_tries_again_under_a_new_number(store: Store) -
 def test_a_cancel_that_comes_before_a_requeue_wins(store: Store) -> None:
     attempt = training(store)
     store.request_cancel(attempt.job_id, NOW + 1)
-    assert not store.end_attempt(attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 2)
+    assert not end_attempt(store, attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW + 2)
     gone = because(Code.CANCELLED, "cancelled")
-    assert store.end_attempt(attempt.id, 1, an_end(Outcome.LOST), Event.CANCELLED, gone, NOW + 3)
+    assert end_attempt(store, attempt.id, 1, an_end(Outcome.LOST), Event.CANCELLED, gone, NOW + 3)
     assert store.job(attempt.job_id).state == JobState.CANCELLED
 
 
@@ -165,7 +167,7 @@ def test_an_attempt_is_handed_over_and_asked_to_stop_once(store: Store) -> None:
 
 def test_a_closed_attempt_is_neither_handed_over_nor_stopped(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+    end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     assert not store.mark_dispatched([attempt.id], NOW) and not store.request_stop(attempt.id, "timeout", NOW)
     assert store.job(attempt.job_id).reason == because()
     with pytest.raises(NotFound, match="no attempt 999"):
@@ -179,7 +181,7 @@ def test_offsets_are_those_of_the_host_s_open_attempts(store: Store) -> None:
     assert (offset.attempt_id, offset.job_id, offset.number) == (attempt.id, attempt.job_id, 1)
     assert (offset.log_offset, offset.step) == (3, 7)
     assert store.closed({attempt.id, 999}) == {999} and store.closed(set()) == set()
-    store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+    end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     assert store.open_on([attempt.host_id])[attempt.host_id].offsets == [] and store.closed([attempt.id]) == {
         attempt.id
     }
@@ -188,7 +190,7 @@ def test_offsets_are_those_of_the_host_s_open_attempts(store: Store) -> None:
 def test_ends_of_a_round_are_each_by_itself_under_one_commit(store: Store) -> None:
     host_id, four = joined(store, gpus=4)
     tries = [
-        store.start_attempt(submitted(store).id, host_id, [card], RUNG, a_projection(), NOW) for card in four
+        start_attempt(store, submitted(store).id, host_id, [card], RUNG, a_projection(), NOW) for card in four
     ]
     one, moved, cancelled, last = (attempt for attempt in tries if attempt is not None)
     store.request_cancel(cancelled.job_id, NOW + 1)

@@ -8,7 +8,17 @@ from jobs.state import Code, Event, Outcome, Reason
 from orchestrator.store import Store
 from orchestrator.store.attempts.cleared_cards import KEPT_S
 from orchestrator.store.rows import AttemptRow
-from tests.builders import NOW, RUNG, a_projection, an_end, because, joined, submitted
+from tests.builders import (
+    NOW,
+    RUNG,
+    a_projection,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    start_attempt,
+    submitted,
+)
 
 
 def cleared(store: Store, now: float = NOW + 50) -> dict[int, int]:
@@ -16,7 +26,7 @@ def cleared(store: Store, now: float = NOW + 50) -> dict[int, int]:
 
 
 def started(store: Store, host_id: int, card: int, now: float = NOW) -> AttemptRow:
-    attempt = store.start_attempt(submitted(store).id, host_id, [card], RUNG, a_projection(), now)
+    attempt = start_attempt(store, submitted(store).id, host_id, [card], RUNG, a_projection(), now)
     assert attempt is not None
     return attempt
 
@@ -26,7 +36,7 @@ def stopped(store: Store, attempt: AttemptRow, stop_for: int | None) -> None:
     room = Reason(Code.PREEMPTED, "stopped to make room", {"for_job": stop_for})
     assert store.request_stop(attempt.id, "preempted", NOW + 10, room, stop_for)
     ended = an_end(outcome=Outcome.PREEMPTED)
-    assert store.end_attempt(attempt.id, attempt.number, ended, Event.REQUEUED, because(), NOW + 40)
+    assert end_attempt(store, attempt.id, attempt.number, ended, Event.REQUEUED, because(), NOW + 40)
 
 
 def test_an_open_attempt_says_for_whom_it_stops(store: Store) -> None:
@@ -58,11 +68,11 @@ def test_a_claim_ends_with_the_wait_that_it_was_for(store: Store, what: str) -> 
         store.request_cancel(waits.id, NOW + 45)
     elif what == "another had the card":
         later = started(store, host_id, card, NOW + 45)
-        store.end_attempt(later.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 46)
+        end_attempt(store, later.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 46)
     else:
-        own = store.start_attempt(waits.id, host_id, [other], RUNG, a_projection(), NOW + 45)
+        own = start_attempt(store, waits.id, host_id, [other], RUNG, a_projection(), NOW + 45)
         assert own is not None
         if what == "came back since":
             lost = an_end(outcome=Outcome.LOST)
-            store.end_attempt(own.id, 1, lost, Event.REQUEUED, because(), NOW + 46)
+            end_attempt(store, own.id, 1, lost, Event.REQUEUED, because(), NOW + 46)
     assert cleared(store) == {}

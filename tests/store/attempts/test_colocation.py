@@ -9,13 +9,26 @@ from jobs.units import GiB
 from orchestrator.store import Store
 from orchestrator.store.attempts.colocation import CardLease, Window
 from orchestrator.store.rows import AttemptRow
-from tests.builders import NOW, RUNG, a_line, a_projection, a_report, an_end, because, joined, news, submitted
+from tests.builders import (
+    NOW,
+    RUNG,
+    a_line,
+    a_projection,
+    a_report,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    news,
+    start_attempt,
+    submitted,
+)
 
 
 def beside(store: Store, host_id: int, card: int, now: float) -> AttemptRow:
     """A new job's attempt on a card that is shared."""
     job = submitted(store)
-    attempt = store.start_attempt(job.id, host_id, [card], RUNG, a_projection(5 * GiB), now, shared=True)
+    attempt = start_attempt(store, job.id, host_id, [card], RUNG, a_projection(5 * GiB), now, shared=True)
     assert attempt is not None
     return attempt
 
@@ -24,7 +37,7 @@ def test_who_lay_on_a_card_and_when(store: Store) -> None:
     host_id, (card, other) = joined(store, gpus=2)
     first, second = (beside(store, host_id, card, NOW + at) for at in (0, 10))
     beside(store, host_id, other, NOW)
-    store.end_attempt(first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 20)
+    end_attempt(store, first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 20)
     third = beside(store, host_id, card, NOW + 30)
     held = [CardLease(second.id, NOW + 10, None), CardLease(third.id, NOW + 30, None)]
     both = store.leases_of([card, other], NOW)
@@ -60,7 +73,7 @@ def test_who_was_parted_from_whom_outlives_the_attempt(store: Store) -> None:
     slow = Reason(Code.PREEMPTED, "too slow", {"apart_from": [one.job_id, two.job_id]})
     assert store.request_stop(three.id, "preempted", NOW, slow)
     assert store.request_stop(two.id, "preempted", NOW, Reason(Code.PREEMPTED, "room", {"for_job": 9}))
-    store.end_attempt(three.id, 1, an_end(), Event.REQUEUED, because(), NOW)
+    end_attempt(store, three.id, 1, an_end(), Event.REQUEUED, because(), NOW)
     pairs = {(three.job_id, one.job_id), (three.job_id, two.job_id)}
     assert store.parted([one.job_id, two.job_id, three.job_id]) == pairs
     assert store.parted([two.job_id]) == store.parted([]) == set()

@@ -12,13 +12,25 @@ from jobs.state import Event
 from jobs.units import GiB
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, Holder, JobRow
-from tests.builders import CARD_BYTES, NOW, RUNG, a_job, a_projection, an_end, because, joined, submitted
+from tests.builders import (
+    CARD_BYTES,
+    NOW,
+    RUNG,
+    a_job,
+    a_projection,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    start_attempt,
+    submitted,
+)
 
 
 def start(
     store: Store, job: JobRow, host_id: int, gpu_ids: list[int], upper_bytes: int, shared: bool = True
 ) -> AttemptRow | None:
-    return store.start_attempt(job.id, host_id, gpu_ids, RUNG, a_projection(upper_bytes), NOW, shared=shared)
+    return start_attempt(store, job.id, host_id, gpu_ids, RUNG, a_projection(upper_bytes), NOW, shared=shared)
 
 
 def test_two_lie_beside_each_other_and_both_are_shown(store: Store) -> None:
@@ -32,7 +44,7 @@ def test_two_lie_beside_each_other_and_both_are_shown(store: Store) -> None:
         Holder(second.id, other.id, False, 10 * GiB),
     )
     assert (card.attempt_id, card.job_id, card.shared) == (first.id, one.id, True)
-    store.end_attempt(first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+    end_attempt(store, first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     (card,) = store.gpus()
     assert [holder.job_id for holder in card.holders] == [other.id]
 
@@ -102,7 +114,7 @@ def test_starts_at_once_never_promise_too_much(
         assert len(won) == (2 if won[0].shared else 1)
         assert len({attempt.shared for attempt in won}) == 1
         for attempt in won:
-            stores[0].end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+            end_attempt(stores[0], attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
         for job in jobs:
             if stores[0].job(job.id).state == "queued":
                 stores[0].request_cancel(job.id, NOW)

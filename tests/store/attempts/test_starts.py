@@ -17,6 +17,7 @@ from tests.builders import (
     a_report,
     an_end,
     because,
+    end_attempt,
     joined,
     news,
     submitted,
@@ -127,7 +128,7 @@ def test_what_each_host_is_told_of_an_attempt_over_several_and_what_it_may_tell(
     store.report_end(attempt_id, beta, an_end(Outcome.CANCELLED))
     said = [(host_id, end.outcome) for host_id, end in ends_of(store.attempt(attempt_id)).items()]
     assert said == [(beta, Outcome.LOST), (alpha, Outcome.FAILED)], "in the order in which they came"
-    store.end_attempt(attempt_id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 1)
+    end_attempt(store, attempt_id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 1)
     assert [gpu.job_id for gpu in store.gpus()] == [None] * 3
     assert store.open_on([beta])[beta].offsets == []
 

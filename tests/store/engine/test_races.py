@@ -25,9 +25,11 @@ from tests.builders import (
     a_start,
     an_end,
     because,
+    end_attempt,
     joined,
     news,
     opened,
+    start_attempt,
     submitted,
     training,
 )
@@ -61,14 +63,14 @@ def test_two_starts_for_one_card(two: tuple[Store, Store]) -> None:
         jobs = two[0].submit([a_job(), a_job()], NOW)
         won = at_once(
             *(
-                partial(store.start_attempt, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW)
+                partial(start_attempt, store, job.id, host_id, gpu_ids, RUNG, a_projection(), NOW)
                 for store, job in zip(two, jobs, strict=True)
             )
         )
         (attempt,) = [attempt for attempt in won if attempt is not None]
         (loser,) = [job for job in jobs if job.id != attempt.job_id]
         assert two[0].job(loser.id) == loser, "the loser must be as it was"
-        two[0].end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+        end_attempt(two[0], attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
 
 
 def test_two_starts_of_one_job(two: tuple[Store, Store]) -> None:
@@ -77,13 +79,13 @@ def test_two_starts_of_one_job(two: tuple[Store, Store]) -> None:
         job = submitted(two[0])
         won = at_once(
             *(
-                partial(store.start_attempt, job.id, host_id, [card], RUNG, a_projection(), NOW)
+                partial(start_attempt, store, job.id, host_id, [card], RUNG, a_projection(), NOW)
                 for store, card in zip(two, gpu_ids, strict=True)
             )
         )
         (attempt,) = [attempt for attempt in won if attempt is not None]
         assert [row.id for row in two[1].attempts(job.id)] == [attempt.id]
-        two[1].end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+        end_attempt(two[1], attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
 
 
 def test_two_gangs_that_want_the_same_cards_in_another_order(two: tuple[Store, Store]) -> None:
@@ -91,12 +93,12 @@ def test_two_gangs_that_want_the_same_cards_in_another_order(two: tuple[Store, S
     for _ in range(ROUNDS):
         jobs = two[0].submit([a_job(), a_job()], NOW)
         won = at_once(
-            partial(two[0].start_attempt, jobs[0].id, host_id, gpu_ids, RUNG, a_projection(), NOW),
-            partial(two[1].start_attempt, jobs[1].id, host_id, gpu_ids[::-1], RUNG, a_projection(), NOW),
+            partial(start_attempt, two[0], jobs[0].id, host_id, gpu_ids, RUNG, a_projection(), NOW),
+            partial(start_attempt, two[1], jobs[1].id, host_id, gpu_ids[::-1], RUNG, a_projection(), NOW),
         )
         (attempt,) = [attempt for attempt in won if attempt is not None]
         assert len(attempt.gpus) == 4
-        two[0].end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+        end_attempt(two[0], attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
 
 
 def test_cancel_against_start(two: tuple[Store, Store]) -> None:
@@ -105,7 +107,7 @@ def test_cancel_against_start(two: tuple[Store, Store]) -> None:
         job = submitted(two[0])
         row, attempt = at_once(
             partial(two[0].request_cancel, job.id, NOW),
-            partial(two[1].start_attempt, job.id, host_id, [card], RUNG, a_projection(), NOW),
+            partial(start_attempt, two[1], job.id, host_id, [card], RUNG, a_projection(), NOW),
         )
         after = two[0].job(job.id)
         assert after.cancel_requested_at == NOW, "an acknowledged cancel must not be lost"
@@ -120,14 +122,14 @@ def test_cancel_against_requeue(two: tuple[Store, Store]) -> None:
 
         row, requeued = at_once(
             partial(two[0].request_cancel, attempt.job_id, NOW),  # neither a running nor a queued job refuses
-            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW),
+            partial(end_attempt, two[1], attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, LOST, NOW),
         )
         after = two[0].job(attempt.job_id)
         assert after.cancel_requested_at == NOW == row.cancel_requested_at
         assert after.state == (JobState.CANCELLED if requeued else JobState.RUNNING)
         if not requeued:
             gone = because(Code.CANCELLED, "cancelled")
-            assert two[1].end_attempt(attempt.id, 1, an_end(Outcome.CANCELLED), Event.CANCELLED, gone, NOW)
+            assert end_attempt(two[1], attempt.id, 1, an_end(Outcome.CANCELLED), Event.CANCELLED, gone, NOW)
 
 
 def test_two_ends_of_one_attempt(two: tuple[Store, Store]) -> None:
@@ -135,8 +137,8 @@ def test_two_ends_of_one_attempt(two: tuple[Store, Store]) -> None:
     for _ in range(ROUNDS):
         attempt = opened(two[0], submitted(two[0]), host_id, gpu_ids)
         done = at_once(
-            partial(two[0].end_attempt, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW),
-            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
+            partial(end_attempt, two[0], attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW),
+            partial(end_attempt, two[1], attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
         )
         assert sorted(done) == [False, True]
         assert two[0].job(attempt.job_id).state == (JobState.SUCCEEDED if done[0] else JobState.FAILED)
@@ -166,7 +168,7 @@ def test_a_report_against_the_end_of_its_attempt(two: tuple[Store, Store]) -> No
         report = a_report(news(attempt, started=a_start(), log="hello\n", ended=an_end()))
         at_once(
             partial(two[0].record_report, host_id, report, NOW),
-            partial(two[1].end_attempt, attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
+            partial(end_attempt, two[1], attempt.id, 1, an_end(Outcome.LOST), Event.FAILED, LOST, NOW),
         )
         row = two[0].attempt(attempt.id)
         assert row.outcome == Outcome.LOST and two[0].logs(attempt.id).text == "hello\n"

@@ -16,6 +16,7 @@ from tests.builders import (
     a_start,
     an_end,
     because,
+    end_attempt,
     joined,
     news,
     opened,
@@ -88,7 +89,7 @@ def test_an_old_number_changes_nothing_but_the_log(store: Store) -> None:
 
 def test_a_closed_attempt_still_gets_its_log_and_nothing_else(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, because(Code.LOST), NOW)
+    end_attempt(store, attempt.id, 1, an_end(Outcome.LOST), Event.REQUEUED, because(Code.LOST), NOW)
     again = opened(store, store.job(attempt.job_id), attempt.host_id, [attempt.gpus[0].id])
     late = news(attempt, log="bye\n", progress=[a_line(9)], ended=an_end())
     store.record_report(attempt.host_id, a_report(late), NOW)
@@ -124,7 +125,7 @@ def test_a_piece_that_begins_inside_a_character_keeps_the_offsets_true(store: St
 def test_a_sample_belongs_to_the_attempt_that_held_the_card_at_its_time(store: Store) -> None:
     first = training(store)
     card = first.gpus[0].id
-    store.end_attempt(first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 10)
+    end_attempt(store, first.id, 1, an_end(), Event.SUCCEEDED, because(), NOW + 10)
     second = opened(store, submitted(store), first.host_id, [card], NOW + 20)
     late = [a_sample(ts=NOW + ts) for ts in (-1, 5, 15, 25)] + [a_sample("GPU-of-nobody")]
     store.record_report(first.host_id, a_report(samples=late), NOW + 30)
@@ -145,7 +146,7 @@ def test_figures_that_are_no_numbers_are_none_on_both_databases(store: Store) ->
     reported = store.attempt(attempt.id).reported
     assert reported is not None and reported["last_loss"] is None
     ended = an_end(Outcome.FAILED, message="a\0b")
-    store.end_attempt(attempt.id, 1, ended, Event.FAILED, because(Code.FAILED, "a\0b"), NOW)
+    end_attempt(store, attempt.id, 1, ended, Event.FAILED, because(Code.FAILED, "a\0b"), NOW)
     assert store.attempt(attempt.id).message == store.job(attempt.job_id).reason.text == "a\x1ab"
 
 

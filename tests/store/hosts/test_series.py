@@ -20,6 +20,7 @@ from tests.builders import (
     a_spec,
     an_end,
     because,
+    end_attempt,
     joined,
     news,
     opened,
@@ -92,7 +93,7 @@ def test_attempts_are_one_curve_and_what_is_trained_again_stands_once(store: Sto
         tests = [Evaluated(ts=NOW, step=step, loss=float(number)) for step in tested]
         store.record_report(host_id, a_report(news(attempt, progress=lines, evaluations=tests)), NOW)
         why = because(Code.PREEMPTED, "made room")
-        store.end_attempt(attempt.id, number, an_end(Outcome.PREEMPTED), Event.REQUEUED, why, NOW)
+        end_attempt(store, attempt.id, number, an_end(Outcome.PREEMPTED), Event.REQUEUED, why, NOW)
     assert steps_of(store, job.id) == [(1, [1, 2]), (2, []), (3, [3, 4]), (4, [5])]
     tests = [(test.step, test.loss) for one in store.series(job.id) for test in one.evaluations]
     assert tests == [(2, 1.0), (4, 3.0)]

@@ -10,7 +10,19 @@ from jobs.state import TERMINAL, Code, Event, JobState, On, Outcome, opens
 from orchestrator.store import Store
 from orchestrator.store.requests import NewLink, NewSubmission
 from orchestrator.store.rows import AttemptRow, JobRow, LinkRow
-from tests.builders import NOW, RUNG, a_job, a_projection, an_end, because, joined, opened, submitted
+from tests.builders import (
+    NOW,
+    RUNG,
+    a_job,
+    a_projection,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    opened,
+    start_attempt,
+    submitted,
+)
 
 ENDS = {Event.SUCCEEDED: Outcome.SUCCEEDED, Event.FAILED: Outcome.FAILED, Event.REQUEUED: Outcome.PREEMPTED}
 
@@ -20,7 +32,7 @@ def waiting_for(store: Store, job: JobRow, on: On = On.SUCCESS) -> JobRow:
 
 
 def end(store: Store, attempt: AttemptRow, event: Event = Event.SUCCEEDED, now: float = NOW) -> None:
-    assert store.end_attempt(attempt.id, attempt.number, an_end(ENDS[event]), event, because(), now)
+    assert end_attempt(store, attempt.id, attempt.number, an_end(ENDS[event]), event, because(), now)
 
 
 def test_what_each_end_opens() -> None:
@@ -86,7 +98,7 @@ def test_a_job_does_not_start_before_what_it_waits_for(store: Store, done: bool)
     later = waiting_for(store, job)
     if done:
         end(store, attempt)
-    started = store.start_attempt(later.id, host_id, gpu_ids[1:], RUNG, a_projection(), NOW)
+    started = start_attempt(store, later.id, host_id, gpu_ids[1:], RUNG, a_projection(), NOW)
     assert (started is not None) == done
     assert store.job(later.id).state == (JobState.RUNNING if done else JobState.QUEUED)
 

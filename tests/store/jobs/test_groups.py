@@ -5,7 +5,19 @@ from __future__ import annotations
 from jobs.state import Code, Event, JobState, Outcome
 from orchestrator.store import Store
 from orchestrator.store.rows import MemberLoss
-from tests.builders import NOW, a_job, a_line, a_report, an_end, because, joined, news, opened, submitted
+from tests.builders import (
+    NOW,
+    a_job,
+    a_line,
+    a_report,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    news,
+    opened,
+    submitted,
+)
 
 
 def test_the_loss_is_the_first_from_the_step_on(store: Store) -> None:
@@ -38,7 +50,7 @@ def test_a_later_attempt_does_not_change_it(store: Store) -> None:
         attempt = opened(store, job, host_id, gpu_ids)
         store.record_report(host_id, a_report(news(attempt, progress=[a_line(4, loss=loss)])), NOW)
         ended = an_end(Outcome.PREEMPTED)
-        store.end_attempt(
-            attempt.id, number, ended, Event.REQUEUED, because(Code.PREEMPTED, "made room"), NOW
+        end_attempt(
+            store, attempt.id, number, ended, Event.REQUEUED, because(Code.PREEMPTED, "made room"), NOW
         )
     assert store.group_losses(job.id, 4) == [MemberLoss(job.id, JobState.QUEUED, True, 2.0)]

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from jobs.state import Code, Event, Outcome
 from orchestrator.store import Store
-from tests.builders import NOW, a_report, a_start, an_end, because, joined, news, opened, submitted
+from tests.builders import (
+    NOW,
+    a_report,
+    a_start,
+    an_end,
+    because,
+    end_attempt,
+    joined,
+    news,
+    opened,
+    submitted,
+)
 
 
 def ran(store: Store, host_id: int, gpu_ids: list[int], begins: float, ends: float, **values) -> int:
@@ -12,7 +23,7 @@ def ran(store: Store, host_id: int, gpu_ids: list[int], begins: float, ends: flo
     job = submitted(store, **values)
     attempt = opened(store, job, host_id, gpu_ids, NOW)
     store.record_report(host_id, a_report(news(attempt, started=a_start(begins)), gpus=2), begins)
-    store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), ends)
+    end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), ends)
     return job.id
 
 
@@ -35,11 +46,11 @@ def test_all_attempts_count(store: Store) -> None:
     attempt = opened(store, job, host_id, gpu_ids[:1])
     store.record_report(host_id, a_report(news(attempt, started=a_start(NOW)), gpus=2), NOW)
     failed = an_end(Outcome.LOST)
-    store.end_attempt(attempt.id, 1, failed, Event.REQUEUED, because(Code.LOST, "gone"), NOW + 30)
+    end_attempt(store, attempt.id, 1, failed, Event.REQUEUED, because(Code.LOST, "gone"), NOW + 30)
     assert store.history() == []  # it is queued again
     again = opened(store, job, host_id, gpu_ids[:1], NOW + 40)
     store.record_report(host_id, a_report(news(again, started=a_start(NOW + 40)), gpus=2), NOW + 40)
-    store.end_attempt(again.id, 2, an_end(), Event.SUCCEEDED, because(), NOW + 50)
+    end_attempt(store, again.id, 2, an_end(), Event.SUCCEEDED, because(), NOW + 50)
     (past,) = store.history()
     assert (past.seconds, past.gpus) == (40.0, 1)
 
@@ -47,7 +58,7 @@ def test_all_attempts_count(store: Store) -> None:
 def test_a_job_that_never_began_to_train_is_none(store: Store) -> None:
     host_id, gpu_ids = joined(store, gpus=2)
     attempt = opened(store, submitted(store), host_id, gpu_ids)
-    store.end_attempt(
-        attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(Code.FAILED, "no"), NOW + 9
+    end_attempt(
+        store, attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(Code.FAILED, "no"), NOW + 9
     )
     assert store.history() == []

@@ -9,7 +9,19 @@ from jobs.errors import Conflict, NotFound
 from jobs.state import Code, Event, JobState, Outcome, Reason
 from orchestrator.store import Store
 from orchestrator.store.requests import NewSubmission
-from tests.builders import NOW, a_job, a_line, a_report, a_spec, an_end, because, news, submitted, training
+from tests.builders import (
+    NOW,
+    a_job,
+    a_line,
+    a_report,
+    a_spec,
+    an_end,
+    because,
+    end_attempt,
+    news,
+    submitted,
+    training,
+)
 
 
 def kinds(store: Store, job_id: int) -> list[str]:
@@ -137,7 +149,7 @@ def test_requeue_submits_a_copy_and_leaves_the_ended_job(store: Store) -> None:
     attempt = training(store, name="again", priority=75, trace_key="k")
     with pytest.raises(Conflict, match="is running"):
         store.requeue(attempt.job_id, NOW)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(Code.FAILED), NOW)
+    end_attempt(store, attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(Code.FAILED), NOW)
     copy = store.requeue(attempt.job_id, NOW + 9)
     assert (copy.name, copy.priority, copy.trace_key, copy.state) == ("again", 75, "k", JobState.QUEUED)
     assert store.job(copy.id) == copy and copy.spec == store.job(attempt.job_id).spec

@@ -12,7 +12,7 @@ from jobs.state import Event, Outcome
 from orchestrator.store import Store
 from orchestrator.store.jobs.submissions import KEPT_S, Taken
 from orchestrator.store.requests import NewSubmission, SubmitKey
-from tests.builders import NOW, a_job, an_end, because, training
+from tests.builders import NOW, a_job, an_end, because, end_attempt, training
 from tests.store.engine.test_races import at_once
 
 KEY = SubmitKey("k1", "digest", ({"training.seed": 1}, {"training.seed": 2}))
@@ -65,7 +65,7 @@ def test_two_servers_that_are_asked_at_the_same_time_store_it_once(open_store: C
 
 def test_a_job_is_requeued_once_under_a_key(store: Store) -> None:
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(), NOW)
+    end_attempt(store, attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(), NOW)
     key = SubmitKey("again", "digest")
     made = [store.requeue(attempt.job_id, NOW, key=key).id for _ in range(3)]
     assert len(set(made)) == 1 and store.count_jobs() == 2

@@ -14,7 +14,7 @@ from orchestrator.store.engine.database import Database
 from orchestrator.store.maintenance.audit import faults
 from orchestrator.store.rows import AttemptRow
 from orchestrator.store.schema import tables
-from tests.builders import NOW, a_report, an_end, because, news, submitted, training
+from tests.builders import NOW, a_report, an_end, because, end_attempt, news, submitted, training
 
 J, A, L, E = tables.jobs, tables.attempts, tables.leases, tables.events
 
@@ -103,7 +103,7 @@ def test_a_breach_is_found(url: str, said: str) -> None:
 def test_a_job_that_ended_and_moved_on_is_found(url: str) -> None:
     store = Store(url)
     attempt = training(store)
-    store.end_attempt(attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
+    end_attempt(store, attempt.id, 1, an_end(), Event.SUCCEEDED, because(), NOW)
     with store.write() as connection:
         connection.execute(J.update().values(state=JobState.QUEUED, ended_at=None))
         connection.execute(
