@@ -127,7 +127,6 @@ class Rows:
             number,
             *("", f"user{user}", state, Reason(Code.NEW, ""), json.dumps(spec)),
             priority=chance.choices([25, 50, 75], PRIORITIES[state])[0],
-            trace_key=None,
             submitted_at=submitted,
             project=f"p{user % PROJECTS}",
             queued_at=submitted,

@@ -137,7 +137,7 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
         observations.insert().values(
             attempt_id=attempt.id,
             ts=now,
-            trace_key=basis.get("trace_key", job.trace_key),
+            trace_key=basis.get("trace_key"),
             architecture=model,
             family=basis.get("family", model),
             method=method,

@@ -65,7 +65,6 @@ class NewJob:
     user: str
     spec: dict[str, Any]
     priority: int = 50
-    trace_key: str | None = None
     project: str = "default"
     group: int | None = None
     links: tuple[NewLink, ...] = ()

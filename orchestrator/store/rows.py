@@ -22,7 +22,6 @@ class JobRow:
     reason: Reason
     spec_json: str
     priority: int
-    trace_key: str | None
     submitted_at: float
     started_at: float | None = None  # its first attempt
     ended_at: float | None = None

@@ -46,12 +46,12 @@ OUT = because(Code.OOM, "memory ran out")
 
 
 def test_an_end_leaves_an_observation_where_memory_was_measured(store: Store) -> None:
-    attempt = training(store, spec=SPEC, trace_key="sha")
+    attempt = training(store, spec=SPEC)
     sizes = {"allocated_bytes": 16 * GiB, "reserved_bytes": 17 * GiB, "device_bytes": 18 * GiB}
     ended = an_end(**sizes, step_s=0.6, expandable=False)
     end_attempt(store, attempt.id, 1, ended, Event.SUCCEEDED, because(), NOW + 60)
     (seen,) = store.observations()
-    assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, "sha", "succeeded")
+    assert (seen.attempt_id, seen.trace_key, seen.outcome) == (attempt.id, None, "succeeded")
     assert (seen.architecture, seen.method, seen.card) == ("llama", "qlora", "NVIDIA A10G")
     assert (seen.family, seen.quantisation, seen.card_bytes) == ("llama", "nf4", CARD_BYTES)
     assert (seen.stack, seen.rung) == ({"torch": "2.13.0"}, RUNG)

@@ -73,7 +73,6 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
         row.user,
         stored if changed else row.spec,
         spec.priority,
-        None if changed else row.trace_key,
         spec.project,
         continues=source.job_id if source else None,
     )

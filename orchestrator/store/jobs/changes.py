@@ -53,8 +53,6 @@ class ChangeStore(Database):
         }
         if was.state is JobState.QUEUED and was.held_at is None:
             values |= reads.reason_values(_CHANGED)
-        if was.state is JobState.QUEUED:
-            values["trace_key"] = None
         with self.write() as connection:
             done = connection.execute(mine.values(**values)).rowcount
             row = reads.one_job(connection, was.id)

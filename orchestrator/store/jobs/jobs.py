@@ -43,7 +43,7 @@ _insert_jobs = BulkInsert(
     jobs,
     [
         *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
-        *("spec", "priority", "trace_key", "submitted_at", "project", "group_id", "queued_at"),
+        *("spec", "priority", "submitted_at", "project", "group_id", "queued_at"),
         *("continues", "uuid"),
     ],
 )
@@ -244,14 +244,6 @@ class JobStore(Database):
                 connection.execute(_SAY, changed[start : start + PIECE])
         return len(changed)
 
-    def set_trace_keys(self, keys: Mapping[int, str]) -> None:
-        """Notes which memory profile each job needs."""
-        if not keys:
-            return
-        update = jobs.update().where(jobs.c.id == sa.bindparam("job")).values(trace_key=sa.bindparam("key"))
-        with self.write() as connection:
-            connection.execute(update, [{"job": job_id, "key": key} for job_id, key in sorted(keys.items())])
-
 
 def insert_jobs(
     connection: sa.Connection,
@@ -272,7 +264,6 @@ def insert_jobs(
             reason=_NEW,
             spec_json=quick_json(job.spec),
             priority=job.priority,
-            trace_key=job.trace_key,
             submitted_at=now,
             project=clean_text(job.project),
             group_id=group_id,
@@ -298,7 +289,6 @@ def insert_jobs(
                 "{}",
                 row.spec_json,
                 row.priority,
-                row.trace_key,
                 now,
                 *(row.project, row.group_id, now, row.continues, row.uuid),
             )

@@ -82,7 +82,7 @@ class SubmissionStore(Database):
             if not row.ended:
                 raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
             if again is None:
-                again = NewJob(row.name, row.user, row.spec, row.priority, row.trace_key, row.project)
+                again = NewJob(row.name, row.user, row.spec, row.priority, row.project)
             again = replace(again, address=actor.address if actor else None)
             copy = insert_jobs(connection, [[again]], now, {"copy_of": job_id})[0]
             repeat_links(connection, job_id, copy.id)

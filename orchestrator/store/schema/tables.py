@@ -80,7 +80,6 @@ jobs = sa.Table(
     sa.Column("reason_figures", Json, nullable=False),
     sa.Column("spec", Words, nullable=False),  # JSON, read on demand: a queue of 10,000 is read every tick
     sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("trace_key", sa.Text),
     sa.Column("submitted_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),  # of its first attempt
     sa.Column("ended_at", sa.Double),

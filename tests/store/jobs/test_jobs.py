@@ -146,12 +146,12 @@ def test_a_running_job_is_asked_once_to_stop(store: Store) -> None:
 
 
 def test_requeue_submits_a_copy_and_leaves_the_ended_job(store: Store) -> None:
-    attempt = training(store, name="again", priority=75, trace_key="k")
+    attempt = training(store, name="again", priority=75)
     with pytest.raises(Conflict, match="is running"):
         store.requeue(attempt.job_id, NOW)
     end_attempt(store, attempt.id, 1, an_end(Outcome.FAILED), Event.FAILED, because(Code.FAILED), NOW)
     copy = store.requeue(attempt.job_id, NOW + 9)
-    assert (copy.name, copy.priority, copy.trace_key, copy.state) == ("again", 75, "k", JobState.QUEUED)
+    assert (copy.name, copy.priority, copy.state) == ("again", 75, JobState.QUEUED)
     assert store.job(copy.id) == copy and copy.spec == store.job(attempt.job_id).spec
     assert store.job(attempt.job_id).state == JobState.FAILED
     assert store.events(attempt.job_id)[-1].data == {"job_id": copy.id}
@@ -191,10 +191,3 @@ def test_reasons_are_written_only_where_they_changed_and_only_to_queued_jobs(sto
     assert store.job(waiting.id).reason == busy
     assert store.job(running).reason.code == Code.STARTING
     assert store.job(other.id).reason.code == Code.NEW
-
-
-def test_a_job_notes_which_profile_it_needs(store: Store) -> None:
-    job = submitted(store)
-    store.set_trace_keys({job.id: "sha"})
-    store.set_trace_keys({})
-    assert store.job(job.id).trace_key == "sha"
