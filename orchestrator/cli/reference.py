@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ TARGET = Path(__file__).resolve().parents[2] / "docs" / "job-file.md"
 INTRO = """\
 # The job file
 
-A job file is YAML: at most 256 KiB, no tags, no aliases. `tuneyard init` writes one to begin from,
-`tuneyard submit FILE --dry-run` validates it and reports every fault at once, and `tuneyard schema` prints
-its JSON schema for editors.
+A job file is YAML: at most 256 KiB, no tags, no aliases. `tuneyard init` writes one to begin from.
+`tuneyard submit FILE --dry-run` validates it and reports every fault at once. `tuneyard schema`
+prints its JSON schema for editors.
 
-- Only `model` and `data` are required. `model`, `data` and `method` may be a plain string: `model: org/name`
-  stands for `model: {path: org/name}`, `method: full` for `method: {kind: full}`.
+- Only `model` and `data` are required. `model`, `data` and `method` may be a plain string:
+  `model: org/name` stands for `model: {path: org/name}`, `method: full` for `method: {kind: full}`.
 - Relative paths are read from the job file's folder.
 - Sizes and durations have units: `24GiB`, `700MiB`; `90s`, `4h`, `1h30m`.
-- A job file with a `matrix` makes a group of jobs, one for each combination of its values. Those of a group with a
-  name are called NAME-1, NAME-2 and so on; where `output` is set, theirs are the folders 1, 2 and so on in it.
-- Flags of `tuneyard submit` are laid over the file: `--steps 20`, or any key by `--set training.steps=20`. What they
-  contradict there is replaced, and named: `--epochs` the file's `steps`, `--method full` its LoRA keys, any flag an
-  axis of its `matrix`. Two flags that contradict each other are refused.
+- A job file with a `matrix` makes a group of jobs, one for each combination of its values. If the
+  group has a name, its jobs are called NAME-1, NAME-2 and so on. If `output` is set, their folders
+  are 1, 2 and so on in it.
+- Flags of `tuneyard submit` change the file's values: `--steps 20`, or any key by
+  `--set training.steps=20`. What they contradict in the file is replaced, and named: `--epochs`
+  replaces the file's `steps`, `--method full` its LoRA keys, any flag an axis of its `matrix`. Two
+  flags that contradict each other are refused.
 
 This page is made from the schema by `python -m orchestrator.cli.reference`.
 """
@@ -34,28 +37,31 @@ This page is made from the schema by `python -m orchestrator.cli.reference`.
 DATA = """\
 ### What the rows hold
 
-Only the columns that are trained on are read. The first row decides which: `prompt` and `completion`, else `messages`,
-else `text`; every row then needs them, in the same shape. With conversations, `tools` (a list of JSON schemas) and
-`chat_template_kwargs` (an object) are read too, and a row may go without them. Other columns don't matter, whatever
-they hold. The check at submit, the scan on the host and the trainer read with one reader, so what passes the scan is
-what is trained on. The check at submit reads the first 20,000 rows, the scan all of them while its minute lasts, and
-the trainer all.
+Only the columns that are trained on are read. The first row decides which: `prompt` and
+`completion`, else `messages`, else `text`. Every row then needs them, in the same shape. With
+conversations, `tools` (a list of JSON schemas) and `chat_template_kwargs` (an object) are read too,
+and a row may lack them. Other columns are ignored. One reader serves the check at submission, the
+scan on the host and the trainer, so what passes the scan is what is trained on. The check at
+submission reads the first 20,000 rows, the scan as many as it can in a minute, the trainer all of
+them.
 
-- `.csv`: every value is text exactly as it stands: `NA`, `null`, `007`, `True`, dates, nothing at all. The first line
-  names the columns.
-- `.jsonl` and `.json`: strings as they are; a number is the text that stands there (`1.0`, `1e5`, all digits). true,
-  false, null, lists and objects are refused, and so is a column that stands twice in a row. A `.json` file is one list
-  of rows, or one row a line.
-- `.parquet`, saved data sets, hub ids: columns of strings. Numbers, dates, true and false are refused: how they were
-  written is lost, so save them as strings. Null is refused with its row.
+- `.csv`: every value is text exactly as written: `NA`, `null`, `007`, `True`, dates, nothing at
+  all. The first line names the columns.
+- `.jsonl` and `.json`: strings as they are; a number is its text as written (`1.0`, `1e5`, all
+  digits). true, false, null, lists and objects are refused, and so is a column that appears twice
+  in a row. A `.json` file is one list of rows, or one row per line.
+- `.parquet`, saved data sets, hub ids: columns of strings. Numbers, dates, true and false are
+  refused: how they were written is lost, so save them as strings. Null is refused with its row.
 
-Files are UTF-8. Arrow gives each object of a column the keys of all, with null where a row had none: in Parquet, saved
-data sets and data sets of the hub keys that are null are left out. JSON is read as it is.
+Files are UTF-8. Arrow gives each object of a column the keys of all objects, with null where a row
+had none. So in Parquet, saved data sets and data sets of the hub, keys that are null are left out.
+JSON is read as it is.
 
-A turn of a conversation needs a `role` that the chat template knows and a `content` that is text; only beside
-`tool_calls` may it be null. Content that is a list of `{type: text}` parts goes to a template that takes such lists,
-and is joined for one that doesn't; parts of other types are refused. Every conversation is rendered with the chat
-template before a card is assigned; what the template refuses is told with file and line.
+A turn of a conversation needs a `role` that the chat template knows and a `content` that is text.
+Only beside `tool_calls` may the content be null. Content that is a list of `{type: text}` parts is
+passed to a template that takes such lists, and joined for one that doesn't; parts of other types
+are refused. Every conversation is rendered with the chat template before a card is assigned. What
+the template refuses is reported with file and line.
 
 What the loss covers:
 
@@ -65,57 +71,68 @@ What the loss covers:
 | `prompt` and `completion` | the completion, with its end-of-text token; of conversations, the completion's turns |
 | `messages` | the assistant's turns (`loss_on: assistant`), or every turn, the user's too (`loss_on: all`) |
 
-The assistant's turns are marked by `{% generation %}` in the chat template, by the training template that TRL has for
-the model's own (Llama 3, Qwen 2.5 and 3, Gemma, Phi-3 and others), or, where an earlier part of a conversation renders
-as the beginning of the whole, by rendering it turn by turn. Where none of these tells the turns of every row apart, the
-loss covers every turn of all rows, and `plan`, `submit`, `show` and the log say so, with the first such row;
-`loss_on: assistant` is then refused. A row whose turns can't be told apart for what they say, while others of its kind
-can, is refused with its line: `loss_on: all` takes it. A row of which nothing to learn is left after the cut at
-`training.sequence_length` is left out, and counted.
+The assistant's turns are found in one of three ways: by `{% generation %}` in the chat template; by
+the training template that TRL has for the model's own template (Llama 3, Qwen 2.5 and 3, Gemma,
+Phi-3 and others); or by rendering the conversation turn by turn, if its earlier parts render as the
+beginning of the whole. If none of these separates the turns of every row, the loss covers every
+turn of all rows, and `plan`, `submit`, `show` and the log say so, with the first such row.
+`loss_on: assistant` is then refused. A row whose text keeps its turns from being separated, while
+other rows of its kind can be, is refused with its line; `loss_on: all` accepts it. A row that has
+nothing to learn from after the cut at `training.sequence_length` is left out, and counted.
 
-TRL's training template may render a conversation otherwise than the model's own, such as with a think
-block, if need be an empty one, in every turn of the assistant. `loss_on: all` renders with the model's own template.
+TRL's training template may render a conversation differently from the model's own, for example with
+a think block (possibly empty) in every turn of the assistant. `loss_on: all` renders with the
+model's own template.
 
-Counted, with the first such row in a warning of `plan`, `show` and the log, are rows
+These rows are counted, and the first of each kind is named in a warning of `plan`, `show` and the
+log:
 
-- of text that end in two end-of-text tokens, as the tokenizer adds one too, or begin with two beginning-of-text tokens;
-- with a system or user turn that the chat template leaves out or changes, or tools that it leaves out;
-- whose prompt the chat template renders differently when the completion follows, so that a part of it is learned from;
-- with characters that the tokenizer does not know.
+- text that ends in two end-of-text tokens, because the tokenizer adds one too, or begins with two
+  beginning-of-text tokens;
+- a system or user turn that the chat template leaves out or changes, or tools that it leaves out;
+- a prompt that the chat template renders differently when the completion follows, so that a part of
+  it is learned from;
+- characters that the tokenizer does not know.
 
 ### Before a card is assigned
 
-A host reads the model's folder, the tokenizer and the rows of every job first. What can't be trained on ends the job as
-`bad_input` with file, row and remedy; it is not tried again as it is. A host that can't look for a reason of its own
-(no network, no time, a file that is missing there and not on others) holds nobody up: the job is then planned for the
-whole `training.sequence_length`, and so after 15 minutes without an answer.
+A host reads the model's folder, the tokenizer and the rows of every job first. What can't be
+trained on ends the job as `bad_input`, with file, row and remedy; it is not tried again as it is.
+If a host can't check for a reason of its own (no network, no time, a file that is missing there and
+not on others), the job does not wait for it: it is planned for the whole
+`training.sequence_length`. The same happens after 15 minutes without an answer.
 
-- Weights: missing, Git LFS pointers, cut off, without a shard, of other sizes than config.json says, lacking tensors
-  (which would begin at random). Most of it is told at submission where the server sees the folder. Pickled weights
-  (.bin) are loaded as tensors alone; GGUF, TensorFlow, Flax and ONNX are refused, and so is an index that names files
-  outside of the model's folder. Tensors that the model has no place for are left out with a warning in `plan`,
-  `submit`, `show` and the log: those of further layers, where config.json says fewer than the weights have, among them.
-- Settings: JSON files of the model and tokenizer that are no objects, and values that transformers refuses, are named
-  with their file.
-- Quantised models (`quantization_config` in config.json): `method: full` is refused, and `qlora` for all but 4 bits of
-  bitsandbytes; `lora` trains adapters beside the weights as they are.
+- Weights are refused if they are missing, Git LFS pointers, cut off, without a shard, of other
+  sizes than config.json says, or lack tensors (which would begin at random). Most of this is
+  reported at submission, if the server sees the folder. Of pickled weights (.bin) only tensors are
+  loaded. GGUF, TensorFlow, Flax and ONNX are refused, and so is an index that names files outside
+  of the model's folder. Tensors that the model has no place for are left out with a warning in
+  `plan`, `submit`, `show` and the log. Among them are further layers, if config.json has fewer than
+  the weights.
+- Settings: JSON files of the model and tokenizer that are not objects, and values that transformers
+  refuses, are reported with their file.
+- Quantised models (`quantization_config` in config.json): `method: full` is refused, and `qlora`
+  for all but 4 bits of bitsandbytes; `lora` trains adapters beside the weights as they are.
 - Tokenizers: a folder without a vocabulary, or whose tokenizer can't be built, is refused.
-- Libraries: a model or tokenizer that needs a library (optimum and gptqmodel for GPTQ, sentencepiece for a tokenizer
-  without tokenizer.json) goes only to hosts that have it. Where none has, the job waits with the reason `library`,
-  which names it; install it and restart the agent of that host.
-- Token ids: a tokenizer may have more tokens than the model has rows. A row that uses one out of range is refused, and
-  so is a padding token out of range.
-- Rows that are cut or left out: `plan`, `show`, the log and, once counted, `submit` tell how many, of a sample where
-  the data is large, with a warning above 5% of either. A job is refused when every row is left out, or too few are
-  left to hold some out; `data.holdout` is a share of the rows that are left, at least one, so it needs two.
+- Libraries: a model or tokenizer that needs a library (optimum and gptqmodel for GPTQ,
+  sentencepiece for a tokenizer without tokenizer.json) goes only to hosts that have it. If no host
+  has it, the job waits with the reason `library`, which names it. Install it and restart the agent
+  of that host.
+- Token ids: a tokenizer may have more tokens than the model has rows. A row that uses a token out
+  of range is refused, and so is a padding token out of range.
+- Rows that are cut or left out: `plan`, `show`, the log and, once counted, `submit` say how many,
+  of a sample if the data is large, with a warning above 5% of either. A job is refused if every row
+  is left out, or too few are left to hold some out. `data.holdout` is a share of the rows that are
+  left, at least one, so it needs two.
 
 ### Data that changes
 
-A file that changes while its job waits is read again. Each checkpoint has the number of rows and a SHA-256 of what they
-say. When an attempt goes on from a checkpoint and the rows are others, the log and an event of the job
-(`tuneyard show`) say so: `the data changed since step 120: 4,000 rows then, 4,100 now`. It goes on with the new rows,
-and the number of steps stays that of the first attempt, also where the job says `epochs`. Only a change of `steps` or
-`epochs` themselves has them counted again.
+A file that changes while its job waits is read again. Each training checkpoint has the number of
+rows and a SHA-256 of their content. When an attempt goes on from a checkpoint and the rows differ,
+the log and an event of the job (`tuneyard show`) say so:
+`the data changed since step 120: 4,000 rows then, 4,100 now`. It goes on with the new rows, and
+keeps the number of steps of the first attempt, also if the job says `epochs`. Only a change of
+`steps` or `epochs` themselves makes them counted again.
 """
 
 
@@ -144,7 +161,7 @@ def _section(name: str, value: dict[str, Any], sections: dict[str, Any]) -> list
         return []
     section = sections[target.rpartition("/")[2]]
     keys = section["anyOf"][0] if "anyOf" in section else section
-    about = " ".join(section["description"].split())
+    about = textwrap.fill(" ".join(section["description"].split()), 100)
     parts = [f"## {name}\n", about + "\n", _table(keys["properties"], keys.get("required", []))]
     for inner, of in keys["properties"].items():
         parts += _section(f"{name}.{inner}", of, sections)
