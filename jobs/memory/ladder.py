@@ -262,6 +262,6 @@ def _reason(smallest: Projection, card: Card, ceiling_bytes: int | None, before:
     live, device, margin = smallest.allocated_bytes, smallest.device_bytes, smallest.margin
     without = before.bytes_at(1, live, device, device)
     if margin is not None and margin.count and without <= limit < smallest.upper_bytes:
-        text += f"; {gib(without)} but for what was measured ({margin.group}): see `tuneyard accuracy`"
+        text += f"; {gib(without)} without what was measured ({margin.group}): see `tuneyard accuracy`"
         figures |= {"calibration": margin.group, "uncalibrated_bytes": without}
     return Reason(Code.MEMORY, text, figures)

@@ -280,7 +280,7 @@ def _deeper(
 
 
 def _check(profile: MemoryProfile, deeper: _Deeper, config: PretrainedConfig) -> None:
-    """Raises ProfileError where profile does not foretell the deeper trace."""
+    """Raises ProfileError where profile disagrees with the deeper trace."""
     rows, length, names, found = deeper.rows, deeper.length, deeper.names, deeper.segments
     tokens, pairs, here = rows * length, rows * length**2, profile.at_length(length)
     over = cross_layer_tensors.carried(here.body("cuda", deeper.padded, every=True).segments).at(
@@ -293,11 +293,11 @@ def _check(profile: MemoryProfile, deeper: _Deeper, config: PretrainedConfig) ->
     for index, name in list(enumerate(names))[1:-1]:
         body = here.body("cuda", deeper.padded, every=index % 2 == 0)
         for suffix in ("", "_backward"):
-            traced, foretold = found[f"layer{index}{suffix}"], body[f"{name}{suffix}"]
-            delta = foretold.delta.at(tokens, pairs) - foretold.of_before.at(tokens, pairs)
+            traced, expected = found[f"layer{index}{suffix}"], body[f"{name}{suffix}"]
+            delta = expected.delta.at(tokens, pairs) - expected.of_before.at(tokens, pairs)
             where = f"layer {index}{suffix}"
             _agree(config, where, delta, traced.delta.fixed - traced.of_before.fixed)
-            _agree(config, f"{where} peak", foretold.peak(tokens, pairs), traced.peak(0, 0), over)
+            _agree(config, f"{where} peak", expected.peak(tokens, pairs), traced.peak(0, 0), over)
     step = {name: found for name, found in profile.passes.items() if not name.endswith(".eval")}
     shallow = replace(
         deeper.profile,
@@ -319,13 +319,13 @@ def _check_length(config: PretrainedConfig, chunk_tokens: int) -> int:
     return CHECK_LENGTH - chunk_tokens // 2 if longest >= CHECK_LENGTH else longest * 3 // 4
 
 
-def _agree(config: PretrainedConfig, what: str, foretold: float, traced: float, over: float = 0.0) -> None:
-    """over: bytes that may be foretold beyond the tolerance."""
-    off = foretold - traced
+def _agree(config: PretrainedConfig, what: str, projected: float, traced: float, over: float = 0.0) -> None:
+    """over: bytes that may be projected beyond the tolerance."""
+    off = projected - traced
     if max(-off, off - over) > CHECK_TOLERANCE * abs(traced) + CHECK_SLACK_BYTES:
         raise ProfileError(
             f"{config.model_type} can't be traced: {what} of a deeper model takes {traced:,.0f} bytes where the "
-            f"profile foretells {foretold:,.0f}; what its layers take depends on more than their kind"
+            f"profile projects {projected:,.0f}; what its layers take depends on more than their kind"
         )
 
 
@@ -344,7 +344,7 @@ def whole_step(
     length: int,
     offload: bool = False,
 ) -> int:
-    """Peak live bytes of one optimizer step of `fake` as it stands, traced through: what project() has to foretell."""
+    """Peak live bytes of one optimizer step of `fake` as it stands, traced through: what project() is held against."""
     checkpoint(fake, every_n, offload)
     padded = (
         (rows > 1 and spec.model.attention == "sdpa")

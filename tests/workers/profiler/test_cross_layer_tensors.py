@@ -36,7 +36,7 @@ MIXED = (("cuda", 0, 1, 384), ("cuda", 1, 7, 600), ("cuda", 2, 2, 384), ("cpu", 
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_layers_that_hand_on_their_probabilities_foretell_the_whole_model(kind: str) -> None:
+def test_layers_that_hand_on_their_probabilities_project_the_whole_model(kind: str) -> None:
     """To 1 % of a trace of the full depth, and at most one layer's probabilities too much where modes are mixed."""
     spec = JobSpec.model_validate(
         {

@@ -1,4 +1,4 @@
-"""Models whose layers are not alike, and experts: one layer of each kind foretells the whole, and a real run."""
+"""Models whose layers are not alike, and experts: one layer of each kind projects the whole, and a real run."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "method", "attention", "kinds"), CASES)
-def test_one_layer_of_each_kind_foretells_the_whole_model(
+def test_one_layer_of_each_kind_projects_the_whole_model(
     kind: str, method: Any, attention: str, kinds: int
 ) -> None:
     """To 1 % of a trace of the full depth, at shapes that were not traced."""

@@ -52,7 +52,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "attention", "chunk", "steps"), CASES)
-def test_layers_that_scan_foretell_the_whole_model(kind: str, attention: str, chunk: int, steps: Any) -> None:
+def test_layers_that_scan_project_the_whole_model(kind: str, attention: str, chunk: int, steps: Any) -> None:
     """To 3 % of a trace of the full depth, at lengths that were not traced."""
     config = {"model_type": kind, **SHAPES[kind]}
     spec = JobSpec.model_validate(

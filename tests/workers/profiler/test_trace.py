@@ -1,4 +1,4 @@
-"""workers/profiler/trace.py on real architectures: three traced layers foretell the whole model; bad input is named."""
+"""workers/profiler/trace.py on real architectures: three traced layers project the whole model; bad input is named."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TRACED_LORA = [("qwen2", LORA), ("qwen3", LORA)]
 
 
 @pytest.mark.parametrize(("kind", "method"), TRACED + TRACED_LORA)
-def test_three_layers_foretell_the_whole_model(kind: str, method: Any) -> None:
+def test_three_layers_project_the_whole_model(kind: str, method: Any) -> None:
     """To 3 % of a trace of the full depth, at shapes that were not traced."""
     spec = _spec(kind, method)
     profile = trace(spec, [])
