@@ -38,6 +38,61 @@ T = TypeVar("T")
 CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 
 
+# Built once: to build a statement costs more than to ask a small database.
+_IDS = sa.bindparam("ids", expanding=True, type_=sa.BigInteger)
+_ATTEMPTS = (
+    sa.select(attempts, hosts.c.name.label("host")).select_from(attempts.join(hosts)).order_by(attempts.c.id)
+)
+_LEASED = (
+    sa.select(leases.c.attempt_id, leases.c.exclusive, gpus, hosts.c.name.label("host"))
+    .select_from(leases.join(gpus).join(hosts, hosts.c.id == gpus.c.host_id))
+    .where(leases.c.attempt_id.in_(_IDS))
+    .order_by(leases.c.attempt_id, leases.c.rank)
+)
+_CARDS = (
+    sa.select(gpus, hosts.c.name.label("host"))
+    .select_from(gpus.join(hosts))
+    .order_by(hosts.c.name, gpus.c.idx)
+)
+_HELD = (
+    sa.select(
+        leases.c.gpu_id,
+        leases.c.attempt_id,
+        attempts.c.job_id,
+        leases.c.exclusive,
+        leases.c.memory_bytes,
+    )
+    .select_from(leases.join(attempts))
+    .where(leases.c.released_at.is_(None))
+    .order_by(leases.c.attempt_id)
+)
+_ATTAINED = (
+    sa.select(attempts.c.job_id, sa.func.sum(leases.c.released_at - attempts.c.opened_at))
+    .select_from(attempts.join(leases))
+    .where(
+        attempts.c.job_id.in_(
+            sa.select(jobs.c.id).where(
+                jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)), jobs.c.started_at.is_not(None)
+            )
+        ),
+        leases.c.released_at.is_not(None),
+    )
+    .group_by(attempts.c.job_id)
+)
+
+
+def _newest_of(table: sa.Table) -> sa.Select[Any]:
+    """Of each attempt the row of the highest step: one index look-up each."""
+    others = table.alias()
+    latest = (
+        sa.select(sa.func.max(others.c.step)).where(others.c.attempt_id == attempts.c.id).scalar_subquery()
+    )
+    return sa.select(table).where(
+        table.c.attempt_id == attempts.c.id, table.c.step == latest, attempts.c.id.in_(_IDS)
+    )
+
+
+_NEWEST_LINES, _NEWEST_TESTS = _newest_of(progress), _newest_of(evaluations)
 _STATES = {str(state): state for state in JobState}
 _CODES = {str(code): code for code in Code}
 
@@ -77,10 +132,7 @@ def queue_rows(connection: sa.Connection, limit: int) -> list[JobRow]:
 
 def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[AttemptRow]:
     """The attempts that meet the conditions, by id, with host names and cards. Two statements."""
-    query = (
-        sa.select(attempts, hosts.c.name.label("host")).select_from(attempts.join(hosts)).where(*conditions)
-    )
-    found = connection.execute(query.order_by(attempts.c.id)).all()
+    found = connection.execute(_ATTEMPTS.where(*conditions)).all()
     held = _leased(connection, [row.id for row in found])
 
     def make(row: Any) -> AttemptRow:
@@ -121,12 +173,7 @@ def attempt_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool])
 def _leased(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, list[LeasedGpu]]:
     held: dict[int, list[LeasedGpu]] = {}
     for ids in chunks(attempt_ids):
-        query = (
-            sa.select(leases.c.attempt_id, leases.c.exclusive, gpus, hosts.c.name.label("host"))
-            .select_from(leases.join(gpus).join(hosts, hosts.c.id == gpus.c.host_id))
-            .where(leases.c.attempt_id.in_(ids))
-        )
-        found = connection.execute(query.order_by(leases.c.attempt_id, leases.c.rank))
+        found = connection.execute(_LEASED, {"ids": ids})
         for attempt_id, gpu in unreadable.rows("card", found, gpus, _id, _card):
             held.setdefault(attempt_id, []).append(gpu)
     return held
@@ -153,15 +200,10 @@ def latest_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dict
 
 def latest_progress(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, ProgressRow]:
     """Each attempt's line of the highest step: one index look-up each."""
-    others = progress.alias()
-    latest = (
-        sa.select(sa.func.max(others.c.step)).where(others.c.attempt_id == attempts.c.id).scalar_subquery()
-    )
-    query = sa.select(progress).where(progress.c.attempt_id == attempts.c.id, progress.c.step == latest)
     found = [
         row
         for ids in chunks(attempt_ids)
-        for row in lines_of(ProgressRow, progress, connection.execute(query.where(attempts.c.id.in_(ids))))
+        for row in lines_of(ProgressRow, progress, connection.execute(_NEWEST_LINES, {"ids": ids}))
     ]
     return {row.attempt_id: row for row in found}
 
@@ -177,19 +219,10 @@ def lines_of(kind: type[T], table: sa.Table, found: Iterable[Any]) -> list[T]:
 
 def latest_evaluations(connection: sa.Connection, attempt_ids: Collection[int]) -> dict[int, EvaluationRow]:
     """Each attempt's evaluation of the highest step."""
-    others = evaluations.alias()
-    latest = (
-        sa.select(sa.func.max(others.c.step)).where(others.c.attempt_id == attempts.c.id).scalar_subquery()
-    )
-    query = sa.select(evaluations).where(
-        evaluations.c.attempt_id == attempts.c.id, evaluations.c.step == latest
-    )
     return {
         row.attempt_id: row
         for ids in chunks(attempt_ids)
-        for row in lines_of(
-            EvaluationRow, evaluations, connection.execute(query.where(attempts.c.id.in_(ids)))
-        )
+        for row in lines_of(EvaluationRow, evaluations, connection.execute(_NEWEST_TESTS, {"ids": ids}))
     }
 
 
@@ -205,16 +238,7 @@ def unnamed_attempts(connection: sa.Connection, job_ids: Collection[int]) -> dic
 
 def attained(connection: sa.Connection) -> dict[int, float]:
     """GPU-seconds that the ended attempts of each job held which is queued again, or runs again."""
-    going_on = sa.select(jobs.c.id).where(
-        jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING)), jobs.c.started_at.is_not(None)
-    )
-    query = (
-        sa.select(attempts.c.job_id, sa.func.sum(leases.c.released_at - attempts.c.opened_at))
-        .select_from(attempts.join(leases))
-        .where(attempts.c.job_id.in_(going_on), leases.c.released_at.is_not(None))
-        .group_by(attempts.c.job_id)
-    )
-    return {job_id: max(0.0, gpu_s) for job_id, gpu_s in connection.execute(query)}
+    return {job_id: max(0.0, gpu_s) for job_id, gpu_s in connection.execute(_ATTAINED)}
 
 
 def host_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[HostRow]:
@@ -235,11 +259,6 @@ def _ids(value: Any) -> tuple[int, ...]:
 def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
     """Every card, by host and index, with the attempts that hold it."""
     holders = _holders(connection)
-    query = (
-        sa.select(gpus, hosts.c.name.label("host"))
-        .select_from(gpus.join(hosts))
-        .order_by(hosts.c.name, gpus.c.idx)
-    )
 
     def make(row: Any) -> GpuRow:
         return GpuRow(
@@ -257,25 +276,13 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
             holders=tuple(holders.get(row.id, ())),
         )
 
-    return unreadable.rows("card", connection.execute(query), gpus, _id, make)
+    return unreadable.rows("card", connection.execute(_CARDS), gpus, _id, make)
 
 
 def _holders(connection: sa.Connection) -> dict[int, list[Holder]]:
     """By card, the attempts that hold it now, oldest first."""
     held: dict[int, list[Holder]] = {}
-    query = (
-        sa.select(
-            leases.c.gpu_id,
-            leases.c.attempt_id,
-            attempts.c.job_id,
-            leases.c.exclusive,
-            leases.c.memory_bytes,
-        )
-        .select_from(leases.join(attempts))
-        .where(leases.c.released_at.is_(None))
-        .order_by(leases.c.attempt_id)
-    )
-    for gpu_id, *rest in connection.execute(query):
+    for gpu_id, *rest in connection.execute(_HELD):
         held.setdefault(gpu_id, []).append(Holder(*rest))
     return held
 

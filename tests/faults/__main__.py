@@ -56,7 +56,6 @@ def main() -> int:
                 break
             live(made, Path(name), seed)
             done += 1
-            (Path(name) / f"seed-{seed}.db").unlink()
     print(f"{done} worlds came to their end")
     return 0
 

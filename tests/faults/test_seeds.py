@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.__main__ import live, template
 
-SEEDS = 120
-AT_A_TIME = 10
+SEEDS = 300
+AT_A_TIME = 15
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from orchestrator.store.requests import Actor, NewJob, SubmitKey
 from tests import invariants
 from tests.fakes import FakeDispatch
 from tests.faults.agent import Agent
-from tests.faults.faulty_store import FaultyStore
+from tests.faults.faulty_store import FaultyStore, fresh_engine
 
 STEP_S = 4.0
 STEPS = 20  # at most, before it calms down
@@ -56,12 +56,12 @@ class World:
     """faults: how much goes wrong, 0 to 1; calm() ends it."""
 
     def __init__(self, template: Path, folder: Path, seed: int) -> None:
-        path = folder / f"seed-{seed}.db"
-        path.write_bytes(template.read_bytes())
+        path = folder / "world.db"
+        self._engine = fresh_engine(path, template)
         self.chance = random.Random(seed)
         self.now, self._awake_s, self._server_back_at = 1_000_000.0, 0.0, 0.0
         self.faults = self.chance.uniform(0.05, 0.3)
-        self.store = FaultyStore(f"sqlite:///{path}", self.chance)
+        self.store = FaultyStore(self._engine, self.chance)
         self._settings = Settings(home=folder, database=f"sqlite:///{path}", token="t", ray=False)
         self._mail: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)

@@ -19,6 +19,59 @@ from orchestrator.store.schema.tables import attempts, events, gpus, jobs, lease
 _OPEN = attempts.c.outcome.is_(None)
 _HELD = leases.c.released_at.is_(None)
 _MOVES = frozenset(str(event) for event in Event)
+# Built once: to build a statement costs more than to ask a small database.
+_LEASED = (
+    sa.select(
+        gpus.c.uuid,
+        gpus.c.memory_bytes,
+        sa.func.count().label("open"),
+        sa.func.sum(sa.case((leases.c.exclusive, 1), else_=0)).label("exclusive"),
+        sa.func.sum(leases.c.memory_bytes).label("promised"),
+    )
+    .select_from(gpus.join(leases))
+    .where(_HELD)
+    .group_by(gpus.c.id, gpus.c.uuid, gpus.c.memory_bytes)
+)
+_OPEN_COUNT, _HELD_COUNT = sa.func.count(attempts.c.id), sa.func.count(leases.c.gpu_id)
+_NOT_ONE_OPEN = (
+    sa.select(jobs.c.id, jobs.c.state, _OPEN_COUNT.label("open"))
+    .outerjoin(attempts, sa.and_(attempts.c.job_id == jobs.c.id, _OPEN))
+    .group_by(jobs.c.id, jobs.c.state)
+    .having(sa.case((jobs.c.state == JobState.RUNNING, 1), else_=0) != _OPEN_COUNT)
+)
+_WRONGLY_HELD = (
+    sa.select(attempts.c.id, attempts.c.outcome, _HELD_COUNT.label("held"))
+    .outerjoin(leases, sa.and_(leases.c.attempt_id == attempts.c.id, _HELD))
+    .group_by(attempts.c.id, attempts.c.outcome)
+    .having(sa.or_(sa.and_(_OPEN, _HELD_COUNT == 0), sa.and_(sa.not_(_OPEN), _HELD_COUNT > 0)))
+)
+_MOVED = (
+    sa.select(events.c.id, events.c.job_id, events.c.kind)
+    .where(events.c.kind.in_({*_MOVES, Note.SUBMITTED}))
+    .order_by(events.c.id)
+)
+_STATES = sa.select(jobs.c.id, jobs.c.state)
+_SAID = sa.select(jobs.c.id, jobs.c.state, jobs.c.reason_text, jobs.c.ended_at, jobs.c.cancel_requested_at)
+_PLACED = sa.select(attempts.c.id, attempts.c.projection, gpus.c.uuid, gpus.c.memory_bytes).select_from(
+    attempts.join(leases).join(gpus, gpus.c.id == leases.c.gpu_id)
+)
+_LOGGED = sa.select(log_chunks).order_by(log_chunks.c.attempt_id, log_chunks.c.start_byte)
+_LOG_BYTES = sa.select(attempts.c.id, attempts.c.log_bytes)
+_SHARED_UUIDS = [
+    (
+        table,
+        sa.select(table.c.uuid, sa.func.count().label("count"), sa.func.min(table.c.id).label("first"))
+        .group_by(table.c.uuid)
+        .having(sa.or_(sa.func.count() > 1, table.c.uuid == "")),
+    )
+    for table in (jobs, attempts)
+]
+_UUIDS = sa.select(jobs.c.id, jobs.c.uuid)
+_RESUMED = (
+    sa.select(attempts.c.id, attempts.c.job_id, attempts.c.resumed, jobs.c.continues)
+    .select_from(attempts.join(jobs))
+    .where(attempts.c.resumed.is_not(None))
+)
 
 
 def faults(connection: sa.Connection) -> list[str]:
@@ -37,19 +90,7 @@ def faults(connection: sa.Connection) -> list[str]:
 
 def _leases(connection: sa.Connection) -> Iterator[str]:
     """1: one exclusive open lease a card, or shared ones; and no more promised than it has."""
-    query = (
-        sa.select(
-            gpus.c.uuid,
-            gpus.c.memory_bytes,
-            sa.func.count().label("open"),
-            sa.func.sum(sa.case((leases.c.exclusive, 1), else_=0)).label("exclusive"),
-            sa.func.sum(leases.c.memory_bytes).label("promised"),
-        )
-        .select_from(gpus.join(leases))
-        .where(_HELD)
-        .group_by(gpus.c.id, gpus.c.uuid, gpus.c.memory_bytes)
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_LEASED):
         if row.exclusive and row.open > 1:
             yield f"card {row.uuid}: {row.open} open leases, though {row.exclusive} of them exclusive"
         if row.promised > row.memory_bytes:
@@ -58,33 +99,16 @@ def _leases(connection: sa.Connection) -> Iterator[str]:
 
 def _running(connection: sa.Connection) -> Iterator[str]:
     """2: running if and only if there is one open attempt; an ended one holds nothing, an open one a card."""
-    open_count = sa.func.count(attempts.c.id)
-    query = (
-        sa.select(jobs.c.id, jobs.c.state, open_count.label("open"))
-        .outerjoin(attempts, sa.and_(attempts.c.job_id == jobs.c.id, _OPEN))
-        .group_by(jobs.c.id, jobs.c.state)
-        .having(open_count != sa.case((jobs.c.state == JobState.RUNNING, 1), else_=0))
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_NOT_ONE_OPEN):
         yield f"job {row.id} is {row.state} with {row.open} open attempts"
-    held = sa.func.count(leases.c.gpu_id)
-    ends = (
-        sa.select(attempts.c.id, attempts.c.outcome, held.label("held"))
-        .outerjoin(leases, sa.and_(leases.c.attempt_id == attempts.c.id, _HELD))
-        .group_by(attempts.c.id, attempts.c.outcome)
-        .having(sa.or_(sa.and_(_OPEN, held == 0), sa.and_(sa.not_(_OPEN), held > 0)))
-    )
-    for row in connection.execute(ends):
+    for row in connection.execute(_WRONGLY_HELD):
         yield f"attempt {row.id} ({row.outcome or 'open'}) holds {counted(row.held, 'card')}"
 
 
 def _history(connection: sa.Connection) -> Iterator[str]:
     """3: replaying the events gives the current state, and nothing moves a job that has ended."""
     replayed: dict[int, JobState] = {}
-    moves = sa.select(events.c.id, events.c.job_id, events.c.kind).where(
-        events.c.kind.in_({*_MOVES, Note.SUBMITTED})
-    )
-    for row in connection.execute(moves.order_by(events.c.id)):
+    for row in connection.execute(_MOVED):
         state = replayed.get(row.job_id)
         if (state is None) != (row.kind == Note.SUBMITTED):
             when = "before" if state is None else "after"
@@ -96,15 +120,14 @@ def _history(connection: sa.Connection) -> Iterator[str]:
                 replayed[row.job_id] = after(state, Event(row.kind))
             except Conflict as error:
                 yield f"job {row.job_id}: event {row.id}: {error}"
-    for job in connection.execute(sa.select(jobs.c.id, jobs.c.state)):
+    for job in connection.execute(_STATES):
         if replayed.get(job.id) != job.state:
             yield f"job {job.id} is {job.state}, but its events say {replayed.get(job.id)}"
 
 
 def _reasons(connection: sa.Connection) -> Iterator[str]:
     """5: every job has a reason, every ended job an end; a queued one that was cancelled does not stay."""
-    names = ("id", "state", "reason_text", "ended_at", "cancel_requested_at")
-    for row in connection.execute(sa.select(*(jobs.c[name] for name in names))):
+    for row in connection.execute(_SAID):
         if not row.reason_text:
             yield f"job {row.id} is {row.state} without a reason"
         if (row.state in TERMINAL) != (row.ended_at is not None):
@@ -121,10 +144,7 @@ def _links(connection: sa.Connection) -> Iterator[str]:
 
 def _projected(connection: sa.Connection) -> Iterator[str]:
     """6: what was placed was projected to fit the cards it was placed on."""
-    query = sa.select(attempts.c.id, attempts.c.projection, gpus.c.uuid, gpus.c.memory_bytes)
-    for row in connection.execute(
-        query.select_from(attempts.join(leases).join(gpus, gpus.c.id == leases.c.gpu_id))
-    ):
+    for row in connection.execute(_PLACED):
         upper = row.projection.get("upper_bytes")
         if upper is None:
             yield f"attempt {row.id} was placed without a projection"
@@ -135,13 +155,12 @@ def _projected(connection: sa.Connection) -> Iterator[str]:
 def _logs(connection: sa.Connection) -> Iterator[str]:
     """7: the stored log has no hole and no overlap."""
     ends: dict[int, int] = {}
-    query = sa.select(log_chunks).order_by(log_chunks.c.attempt_id, log_chunks.c.start_byte)
-    for row in connection.execute(query):
+    for row in connection.execute(_LOGGED):
         end = ends.get(row.attempt_id, 0)
         if row.start_byte != end:
             yield f"attempt {row.attempt_id}: its log jumps from byte {end} to {row.start_byte}"
         ends[row.attempt_id] = row.start_byte + len(row.text.encode())
-    for found in connection.execute(sa.select(attempts.c.id, attempts.c.log_bytes)):
+    for found in connection.execute(_LOG_BYTES):
         if found.log_bytes != ends.get(found.id, 0):
             stored = ends.get(found.id, 0)
             yield f"attempt {found.id}: {stored} bytes of log are stored, {found.log_bytes} acknowledged"
@@ -149,19 +168,12 @@ def _logs(connection: sa.Connection) -> Iterator[str]:
 
 def _identity(connection: sa.Connection) -> Iterator[str]:
     """8: each job and attempt has a uuid of its own, and goes on from no checkpoint but its job's."""
-    for table in (jobs, attempts):
-        query = sa.select(
-            table.c.uuid, sa.func.count().label("count"), sa.func.min(table.c.id).label("first")
-        )
-        shared = query.group_by(table.c.uuid).having(sa.or_(sa.func.count() > 1, table.c.uuid == ""))
+    for table, shared in _SHARED_UUIDS:
         for row in connection.execute(shared):
             has = f"the uuid {row.uuid}" if row.uuid else "no uuid"
             yield f"{row.count} of {table.name} have {has}, first {row.first}"
-    uuids = dict(connection.execute(sa.select(jobs.c.id, jobs.c.uuid)).tuples().all())
-    resumed = sa.select(attempts.c.id, attempts.c.job_id, attempts.c.resumed, jobs.c.continues).select_from(
-        attempts.join(jobs)
-    )
-    for row in connection.execute(resumed.where(attempts.c.resumed.is_not(None))):
+    uuids = dict(connection.execute(_UUIDS).tuples().all())
+    for row in connection.execute(_RESUMED):
         found = row.resumed.get("job_uuid")
         if found and found not in (uuids[row.job_id], uuids.get(row.continues)):
             yield f"attempt {row.id} went on from a checkpoint of another job (uuid {found})"
