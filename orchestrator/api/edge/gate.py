@@ -12,7 +12,14 @@ from starlette.requests import ClientDisconnect
 
 from jobs import errors
 from jobs.errors import TooLarge, Unauthorized
-from orchestrator.api.edge.budget import BODY_BYTES, REPORT_BYTES, SUBMISSION_BYTES, check_size
+from orchestrator.api.edge.budget import (
+    BODY_BYTES,
+    PIECE_BYTES,
+    PLAIN_BYTES,
+    REPORT_BYTES,
+    SUBMISSION_BYTES,
+    check_size,
+)
 from orchestrator.api.edge.refusals import known_error, unknown_error
 from orchestrator.client.responses import PREFIX
 
@@ -78,7 +85,11 @@ def _most(method: str, path: str) -> tuple[int, str]:
         return SUBMISSION_BYTES, "a submission"
     if path.endswith("/report"):
         return REPORT_BYTES, "a host's report"
-    return BODY_BYTES, "a request of this kind"
+    if method == "PUT" and path.startswith(f"{PREFIX}/transfers/"):
+        return PIECE_BYTES, "a piece of a file"
+    if path == f"{PREFIX}/plan" or path.startswith(f"{SUBMIT}/"):
+        return BODY_BYTES, "a request with a job file"
+    return PLAIN_BYTES, "a request of this kind"
 
 
 async def _past_layers(route: Route, request: Request, send: Send) -> None:

@@ -46,6 +46,8 @@ _KINDS: list[tuple[type[errors.TuneyardError], int, str]] = [
 ]
 _BY_STATUS = {status: kind for _, status, kind in reversed(_KINDS)}
 _SHOWN = 80  # characters of what was given
+# An answer is written on the event loop: a body of 200,000 unknown keys must not hold it up with as many faults.
+MOST_FAULTS, MOST_MESSAGE = 1000, 200_000
 _NEAR = 20
 
 
@@ -96,7 +98,7 @@ def invalid(request: Request, error: Exception) -> JSONResponse:
     if found[0]["type"] == "json_invalid":
         faults = [body_fault(error.body)]
     else:
-        faults = [_fault(item, item["loc"][1:]) for item in found]
+        faults = [_fault(item, item["loc"][1:]) for item in found[: MOST_FAULTS + 1]]
     return known_error(request, unreadable(faults))
 
 
@@ -140,7 +142,7 @@ def of_body(error: ValidationError, body: bytes) -> BadRequest:
     found = error.errors(include_url=False)
     if found[0]["type"] == "json_invalid":
         return unreadable([body_fault(body)])
-    return unreadable([_fault(dict(item), item["loc"]) for item in found])
+    return unreadable([_fault(dict(item), item["loc"]) for item in found[: MOST_FAULTS + 1]])
 
 
 def unreadable(faults: list[Fault]) -> BadRequest:
@@ -190,6 +192,10 @@ def _answer(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
+    if len(faults) > MOST_FAULTS:
+        faults = [*faults[:MOST_FAULTS], Fault("", "", f"there are more than these {MOST_FAULTS:,} faults")]
+    if len(message) > MOST_MESSAGE:
+        message = f"{message[:MOST_MESSAGE]} ..."
     # What was given may have characters that no answer can.
     listed = [{key: _plain(text) for key, text in fault.as_dict().items()} for fault in faults]
     body = {"kind": kind, "message": _plain(message), "faults": listed, **(more or {})}

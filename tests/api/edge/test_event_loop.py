@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from starlette.testclient import TestClient
 
 from jobs.errors import Busy, TooLarge
-from orchestrator.api.edge import budget, lanes
+from jobs.units import MiB
+from orchestrator.api.edge import budget, gate, lanes
 from orchestrator.api.edge.budget import Allowance, Budget
 from tests.api.scheduling.test_scheduling import FakeHost, card
 
@@ -163,3 +166,38 @@ def test_time_is_counted_by_processor_and_by_clock():
         Allowance(cpu_s=0.0).check()
     with pytest.raises(TooLarge):
         Allowance(wall_s=0.0).check()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/accuracy/forget"),
+        ("POST", "/hosts/join"),
+        ("POST", "/hosts/1/drain"),
+        ("POST", "/jobs"),
+        ("PATCH", "/jobs/1"),
+        ("POST", "/jobs/1/requeue"),
+        ("POST", "/plan"),
+        ("PUT", "/projects/small"),
+    ],
+)
+def test_the_worst_body_that_is_let_in_holds_the_loop_up_for_a_moment(yard, method, path):
+    """FastAPI parses small bodies on the loop, and refusals are written there: of 90,000 unknown keys it was 12 MB."""
+    most, _ = gate._most(method, f"/api/v1{path}")
+    keys = ",".join(f'"k{number}":0' for number in range(min(most, MiB) // 8))
+    body = "{" + keys[: min(most, MiB) - 2].rpartition(",")[0] + "}"
+    used: list[float] = []
+
+    async def timed(scope, receive, send):
+        began = time.thread_time()
+        await yard.http.app(scope, receive, send)
+        used.append(time.thread_time() - began)
+
+    headers = dict(yard.http.headers) | {"Content-Type": "application/json"}
+    client = TestClient(timed, headers=headers)
+    answer = client.request(method, f"/api/v1{path}", content=body)
+    assert answer.status_code == 422, answer.text[:300]
+    assert len(answer.content) < 500_000
+    assert used[-1] < 1.0, (
+        "seconds of the loop's processor time: 0.4 at a load of 12 with a job file, 0.1 without"
+    )
