@@ -2,8 +2,8 @@
 
 cards.py         the card catalogue: memory, bandwidth, arithmetic, overheads
 errors.py        the exception tree
-identity.py      whose something is: uuids beside row ids, which come again after a restore
-message_base.py  what every message between server, host and trainer is
+identity.py      identity beside row ids, which come again after a restore: uuids
+message_base.py  the base class of every message between server, host and trainer
 recovery.py      decide(): what follows when an attempt ends
 state.py         states, outcomes, reasons, the table of moves
 units.py         sizes and durations as people write them

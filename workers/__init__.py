@@ -1,17 +1,17 @@
 """What runs on a GPU host. Knows jobs, never the orchestrator, never the database.
 
 attempt_folder.py       the attempt folder: every file name
-durable.py              files that are there whole or not at all
-expandable_segments.py  cards on which torch's memory segments can't expand, noted for the agent
+durable.py              files that are complete or absent
+expandable_segments.py  cards on which torch's memory segments can't expand, recorded for the agent
 gpus.py                 cards as seen by NVML, or the operating system
-input_errors.py         what is wrong with data, said by a reader that knows the place
+input_errors.py         errors of data, with the place that the reader knows
 lfs_pointers.py         Git LFS pointers
-machine.py              what a host says of itself
+machine.py              what a host reports of itself
 permissions.py          who may read what a host writes
 ports.py                a TCP port that nothing listens on now
-processes.py            processes found for certain, ended for good
-ray_network.py          Ray's command line, kept on loopback where everything is on one machine
-set_aside.py            what is not what the server has by its id, moved out of the way
+processes.py            processes identified for certain, and ended
+ray_network.py          Ray's command line; on loopback if everything is on one machine
+set_aside.py            files that are not those of the job or attempt by that id, moved away
 agent/                  the host agent: samples cards, supervises trainers, reports to the server, carries out
                         its orders
 checkpoints/            checkpoints of a job: published whole, verified by checksum, pruned, fetched from other

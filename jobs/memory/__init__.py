@@ -1,17 +1,17 @@
 """How much of a card a job takes, and which rung of the memory ladder it gets.
 
-bottleneck.py        what sets a peak that checkpointing can't lower
-calibration.py       measured against projected: the interval of the next projection, its pace
-dropped_rows.py      what is said of rows that are cut or left out, and when a job is refused for them
+bottleneck.py        which parts set a peak that checkpointing can't lower
+calibration.py       measured against projected: the interval and the pace of the next projection
+dropped_rows.py      warnings about rows that are cut or left out, and when a job is refused for them
 kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
 ladder.py            rungs, and choose(): the fastest that fits a card
-peak_candidates.py   where in a row of layers a step can be highest
-peaks.py             the highest moments of a step, for many rungs at once
+peak_candidates.py   where in a row of layers a step can peak
+peaks.py             the peaks of a step, for many rungs at once
 profile.py           MemoryProfile: how one architecture, trained one way, uses memory
 project.py           project(): peak memory by named part, in closed form
 projection.py        Projection: what a process takes of a card, by phase and part
-projector.py         the highest moments of many steps -> projections
-remedies.py          changes of a job file that would help, each one that its rules accept
+projector.py         the peaks of many steps -> projections
+remedies.py          changes of a job file that would help, each valid by its rules
 rung.py              rung: one step of the memory ladder
 sequence_lengths.py  how long a job's sequences are, and what follows: longest batch, padding, steps
 suggestions.py       what would help a job that fits no card

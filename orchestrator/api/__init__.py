@@ -1,12 +1,12 @@
 """The HTTP API: the one door to the server.
 
-actors.py        who asks, and from which address
+actors.py        who asked, and from which address
 app.py           the application: token on every route, one shape of error
-checkpoints.py   which jobs' checkpoints may go, which are still there
-context.py       what the routes work with
+checkpoints.py   which jobs' checkpoints may be removed, which still exist
+context.py       what the routes share
 openapi.py       the OpenAPI document
 openapi_file.py  docs/openapi.json, `make openapi`
-orders.py        what hosts are to do now, read for all whose reports were stored together
+orders.py        what hosts must do now, read for all whose reports were stored together
 readiness.py     whether jobs can be taken and started: database, loop, dispatcher
 edge/            what stands in front of every route: the gate, what a query may have, and the shape of every
                  refusal

@@ -1,4 +1,4 @@
-"""Likely starts of queued jobs, for whoever asks: made anew when the queue changed, as far as that costs little."""
+"""Likely starts of queued jobs: worked out again when the queue changed, as far as that costs little."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ SWITCH_S = 0.0005
 
 
 EXPOSED = (
-    "plain HTTP on %s:%s, beyond this machine: whoever listens on the way reads the token, and with it can run code "
+    "plain HTTP on %s:%s, beyond this machine: others on the network path can read the token, and with it can run code "
     "on every GPU host. Keep it in a private network, or behind a proxy with TLS (docs/operating.md, Security)"
 )
 
@@ -86,7 +86,9 @@ def _serve(
         leads=lambda: leadership.leads,
     )
     if store.begin_epoch(controller.clock()):
-        log.warning("the database went back to a backup, or was moved: hosts join anew (docs/reliability.md)")
+        log.warning(
+            "the database went back to a backup, or was moved: hosts join again (docs/reliability.md)"
+        )
     leadership.on_answer = lambda: awake.beat("database")
     leadership.on_taken = controller.take_over
     if isinstance(dispatch, LedDispatch):

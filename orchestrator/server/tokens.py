@@ -21,7 +21,7 @@ def check_token(token: str, home: Path) -> None:
     problem = _problem(token)
     if problem:
         raise UsageError(
-            f"the server's token {problem}: whoever has it runs code on every GPU host. Set TUNEYARD_TOKEN to what "
+            f"the server's token {problem}: anyone who has it runs code on every GPU host. Set TUNEYARD_TOKEN to what "
             f"`openssl rand -hex 32` prints; without --token, TUNEYARD_TOKEN and a token in {home / 'config.json'} "
             "the server makes one"
         )

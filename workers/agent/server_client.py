@@ -101,7 +101,7 @@ class Link:
                 f"the server at {self._url} refuses this token: take the one in its home's config.json"
             )
         if lost_is_join and response.status_code in (404, 409):
-            raise JoinAnew(f"the server at {self._url} wants this host to join anew")
+            raise JoinAnew(f"the server at {self._url} wants this host to join again")
         if response.status_code == 409:
             raise Conflict(_said(response))
         if response.status_code in (429, 503) and (after_s := _retry_after_s(response)):

@@ -1,4 +1,4 @@
-"""CUDA cards that are not there: NVIDIA's libraries stood in for by ours. Real allocator, no GPU.
+"""CUDA cards that are not there: a library that stands in for NVIDIA's. Real allocator, no GPU.
 
 __main__.py     `python -m workers.cuda_double --cards rtx4090 -- CMD`
 answers.py      values that decide shapes, and whether numbers are finite

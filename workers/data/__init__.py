@@ -6,10 +6,10 @@ columns.py        which columns are trained on, what to rename
 conversations.py  what each turn of a conversation must have
 csv_rows.py       rows of CSV: every value is text
 datasets.py       rows as the data set that is trained on, and the part kept out
-fingerprint.py    what the rows were: kept with each checkpoint
+fingerprint.py    the identity of the rows, kept with each checkpoint
 json_rows.py      rows of JSON: one a line, or one list
 rendering.py      conversations as the chat template writes them, the assistant's turns marked
 rows.py           open_rows(): the one reader
-shape.py          what the rows hold, fixed by the first
+shape.py          what the rows hold, decided by the first
 tokens.py         rows as tokens and labels
 """

@@ -3,12 +3,12 @@
 allocator.py      torch's CUDA allocator on the job's card
 callbacks.py      progress, checkpoints, stopping, figures of a running trainer
 entrypoint.py     the process of one rank: group, log, environment, imports
-finite.py         losses, gradients and weights that are not finite numbers, found
+finite.py         detects losses, gradients and weights that are not finite
 longest_first.py  the longest rows in the first step, for an allocator that keeps what it took
 memory_meter.py   a trainer's memory, and the limit that makes a CPU card real
-publishing.py     a trained model's way to its result folder
+publishing.py     publishes a trained model to its result folder
 ray_actor.py      the Ray actor
-sft.py            TRL's trainer, each step judged before its update
+sft.py            TRL's trainer; each step is checked before its update
 state_apart.py    optimizer state in segments of its own, where segments don't expand
 train.py          TRL: build the trainer of an assignment, run it
 faults/           numbers that are not finite, and why a trainer ended with an exception

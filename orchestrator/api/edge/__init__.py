@@ -1,12 +1,12 @@
-"""What stands in front of every route: the gate, what a query may have, and the shape of every refusal.
+"""In front of every route: authentication, limits, known query parameters, one shape of every refusal.
 
-budget.py          what a request and a client may cost
-connections.py     half-sent requests end, and there is a most of connections
-database_probe.py  what health tells of the database, without waiting for it
+budget.py          limits on what a request and a client may cost
+connections.py     time limits of requests, and a limit of connections
+database_probe.py  the state of the database for health, without waiting for it
 gate.py            the token and a bound on the body
-lanes.py           the threads that submissions are worked on
-listener.py        the event loop, which says that it is not held up
-query.py           only parameters that a route knows
+lanes.py           the threads that work on submissions
+listener.py        the event loop's beat, which shows that it is not blocked
+query.py           refuses parameters that a route does not know
 refusals.py        one shape of every refusal
 report_batches.py  reports of hosts, collected so that many are stored under one commit
 surviving.py       answers without the records that can't be read, which they name

@@ -133,7 +133,7 @@ def _refuse(row: JobRow, spec: JobSpec, changed: Sequence[Change], source: Sourc
     steps = spec.training.steps
     if steps is not None and source.step is not None and steps < source.step:
         problem = f"is less than the {counted(source.step, 'step')} already done"
-        fix = f"use at least {source.step}, or --from-start to train anew"
+        fix = f"use at least {source.step}, or --from-start to train from the beginning"
         faults.append(Fault("training.steps", str(steps), problem, fix))
     if faults:
         raise SpecError(faults, f"job {row.id}")

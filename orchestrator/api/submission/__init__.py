@@ -3,6 +3,6 @@
 dependencies.py  what the jobs of a submission wait for: names -> places in it
 group_commit.py  group commit of submissions
 idempotency.py   Idempotency-Key: asking again makes no second job
-planned_job.py   the job that a plan is asked for, which may lack its data
+planned_job.py   the job of a plan, which may lack its data
 validation.py    a submission -> validated jobs, every fault at once
 """

@@ -2,5 +2,5 @@
 
 decision.py    what the ranks do after a step, as one number
 rank_watch.py  ranks of one attempt on one host watch each other
-rendezvous.py  ranks on several hosts: they meet, resume from one checkpoint, bring home random states
+rendezvous.py  ranks on several hosts: meet, resume from one checkpoint, collect random states
 """

@@ -114,6 +114,6 @@ def restore_verb(path: Path, database: str | None, as_json: bool) -> None:
     if as_json:
         emit({"kept": None if kept is None else str(kept)})
     else:
-        click.echo(f"{path} is in place; ids that it does not know are given again, and hosts join anew")
+        click.echo(f"{path} is in place; ids that it does not know are given out again, and hosts join again")
         if kept is not None:
             click.echo(f"the database that was there is {kept}")
