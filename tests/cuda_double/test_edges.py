@@ -70,6 +70,16 @@ def test_a_card_that_is_too_small_runs_out(runner: Runner) -> None:
     assert found["outcome"] == "oom" and "out of memory" in found["error"]
 
 
+@pytest.mark.parametrize("rung", ["every", "offload"])
+def test_the_bound_holds_where_the_loss_is_most_of_a_small_job(runner: Runner, rung: str) -> None:
+    """31 million weights: cuBLAS's workspace behind the loss's largest tensor once cost it that tensor's place again."""
+    case = replace(BASE, shape="Llama-31M", layers=0, rung=rung, micro_batch=16, length=256, limit_gib=0)
+    found = runner.ask(case)
+    assert found["outcome"] == "ran", found
+    assert found["reserved_bytes"] + found["outside_bytes"] <= projection_of(case).upper_bytes
+    assert found["reserved_bytes"] < 1.2 * found["allocated_bytes"]
+
+
 def test_batches_of_all_lengths_are_cut_from_the_segments_of_the_longest(runner: Runner) -> None:
     """With segments that don't expand each longer batch than before took new ones: 1.36 times the live bytes."""
     case = replace(
