@@ -25,8 +25,8 @@ class Terms:
 
 
 FITTED = {
-    ("expandable", "alike"): Terms(0.0, 72 * MiB, 0.008, 0.0217, 0.1103),  # 35 runs
-    ("expandable", "varied"): Terms(0.0, 121 * MiB, 0.0069, 0.032, 0.1378),  # 35 runs
-    ("default", "alike"): Terms(0.0019, 33 * MiB, 0.0187, 0.0, 0.4662),  # 28 runs
-    ("default", "varied"): Terms(0.002, 163 * MiB, 0.0102, 0.0, 0.3541),  # 27 runs
+    ("expandable", "alike"): Terms(0.0, 30 * MiB, 0.0122, 0.0008, 0.1566),  # 81 runs
+    ("expandable", "varied"): Terms(0.0, 93 * MiB, 0.0094, 0.0425, 0.0866),  # 83 runs
+    ("default", "alike"): Terms(0.0022, 27 * MiB, 0.0153, 0.0384, 0.3184),  # 76 runs
+    ("default", "varied"): Terms(0.0025, 139 * MiB, 0.0289, 0.0447, 0.1887),  # 60 runs
 }
