@@ -72,7 +72,7 @@ def test_a_card_that_is_too_small_runs_out(runner: Runner) -> None:
 
 @pytest.mark.parametrize("rung", ["every", "offload"])
 def test_the_bound_holds_where_the_loss_is_most_of_a_small_job(runner: Runner, rung: str) -> None:
-    """31 million weights: cuBLAS's workspace behind the loss's largest tensor once cost it that tensor's place again."""
+    """31 million weights: a workspace of cuBLAS behind the loss's largest tensor cost it that tensor's place again."""
     case = replace(BASE, shape="Llama-31M", layers=0, rung=rung, micro_batch=16, length=256, limit_gib=0)
     found = runner.ask(case)
     assert found["outcome"] == "ran", found
