@@ -1,7 +1,6 @@
 """How much of a card a job takes, and which rung of the memory ladder it gets.
 
 bottleneck.py        which parts set a peak that checkpointing can't lower
-calibration.py       measured against projected: the interval and the pace of the next projection
 dropped_rows.py      warnings about rows that are cut or left out, and when a job is refused for them
 kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
 ladder.py            rungs, and choose(): the fastest that fits a card
@@ -17,4 +16,5 @@ sequence_lengths.py  how long a job's sequences are, and what follows: longest b
 suggestions.py       what would help a job that fits no card
 allocator/           what torch's CUDA allocator holds beside live tensors: terms with a reason each, and how
                      far off they were
+calibration/         measured against projected: what the next projection's interval and step time learn from attempts
 """

@@ -9,7 +9,7 @@ from typing import Literal
 
 from jobs.cards import Card, CardKind, card_for
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.calibration import stack_name
+from jobs.memory.calibration.observations import stack_name
 from jobs.memory.profile import MemoryProfile
 from jobs.recovery import RanOut
 from jobs.state import Reason

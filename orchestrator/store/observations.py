@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from jobs.memory.calibration import Observation, quantisation_of
+from jobs.memory.calibration.observations import Observation, quantisation_of
 from jobs.messages.reports import Ended
 from jobs.state import Outcome
 from orchestrator.store import unreadable

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from jobs.memory.calibration import INCOMPARABLE
+from jobs.memory.calibration.observations import INCOMPARABLE
 from orchestrator.cli.render import words
 from orchestrator.client.client import Client
 from orchestrator.schemas import Leader

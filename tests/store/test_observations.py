@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from jobs.memory.calibration import Calibration
+from jobs.memory.calibration.interval import Calibration
 from jobs.state import Code, Event, Outcome
 from jobs.units import GiB
 from orchestrator.store import Store

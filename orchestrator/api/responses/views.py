@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.cards import CardKind
-from jobs.memory.calibration import incomparable, wanted
+from jobs.memory.calibration.observations import incomparable, wanted
 from jobs.memory.project import Rung
 from jobs.memory.projection import error
 from jobs.state import JobState, Outcome
@@ -268,8 +268,8 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
 
 
 def _incomparable(row: AttemptRow, measured: Mapping[str, Any], steps: int | None) -> str | None:
-    """As jobs.memory.calibration has it of an observation; while the attempt runs, its steps so far tell of its
-    peak.
+    """As jobs.memory.calibration.observations has it of an observation; while the attempt runs, its steps so far
+    tell of its peak.
     """
     upper = int(row.projection.get("upper_bytes") or 0)
     made_two = (steps or 0) >= 2 if row.outcome is None else measured.get("step_s") is not None

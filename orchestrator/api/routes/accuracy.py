@@ -12,7 +12,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import NotFound, UsageError
-from jobs.memory.calibration import FIGURES, PARTS, RAN_OUT, Calibration, Group, Observation, Part
+from jobs.memory.calibration.interval import Calibration
+from jobs.memory.calibration.observations import FIGURES, PARTS, RAN_OUT, Group, Observation, Part
 from jobs.memory.rung import Rung
 from orchestrator import schemas
 from orchestrator.api.actors import actor

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.cards import Card, check_prices, read_card
 from jobs.errors import InputError, NotFound
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.calibration import Calibration
+from jobs.memory.calibration.interval import Calibration
 from jobs.memory.ladder import Choice, NoFit
 from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, JobState, Reason

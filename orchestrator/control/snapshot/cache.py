@@ -11,7 +11,8 @@ from typing import Any
 
 from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.calibration import Calibration, Group, Observation, family_of, quantisation_of
+from jobs.memory.calibration.interval import Calibration
+from jobs.memory.calibration.observations import Group, Observation, family_of, quantisation_of
 from jobs.memory.ladder import Choice, NoFit, choose
 from jobs.memory.profile import MemoryProfile, trace_key
 from jobs.memory.projection import Margin, prior

@@ -12,7 +12,8 @@ import pytest
 from jobs.cards import CATALOGUE, Card, find_card
 from jobs.memory.allocator.fitted import FITTED
 from jobs.memory.allocator.residuals import CONFIDENCES, RESIDUALS
-from jobs.memory.calibration import Calibration, Group, Observation
+from jobs.memory.calibration.interval import Calibration
+from jobs.memory.calibration.observations import Group, Observation
 from jobs.memory.ladder import choose
 from jobs.memory.project import Projection, Rung, project
 from jobs.memory.projection import half_the_risk, prior

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.cards import card_for
-from jobs.memory.calibration import Observation
+from jobs.memory.calibration.observations import Observation
 from jobs.memory.ladder import Choice
 from jobs.recovery import RanOut
 from jobs.units import GiB

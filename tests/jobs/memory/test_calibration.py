@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.memory.calibration import OUTLIER, Calibration, Group, Observation, conformal, family_of
+from jobs.memory.calibration.interval import Calibration, conformal
+from jobs.memory.calibration.observations import Group, Observation, family_of
+from jobs.memory.calibration.residuals import OUTLIER
 from jobs.memory.projection import prior
 from jobs.units import GiB, MiB
 from tests.fleets import spec
