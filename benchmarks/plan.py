@@ -6,7 +6,7 @@ A fleet of 500 hosts with 8 cards each (24, 48 and 80 GB), 3,000 running jobs an
 shapes, with real memory profiles and the real chooser, through the same rows, snapshot and plan() as the controller's;
 then 20,000 queued, and the Venus trace's busiest moment (2,039 waiting, 206 running, 1,080 GPUs). Each plan starts from
 a fresh snapshot of the same rows and from what the controller remembers between ticks
-(orchestrator.control.snapshot.cache.Memo).
+(orchestrator.control.snapshot.cache.Memo, orchestrator.scheduler.cache).
 Times are CPU seconds of this one thread, so that another process on the machine does not count. Prints a table and, as
 its last line, one JSON object; exits with 1 where a figure is missed. --profile prints where the time of a plan goes.
 """
@@ -36,8 +36,8 @@ from orchestrator.config import Settings
 from orchestrator.control.snapshot.build import fleet_of, hosts_of, stacks_of, waiting_of
 from orchestrator.control.snapshot.cache import Memo
 from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet
-from orchestrator.scheduler.placement.capacity import Stock
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules
 from orchestrator.server.serve import COLLECT_AFTER
@@ -216,9 +216,10 @@ def snapshot(made: Rows, memo: Memo, profiles: dict[str, ProfileRow], settings: 
     return fleet_of(hosts, queue, profiles, memo, NOW, rows, settings)
 
 
-def planned(fleet: Fleet, memo: Memo, rules: Rules) -> Plan:
+def planned(fleet: Fleet, cache: SchedulerCache, rules: Rules) -> Plan:
     """A plan as the controller makes it."""
-    return plan(fleet, NOW, rules=rules, stock=Stock.of(fleet, memo.choose, memo.fits, memo.line))
+    cache.observe(fleet)
+    return plan(cache.plan_input(fleet, NOW, rules))
 
 
 @dataclass(frozen=True)
@@ -236,12 +237,13 @@ def timed(scene: Scene, rules: Rules, calls: int, seed: int, stored: list[Kind])
     """Plans of one scene. The first call, in which the ladder is worked out for every shape, is not among them."""
     made, memo, settings = Rows(scene, seed, stored), Memo(), Settings(home=Path("."), rules=rules)
     profiles = made.profile_rows(memo, made.fleet(), settings)
-    decided = planned(snapshot(made, memo, profiles, settings), memo, rules)
+    cache = SchedulerCache(memo.choose)
+    decided = planned(snapshot(made, memo, profiles, settings), cache, rules)
     plans, snapshots = [], []
     for _ in range(calls):
         took, fleet = _spent(partial(snapshot, made, memo, profiles, settings))
         snapshots.append(took)
-        took, decided = _spent(partial(planned, fleet, memo, rules))
+        took, decided = _spent(partial(planned, fleet, cache, rules))
         plans.append(took)
     shapes = len({job.shape for job in fleet.queue})
     return Timed(plans, snapshots, shapes, len(decided.starts), len(decided.stops))
@@ -324,12 +326,13 @@ def _result(once: Timed, twice: Timed, venus: Timed, by_policy: dict[Any, Timed]
 def _profiled(seed: int, stored: list[Kind]) -> int:
     made, memo, settings = Rows(BIG, seed, stored), Memo(), Settings(home=Path("."))
     profiles = made.profile_rows(memo, made.fleet(), settings)
-    planned(snapshot(made, memo, profiles, settings), memo, Rules())
+    cache = SchedulerCache(memo.choose)
+    planned(snapshot(made, memo, profiles, settings), cache, Rules())
     seen = cProfile.Profile()
     fleet = seen.runcall(snapshot, made, memo, profiles, settings)
     pstats.Stats(seen).sort_stats("tottime").print_stats(15)
     seen = cProfile.Profile()
-    seen.runcall(planned, fleet, memo, Rules())
+    seen.runcall(planned, fleet, cache, Rules())
     pstats.Stats(seen).sort_stats("tottime").print_stats(25)
     return 0
 

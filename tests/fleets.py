@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.ladder import Choice, NoFit
+from jobs.memory.ladder import Choice, NoFit, choose
 from jobs.memory.project import Projection, Rung
 from jobs.state import Code, Reason
 from jobs.units import GiB
+from orchestrator.scheduler import plan as scheduler
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput, SchedulerCache
+from orchestrator.scheduler.feasibility import Chooser
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
-from orchestrator.scheduler.job_class import Kind, Tier
+from orchestrator.scheduler.job_class import JobClass, Tier
+from orchestrator.scheduler.plan import Plan
+from orchestrator.scheduler.policy import Rules
 
+_numbers = count(1)
 STACK = {"torch": "2.13.0"}
 KEY = "key"
 
@@ -68,6 +75,30 @@ class Peaks:
         return NoFit(Reason(Code.MEMORY, f"needs {self.every_layer} GiB", figures), (), peak)
 
 
+def plan_input(
+    fleet: Fleet, now: float, chooser: Chooser | None = None, rules: Rules | None = None
+) -> PlanInput:
+    """What a plan is made from, with an empty cache."""
+    cache = SchedulerCache(chooser or _uncalibrated)
+    cache.observe(fleet)
+    return cache.plan_input(fleet, now, rules or Rules())
+
+
+def plan(
+    fleet: Fleet,
+    now: float,
+    chooser: Chooser | None = None,
+    rules: Rules | None = None,
+    reasons: bool = True,
+) -> Plan:
+    """The plan for a fleet, with an empty cache."""
+    return scheduler.plan(plan_input(fleet, now, chooser, rules), reasons)
+
+
+def _uncalibrated(job: Waiting, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
+    return choose(profile, job.spec, card)
+
+
 def projection(rung: Rung, gib: float) -> Projection:
     """A projection of that many GiB, all of it weights."""
     peak = int(gib * GiB)
@@ -83,11 +114,12 @@ def projection(rung: Rung, gib: float) -> Projection:
     )
 
 
-def kind(gpus: int = 1) -> Kind:
+def job_class(gpus: int = 1) -> JobClass:
     """Jobs that run on the one shelf that there is, a second a step."""
     peak = projection(Rung(0, 1), 1)
     tier = Tier(Choice(peak.rung, peak, slowdown=0.0, tried=()), (0,), (0.0,))
-    return Kind(gpus, False, False, (tier,), {}, 8, frozenset([0]))
+    number = next(_numbers)  # jobs of two classes are never alike
+    return JobClass(gpus, False, False, (tier,), {}, 8, frozenset([0]), number=number, shelf_set=number)
 
 
-__all__ = ["KEY", "NoProfile", "Peaks", "fleet", "gpu", "host", "kind", "projection", "spec", "waiting"]
+__all__ = ["KEY", "NoProfile", "Peaks", "fleet", "gpu", "host", "job_class", "projection", "spec", "waiting"]

@@ -19,9 +19,9 @@ from jobs.memory.ladder import Choice, NoFit
 from jobs.state import Code, Reason
 from jobs.units import GiB
 from orchestrator.scheduler.fleet import Fleet, Host, NoProfile, Project, Running, Waiting
-from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules
-from tests.fleets import KEY, PROFILE, Peaks, gpu, host, waiting
+from tests.fleets import KEY, PROFILE, Peaks, gpu, host, plan, waiting
 
 NOW = 1_000_000.0
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from benchmarks.scheduling.generated import CASES
 from benchmarks.scheduling.venus import FAIR
-from orchestrator.scheduler.fleet import Fleet
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.engine import simulate
 from orchestrator.simulate.generate import generate
-from orchestrator.whatif.start_times import Start, starts
+from orchestrator.whatif.start_times import StartInterval, starts
 
 FEW = 800  # jobs of a trace: a range is worked out at each arrival
 
@@ -32,14 +31,14 @@ def run_all() -> dict[str, Any]:
 
 
 def _row(name: str, jobs: Any, hosts: Any, rules: Rules) -> dict[str, Any]:
-    told: dict[int, Start] = {}
+    told: dict[int, StartInterval] = {}
 
-    def watch(snapshot: Fleet, decided: Plan, now: float, stock: Stock) -> None:
+    def watch(given: PlanInput, decided: Plan) -> None:
         begun = {*told, *decided.starts}
         # One that was stopped and waits again has its first start behind it.
-        new = [job for job in snapshot.queue if job.job_id not in begun and not job.attained_gpu_s]
+        new = [job for job in given.fleet.queue if job.job_id not in begun and not job.attained_gpu_s]
         if new:
-            found = starts(snapshot, decided, now, stock, rules)
+            found = starts(given, decided)
             told.update({job.job_id: found[job.job_id] for job in new if job.job_id in found})
 
     ran = simulate(jobs, hosts, rules, known="told", watch=watch)

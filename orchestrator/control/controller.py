@@ -40,10 +40,8 @@ from orchestrator.control.snapshot.sequence_lengths import DataLengths
 from orchestrator.control.start_time_refresh import Likely
 from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
 from orchestrator.dispatch.dispatcher import Dispatch
-from orchestrator.scheduler.cache.pending_queue import Line
+from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet, Host, Waiting
-from orchestrator.scheduler.job_class import Fits
-from orchestrator.scheduler.placement.capacity import Stock
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.store import Store
 from orchestrator.store.attempts.attempts import Closing
@@ -88,6 +86,7 @@ class Controller:
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
         self.hearing = hearing or Hearing(time.monotonic)
         self.memo = Memo()
+        self._cache = SchedulerCache(self.memo.choose)
         self.data = DataLengths(store)
         self.neighbours = Neighbours(store)
         self.quarantine = Quarantine(store)
@@ -193,19 +192,19 @@ class Controller:
             fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
         with self._step("traces", now):
             self._trace(decided, fleet, now)
-        again = functools.partial(Stock.of, fleet, self.memo.choose, self.memo.fits)
         with self._step("likely starts", now):
-            self.likely.look(fleet, decided, now, self.settings.rules, again)
+            given = functools.partial(self._cache.plan_input, fleet, now, self.settings.rules)
+            self.likely.look(decided, now, given)
 
     def _decided(self, now: float) -> Callable[[Fleet], Plan]:
-        """plan() of a fleet, with what the memo keeps; of one that it raised for, nothing is kept."""
+        """plan() of a fleet, with what the cache keeps; of one that it raised for, nothing is kept."""
 
         def decide(fleet: Fleet) -> Plan:
             try:
-                stock = Stock.of(fleet, self.memo.choose, self.memo.fits, self.memo.line)
-                return plan(fleet, now, rules=self.settings.rules, stock=stock)
+                self._cache.observe(fleet)
+                return plan(self._cache.plan_input(fleet, now, self.settings.rules))
             except Exception:
-                self.memo.fits, self.memo.line = Fits(), Line()
+                self._cache = SchedulerCache(self.memo.choose)
                 raise
 
         return decide
@@ -290,7 +289,8 @@ class Controller:
             for one in noted.values():
                 with self.quarantine.part("attempt", one.key, "reading what was measured of it", now):
                     raise Garbled(one.why)
-            self.memo.calibrate(seen)
+            if self.memo.calibrate(seen):
+                self._cache.learnt()
             self._calibrated_at = now
 
     def _snapshot(self, rows: FleetRows, now: float) -> Fleet:

@@ -1,38 +1,38 @@
-"""Kinds of jobs, which fit the same cards in the same way; what of them is known from earlier plans."""
+"""Classes of equivalent jobs, which fit the same cards in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from jobs.jobfile.spec import Policy
 from jobs.memory.ladder import Choice
-from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
-from orchestrator.scheduler.fleet import Host, NoProfile, Waiting
-from orchestrator.scheduler.placement.place import Chooser, Option, options_of, overall
-
-Profiles = Mapping[str, MemoryProfile | NoProfile]
-MOST_FITS = 100_000  # kept; those of jobs long gone are among them
+from orchestrator.scheduler.feasibility import overall
+from orchestrator.scheduler.fleet import Waiting
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Shelves that do equally well for a kind of job: one rung, one speed."""
+    """Shelves that do equally well for a class of jobs: one rung, one speed. shelf_set: the number of these shelves."""
 
     choice: Choice
     shelves: tuple[int, ...]
     key: tuple[float, ...]
+    shelf_set: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
-class Kind:
+class JobClass:
     """Jobs that fit the same cards in the same way.
 
     tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
     as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with; home: shelves
     of which a gang over several hosts takes one in any case, for its checkpoint lies there; empty: any will do.
+    number: of this class, and of no other that the same cache ever made; shelf_set: the same for shelves and home, of
+    all classes that have these.
     """
 
     gpus: int
@@ -45,6 +45,8 @@ class Kind:
     policy: Policy = "smallest_card"
     apart: frozenset[int] = frozenset()
     home: frozenset[int] = frozenset()
+    number: int = field(default=0, compare=False)
+    shelf_set: int = field(default=0, compare=False)
 
     @cached_property
     def step_s(self) -> float:
@@ -67,58 +69,32 @@ class Kind:
         return self.gpus > self.most
 
 
-@dataclass
-class Kept:
-    """Kinds by shape, each with the profiles that it was worked out from, while the fleet has one layout.
+@dataclass(slots=True)
+class Demand:
+    """A class of waiting jobs, and how many GPUs those of it ask for, by priority."""
 
-    layout: hosts, and the cards in them that may be used; joins, reaches: shelves of kinds, one object for equal ones.
-    """
-
-    layout: Hashable
-    kinds: dict[Hashable, tuple[tuple[object, ...], Kind]] = field(default_factory=dict)
-    joins: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = field(default_factory=dict)
-    reaches: dict[tuple[int, ...], frozenset[int]] = field(default_factory=dict)
+    job_class: JobClass
+    wanted: dict[int, int] = field(default_factory=dict)
+    jobs: int = 0
 
 
-class Fits:
-    """What options_of() said of a shape of job and a host, kept from plan to plan: cards change hands, these do not.
+class Classes(Protocol):
+    """The classes of jobs in one fleet (orchestrator/scheduler/cache/job_classes.py)."""
 
-    Whoever keeps it forgets it when the chooser has learnt something. Holds no truth.
-    """
+    def of(self, job: Waiting) -> JobClass:
+        """The class of a job."""
+        ...
 
-    def __init__(self) -> None:
-        self._hosts: dict[Hashable, int] = {}
-        self._found: dict[Hashable, tuple[object, list[Option] | Reason]] = {}
-        self._kept = Kept(())
+    def on_host(self, job_class: JobClass, host_id: int) -> JobClass | None:
+        """The same on one host alone, None where that host could not take it."""
+        ...
 
-    def forget(self) -> None:
-        self._hosts, self._found, self._kept = {}, {}, Kept(())
+    def with_host(self, job_class: JobClass, host_id: int) -> JobClass | None:
+        """The same for a gang that takes cards of this host among others, None where the host could not take part."""
+        ...
 
-    def kept(self, layout: Hashable) -> Kept:
-        """What was worked out of a fleet with this layout; nothing, if the last one had another."""
-        if self._kept.layout != layout:
-            self._kept = Kept(layout)
-        return self._kept
-
-    def number(self, alike: Hashable) -> int:
-        """One for all hosts that are alike."""
-        return self._hosts.setdefault(alike, len(self._hosts))
-
-    def options(
-        self, job: Waiting, host: Host, number: int, fleet: Profiles, chooser: Chooser
-    ) -> list[Option] | Reason:
-        """What options_of() says, asked once. number: of the host and all that are like it."""
-        if job.shape is None:
-            return options_of(job, host, fleet, chooser)
-        profile = fleet.get(job.keys.get(host.stack_id, ""))
-        at = (job.shape, number)
-        known = self._found.get(at)
-        if known is not None and (
-            known[0] is profile or (isinstance(profile, NoProfile) and known[0] == profile)
-        ):
-            return known[1]
-        if len(self._found) >= MOST_FITS:
-            self._found.clear()
-        found = options_of(job, host, fleet, chooser)
-        self._found[at] = (profile, found)
-        return found
+    def leaving(
+        self, job_class: JobClass, local: JobClass, sooner: tuple[int, ...], waited: bool
+    ) -> JobClass:
+        """The tiers that are worth leaving home for (sooner), home, and the rest once it has waited."""
+        ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.scheduler.fleet import Fleet, Running, Waiting
-from orchestrator.scheduler.job_class import Kind
+from orchestrator.scheduler.job_class import JobClass
 
 Discipline = Literal["fair", "fifo", "shortest", "attained"]
 DISCIPLINES: tuple[Discipline, ...] = ("fair", "fifo", "shortest", "attained")
@@ -145,7 +145,7 @@ class Ranked:
     """
 
     job: Waiting
-    kind: Kind
+    job_class: JobClass
     score: float
     key: tuple[float, ...]
     owed: bool
@@ -160,7 +160,9 @@ class Ranked:
 
     def unowed(self) -> Ranked:
         """The same once its project has all that it is guaranteed."""
-        return Ranked(self.job, self.kind, self.score, unowed_key(self.key), False, (False, *self.alike[1:]))
+        return Ranked(
+            self.job, self.job_class, self.score, unowed_key(self.key), False, (False, *self.alike[1:])
+        )
 
 
 def unowed_key(key: tuple[float, ...]) -> tuple[float, ...]:
@@ -170,7 +172,7 @@ def unowed_key(key: tuple[float, ...]) -> tuple[float, ...]:
 
 def rank(
     job: Waiting,
-    kind: Kind,
+    job_class: JobClass,
     rules: Rules,
     now: float,
     owed: bool,
@@ -189,7 +191,7 @@ def rank(
     if rules.policy == "attained":
         score = 0.0 if not urgent else float(rules.level(job.attained_gpu_s))
     elif rules.policy == "shortest":
-        score = rules.left_gpu_s(job, kind.step_s) if urgent else 0.0
+        score = rules.left_gpu_s(job, job_class.step_s) if urgent else 0.0
     # Who was promised cards comes first among those that could not claim them from it.
     turn = 0.0 if awaited else 1.0
     key = (-priority, 0.0 if owed else 1.0, urgent, turn, score, began, job.submitted_at, job.job_id)
@@ -199,12 +201,12 @@ def rank(
         job.priority,
         job.project if by_project else None,
         waited >= rules.patience_s,
-        kind.gpus,
-        kind.across,
-        id(kind) if kind.shares else None,
-        id(kind.shelves),
+        job_class.gpus,
+        job_class.across,
+        job_class.number if job_class.shares else None,
+        job_class.shelf_set,
     )
-    return Ranked(job, kind, score, key, owed, alike)
+    return Ranked(job, job_class, score, key, owed, alike)
 
 
 def held_by_project(fleet: Fleet) -> dict[str, int]:

@@ -8,22 +8,22 @@ from typing import Any
 
 from jobs.state import Code, Reason
 from jobs.units import counted, span
+from orchestrator.scheduler.feasibility import Option, busy, coming_up
 from orchestrator.scheduler.fleet import Project, Running, Waiting
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.placement.place import Option, busy, coming_up
+from orchestrator.scheduler.job_class import JobClass
+from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Rules, since
-from orchestrator.scheduler.preemption.nominations import Claims
-from orchestrator.scheduler.preemption.victims import Clearing
-from orchestrator.scheduler.reservations import Holds
+from orchestrator.scheduler.preemption.nominations import Nominations
+from orchestrator.scheduler.preemption.victims import Preemption
+from orchestrator.scheduler.reservations import Reservations
 
-# By shelf and job, free cards that are kept for it, and until when.
-Kept = dict[int, dict[int, tuple[int, float | None]]]
+# By shelf and job, free cards that were cleared for it in this plan, and until when.
+Cleared = dict[int, dict[int, tuple[int, float | None]]]
 
 
-def room(clearing: Clearing, awaited: Sequence[Running]) -> Reason:
+def room(preemption: Preemption, awaited: Sequence[Running]) -> Reason:
     """Others are being stopped for it. awaited: those that were asked before."""
-    who = sorted(job.job_id for job in clearing.stops)
+    who = sorted(job.job_id for job in preemption.stops)
     figures: dict[str, Any] = {"stops": who} if who else {}
     said = [f"{_jobs(who)} {'are' if len(who) > 1 else 'is'} being stopped for it"] if who else []
     if awaited:
@@ -42,38 +42,45 @@ def quota(job: Waiting, terms: Project, runs: int, held: int) -> Reason:
     return Reason(Code.QUOTA, text, figures | ({"promised": held - runs} if held > runs else {}))
 
 
-def crowded(job: Waiting, kind: Kind, stock: Stock) -> Reason:
+def crowded(job: Waiting, job_class: JobClass, capacity: Capacity) -> Reason:
     """Which cards would do, and who has them."""
-    shelves = stock.shelves
+    shelves = capacity.layout.shelves
     options = [
         Option(shelves[where].host, shelves[where].gpus, tier.choice)
-        for tier in kind.tiers
+        for tier in job_class.tiers
         for where in tier.shelves
     ]
     ready = [option for option in options if option.host.ray_ready]
     if not ready:
         return coming_up(options)
-    free = frozenset(gpu.id for gpus in stock.free for gpu in gpus)
+    free = frozenset(gpu.id for gpus in capacity.free for gpu in gpus)
     found = busy(job.spec, ready, free)
-    if kind.gang:
+    if job_class.gang:
         return found
     return Reason(found.code, f"{ready[0].host.name}: {found.text}", found.figures)
 
 
-def reserved(found: Reason, kind: Kind, stock: Stock, holds: Holds, claims: Claims, kept: Kept) -> Reason:
+def reserved(
+    found: Reason,
+    job_class: JobClass,
+    capacity: Capacity,
+    reservations: Reservations,
+    nominations: Nominations,
+    cleared: Cleared,
+) -> Reason:
     """What is said where cards of a shelf would do that lie free, and are another job's; `found` where there are none.
 
     In the figures that job, and when it begins at the latest, None where nobody knows.
     """
-    for tier in kind.tiers if holds.by_shelf or claims or kept else ():
+    for tier in job_class.tiers if reservations.by_shelf or nominations or cleared else ():
         for place in tier.shelves:
-            free, held = len(stock.free[place]), holds.by_shelf.get(place)
-            keepers = [(held.job_id, 0, coarse(held.at, holds.now))] if held is not None else []
-            keepers += [(job_id, *cards) for job_id, cards in kept.get(place, {}).items()]
-            keepers += [(job_id, count, None) for job_id, count in claims.free_on(place)]
+            free, held = len(capacity.free[place]), reservations.by_shelf.get(place)
+            keepers = [(held.job_id, 0, coarse(held.at, reservations.now))] if held is not None else []
+            keepers += [(job_id, *cards) for job_id, cards in cleared.get(place, {}).items()]
+            keepers += [(job_id, count, None) for job_id, count in nominations.free_on(place)]
             for job_id, count, until in keepers:
-                if free + count >= kind.gpus:
-                    shelf = stock.shelves[place]
+                if free + count >= job_class.gpus:
+                    shelf = capacity.layout.shelves[place]
                     text = (
                         f"{shelf.host.name}: fits {shelf.gpus[0].label} and up; reservation of job {job_id}"
                     )

@@ -6,9 +6,10 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.scheduler.cache.running_index import RunningIndex
 from orchestrator.scheduler.fleet import Running
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.job_class import JobClass
+from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Rules
 
 
@@ -30,81 +31,88 @@ class Reservation:
 
 
 @dataclass
-class Holds:
+class Reservations:
     """The reservations of one plan, by shelf.
 
-    claimed: cards that others were stopped for, which no reservation counts on; spare: cards that will be free beside a
-    reservation when it begins; reserved: by job, when its cards are free at the latest, infinity where nobody knows.
-    A reservation is worked out when somebody looks: until then nothing that it depends on changes.
+    claimed: cards that others were stopped for, which no reservation counts on.
+    A reservation is worked out when somebody looks, or when the capacity that it depends on is about to change.
     """
 
     now: float
-    stock: Stock
+    capacity: Capacity
+    index: RunningIndex
     running: Iterable[Running]
     rules: Rules
     claimed: Container[int] = ()
-    spare: dict[int, int] = field(default_factory=dict)
-    reserved: dict[int, float] = field(default_factory=dict)
+    _spare: dict[int, int] = field(default_factory=dict)
+    _reserved: dict[int, float] = field(default_factory=dict)
     _by_shelf: dict[int, Reservation] = field(default_factory=dict)
-    _asked: list[tuple[int, Kind, float, int, bool]] = field(default_factory=list)
+    _asked: list[tuple[int, JobClass, float, int, bool]] = field(default_factory=list)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
-    def ask(self, job_id: int, kind: Kind, waited_s: float, most: int, owed: bool) -> None:
+    def __post_init__(self) -> None:
+        self.capacity.watch(self._settle)
+
+    def ask(self, job_id: int, job_class: JobClass, waited_s: float, most: int, owed: bool) -> None:
         """A job that can't start would have cards kept for it, while no more than so many shelves are kept."""
-        self._asked.append((job_id, kind, waited_s, most, owed))
+        self._asked.append((job_id, job_class, waited_s, most, owed))
 
     @property
     def by_shelf(self) -> Mapping[int, Reservation]:
         """What is kept, for whom."""
-        if self._asked:
-            self.settle()
+        self._settle()
         return self._by_shelf
 
-    def settle(self) -> None:
-        """Work out what was asked for."""
-        for job_id, kind, waited_s, most, owed in self._asked:
+    @property
+    def by_job(self) -> Mapping[int, float]:
+        """When the cards that are kept for a job are free at the latest, infinity where nobody knows."""
+        self._settle()
+        return self._reserved
+
+    def _settle(self) -> None:
+        for job_id, job_class, waited_s, most, owed in self._asked:
             if len(self._by_shelf) < most:
-                at = self._reserve(job_id, kind, waited_s, owed)
+                at = self._reserve(job_id, job_class, waited_s, owed)
                 if at is not None:
-                    self.reserved[job_id] = at
+                    self._reserved[job_id] = at
         self._asked.clear()
 
-    def _reserve(self, job_id: int, kind: Kind, waited_s: float, owed: bool) -> float | None:
+    def _reserve(self, job_id: int, job_class: JobClass, waited_s: float, owed: bool) -> float | None:
         """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
-        if kind.gang:
-            return self._whole(job_id, kind, waited_s, owed)
-        for tier in kind.tiers:
+        if job_class.gang:
+            return self._whole(job_id, job_class, waited_s, owed)
+        for tier in job_class.tiers:
             for place in tier.shelves:
-                if place in self._by_shelf or self.stock.sizes[place] < kind.gpus:
+                if place in self._by_shelf or self.capacity.layout.sizes[place] < job_class.gpus:
                     continue
-                at = self._time(place, kind.gpus)
+                at = self._time(place, job_class.gpus)
                 # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
-                key = (at, -len(self.stock.free[place]), place)
+                key = (at, -len(self.capacity.free[place]), place)
                 if best is None or key < best:
                     best = key
         if best is None:
             return None
-        self._hold(best[2], self._made(job_id, best[0], kind.gpus, waited_s, owed))
+        self._hold(best[2], self._made(job_id, best[0], job_class.gpus, waited_s, owed))
         return best[0]
 
-    def _whole(self, job_id: int, kind: Kind, waited_s: float, owed: bool) -> float | None:
+    def _whole(self, job_id: int, job_class: JobClass, waited_s: float, owed: bool) -> float | None:
         """Several hosts: those that are free soonest."""
-        for tier in kind.tiers:
+        for tier in job_class.tiers:
             times = sorted(
-                (self._time(place, len(self.stock.shelves[place].gpus)), place)
+                (self._time(place, len(self.capacity.layout.shelves[place].gpus)), place)
                 for place in tier.shelves
                 if place not in self._by_shelf
             )
-            times.sort(key=lambda found: found[1] not in kind.home)
-            left, chosen, at = kind.gpus, [], self.now
+            times.sort(key=lambda found: found[1] not in job_class.home)
+            left, chosen, at = job_class.gpus, [], self.now
             for when, place in times:
                 if left <= 0:
                     break
-                size = min(left, len(self.stock.shelves[place].gpus))
+                size = min(left, len(self.capacity.layout.shelves[place].gpus))
                 chosen.append((place, size))
                 left, at = left - size, max(at, when)
-            if left <= 0 and not (kind.home and kind.home.isdisjoint(place for place, _ in chosen)):
+            if left <= 0 and not (job_class.home and job_class.home.isdisjoint(place for place, _ in chosen)):
                 for place, size in chosen:
                     self._hold(place, self._made(job_id, at, size, waited_s, owed))
                 return at
@@ -124,16 +132,16 @@ class Holds:
     def _hold(self, place: int, reservation: Reservation) -> None:
         self._by_shelf[place] = reservation
         if reservation.at == math.inf:
-            self.spare[place] = 0
+            self._spare[place] = 0
             return
         order = self._order(place)
         back = self._ending().get(place, ()) if order is None else order
-        free = len(self.stock.free[place]) + sum(count for end, count in back if end <= reservation.at)
-        self.spare[place] = max(0, free - reservation.gpus)
+        free = len(self.capacity.free[place]) + sum(count for end, count in back if end <= reservation.at)
+        self._spare[place] = max(0, free - reservation.gpus)
 
     def _time(self, place: int, need: int) -> float:
         """When so many cards of a shelf are free, by the latest that the running jobs are expected to end."""
-        lacking = need - len(self.stock.free[place])
+        lacking = need - len(self.capacity.free[place])
         if lacking <= 0:
             return self.now
         order = self._order(place)
@@ -144,9 +152,8 @@ class Holds:
         return math.inf
 
     def _order(self, place: int) -> list[tuple[float, int]] | None:
-        """When cards of a shelf come back and how many, soonest first, where the caller's roll has it."""
-        roll = self.stock.roll
-        return None if roll is None or self.claimed else roll.ending(place)
+        """When cards of a shelf come back and how many, soonest first, where the index has it."""
+        return None if self.claimed else self.index.ending(place)
 
     def _ending(self) -> dict[int, list[tuple[float, int]]]:
         """By shelf, when cards come back and how many, soonest first."""
@@ -158,7 +165,9 @@ class Holds:
                 for gpu_id in job.gpu_ids:
                     last[gpu_id] = max(last.get(gpu_id, end), end)
             for gpu_id, end in last.items():
-                if (place := self.stock.shelf_of.get(gpu_id)) is not None and gpu_id not in self.claimed:
+                if (
+                    place := self.capacity.layout.shelf_of.get(gpu_id)
+                ) is not None and gpu_id not in self.claimed:
                     self._ends.setdefault(place, []).append((end, 1))
             for entries in self._ends.values():
                 entries.sort()
@@ -170,7 +179,7 @@ class Holds:
         owed: its project is owed them, which goes before what would borrow.
         """
         held = self.by_shelf.get(place)
-        if held is None or gpus <= self.spare[place] or (owed and not held.owed):
+        if held is None or gpus <= self._spare[place] or (owed and not held.owed):
             return True
         if held.at == math.inf:
             return not held.drains
@@ -180,14 +189,14 @@ class Holds:
 
     def beside(self, place: int, gpus: int) -> None:
         """So many cards of a shelf are to be had that no reservation counts on."""
-        if place in self.spare:
-            self.spare[place] += gpus
+        if place in self.by_shelf and place in self._spare:
+            self._spare[place] += gpus
 
     def use(self, place: int, gpus: int, ends: float) -> None:
         """A job took free cards of a shelf."""
         held = self.by_shelf.get(place)
         if held is not None and not ends <= held.at < math.inf:
-            self.spare[place] -= gpus
+            self._spare[place] -= gpus
 
 
 def latest(job: Running, now: float) -> float:

@@ -16,16 +16,15 @@ from jobs.memory.profile import MemoryProfile
 from jobs.memory.projection import Projection
 from jobs.memory.rung import Rung
 from jobs.state import Code, Reason
-from orchestrator.scheduler.cache.running_index import Roll
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput, SchedulerCache
 from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
-from orchestrator.scheduler.placement.capacity import Stock
 from orchestrator.scheduler.placement.place import Placement
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.scheduler.policy import Rules, attained
 from orchestrator.simulate.trace import Ran, TraceJob
 from orchestrator.simulate.usage import Usage
 
-Watch = Callable[[Fleet, Plan, float, Stock], None]
+Watch = Callable[[PlanInput, Plan], None]
 Known = Literal["never", "soon", "told"]
 SOON_S = 60.0  # a trainer's pace is known after so long
 POOL = "pool"  # the label of hosts that only jobs of that pool may use
@@ -72,8 +71,7 @@ class _Pool:
     """Hosts that only certain jobs use, and those jobs: what happens in one does not bear on another."""
 
     hosts: tuple[Host, ...]
-    stock: Stock
-    roll: Roll
+    cache: SchedulerCache
     usage: Usage
     waiting: dict[int, Waiting] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
@@ -96,8 +94,8 @@ def simulate(
 
     known: what the scheduler knows of durations: never anything; soon: after the first SOON_S of running; told: all,
     from the start. stop_s, restart_s: what a preemption really takes, None: as the rules expect. card_policy: of all
-    jobs, where the trace knows their time by card. watch: is shown each snapshot with what was decided from it, the
-    time, and the cards as they were before.
+    jobs, where the trace knows their time by card. watch: is shown what each plan was made from, as it was
+    before, and what was decided.
     """
     given = rules or Rules()
     return _Simulation(
@@ -165,10 +163,10 @@ class _Simulation:
         for name, members in groups.items():
             numbers[name] = len(self.pools)
             empty = Fleet(tuple(members), (), {_KEY: _PROFILE})
-            stock = Stock.of(empty, _choose)
-            stock.roll, stock.line.told = stock.roll_of(()), True
+            cache = SchedulerCache(choose)
+            cache.observe(empty)
             usage = Usage.of(members, min(job.submit_s for job in trace))
-            self.pools.append(_Pool(empty.hosts, stock, stock.roll, usage))
+            self.pools.append(_Pool(empty.hosts, cache, usage))
         sizes = {name: sum(len(host.gpus) for host in members) for name, members in groups.items()}
         stacks = {host.stack_id: _KEY for host in hosts}
         self.keys = stacks
@@ -197,7 +195,7 @@ class _Simulation:
         job, pool = self.jobs[index], self.pools[self.pool_of[index]]
         job.queued_at = now
         joins = pool.waiting[index] = self._waits(index, now, job.left)
-        pool.stock.line.joins(joins)
+        pool.cache.submitted(joins)
         self.dirty.add(self.pool_of[index])
         self._push(now + self.rules.promote_after_s, _Event.LOOK, index)
         if self.rules.preempt and self.rules.patience_s:
@@ -235,7 +233,7 @@ class _Simulation:
         if what is _Event.KNOWN:
             job.told = True
             told = replace(running, ends_at=job.ready + job.left * job.step_s)
-            pool.roll.changes(running, told)
+            pool.cache.changed(running, told)
             pool.running[index] = told
         elif what is _Event.ENDS:
             self._release(index, running, now)
@@ -261,8 +259,7 @@ class _Simulation:
         job.ran.gpu_s += held
         if self.counts:
             pool.usage.ends(index, now)
-        pool.stock.give(running.gpu_ids)
-        pool.roll.ends(running)
+        pool.cache.ended(running)
         del pool.running[index]
 
     def _plan(self, pool: _Pool, now: float) -> None:
@@ -279,9 +276,10 @@ class _Simulation:
             movable=self._movable(pool, now),
             cleared=pool.cleared,
         )
-        decided = plan(fleet, now, rules=self.rules, stock=pool.stock, reasons=False)
+        given = pool.cache.plan_input(fleet, now, self.rules)
+        decided = plan(given, reasons=False)
         if self.watch is not None:
-            self.watch(fleet, decided, now, pool.stock)
+            self.watch(given, decided)
         for index, reason in decided.stops.items():
             self._stop(index, reason.figures.get("for_job"), pool, now)
         for index, placement in decided.starts.items():
@@ -295,10 +293,8 @@ class _Simulation:
     def _start(self, index: int, pool: _Pool, placement: Placement, now: float) -> None:
         job = self.jobs[index]
         del pool.waiting[index]
-        pool.stock.line.leaves(index)
         job.version += 1
         gpu_ids = tuple(gpu.id for gpu in placement.gpus)
-        pool.stock.take(gpu_ids)
         if pool.cleared:
             kept = pool.cleared.items()
             pool.cleared = {gpu: to for gpu, to in kept if to != index and gpu not in gpu_ids}
@@ -323,7 +319,7 @@ class _Simulation:
             job.attained_gpu_s,
             ends if job.told else None,
         )
-        pool.roll.begins(pool.running[index])
+        pool.cache.started(pool.running[index])
         if self.counts:
             pool.usage.begins(index, (job.trace.project, job.trace.user), gpu_ids, now)
         self._push(ends, _Event.ENDS, index)
@@ -353,7 +349,7 @@ class _Simulation:
             job.ran.preemptions += 1
         until = now + self.stop_s
         stopped = replace(pool.running[index], stopping_until=until, stopping_for=for_index, ends_at=None)
-        pool.roll.changes(pool.running[index], stopped)
+        pool.cache.changed(pool.running[index], stopped)
         pool.running[index] = stopped
         self._push(until, _Event.FREED, index)
 
@@ -366,7 +362,7 @@ def _spec(job: TraceJob, card_policy: Policy) -> JobSpec:
     return parse_spec({"model": "trace/job", "data": "trace/job", "resources": resources, "training": batch})
 
 
-def _choose(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+def choose(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
     """One rung; where the trace knows seconds by card, only on cards that it names."""
     step_s = 1.0
     assert isinstance(job.shape, tuple)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from jobs.errors import SpecError
 from jobs.jobfile.fields import PRIORITIES
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.state import Code
+from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.eta import PROJECTED_SPREAD
+from orchestrator.scheduler.feasibility import Chooser
 from orchestrator.scheduler.fleet import Fleet, Project, Running, Waiting
-from orchestrator.scheduler.job_class import Fits
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.placement.place import Chooser, Misfit, Placement
+from orchestrator.scheduler.placement.place import Misfit, Placement
 from orchestrator.scheduler.plan import Plan, explain, plan
 from orchestrator.scheduler.policy import Rules
 
@@ -22,13 +22,16 @@ _WAITS = (Code.BUSY, Code.BEHIND)  # some card would do, and others have it
 
 @dataclass(frozen=True)
 class WhatIf:
-    """The fleet with everybody who waits in it, planned at `now` by these rules. fits: what earlier answers learnt."""
+    """The fleet with everybody who waits in it, planned at `now` by these rules.
+
+    cache: of the scheduler, by the same chooser; earlier answers have filled it.
+    """
 
     fleet: Fleet
     now: float
     chooser: Chooser
     rules: Rules
-    fits: Fits = field(default_factory=Fits)
+    cache: SchedulerCache
 
     def answer(self, job: Waiting, fits_now: bool = True) -> str | None:
         """What the job would do if it waits with the others: a verb and where. None: it would still wait.
@@ -36,7 +39,8 @@ class WhatIf:
         fits_now: whether some card would take it as it is; else it is worth saying that one would.
         """
         fleet = replace(self.fleet, queue=(*self.fleet.queue, job))
-        decided = plan(fleet, self.now, rules=self.rules, stock=Stock.of(fleet, self.chooser, self.fits))
+        self.cache.observe(fleet)
+        decided = plan(self.cache.plan_input(fleet, self.now, self.rules))
         placed = decided.starts.get(job.job_id)
         if placed is not None:
             beside = " beside others" if placed.side else ""

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.state import Code
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.fair_share import in_order
-from orchestrator.scheduler.fleet import Fleet, Waiting
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules, rank
 
@@ -23,31 +23,32 @@ MOST_JOBS = 1000  # of the front of the queue; what is behind them starts later 
 
 
 @dataclass(frozen=True)
-class Start:
+class StartInterval:
     """When a job is likely to start, Unix seconds. latest: None where it hangs on a job whose end nobody knows."""
 
     earliest: float
     latest: float | None
 
 
-def starts(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) -> dict[int, Start]:
-    """Likely starts of the front of the queue, by job id. stock: as the plan was made from.
+def starts(given: PlanInput, decided: Plan) -> dict[int, StartInterval]:
+    """Likely starts of the front of the queue, by job id. given: as the plan was made from.
 
     Earliest: as if it passed everybody, on the shelf that has its cards first; where the policy stops others, now.
     Latest: in its turn in the plan's order, each job on the shelf that has its cards soonest, and COMERS times that
     wait, for jobs still to come may pass it.
     """
-    turn = _turns(fleet, decided, now, stock, rules)
-    free_at = _free_at(fleet, decided, now, stock, rules, late=False)
-    late = _play(fleet, decided, turn, now, stock, rules)
+    now, rules = given.now, given.rules
+    turn = _turns(given, decided)
+    free_at = _free_at(given, decided, late=False)
+    late = _play(given, decided, turn)
     found = {}
-    for job, kind in turn:
+    for job, job_class in turn:
         if rules.preempt and rules.policy in ("shortest", "attained"):
             soonest = now  # others may be stopped for it, or for one that does not need all of their cards
-        elif kind.gang:
-            soonest = _span(free_at, kind)[0]
+        elif job_class.gang:
+            soonest = _span(free_at, job_class)[0]
         else:
-            soonest = min((at for at, _ in _has(free_at, kind)), default=math.inf)
+            soonest = min((at for at, _ in _has(free_at, job_class)), default=math.inf)
         ready = max(now, job.not_before)
         until = ready + COMERS * (late[job.job_id] - ready)
         reason = decided.waits.get(job.job_id)
@@ -56,25 +57,27 @@ def starts(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
             soonest, until = min(soonest, due), min(until, due + COMERS * rules.stop_s)
         at = max(ready, soonest)
         if at < math.inf:
-            found[job.job_id] = Start(at, max(at, until) if until < math.inf else None)
+            found[job.job_id] = StartInterval(at, max(at, until) if until < math.inf else None)
     return found
 
 
-def _has(free_at: Mapping[int, list[float]], kind: Kind) -> list[tuple[float, int]]:
-    """When each of a kind's shelves has the cards for one job."""
+def _has(free_at: Mapping[int, list[float]], job_class: JobClass) -> list[tuple[float, int]]:
+    """When each of a class's shelves has the cards for one job."""
     return [
-        (free_at[place][kind.gpus - 1], place) for place in kind.shelves if len(free_at[place]) >= kind.gpus
+        (free_at[place][job_class.gpus - 1], place)
+        for place in job_class.shelves
+        if len(free_at[place]) >= job_class.gpus
     ]
 
 
 _Parts = Sequence[tuple[int, int]]  # shelves, and how many cards of each
 
 
-def _span(free_at: Mapping[int, list[float]], kind: Kind) -> tuple[float, _Parts]:
+def _span(free_at: Mapping[int, list[float]], job_class: JobClass) -> tuple[float, _Parts]:
     """When a gang has several hosts, the soonest to be free, and so much of the last of them as it lacks; and which."""
     best: tuple[float, _Parts] = (math.inf, ())
-    for tier in kind.tiers:
-        left, at, parts = kind.gpus, 0.0, []
+    for tier in job_class.tiers:
+        left, at, parts = job_class.gpus, 0.0, []
         for place in sorted(tier.shelves, key=lambda place: (free_at[place][-1], place)):
             if left <= 0:
                 break
@@ -86,8 +89,9 @@ def _span(free_at: Mapping[int, list[float]], kind: Kind) -> tuple[float, _Parts
     return best
 
 
-def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) -> list[tuple[Waiting, Kind]]:
+def _turns(given: PlanInput, decided: Plan) -> list[tuple[Waiting, JobClass]]:
     """Jobs that only wait for cards, in order."""
+    fleet, now, rules = given.fleet, given.now, given.rules
     ranked = []
     awaited = {
         *(job.stopping_for for job in fleet.running),
@@ -99,59 +103,53 @@ def _turns(fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules) 
         over_quota = reason is not None and reason.code is Code.QUOTA  # it waits for its own project's jobs
         if job.job_id in decided.starts or job.blocked is not None or over_quota:
             continue
-        kind = stock.kind(job)
-        if kind.tiers:
-            ranked.append(rank(job, kind, rules, now, owed=False, awaited=job.job_id in awaited))
+        job_class = given.classes.of(job)
+        if job_class.tiers:
+            ranked.append(rank(job, job_class, rules, now, owed=False, awaited=job.job_id in awaited))
     ordered = in_order(ranked, fleet.usage, fleet.projects, rules)
-    return [(entry.job, entry.kind) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
+    return [(entry.job, entry.job_class) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
 
 
-def _play(
-    fleet: Fleet,
-    decided: Plan,
-    turn: Sequence[tuple[Waiting, Kind]],
-    now: float,
-    stock: Stock,
-    late: Rules,
-) -> dict[int, float]:
+def _play(given: PlanInput, decided: Plan, turn: Sequence[tuple[Waiting, JobClass]]) -> dict[int, float]:
     """The start of each job in its turn if everything ends late, by the rules that say what a start and an end take."""
-    free_at = _free_at(fleet, decided, now, stock, late, late=True)
+    now, late = given.now, given.rules
+    free_at = _free_at(given, decided, late=True)
     heaps: dict[int, list[tuple[float, int]]] = {}
     found: dict[int, float] = {}
-    for job, kind in turn:
-        at, parts = _span(free_at, kind) if kind.gang else _first(free_at, kind, heaps)
+    for job, job_class in turn:
+        at, parts = _span(free_at, job_class) if job_class.gang else _first(free_at, job_class, heaps)
         at = max(at, now, job.not_before)
         found[job.job_id] = at
         if parts:
-            ends = at + _lasts(job, kind, parts[0][0], late)
+            ends = at + _lasts(job, job_class, parts[0][0], late)
             for place, count in parts:
                 free_at[place] = sorted([*[ends] * count, *free_at[place][count:]])
     return found
 
 
 def _first(
-    free_at: Mapping[int, list[float]], kind: Kind, heaps: dict[int, list[tuple[float, int]]]
+    free_at: Mapping[int, list[float]], job_class: JobClass, heaps: dict[int, list[tuple[float, int]]]
 ) -> tuple[float, _Parts]:
-    """When one of a kind's shelves has the cards for one job, and which. heaps: of each kind, by when a shelf has them:
+    """When one of a class's shelves has the cards for one job, and which.
 
-    what is on top may be out of date, then it goes back with its new time.
+    heaps: of each class, by when a shelf has them: what is on top may be out of date, then it goes back with its new
+    time.
     """
-    heap = heaps.get(id(kind))
+    heap = heaps.get(job_class.number)
     if heap is None:
-        heap = _has(free_at, kind)
+        heap = _has(free_at, job_class)
         heapq.heapify(heap)
-        heaps[id(kind)] = heap
+        heaps[job_class.number] = heap
     at, place = heap[0]
-    while (known := free_at[place][kind.gpus - 1]) != at:
+    while (known := free_at[place][job_class.gpus - 1]) != at:
         heapq.heapreplace(heap, (known, place))
         at, place = heap[0]
-    return at, [(place, kind.gpus)]
+    return at, [(place, job_class.gpus)]
 
 
-def _free_at(
-    fleet: Fleet, decided: Plan, now: float, stock: Stock, rules: Rules, *, late: bool
-) -> dict[int, list[float]]:
+def _free_at(given: PlanInput, decided: Plan, *, late: bool) -> dict[int, list[float]]:
     """By shelf, when each of its cards is free, soonest first. late: if everything ends late."""
+    fleet, now, rules = given.fleet, given.now, given.rules
     at: dict[int, float] = {}
     for job in fleet.running:
         if job.stopping_until is not None:
@@ -175,12 +173,12 @@ def _free_at(
         place: sorted(
             at.get(gpu.id, unknown if gpu.id in held or not shelf.host.takes else now) for gpu in shelf.gpus
         )
-        for place, shelf in enumerate(stock.shelves)
+        for place, shelf in enumerate(given.capacity.layout.shelves)
     }
 
 
-def _lasts(job: Waiting, kind: Kind, place: int, late: Rules | None) -> float:
-    tier = next(tier for tier in kind.tiers if place in tier.shelves)
+def _lasts(job: Waiting, job_class: JobClass, place: int, late: Rules | None) -> float:
+    tier = next(tier for tier in job_class.tiers if place in tier.shelves)
     return _seconds(job, tier.choice.step_s, late)
 
 

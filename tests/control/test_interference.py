@@ -12,10 +12,9 @@ from jobs.recovery import RanOut
 from jobs.units import GiB
 from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, step_s, too_slow
 from orchestrator.scheduler.fleet import Fleet, Running
-from orchestrator.scheduler.plan import plan
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import ProgressRow
-from tests.fleets import Peaks, fleet, gpu, host, waiting
+from tests.fleets import Peaks, fleet, gpu, host, plan, waiting
 
 RULES = Rules()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.control.start_time_refresh import EVERY_S, REST, Likely
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.plan import plan
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.policy import Rules
+from tests.fleets import plan, plan_input
 from tests.scenes import NOW, Scene, scene_fleet
 
 RUNNING = ("7 on=a0 ran=600 ends=1200",)
@@ -19,7 +19,7 @@ class Estimates:
     def __init__(self, cost_s: float) -> None:
         self.times = self._times(cost_s)
         self.likely = Likely(lambda: next(self.times))
-        self.stocks = 0
+        self.asked = 0
 
     @staticmethod
     def _times(cost_s: float) -> Iterator[float]:
@@ -33,11 +33,11 @@ class Estimates:
         fleet, needs = scene_fleet(Scene("", "a 24", queue, RUNNING))
         rules = Rules()
 
-        def stock() -> Stock:
-            self.stocks += 1
-            return Stock.of(fleet, needs)
+        def given() -> PlanInput:
+            self.asked += 1
+            return plan_input(fleet, NOW + at, needs, rules)
 
-        self.likely.look(fleet, plan(fleet, NOW, needs, rules), NOW + at, rules, stock)
+        self.likely.look(plan(fleet, NOW, needs, rules), NOW + at, given)
         return set(self.likely.starts)
 
 
@@ -45,7 +45,7 @@ def test_a_new_job_has_an_estimate_after_its_first_plan():
     cheap = Estimates(cost_s=0.001)
     assert cheap.look(0.0, "1") == {1}
     assert cheap.look(REST * 0.001 + 0.01, "1", "2") == {1, 2}
-    assert cheap.stocks == 2
+    assert cheap.asked == 2
 
 
 def test_what_costs_much_rests_in_proportion():
@@ -59,7 +59,7 @@ def test_while_nothing_changes_they_are_made_anew_only_now_and_then():
     cheap = Estimates(cost_s=0.001)
     for at in (0.0, 1.0, EVERY_S - 1, EVERY_S + 1, EVERY_S + 2):
         cheap.look(at, "1")
-    assert cheap.stocks == 2
+    assert cheap.asked == 2
 
 
 def test_a_job_whose_profile_comes_counts_as_new():
@@ -71,4 +71,4 @@ def test_a_job_whose_profile_comes_counts_as_new():
 def test_an_empty_queue_has_none_and_costs_nothing():
     cheap = Estimates(cost_s=0.001)
     cheap.look(0.0, "1")
-    assert cheap.look(0.1) == set() and cheap.stocks == 1
+    assert cheap.look(0.1) == set() and cheap.asked == 1

@@ -1,4 +1,4 @@
-"""What is kept of kinds of jobs from plan to plan: as long as nothing that they hang on has changed."""
+"""What is kept of classes of jobs from plan to plan: as long as nothing that they hang on has changed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.state import Code
+from orchestrator.scheduler.cache.job_classes import JobClasses
 from orchestrator.scheduler.fleet import NoProfile
-from orchestrator.scheduler.job_class import Fits
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.placement.card_groups import Layout
 from tests.fleets import KEY, PROFILE, Peaks, fleet, gpu, host, waiting
 
 HOSTS = [host(1, gpu(1, 24), gpu(2, 24)), host(2, gpu(3, 80))]
@@ -29,17 +29,20 @@ class Counted(Peaks):
         return super().__call__(*given, **named)
 
 
-def kind(fits: Fits, chooser: Peaks, hosts=HOSTS, profiles=None, job=JOB):
-    return Stock.of(fleet(hosts, [job], profiles), chooser, fits).kind(job)
+def job_class(classes: JobClasses, hosts=HOSTS, profiles=None, job=JOB):
+    found = fleet(hosts, [job], profiles)
+    classes.look(Layout.of(found.hosts), found.profiles)
+    return classes.of(job)
 
 
-def test_cards_that_change_hands_change_no_kind():
-    fits, chooser = Fits(), Counted()
-    first = kind(fits, chooser)
+def test_cards_that_change_hands_change_no_class():
+    chooser = Counted()
+    classes = JobClasses(chooser)
+    first = job_class(classes)
     asked = chooser.asked
     held = [host(1, gpu(1, 24, held_by=9), gpu(2, 24)), HOSTS[1]]
-    assert kind(fits, chooser, held) is first
-    assert kind(fits, chooser, job=dataclasses.replace(JOB, job_id=2)) is first
+    assert job_class(classes, held) is first
+    assert job_class(classes, job=dataclasses.replace(JOB, job_id=2)) is first
     assert chooser.asked == asked
 
 
@@ -52,24 +55,47 @@ def test_cards_that_change_hands_change_no_kind():
         pytest.param([host(1, gpu(1, 24, fault="lost"), gpu(2, 24)), HOSTS[1]], id="a card is faulty"),
     ],
 )
-def test_another_fleet_has_other_kinds(hosts):
-    fits = Fits()
-    kind(fits, Peaks(20, 10))
-    anew = kind(Fits(), Peaks(20, 10), hosts)
-    assert kind(fits, Peaks(20, 10), hosts) == anew
-    assert anew != kind(Fits(), Peaks(20, 10))
+def test_another_fleet_has_other_classes(hosts):
+    classes = JobClasses(Peaks(20, 10))
+    before = job_class(classes)
+    anew = job_class(JobClasses(Peaks(20, 10)), hosts)
+    after = job_class(classes, hosts)
+    assert after == anew
+    assert after != before
+    assert after.number > before.number
+
+
+def test_a_host_of_the_same_name_is_another():
+    classes, job = JobClasses(Peaks(20, 10)), dataclasses.replace(JOB, home=2)
+    assert classes.on_host(job_class(classes, job=job), 2) is not None
+    hosts = [HOSTS[0], dataclasses.replace(HOSTS[1], id=3)]
+    assert classes.on_host(job_class(classes, hosts, job=job), 2) is None
+    assert classes.on_host(job_class(classes, hosts, job=job), 3) is not None
 
 
 def test_a_profile_that_has_come_counts_at_once():
-    fits = Fits()
-    pending = kind(fits, Peaks(20, 10), profiles={KEY: NoProfile()})
+    classes = JobClasses(Peaks(20, 10))
+    pending = job_class(classes, profiles={KEY: NoProfile()})
     assert (pending.tiers, pending.misfits["h1"].code) == ((), Code.PROFILE_PENDING)
-    assert kind(fits, Peaks(20, 10), profiles={KEY: NoProfile()}) is pending
-    assert len(kind(fits, Peaks(20, 10), profiles={KEY: PROFILE}).tiers) == 2
+    assert job_class(classes, profiles={KEY: NoProfile()}) is pending
+    assert len(job_class(classes, profiles={KEY: PROFILE}).tiers) == 2
 
 
 def test_what_the_chooser_learns_counts_once_it_was_told_to_forget():
-    fits = Fits()
-    assert len(kind(fits, Peaks(20, 10)).tiers) == 2
-    fits.forget()
-    assert len(kind(fits, Peaks(60, 40)).tiers) == 1
+    chooser = Peaks(20, 10)
+    classes = JobClasses(chooser)
+    assert len(job_class(classes).tiers) == 2
+    chooser.off, chooser.every_layer = 60, 40
+    classes.forget()
+    assert len(job_class(classes).tiers) == 1
+
+
+def test_classes_of_the_same_shelves_share_a_number_unless_one_must_take_its_home():
+    classes = JobClasses(Peaks(20, 10))
+    one = job_class(classes)
+    other = job_class(classes, job=dataclasses.replace(JOB, shape="other"))
+    assert one.number != other.number
+    assert one.shelf_set == other.shelf_set
+    home = classes.with_host(one, 2)
+    assert home is not None and home.shelf_set != one.shelf_set
+    assert classes.with_host(one, 2) is home

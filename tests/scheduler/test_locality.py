@@ -8,9 +8,8 @@ from typing import Any
 from jobs.state import Code
 from jobs.units import GiB, MiB
 from orchestrator.scheduler.fleet import Running
-from orchestrator.scheduler.plan import plan
 from orchestrator.scheduler.policy import Rules
-from tests.fleets import PROFILE, Peaks, fleet, gpu, host, waiting
+from tests.fleets import PROFILE, Peaks, fleet, gpu, host, plan, waiting
 from tests.scheduler.test_migration import TwiceAsFast
 
 STEP_S = 2.0  # on its card of 24 GiB

@@ -9,9 +9,8 @@ import pytest
 from jobs.state import Code
 from jobs.units import MiB
 from orchestrator.scheduler.fleet import Running
-from orchestrator.scheduler.plan import plan
 from orchestrator.scheduler.policy import Rules
-from tests.fleets import Peaks, fleet, gpu, host, waiting
+from tests.fleets import Peaks, fleet, gpu, host, plan, waiting
 
 NOW = 100_000.0
 RULES = Rules(move=True)

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 
 from jobs.state import Code
 from orchestrator.scheduler.fleet import Fleet, Running, Waiting
-from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules, held_by_project, rank
-from tests.fleets import kind
+from tests.fleets import job_class, plan
 from tests.scheduler.test_safety import NOW, SEEDS, Drawn, _waiting, drawn
 
 ROUNDS = 12
@@ -103,7 +103,7 @@ class World:
         terms, held = self.fleet.projects.get(job.project), held_by_project(self.fleet)
         owed = terms is not None and terms.guarantee is not None
         owed = owed and held.get(job.project, 0) + job.spec.resources.gpus <= (terms.guarantee or 0)  # type: ignore[union-attr]
-        return rank(job, kind(), rules, self.now, owed).key[:3], owed
+        return rank(job, job_class(), rules, self.now, owed).key[:3], owed
 
 
 def worlds(seed: int, quiet: bool) -> Iterator[tuple[World, Plan]]:

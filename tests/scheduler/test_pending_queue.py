@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 
 from orchestrator.control.snapshot.stable_objects import Steady
-from orchestrator.scheduler.cache.pending_queue import Line, Now
+from orchestrator.scheduler import plan as scheduler
+from orchestrator.scheduler.cache.pending_queue import Now, PendingQueue
+from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fair_share import CHARGE_S, FairShareQueue, QueueLanes
 from orchestrator.scheduler.fleet import Project, Waiting
-from orchestrator.scheduler.job_class import Fits
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.plan import plan
 from orchestrator.scheduler.policy import Ranked, Rules, rank
-from tests.fleets import kind, waiting
+from tests.fleets import job_class, waiting
 from tests.scheduler.test_nominations import World
 from tests.scheduler.test_safety import SEEDS, drawn
 
@@ -26,14 +25,14 @@ ROUNDS = 12
 
 @given(SEEDS)
 @settings(max_examples=200, deadline=None)
-def test_a_line_that_is_kept_changes_no_plan(seed: int):
+def test_a_cache_changes_no_plan(seed: int):
     """Jobs come and go, hosts are drained, projects get other terms, time goes on by up to a day, or back."""
     rng = random.Random(seed)
     case = drawn(seed, jobs=8)
-    world, fits, line = World(case, case.fleet, rng, quiet=False), Fits(), Line()
+    world, cache = World(case, case.fleet, rng, quiet=False), SchedulerCache(case.choose)
     for _ in range(ROUNDS):
-        stock = Stock.of(world.fleet, case.choose, fits, line)
-        kept = plan(world.fleet, world.now, rules=case.rules, stock=stock)
+        cache.observe(world.fleet)
+        kept = scheduler.plan(cache.plan_input(world.fleet, world.now, case.rules))
         decided = world.decide()
         assert kept == decided
         world.go_on(decided)
@@ -50,7 +49,7 @@ def test_a_line_that_is_kept_changes_no_plan(seed: int):
 
 def _ranked(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> list[Ranked]:
     return [
-        rank(job, kind(job.spec.resources.gpus), rules, NOW, job.job_id in owed, by_project=True)
+        rank(job, job_class(job.spec.resources.gpus), rules, NOW, job.job_id in owed, by_project=True)
         for job in jobs
     ]
 
@@ -66,11 +65,11 @@ def _alike(number: int, waited: float = 0.0, **fields) -> Waiting:
     return replace(waiting(number), submitted_at=NOW - waited, **fields)
 
 
-KIND = kind()  # one for all, so that they are alike
+CLASS = job_class()  # one for all, so that they are alike
 
 
 def _of_one_kind(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> QueueLanes:
-    return _lanes([rank(job, KIND, rules, NOW, job.job_id in owed, by_project=True) for job in jobs], rules)
+    return _lanes([rank(job, CLASS, rules, NOW, job.job_id in owed, by_project=True) for job in jobs], rules)
 
 
 def test_who_is_alike_has_no_turn_after_one_that_failed():
@@ -146,19 +145,20 @@ def test_a_job_that_did_not_change_is_the_same_object():
     assert steady.replaced(job, length=512) is not made
 
 
-def test_a_line_that_is_looked_at_for_long_does_not_grow():
+def test_a_queue_that_is_looked_at_for_long_does_not_grow():
     """Who has a checkpoint is ranked anew in every plan; who leaves takes along all that was kept of it."""
-    rules, line = Rules("fifo"), Line()
+    rules, pending = Rules("fifo"), PendingQueue()
     jobs = [replace(_alike(number), home=1) for number in range(5)]
 
     def look(at: float, queue: list[Waiting]) -> None:
-        line.look(queue, Now(at, rules, {}, {}, (), lambda job: KIND, lambda job, own: own))
+        pending.observe(queue)
+        pending.look(Now(at, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
 
     for second in range(100):
         look(NOW + second, jobs)
-    assert len(line._until) <= 2 * len(jobs)
-    assert len(list(line.lanes)) == len(jobs)
+    assert len(pending._until) <= 2 * len(jobs)
+    assert len(list(pending.lanes)) == len(jobs)
     look(NOW + 100, [])
-    assert not list(line.lanes) and not line.asked and not line.aside
+    assert not list(pending.lanes) and not pending.demand and not pending.aside
     look(NOW + 86_400, [])
-    assert not line._until and not line._alarms
+    assert not pending._until and not pending._alarms

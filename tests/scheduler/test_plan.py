@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.state import Code
 from orchestrator.scheduler.fleet import NoProfile
-from orchestrator.scheduler.plan import plan
-from tests.fleets import KEY, Peaks, fleet, gpu, host, waiting
+from tests.fleets import KEY, Peaks, fleet, gpu, host, plan, waiting
 
 EASY = Peaks(off=20, every_layer=10)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.scheduler.fair_share import CHARGE_S, in_order
 from orchestrator.scheduler.fleet import Project, Waiting
 from orchestrator.scheduler.policy import Ranked, Rules, rank
-from tests.fleets import kind, waiting
+from tests.fleets import job_class, waiting
 
 NOW = 1_000_000.0
 
@@ -28,7 +28,7 @@ def order(
 ) -> list[int]:
     """Numbers of the jobs, first to last."""
     rules = rules or Rules()
-    ranked = [rank(job, kind(), rules, NOW, owed=False) for job in jobs]
+    ranked = [rank(job, job_class(), rules, NOW, owed=False) for job in jobs]
     return [entry.job.job_id for entry in in_order(ranked, usage or {}, projects or {}, rules)]
 
 
@@ -118,7 +118,7 @@ def test_the_order_of_the_input_does_not_matter(mixed: list[int], policy):
 def test_what_is_owed_goes_before_the_rest_of_its_class():
     rules = Rules("fifo")
     ranked: list[Ranked] = [
-        rank(queued(1, 90), kind(), rules, NOW, owed=False),
-        rank(queued(2), kind(), rules, NOW, owed=True),
+        rank(queued(1, 90), job_class(), rules, NOW, owed=False),
+        rank(queued(2), job_class(), rules, NOW, owed=True),
     ]
     assert [entry.job.job_id for entry in in_order(ranked, {}, {}, rules)] == [2, 1]

@@ -6,15 +6,16 @@ import math
 
 import pytest
 
-from orchestrator.scheduler.cache.running_index import Look, Roll
-from orchestrator.scheduler.fleet import Fleet, Project, Running
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.cache.running_index import Look, RunningIndex
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput
+from orchestrator.scheduler.fleet import Project, Running
+from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules
-from orchestrator.simulate.engine import Known, simulate
+from orchestrator.simulate.engine import Known, choose, simulate
 from orchestrator.simulate.fleet_file import read_fleet
 from orchestrator.simulate.generate import Wish, generate
 from orchestrator.simulate.trace import TraceJob
+from tests.fleets import plan
 
 SHORT = {"longest_s": 20_000.0, "median_s": 600.0, "mean_s": 3000.0}
 TERMS = {"a": Project(12), "b": Project(8, borrows=False), "c": Project(None)}
@@ -26,8 +27,8 @@ class Anew:
     def __init__(self, rules: Rules) -> None:
         self.rules, self.plans, self.stops, self.reserved = rules, 0, 0, 0
 
-    def __call__(self, fleet: Fleet, decided: Plan, now: float, stock: Stock) -> None:
-        again = plan(fleet, now, stock.chooser, self.rules, reasons=False)
+    def __call__(self, given: PlanInput, decided: Plan) -> None:
+        again = plan(given.fleet, given.now, choose, self.rules, reasons=False)
         assert {job: [gpu.id for gpu in where.gpus] for job, where in decided.starts.items()} == {
             job: [gpu.id for gpu in where.gpus] for job, where in again.starts.items()
         }
@@ -73,9 +74,9 @@ def test_the_strict_are_served_in_the_same_order():
     assert seen.plans > 100
 
 
-def _roll(*jobs: Running) -> Roll:
+def _indexed(*jobs: Running) -> RunningIndex:
     """One shelf of four cards, two of them free."""
-    return Roll.of(jobs, [((), ())], [4], lambda gpu_ids: ((0, len(gpu_ids)),))
+    return RunningIndex.of(jobs, [((), ())], [4], lambda gpu_ids: ((0, len(gpu_ids)),))
 
 
 def _running(number: int, *gpu_ids: int) -> Running:
@@ -83,20 +84,20 @@ def _running(number: int, *gpu_ids: int) -> Running:
 
 
 def test_a_bar_is_the_least_of_the_limits_that_make_up_the_cards():
-    roll = _roll(_running(1, 1), _running(2, 2))
-    look = Look(10.0, roll, lambda job: ({1: 5.0, 2: 3.0}[job.job_id], math.inf))
-    bars = roll.bars_of("any")
+    index = _indexed(_running(1, 1), _running(2, 2))
+    look = Look(10.0, index, lambda job: ({1: 5.0, 2: 3.0}[job.job_id], math.inf))
+    bars = index.bars_of("any")
     assert [bool(bars.near(count, [0], 4.0, look, ())) for count in (1, 2, 3, 4)] == [True, True, True, False]
     assert [bool(bars.near(count, [0], 2.0, look, ())) for count in (3, 4, 5)] == [True, True, False]
     assert bars.near(None, [0], 3.0, look, ()) == []
 
 
 def test_a_bar_is_looked_at_again_where_a_job_ended_and_once_it_may_have_risen():
-    roll = _roll(_running(1, 1), _running(2, 2))
-    bars = roll.bars_of("any")
-    assert bars.near(4, [0], 1.0, Look(10.0, roll, lambda job: (0.0, 20.0)), ()) == []
-    high = Look(15.0, roll, lambda job: (9.0, math.inf))
+    index = _indexed(_running(1, 1), _running(2, 2))
+    bars = index.bars_of("any")
+    assert bars.near(4, [0], 1.0, Look(10.0, index, lambda job: (0.0, 20.0)), ()) == []
+    high = Look(15.0, index, lambda job: (9.0, math.inf))
     assert bars.near(4, [0], 1.0, high, ()) == []
-    assert bars.near(4, [0], 1.0, Look(20.0, roll, high.limit), ()) == [0]
-    roll.ends(_running(2, 2))
-    assert bars.near(4, [0], 1.0, Look(21.0, roll, high.limit), ()) == []
+    assert bars.near(4, [0], 1.0, Look(20.0, index, high.limit), ()) == [0]
+    index.ended(_running(2, 2))
+    assert bars.near(4, [0], 1.0, Look(21.0, index, high.limit), ()) == []

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jobs.state import Code
 from jobs.units import GiB
 from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
-from orchestrator.scheduler.plan import Plan, plan
+from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules, attained, held_by_project, since
-from tests.fleets import KEY, PROFILE, Peaks, gpu, host, waiting
+from tests.fleets import KEY, PROFILE, Peaks, gpu, host, plan, waiting
 
 NOW = 1_000_000.0
 SEEDS = st.integers(0, 10**9)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.cli.render.words import until_start
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.plan import plan
 from orchestrator.scheduler.policy import Rules
 from orchestrator.whatif.start_times import COMERS, starts
+from tests.fleets import plan, plan_input
 from tests.scenes import NOW, Scene, scene_fleet
 
 RULES = Rules(stop_s=40.0, restart_s=60.0)
@@ -19,9 +18,8 @@ def likely(
 ) -> dict[int, tuple[float, float | None]]:
     """Earliest and latest start of each job, in seconds from now."""
     snapshot, needs = scene_fleet(Scene("", fleet, queue, running))
-    stock = Stock.of(snapshot, needs)
     decided = plan(snapshot, NOW, needs, RULES)
-    found = starts(snapshot, decided, NOW, stock, RULES)
+    found = starts(plan_input(snapshot, NOW, needs, RULES), decided)
     return {
         job: (round(start.earliest - NOW), None if start.latest is None else round(start.latest - NOW))
         for job, start in found.items()

@@ -27,7 +27,7 @@ from orchestrator.store.rows import (
     LinkRow,
     ProgressRow,
 )
-from orchestrator.whatif.start_times import Start
+from orchestrator.whatif.start_times import StartInterval
 
 _MEMORY = ("allocated_bytes", "reserved_bytes", "device_bytes")
 
@@ -41,13 +41,13 @@ def _evaluation(found: EvaluationRow | None) -> schemas.EvaluationShape | None:
     return None if found is None else {"step": found.step, "loss": found.loss, "loss_text": not_finite(found)}
 
 
-def _start(found: Start | None) -> schemas.StartShape | None:
+def _start(found: StartInterval | None) -> schemas.StartShape | None:
     return None if found is None else {"earliest": found.earliest, "latest": found.latest}
 
 
 def job(
     view: JobView,
-    starts: Mapping[int, Start] | None = None,
+    starts: Mapping[int, StartInterval] | None = None,
     now: float | None = None,
     silences: Mapping[int, schemas.SilenceShape] | None = None,
 ) -> schemas.Job:

@@ -29,6 +29,7 @@ from orchestrator.api.submission.validation import JobInput, replaced
 from orchestrator.control.snapshot.build import fleet_of, hosts_of, waiting_of
 from orchestrator.control.snapshot.cache import Memo, chooser, model_config
 from orchestrator.control.snapshot.sequence_lengths import DataLengths
+from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
 from orchestrator.scheduler.placement.place import Misfit, Placement
 from orchestrator.scheduler.plan import explain
@@ -319,7 +320,8 @@ def _what_if(known: Services, question: _Question) -> WhatIf:
         return (question.pick if changed else memo.choose)(job, profile, card, stack)
 
     profiles = {**question.fleet.profiles, **seen.profiles}
-    return WhatIf(replace(seen, profiles=profiles), controller.clock(), pick, rules)
+    fleet = replace(seen, profiles=profiles)
+    return WhatIf(fleet, controller.clock(), pick, rules, SchedulerCache(pick))
 
 
 def _misfit(question: _Question, reason: Reason) -> list[str]:

@@ -19,10 +19,9 @@ from jobs.memory.projection import Margin, prior
 from jobs.memory.rung import Rung
 from jobs.recovery import spent
 from orchestrator.control.snapshot.stable_objects import Steady
-from orchestrator.scheduler.cache.pending_queue import Line
+from orchestrator.scheduler.feasibility import Chooser
 from orchestrator.scheduler.fleet import Host, Waiting
-from orchestrator.scheduler.job_class import Fits
-from orchestrator.scheduler.placement.place import Chooser, Placement
+from orchestrator.scheduler.placement.place import Placement
 from orchestrator.store.rows import JobRow, ProfileRow
 
 MOST_CHOICES = 20_000  # kept; a queue has few shapes of jobs, so more are those of jobs long gone
@@ -84,8 +83,6 @@ class Memo:
 
     def __init__(self) -> None:
         self.calibration = Calibration()
-        self.fits = Fits()
-        self.line = Line()
         self._waiting, self._shaped = Steady(), Steady()
         self._observed: tuple[Observation, ...] = ()
         self._revisions: dict[int, int] = {}
@@ -103,13 +100,14 @@ class Memo:
         made._shapes, made._choices = {**self._shapes}, {**self._choices}
         return made
 
-    def calibrate(self, observations: Iterable[Observation]) -> None:
-        """Take these observations in place of the ones before."""
+    def calibrate(self, observations: Iterable[Observation]) -> bool:
+        """Take these observations in place of the ones before; whether they are others."""
         observed = tuple(observations)
         if observed != self._observed:
             self.calibration, self._observed = Calibration(observed), observed
             self._choices.clear()
-            self.fits.forget()
+            return True
+        return False
 
     def spec(self, job: JobRow) -> JobSpec:
         if job.id not in self._specs:

@@ -1,5 +1,7 @@
-"""What the scheduler keeps between plans. Dropping it changes no plan.
+"""What the scheduler keeps between plans, behind one door (scheduler_cache.py). An empty one gives the same plans.
 
-pending_queue.py  the queue in its order, kept from plan to plan
-running_index.py  the running jobs by shelf, and how far ahead a waiting one must be to stop some
+job_classes.py      the classes of jobs in a fleet, worked out once for all jobs of a shape
+pending_queue.py    the pending jobs in their order, kept from plan to plan
+running_index.py    the running jobs by shelf, and how far ahead a waiting one must be to stop some
+scheduler_cache.py  the door: submitted, started, changed, ended; and what a plan is made from
 """

@@ -1,4 +1,4 @@
-"""Line: the queue in its order, kept from plan to plan: only what changed is ranked anew."""
+"""The pending jobs in their order, kept from plan to plan: only what changed is ranked anew."""
 
 from __future__ import annotations
 
@@ -9,33 +9,25 @@ from dataclasses import dataclass, field
 
 from orchestrator.scheduler.fair_share import QueueLanes
 from orchestrator.scheduler.fleet import Project, Waiting
-from orchestrator.scheduler.job_class import Kind
+from orchestrator.scheduler.job_class import Demand, JobClass
 from orchestrator.scheduler.policy import Ranked, Rules, rank
 
 
 @dataclass(slots=True)
 class _Standing:
-    """Where a job stands. kind: of its shape; entry: None while it may not start, whatever is free."""
+    """Where a job stands. job_class: of its shape; entry: None while it may not start, whatever is free."""
 
     job: Waiting
-    kind: Kind | None
+    job_class: JobClass | None
     entry: Ranked | None
-
-
-@dataclass(slots=True)
-class Asked:
-    """A kind of waiting jobs, and how many GPUs those of it ask for, by priority."""
-
-    kind: Kind
-    wanted: dict[int, int] = field(default_factory=dict)
-    jobs: int = 0
 
 
 @dataclass(frozen=True)
 class Now:
     """What ranks depend on beside the jobs. held: GPUs by project; awaited: jobs that others were stopped for.
 
-    kind: of a job, by its shape; at_home: the same of one that has a checkpoint, for as long as it goes only there.
+    class_of: a job's class, by its shape; at_home: the same of one that has a checkpoint, for as long as it goes only
+    there.
     """
 
     at: float
@@ -43,27 +35,26 @@ class Now:
     projects: Mapping[str, Project]
     held: Mapping[str, int]
     awaited: Collection[int]
-    kind: Callable[[Waiting], Kind]
-    at_home: Callable[[Waiting, Kind], Kind]
+    class_of: Callable[[Waiting], JobClass]
+    at_home: Callable[[Waiting, JobClass], JobClass]
 
 
 @dataclass
-class Line:
+class PendingQueue:
     """The waiting jobs, ranked. Holds no truth: from nothing it comes to the same.
 
-    told: whether the caller says who joins and leaves (a simulation), so that nobody need look for it. lanes: those
-    that may start; asked: their kinds; aside: those that may not, whatever is free.
+    lanes: those that may start; demand: what they ask for, by class; aside: those that may not, whatever is free.
     """
 
-    told: bool = False
     lanes: QueueLanes = field(default_factory=lambda: QueueLanes(False))
-    asked: dict[int, Asked] = field(default_factory=dict)
+    demand: dict[int, Demand] = field(default_factory=dict)
     aside: dict[int, Waiting] = field(default_factory=dict)
     _standing: dict[int, _Standing] = field(default_factory=dict)
-    _joined: list[Waiting] = field(default_factory=list)
+    _joined: dict[int, Waiting] = field(default_factory=dict)
+    _reclass: bool = False
     _until: list[tuple[float, int]] = field(default_factory=list)
     _alarms: dict[int, float] = field(default_factory=dict)
-    _shapes: dict[Hashable, tuple[Kind, dict[int, None]]] = field(default_factory=dict)
+    _shapes: dict[Hashable, tuple[JobClass, dict[int, None]]] = field(default_factory=dict)
     _restless: dict[int, None] = field(default_factory=dict)
     _of_project: dict[str, dict[int, None]] = field(default_factory=dict)
     _room: dict[str, int] = field(default_factory=dict)
@@ -71,24 +62,37 @@ class Line:
     _terms: tuple[Rules, Mapping[str, Project]] | None = None
     _at: float = -math.inf
 
-    def joins(self, job: Waiting) -> None:
-        """It waits from now on."""
-        self._joined.append(job)
+    def submitted(self, job: Waiting) -> None:
+        """It waits from now on, or is another than it was."""
+        self._joined[job.job_id] = job
 
-    def leaves(self, job_id: int) -> None:
+    def left(self, job_id: int) -> None:
         """It waits no more."""
+        self._joined.pop(job_id, None)
         self._drop(job_id)
+
+    def observe(self, queue: Collection[Waiting]) -> None:
+        """These wait, and no other: who joined, who left, and whose shape may fit other cards than it did."""
+        self._joined.clear()
+        known, new = self._standing, 0
+        for job in queue:
+            found = known.get(job.job_id)
+            if found is None or (found.job is not job and found.job != job):
+                self._joined[job.job_id] = job
+                new += found is None
+        if len(known) + new != len(queue):
+            for job_id in known.keys() - {job.job_id for job in queue}:
+                self._drop(job_id)
+        self._reclass = True
 
     def entry(self, job_id: int) -> Ranked | None:
         """A job's rank; None where it does not wait for cards."""
         found = self._standing.get(job_id)
         return None if found is None else found.entry
 
-    def look(self, queue: Collection[Waiting], now: Now) -> None:
+    def look(self, now: Now) -> None:
         """Rank what is new, and what time or others have changed."""
-        terms = (now.rules, now.projects)
-        fresh = self._terms != terms or now.at < self._at
-        if fresh:
+        if self._terms != (now.rules, now.projects) or now.at < self._at:
             self._clear(now)
         self._at = now.at
         room = {
@@ -102,28 +106,18 @@ class Line:
         changed = self._awaited ^ awaited
         self._awaited = awaited
         again = {*changed, *self._restless, *self._due(now.at), *self._owing(moved)}
-        if not self.told:
-            again.update(self._of_other_kinds(now))
-        for job_id in again:
+        if self._reclass:
+            again.update(self._of_other_classes(now))
+            self._reclass = False
+        for job_id in again - self._joined.keys():
             found = self._standing.get(job_id)
             if found is not None:
                 self._drop(job_id)
                 self._add(found.job, now)
-        self._see(queue if fresh or not self.told else self._joined, now)
+        for job in self._joined.values():
+            self._drop(job.job_id)
+            self._add(job, now)
         self._joined.clear()
-        if len(self._standing) != len(queue):
-            for job_id in self._standing.keys() - {job.job_id for job in queue}:
-                self._drop(job_id)
-
-    def _see(self, jobs: Iterable[Waiting], now: Now) -> None:
-        known = self._standing
-        for job in jobs:
-            found = known.get(job.job_id)
-            if found is None:
-                self._add(job, now)
-            elif found.job is not job:
-                self._drop(job.job_id)
-                self._add(job, now)
 
     def _due(self, now: float) -> list[int]:
         """Jobs whose rank time may have changed."""
@@ -142,31 +136,32 @@ class Line:
             for name in projects
             for job_id in self._of_project.get(name, ())
             if (entry := self._standing[job_id].entry) is not None
-            and entry.owed is not self._owed(name, entry.kind.gpus)
+            and entry.owed is not self._owed(name, entry.job_class.gpus)
         ]
 
     def _owed(self, project: str, gpus: int) -> bool:
         return gpus <= self._room.get(project, -1)
 
-    def _of_other_kinds(self, now: Now) -> list[int]:
+    def _of_other_classes(self, now: Now) -> list[int]:
         """Jobs whose shape fits other cards than it did."""
         found: list[int] = []
-        for kind, jobs in self._shapes.values():
-            if now.kind(self._standing[next(iter(jobs))].job) is not kind:
+        for job_class, jobs in self._shapes.values():
+            made = now.class_of(self._standing[next(iter(jobs))].job)
+            if made.number != job_class.number:
                 found += jobs
         return found
 
     def _add(self, job: Waiting, now: Now) -> None:
         job_id, rules = job.job_id, now.rules
-        kind = now.kind(job) if job.not_before <= now.at and job.blocked is None else None
-        made = self._standing[job_id] = _Standing(job, kind, None)
+        job_class = now.class_of(job) if job.not_before <= now.at and job.blocked is None else None
+        made = self._standing[job_id] = _Standing(job, job_class, None)
         until = math.inf
-        if kind is None or not kind.tiers:
+        if job_class is None or not job_class.tiers:
             self.aside[job_id] = job
             if job.not_before > now.at:
                 until = job.not_before
         else:
-            own = kind if job.home is None else now.at_home(job, kind)
+            own = job_class if job.home is None else now.at_home(job, job_class)
             owed = bool(self._room) and self._owed(job.project, own.gpus)
             made.entry = rank(job, own, rules, now.at, owed, job_id in self._awaited, bool(now.projects))
             until = rules.same_until(job, now.at)
@@ -179,17 +174,16 @@ class Line:
         ):  # one that is ranked again and again has one
             self._alarms[job_id] = until
             heapq.heappush(self._until, (until, job_id))
-        if kind is None:
+        if job_class is None:
             return
         if job.shape is None or job.home is not None:
             self._restless[job_id] = None
         if job.shape is not None:
-            self._shapes.setdefault(job.shape, (kind, {}))[1][job_id] = None
+            self._shapes.setdefault(job.shape, (job_class, {}))[1][job_id] = None
 
     def _drop(self, job_id: int) -> None:
         found = self._standing.pop(job_id, None)
         if found is None:
-            self._joined = [job for job in self._joined if job.job_id != job_id]
             return
         job = found.job
         self.aside.pop(job_id, None)
@@ -199,29 +193,30 @@ class Line:
             self.lanes.remove(found.entry)
             if self._room:
                 self._of_project.get(job.project, {}).pop(job_id, None)
-        if found.kind is not None and job.shape is not None:
+        if found.job_class is not None and job.shape is not None:
             jobs = self._shapes[job.shape][1]
             del jobs[job_id]
             if not jobs:
                 del self._shapes[job.shape]
 
     def _count(self, entry: Ranked, by: int) -> None:
-        kind, priority = entry.kind, entry.job.priority
-        asked = self.asked.get(id(kind))
-        if asked is None:
-            asked = self.asked[id(kind)] = Asked(kind)
-        asked.jobs += by
-        asked.wanted[priority] = asked.wanted.get(priority, 0) + by * kind.gpus
-        if not asked.jobs:
-            del self.asked[id(kind)]
+        job_class, priority = entry.job_class, entry.job.priority
+        demand = self.demand.get(job_class.number)
+        if demand is None:
+            demand = self.demand[job_class.number] = Demand(job_class)
+        demand.jobs += by
+        demand.wanted[priority] = demand.wanted.get(priority, 0) + by * job_class.gpus
+        if not demand.jobs:
+            del self.demand[job_class.number]
 
     def _clear(self, now: Now) -> None:
-        """Begin anew, under these rules and terms."""
+        """Rank all of them anew, under these rules and terms."""
         self._terms = (now.rules, dict(now.projects))
+        self._joined = {job_id: found.job for job_id, found in self._standing.items()} | self._joined
         self.lanes = QueueLanes(now.rules.policy == "fair")
         self._until, self._room, self._awaited = [], {}, frozenset()
         for one in (
-            self.asked,
+            self.demand,
             self.aside,
             self._alarms,
             self._standing,

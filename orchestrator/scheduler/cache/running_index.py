@@ -1,4 +1,4 @@
-"""Roll: the running jobs by shelf and by project, and how far a waiting job must be ahead to get cards of a shelf."""
+"""The running jobs by shelf and by project, and how far a waiting job must be ahead to get cards of a shelf."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.scheduler.fleet import Fleet, Gpu, Project, Running
+from orchestrator.scheduler.fleet import Gpu, Project, Running
 
 MOST_LOG = 10_000
 Limit = Callable[[Running], tuple[float, float]]
 
 
 @dataclass
-class Bars:
+class ScoreBars:
     """By shelf, the score that waiting jobs of the same rights must stay below to get so many of its cards.
 
     by_count: shelf -> score, for one card, two ...; whole: for all of a shelf. A bar may be too high, never too low: it
     falls with time, and is looked at anew where it may have risen: after until (by shelf), and where a job began or
-    ended (until is past). at: when each was looked at; seen: how much of the roll's log.
+    ended (until is past). at: when each was looked at; seen: how much of the index's log.
     """
 
     by_count: list[list[float]]
@@ -29,7 +29,7 @@ class Bars:
     seen: int
 
     @classmethod
-    def over(cls, shelves: int, most: int, seen: int) -> Bars:
+    def over(cls, shelves: int, most: int, seen: int) -> ScoreBars:
         """For so many shelves of at most so many cards, all to be looked at."""
         by_count = [[-math.inf] * shelves for _ in range(most + 1)]
         return cls(by_count, [-math.inf] * shelves, [-math.inf] * shelves, [math.nan] * shelves, seen)
@@ -50,7 +50,7 @@ class Bars:
         if count is not None and count >= len(self.by_count):
             return []
         bars = self.whole if count is None else self.by_count[count]
-        until, at, now, log = self.until, self.at, look.now, look.roll.log
+        until, at, now, log = self.until, self.at, look.now, look.index.log
         if self.seen < len(log):
             for place in log[self.seen :]:
                 until[place], at[place] = -math.inf, math.nan
@@ -60,9 +60,17 @@ class Bars:
             return []
         for place in maybe:
             if at[place] != now:
-                look.roll.measure(place, self, look)
+                look.index.measure(place, self, look)
         found = [place for place in maybe if bars[place] > score or place in also]
         return found if len(found) >= least else []
+
+
+@dataclass(frozen=True)
+class Promised:
+    """Cards that others were stopped for, by the job that they are promised to; coming: those not given back yet."""
+
+    cards: Mapping[int, Sequence[int]]
+    coming: frozenset[int]
 
 
 @dataclass(slots=True)
@@ -70,31 +78,31 @@ class Look:
     """A plan's view. limit: of a running job, the score below which others stop it, and until when it can't rise."""
 
     now: float
-    roll: Roll
+    index: RunningIndex
     limit: Limit
 
 
 @dataclass
-class Roll:
-    """Who runs where. A caller that keeps count itself (a simulation) says what begins, changes and ends.
+class RunningIndex:
+    """Who runs where.
 
-    free: by shelf, the cards that nobody holds, the caller's own; on: by shelf, its jobs with how many cards of it they
-    have; held: GPUs by project, those that are being given back left out; beyond: by project, the jobs that hold more
-    than it is guaranteed: those that began last. bars: kept while a plan's rules stay as they are; log: shelves where
-    something changed.
+    free: by shelf, the cards that nobody holds, as the capacity has them; on: by shelf, its jobs with how many cards
+    of it they have; held: GPUs by project, those that are being given back left out; beyond: by project, the jobs that
+    hold more than it is guaranteed: those that began last. bars: kept while the rules stay as they are, and worked out
+    where a plan looks; log: shelves where something changed.
     """
 
     free: Sequence[Sequence[Gpu]]
     sizes: Sequence[int]
-    places: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]]
+    places: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]] = field(compare=False)
     on: list[dict[int, tuple[Running, int]]] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     stopping: dict[int, Running] = field(default_factory=dict)
     beyond: dict[str, set[int]] = field(default_factory=dict)
-    bars: dict[Hashable, Bars] = field(default_factory=dict)
+    bars: dict[Hashable, ScoreBars] = field(default_factory=dict, compare=False)
     log: list[int] = field(default_factory=list)
-    _least: dict[int, int] = field(default_factory=dict)
-    _ending: dict[int, list[tuple[float, int]] | None] = field(default_factory=dict)
+    _least: dict[int, int] = field(default_factory=dict, compare=False)
+    _ending: dict[int, list[tuple[float, int]] | None] = field(default_factory=dict, compare=False)
     _of: dict[str, dict[int, Running]] = field(default_factory=dict)
     _priorities: Counter[int] = field(default_factory=Counter)
     _moved: set[str] = field(default_factory=set)
@@ -108,13 +116,13 @@ class Roll:
         free: Sequence[Sequence[Gpu]],
         sizes: Sequence[int],
         places: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]],
-    ) -> Roll:
+    ) -> RunningIndex:
         made = cls(free, sizes, places, [{} for _ in free])
         for job in running:
-            made.begins(job)
+            made.started(job)
         return made
 
-    def begins(self, job: Running) -> None:
+    def started(self, job: Running) -> None:
         """A job has cards from now on."""
         for place, count in self.places(job.gpu_ids):
             self.on[place][job.job_id] = (job, count)
@@ -129,7 +137,7 @@ class Roll:
         else:
             self.stopping[job.job_id] = job
 
-    def ends(self, job: Running) -> None:
+    def ended(self, job: Running) -> None:
         """It has given them back."""
         for place, _ in self.places(job.gpu_ids):
             del self.on[place][job.job_id]
@@ -144,10 +152,10 @@ class Roll:
         else:
             del self.stopping[job.job_id]
 
-    def changes(self, before: Running, after: Running) -> None:
+    def changed(self, before: Running, after: Running) -> None:
         """What is known of a job is another now."""
-        self.ends(before)
-        self.begins(after)
+        self.ended(before)
+        self.started(after)
 
     def least(self, place: int) -> int:
         """The least priority of the jobs of a shelf."""
@@ -182,6 +190,18 @@ class Roll:
             return -1
         return min((priority for priority, jobs in self._priorities.items() if jobs), default=100)
 
+    def promised(self, cleared: Mapping[int, int], to_itself: Callable[[Running], bool]) -> Promised:
+        """What is cleared, and was (cleared: card -> job). to_itself: whether nobody else lies on a job's cards."""
+        cards: dict[int, list[int]] = {}
+        coming: set[int] = set()
+        for job in self.stopping.values():
+            if job.stopping_for is not None and to_itself(job):
+                cards.setdefault(job.stopping_for, []).extend(job.gpu_ids)
+                coming.update(job.gpu_ids)
+        for gpu_id, job_id in cleared.items():
+            cards.setdefault(job_id, []).append(gpu_id)
+        return Promised(cards, frozenset(coming))
+
     def ready(self, rules: object, projects: Mapping[str, Project], now: float) -> None:
         """Before a plan: what is kept holds for these rules and terms, and for no earlier time."""
         if self._terms is None or self._terms != (rules, projects) or now < self._now:
@@ -211,14 +231,16 @@ class Roll:
                 self.log += [place for place, _ in self.places(known.gpu_ids)]
         self.beyond[name] = beyond
 
-    def bars_of(self, rights: Hashable) -> Bars:
+    def bars_of(self, rights: Hashable) -> ScoreBars:
         """The bars for waiting jobs of the same rights."""
         found = self.bars.get(rights)
         if found is None:
-            found = self.bars[rights] = Bars.over(len(self.sizes), max(self.sizes, default=0), len(self.log))
+            found = self.bars[rights] = ScoreBars.over(
+                len(self.sizes), max(self.sizes, default=0), len(self.log)
+            )
         return found
 
-    def measure(self, place: int, bars: Bars, look: Look) -> None:
+    def measure(self, place: int, bars: ScoreBars, look: Look) -> None:
         """Look at the bars of a shelf anew."""
         have, until = len(self.free[place]), math.inf
         limits: list[tuple[float, int]] = []
@@ -241,10 +263,3 @@ class Roll:
             by_place[place] = bar
         bars.whole[place] = bars.by_count[self.sizes[place]][place]
         bars.until[place], bars.at[place] = until, look.now
-
-
-def lowest(fleet: Fleet, roll: Roll | None = None) -> int:
-    """The least priority of what runs. What is being stopped gives way to anybody: -1."""
-    if roll is not None:
-        return roll.lowest
-    return min((job.priority if job.stopping_until is None else -1 for job in fleet.running), default=100)

@@ -5,41 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.scheduler.cache.pending_queue import Asked
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.placement.card_groups import Spot
+from orchestrator.scheduler.job_class import Demand, JobClass
+from orchestrator.scheduler.placement.capacity import Capacity
+from orchestrator.scheduler.placement.card_groups import CardSet
 from orchestrator.scheduler.policy import Ranked, Rules, since
 
 
 @dataclass
 class _Reach:
-    """Shelves that some kinds of waiting jobs can use, all of them and no other. wanted: GPUs by priority."""
+    """Shelves that some classes of waiting jobs can use, all of them and no other. wanted: GPUs by priority."""
 
     shelves: frozenset[int]
     free: int
     wanted: dict[int, int] = field(default_factory=dict)
 
 
-class Scarce:
+class Scarcity:
     """How many cards each reach has free, and how many are asked for by jobs that can go nowhere else."""
 
-    def __init__(self, stock: Stock, rules: Rules, now: float, asked: Iterable[Asked]) -> None:
-        """asked: the kinds of the jobs that wait, and what they ask for."""
+    def __init__(self, capacity: Capacity, rules: Rules, now: float, demand: Iterable[Demand]) -> None:
+        """demand: the classes of the jobs that wait, and what they ask for."""
         self.rules, self.now = rules, now
         self._reaches: dict[frozenset[int], _Reach] = {}
         self._of_shelf: dict[int, list[_Reach]] = {}
         self._narrower: dict[int, list[_Reach]] = {}
-        found = list(asked)
-        shelves = {id(one.kind.shelves): one.kind.shelves for one in found}.values()
+        found = list(demand)
+        shelves = {one.job_class.shelf_set: one.job_class.shelves for one in found}.values()
         # Where all jobs can use the same cards none are scarce.
         self.uniform = len(set(shelves)) < 2
-        if self.uniform and not any(one.kind.shares for one in found):
+        if self.uniform and not any(one.job_class.shares for one in found):
             return
         for reach in shelves:
-            self._add(reach, sum(len(stock.free[place]) for place in reach))
+            self._add(reach, sum(len(capacity.free[place]) for place in reach))
         for one in found:
-            wanted = self._reaches[one.kind.shelves].wanted
+            wanted = self._reaches[one.job_class.shelves].wanted
             for priority, gpus in one.wanted.items():
                 wanted[priority] = wanted.get(priority, 0) + gpus
 
@@ -50,18 +49,18 @@ class Scarce:
         for place in shelves:
             self._of_shelf.setdefault(place, []).append(made)
 
-    def served(self, entry: Ranked, spot: Spot | None) -> None:
+    def served(self, entry: Ranked, spot: CardSet | None) -> None:
         """A job waits no more for cards; spot: what it drew."""
         if not self._reaches:
             return
-        kind = entry.kind
-        self._reaches[kind.shelves].wanted[entry.job.priority] -= kind.gpus
+        job_class = entry.job_class
+        self._reaches[job_class.shelves].wanted[entry.job.priority] -= job_class.gpus
         if spot is not None and not spot.side:
             for place, gpus in spot.parts:
                 for reach in self._of_shelf.get(place, ()):
                     reach.free -= len(gpus)
 
-    def rather(self, beside: Spot, alone: Spot, kind: Kind) -> bool:
+    def rather(self, beside: CardSet, alone: CardSet, job_class: JobClass) -> bool:
         """Whether a job that shares should lie beside others than take an idle card.
 
         Where more cards are asked for than lie idle, so that somebody else needs it. Otherwise only where its own
@@ -70,12 +69,15 @@ class Scarce:
         place = alone.parts[0][0]
         for reach in self._of_shelf.get(place, ()):
             asked = sum(gpus for gpus in reach.wanted.values() if gpus > 0)
-            if asked - (kind.gpus if reach.shelves == kind.shelves else 0) > reach.free - kind.gpus:
+            if (
+                asked - (job_class.gpus if reach.shelves == job_class.shelves else 0)
+                > reach.free - job_class.gpus
+            ):
                 return True
-        if kind.policy == "fastest":
+        if job_class.policy == "fastest":
             return beside.choice.step_s * self.rules.share_slowdown < alone.choice.step_s
         shared, own = beside.parts[0][0], place
-        first = next(tier for tier in kind.tiers if shared in tier.shelves or own in tier.shelves)
+        first = next(tier for tier in job_class.tiers if shared in tier.shelves or own in tier.shelves)
         return own not in first.shelves
 
     def barred(self, entry: Ranked) -> frozenset[int]:
@@ -83,18 +85,18 @@ class Scarce:
 
         For a while only, and not to lower priorities: the order of the queue counts for more in the end.
         """
-        kind = entry.kind
-        if self.uniform or len(kind.tiers) < 2 or self.now - since(entry.job) >= self.rules.yield_s:
+        job_class = entry.job_class
+        if self.uniform or len(job_class.tiers) < 2 or self.now - since(entry.job) >= self.rules.yield_s:
             return frozenset()
-        narrower = self._narrower.get(id(kind))
+        narrower = self._narrower.get(job_class.number)
         if narrower is None:
-            narrower = [reach for reach in self._reaches.values() if reach.shelves < kind.shelves]
-            self._narrower[id(kind)] = narrower
+            narrower = [reach for reach in self._reaches.values() if reach.shelves < job_class.shelves]
+            self._narrower[job_class.number] = narrower
         found: frozenset[int] = frozenset()
         for reach in narrower:
             wanted = sum(
                 gpus for priority, gpus in reach.wanted.items() if priority >= entry.job.priority and gpus > 0
             )
-            if wanted and reach.free - kind.gpus < wanted:
+            if wanted and reach.free - job_class.gpus < wanted:
                 found |= reach.shelves
         return found

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 from jobs.state import Code, Reason
 from jobs.units import span
 from orchestrator.scheduler.fleet import Fleet, Running, Waiting
-from orchestrator.scheduler.job_class import Kind, Tier
-from orchestrator.scheduler.placement.capacity import Stock
-from orchestrator.scheduler.placement.card_groups import Spot
+from orchestrator.scheduler.job_class import Classes, JobClass, Tier
+from orchestrator.scheduler.placement.capacity import Capacity
+from orchestrator.scheduler.placement.card_groups import CardSet
 from orchestrator.scheduler.placement.locality import carry_s, pays
 from orchestrator.scheduler.policy import Rules
 
 
-def moves(fleet: Fleet, now: float, rules: Rules, stock: Stock) -> Mapping[int, Reason]:
-    """Jobs to stop so that they go on elsewhere, with why. stock: what is free once the queue had its turn.
+def moves(
+    fleet: Fleet, now: float, rules: Rules, classes: Classes, capacity: Capacity
+) -> Mapping[int, Reason]:
+    """Jobs to stop so that they go on elsewhere, with why. capacity: what is free once the queue had its turn.
 
     A job moves to cards that its own policy puts first, and only if it ends sooner by move_share of what it has left
     and by move_least_s, stopping and starting again counted, and to another host its checkpoint's way: so it does not
@@ -28,12 +30,12 @@ def moves(fleet: Fleet, now: float, rules: Rules, stock: Stock) -> Mapping[int, 
         itself = fleet.movable.get(job.job_id)
         if itself is None or not _settled(job, now, rules):
             continue
-        better = _better(job, itself, now, rules, stock)
+        better = _better(job, itself, now, rules, classes, capacity)
         if better is not None:
             spot, gain_s = better
-            stock.draw(spot, shares=False)
+            capacity.draw(spot, shares=False)
             gpu = spot.gpus[0]
-            host = stock.shelves[spot.parts[0][0]].host
+            host = capacity.layout.shelves[spot.parts[0][0]].host
             where = gpu.label if host.id == job.host_id else f"{gpu.label} on {host.name}"
             text = f"moves to {where}, where it ends {span(gain_s)} sooner"
             figures = {"gain_s": gain_s, "card": gpu.label, "host": host.name}
@@ -49,18 +51,19 @@ def _settled(job: Running, now: float, rules: Rules) -> bool:
 
 
 def _better(
-    job: Running, itself: Waiting, now: float, rules: Rules, stock: Stock
-) -> tuple[Spot, float] | None:
+    job: Running, itself: Waiting, now: float, rules: Rules, classes: Classes, capacity: Capacity
+) -> tuple[CardSet, float] | None:
     """Free cards that its policy prefers and where it ends soonest, and how much sooner that is than here."""
-    kind = stock.kind(itself)
-    local = stock.kind_on(itself, kind, job.host_id)
-    mine = next((stock.shelf_of[gpu_id] for gpu_id in job.gpu_ids if gpu_id in stock.shelf_of), None)
-    here = next((tier for tier in kind.tiers if mine in tier.shelves), None)
+    job_class = classes.of(itself)
+    local = classes.on_host(job_class, job.host_id)
+    shelf_of = capacity.layout.shelf_of
+    mine = next((shelf_of[gpu_id] for gpu_id in job.gpu_ids if gpu_id in shelf_of), None)
+    here = next((tier for tier in job_class.tiers if mine in tier.shelves), None)
     if here is None or local is None or itself.steps_left is None or job.ends_at is None:
         return None
     found = []
     left_s = job.ends_at - now
-    for spot, there, away in _spots(job, kind, local, stock):
+    for spot, there, away in _spots(job, job_class, local, capacity):
         # Once it waits, pays() decides whether it goes there or home again: it must say the same.
         if there.key >= here.key or (away and not pays(itself, local, there, rules)):
             continue
@@ -72,11 +75,13 @@ def _better(
     return max(found, key=lambda pair: pair[1], default=None)
 
 
-def _spots(job: Running, kind: Kind, local: Kind, stock: Stock) -> Iterator[tuple[Spot, Tier, bool]]:
+def _spots(
+    job: Running, job_class: JobClass, local: JobClass, capacity: Capacity
+) -> Iterator[tuple[CardSet, Tier, bool]]:
     """Free cards on its host, and anywhere, each with its tier, and whether that is another host."""
-    for spot in (stock.fit(local), stock.fit(kind)):
+    for spot in (capacity.fit(local), capacity.fit(job_class)):
         if spot is None or spot.side or len(spot.parts) > 1:
             continue
         place = spot.parts[0][0]
-        tier = next(tier for tier in kind.tiers if place in tier.shelves)
-        yield spot, tier, stock.shelves[place].host.id != job.host_id
+        tier = next(tier for tier in job_class.tiers if place in tier.shelves)
+        yield spot, tier, capacity.layout.shelves[place].host.id != job.host_id

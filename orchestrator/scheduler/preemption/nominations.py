@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from orchestrator.scheduler.fleet import Fleet, Gpu
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.cache.running_index import Promised
+from orchestrator.scheduler.fleet import Gpu
+from orchestrator.scheduler.job_class import JobClass
+from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Ranked
 
 Soon = dict[int, list[Gpu]]
@@ -22,84 +24,77 @@ class _Cards:
 
 
 @dataclass
-class _Claim(_Cards):
+class _Nomination(_Cards):
     entry: Ranked
 
 
-class Claims:
-    """What one plan keeps aside. cards: all of it, by id; hidden: of those that come back, what nobody may count on."""
+class Nominations:
+    """What one plan keeps aside. cards: all of it, by id; hidden: of those that come back, what nobody may count on.
 
-    def __init__(self, fleet: Fleet, stock: Stock) -> None:
-        self._stock = stock
-        self._promised: dict[int, list[int]] = {}
-        self._coming: set[int] = set()
-        self._held: dict[int, _Claim] = {}
+    soon: by shelf, cards that come back and that nobody was promised, None while nobody asks for them.
+    """
+
+    def __init__(
+        self,
+        promised: Promised,
+        capacity: Capacity,
+        ranked: Iterable[Ranked],
+        soon: Callable[[], Soon | None],
+    ) -> None:
+        """Set aside what was cleared for these jobs, as far as they need it."""
+        self._promised, self._capacity, self._soon = promised, capacity, soon
+        self._held: dict[int, _Nomination] = {}
         self._lent: list[int] = []
         self.cards: set[int] = set()
         self.hidden: set[int] = set()
-        running = fleet.running if stock.roll is None else stock.roll.stopping.values()
-        for job in running:
-            if job.stopping_for is not None and stock.to_itself(job):
-                self._promised.setdefault(job.stopping_for, []).extend(job.gpu_ids)
-                self._coming.update(job.gpu_ids)
-        for gpu_id, job_id in fleet.cleared.items():
-            self._promised.setdefault(job_id, []).append(gpu_id)
+        for entry in sorted(ranked, key=lambda entry: entry.key):
+            found = self._needed(promised.cards.get(entry.job.job_id, ()), entry.job_class)
+            if not found.back and not found.coming:
+                continue
+            self._held[entry.job.job_id] = _Nomination(found.back, found.coming, entry)
+            for gpu_ids in (*found.back.values(), *found.coming.values()):
+                self.cards.update(gpu_ids)
+            self.hidden.update(gpu_id for gpu_ids in found.coming.values() for gpu_id in gpu_ids)
+            for gpu_ids in found.back.values():
+                self._capacity.take(gpu_ids)
 
     def __bool__(self) -> bool:
         """Whether anything is kept."""
         return bool(self._held)
 
-    @property
-    def promised(self) -> Collection[int]:
-        """The jobs that others were stopped for."""
-        return self._promised.keys()
-
-    def hold(self, ranked: Iterable[Ranked]) -> None:
-        """Set aside what was cleared for these jobs, as far as they need it."""
-        for entry in sorted(ranked, key=lambda entry: entry.key):
-            found = self._needed(self._promised.get(entry.job.job_id, ()), entry.kind)
-            if not found.back and not found.coming:
-                continue
-            self._held[entry.job.job_id] = _Claim(found.back, found.coming, entry)
-            for gpu_ids in (*found.back.values(), *found.coming.values()):
-                self.cards.update(gpu_ids)
-            self.hidden.update(gpu_id for gpu_ids in found.coming.values() for gpu_id in gpu_ids)
-            for gpu_ids in found.back.values():
-                self._stock.take(gpu_ids)
-
     def free_on(self, place: int) -> Iterator[tuple[int, int]]:
         """The jobs that free cards of a shelf are kept for, each with how many."""
-        for job_id, claim in self._held.items():
-            if gpu_ids := claim.back.get(place):
+        for job_id, kept in self._held.items():
+            if gpu_ids := kept.back.get(place):
                 yield job_id, len(gpu_ids)
 
-    def _needed(self, promised: Iterable[int], kind: Kind) -> _Cards:
+    def _needed(self, promised: Iterable[int], job_class: JobClass) -> _Cards:
         """So many of the cards as the job takes: on one shelf, where one is enough for it."""
-        stock = self._stock
+        capacity = self._capacity
         back: dict[int, list[int]] = {}
         coming: dict[int, list[int]] = {}
         for gpu_id in sorted(promised):
-            place = stock.shelf_of.get(gpu_id)
-            if place is None or place not in kind.shelves:
+            place = capacity.layout.shelf_of.get(gpu_id)
+            if place is None or place not in job_class.shelves:
                 continue
-            if gpu_id in self._coming:
+            if gpu_id in self._promised.coming:
                 coming.setdefault(place, []).append(gpu_id)
-            elif any(gpu.id == gpu_id for gpu in stock.free[place]):
+            elif any(gpu.id == gpu_id for gpu in capacity.free[place]):
                 back.setdefault(place, []).append(gpu_id)
         places = sorted(back.keys() | coming.keys())
-        if not kind.gang and places:
-            places = [max(places, key=lambda place: (self._reach(place, coming, kind.gpus), -place))]
-        left, kept = kind.gpus, _Cards({}, {})
+        if not job_class.gang and places:
+            places = [max(places, key=lambda place: (self._reach(place, coming, job_class.gpus), -place))]
+        left, kept = job_class.gpus, _Cards({}, {})
         for part, cards in ((kept.back, back), (kept.coming, coming)):
             for place in places:
                 taken = cards.get(place, [])[:left]
                 if taken:
                     part[place] = taken
                     left -= len(taken)
-        if kind.gang or (places and self._reach(places[0], coming, kind.gpus) == kind.gpus):
+        if job_class.gang or (places and self._reach(places[0], coming, job_class.gpus) == job_class.gpus):
             for place in places:  # what makes up its number with them
                 mine = kept.back.get(place, [])
-                others = [gpu.id for gpu in stock.free[place] if gpu.id not in mine][:left]
+                others = [gpu.id for gpu in capacity.free[place] if gpu.id not in mine][:left]
                 if others:
                     kept.back[place] = [*mine, *others]
                     left -= len(others)
@@ -107,53 +102,59 @@ class Claims:
 
     def _reach(self, place: int, coming: Mapping[int, list[int]], need: int) -> int:
         """How many of the cards that a job needs a shelf has for it, those that lie free there anyway among them."""
-        return min(need, len(self._stock.free[place]) + len(coming.get(place, ())))
+        return min(need, len(self._capacity.free[place]) + len(coming.get(place, ())))
 
-    def open(self, entry: Ranked, soon: Soon | None) -> dict[int, int]:
-        """It is the turn of a job that has a claim: its cards are to be had, by it first. How many, by shelf."""
-        claim = self._held.pop(entry.job.job_id, None)
-        found: dict[int, int] = {}
-        if claim is None:
-            return found
-        self._give(claim, soon, first=True)
-        for part in (claim.back, claim.coming):
-            for place, gpu_ids in part.items():
-                found[place] = found.get(place, 0) + len(gpu_ids)
-        return found
+    @contextmanager
+    def turn(self, entry: Ranked) -> Iterator[Mapping[int, int]]:
+        """While it is the turn of a job, what is kept for it is to be had, by it first. How many cards, by shelf.
 
-    def lend(self, entry: Ranked, soon: Soon | None) -> bool:
-        """What is kept for jobs that this one outranks is to be had until settle(); whether there is any."""
-        for job_id, claim in self._held.items():
-            if job_id not in self._lent and entry.outranks(claim.entry):
-                self._give(claim, soon)
+        Afterwards what was lent to it and not used is kept again.
+        """
+        mine: dict[int, int] = {}
+        found = self._held.pop(entry.job.job_id, None)
+        if found is not None:
+            self._give(found, first=True)
+            for part in (found.back, found.coming):
+                for place, gpu_ids in part.items():
+                    mine[place] = mine.get(place, 0) + len(gpu_ids)
+        yield mine
+        self._take_back()
+
+    def lend(self, entry: Ranked) -> bool:
+        """What is kept for jobs that this one outranks is to be had while its turn lasts; whether there is any."""
+        for job_id, kept in self._held.items():
+            if job_id not in self._lent and entry.outranks(kept.entry):
+                self._give(kept)
                 self._lent.append(job_id)
         return bool(self._lent)
 
-    def settle(self, soon: Soon | None) -> None:
-        """What was lent and not used is kept again."""
+    def _take_back(self) -> None:
+        soon = self._soon()
         for job_id in self._lent:
-            claim = self._held[job_id]
-            claim.back = {
-                place: self._left(gpu_ids, self._stock.free[place]) for place, gpu_ids in claim.back.items()
+            kept = self._held[job_id]
+            kept.back = {
+                place: self._left(gpu_ids, self._capacity.free[place]) for place, gpu_ids in kept.back.items()
             }
-            for gpu_ids in claim.back.values():
-                self._stock.take(gpu_ids)
-            for place, gpu_ids in claim.coming.items():
+            for gpu_ids in kept.back.values():
+                self._capacity.take(gpu_ids)
+            for place, gpu_ids in kept.coming.items():
                 if soon is not None:
-                    claim.coming[place] = self._left(gpu_ids, soon.get(place, ()))
+                    kept.coming[place] = self._left(gpu_ids, soon.get(place, ()))
                     soon[place] = [gpu for gpu in soon.get(place, ()) if gpu.id not in gpu_ids]
-                self.hidden.update(claim.coming[place])
-            if not any(claim.back.values()) and not any(claim.coming.values()):
+                self.hidden.update(kept.coming[place])
+            if not any(kept.back.values()) and not any(kept.coming.values()):
                 del self._held[job_id]
         self._lent.clear()
 
-    def _give(self, claim: _Claim, soon: Soon | None, first: bool = False) -> None:
-        for gpu_ids in claim.back.values():
-            self._stock.give(gpu_ids)
-        for place, gpu_ids in claim.coming.items():
+    def _give(self, kept: _Nomination, first: bool = False) -> None:
+        soon = self._soon()
+        for gpu_ids in kept.back.values():
+            self._capacity.give(gpu_ids)
+        for place, gpu_ids in kept.coming.items():
             self.hidden.difference_update(gpu_ids)
             if soon is not None:
-                mine, others = [self._stock.gpu_of[gpu_id] for gpu_id in gpu_ids], soon.get(place, [])
+                mine = [self._capacity.layout.gpu_of[gpu_id] for gpu_id in gpu_ids]
+                others = soon.get(place, [])
                 soon[place] = [*mine, *others] if first else [*others, *mine]
 
     @staticmethod

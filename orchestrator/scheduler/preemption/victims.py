@@ -9,10 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from jobs.memory.ladder import Choice
-from orchestrator.scheduler.cache.running_index import Bars, Look, Roll
+from orchestrator.scheduler.cache.running_index import Look, RunningIndex, ScoreBars
 from orchestrator.scheduler.fleet import Gpu, Project, Running
-from orchestrator.scheduler.job_class import Kind
-from orchestrator.scheduler.placement.capacity import Stock
+from orchestrator.scheduler.job_class import JobClass
+from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Ranked, Rules, attained, since
 
 _Yielding = list[tuple[Running, int]]
@@ -21,7 +21,7 @@ _SLACK_S = 1e-3  # that a time is taken earlier, so that rounding never makes it
 
 
 @dataclass(frozen=True)
-class Clearing:
+class Preemption:
     """What to do for a job: stop these, and keep these cards for it (shelf -> cards, some of them free already)."""
 
     stops: tuple[Running, ...]
@@ -43,7 +43,7 @@ class Rights(NamedTuple):
 
 
 @dataclass
-class Bench:
+class VictimSearch:
     """The running jobs of a plan, and what each would be stopped for.
 
     kept: cards that come back and are promised to a job; soon: by shelf, those that nobody was promised.
@@ -51,8 +51,8 @@ class Bench:
 
     rules: Rules
     now: float
-    stock: Stock
-    roll: Roll
+    capacity: Capacity
+    index: RunningIndex
     projects: Mapping[str, Project]
     kept: Container[int] = ()
     soon: dict[int, list[Gpu]] = field(default_factory=dict)
@@ -61,20 +61,20 @@ class Bench:
     _touched: set[int] = field(default_factory=set)
     _soft: dict[tuple[int, bool], set[int]] = field(default_factory=dict)
     _leaving: dict[int, Running] = field(default_factory=dict)
-    _bars: dict[Rights, tuple[Bars, Look]] = field(default_factory=dict)
+    _bars: dict[Rights, tuple[ScoreBars, Look]] = field(default_factory=dict)
     _numbers: dict[tuple[Rights, float], int] = field(default_factory=dict)  # of rights and score
     _known: dict[int, dict[int, _Yielding]] = field(default_factory=dict)  # by shelf and that number
     _costs: dict[int, dict[int, tuple[int, _Cost | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        stock = self.stock
-        for _, job in sorted(self.roll.stopping.items()):
-            if not stock.to_itself(job):
+        capacity = self.capacity
+        for _, job in sorted(self.index.stopping.items()):
+            if not capacity.to_itself(job):
                 continue
             for gpu_id in job.gpu_ids:
                 self._leaving[gpu_id] = job
-                if (place := stock.shelf_of.get(gpu_id)) is not None and gpu_id not in self.kept:
-                    self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
+                if (place := capacity.layout.shelf_of.get(gpu_id)) is not None and gpu_id not in self.kept:
+                    self.soon.setdefault(place, []).append(capacity.layout.gpu_of[gpu_id])
 
     def worth(self, job: Running) -> float:
         """What the policy goes by: the higher, the sooner it is stopped."""
@@ -102,10 +102,10 @@ class Bench:
         """
         rules = self.rules
         soon = job.started_at > self.now - rules.min_run_s and not in_time
-        if not job.movable or soon or not self.stock.to_itself(job):
+        if not job.movable or soon or not self.capacity.to_itself(job):
             return -math.inf
         if self.projects and job.project != rights.project:
-            borrows = job.job_id in self.roll.beyond[job.project]
+            borrows = job.job_id in self.index.beyond[job.project]
             if rights.owed and borrows:
                 return math.inf  # whatever the priorities: a guarantee is one
             if not rights.owed and not borrows and rights.project is not None:
@@ -135,45 +135,45 @@ class Bench:
         return limit, math.inf
 
     def clear(
-        self, entry: Ranked, kind: Kind, reserved: Container[int] = (), mine: Container[int] = ()
-    ) -> Clearing | None:
+        self, entry: Ranked, job_class: JobClass, reserved: Container[int] = (), mine: Container[int] = ()
+    ) -> Preemption | None:
         """The cheapest way to make room for a job, None where there is none.
 
         reserved: shelves kept for others; mine: those where others were stopped for it already.
         """
-        if kind.gang:
-            return self._clear_hosts(entry, kind, reserved, mine) if kind.across else None
+        if job_class.gang:
+            return self._clear_hosts(entry, job_class, reserved, mine) if job_class.across else None
         rights, score = self.rights(entry), entry.score
         at = self._number(rights, score)
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
-            for tier in kind.tiers:
+            for tier in job_class.tiers:
                 enough = [
                     (place not in mine, -lacking, place)
                     for place in tier.shelves
                     if place in self.soon
                     and (place in mine or place not in reserved)
-                    and (lacking := self.lacking(place, kind.gpus)) <= 0
+                    and (lacking := self.lacking(place, job_class.gpus)) <= 0
                 ]
                 if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
-                    return Clearing((), self._parts(min(enough)[2], (), kind.gpus), tier.choice)
-        for tier in kind.tiers:
+                    return Preemption((), self._parts(min(enough)[2], (), job_class.gpus), tier.choice)
+        for tier in job_class.tiers:
             best: tuple[int, float, int] | None = None
             chosen: list[Running] = []
-            for place in self._near(rights, score, self._some(rights, tier.shelves), kind.gpus):
+            for place in self._near(rights, score, self._some(rights, tier.shelves), job_class.gpus):
                 if place in reserved and place not in mine:
                     continue
-                if (found := self._cheapest(rights, score, at, place, kind.gpus)) is None:
+                if (found := self._cheapest(rights, score, at, place, job_class.gpus)) is None:
                     continue
                 key = (*found[0], place)
                 if best is None or key < best:
                     best, chosen = key, found[1]
             if best is not None:
-                return Clearing(tuple(chosen), self._parts(best[2], chosen, kind.gpus), tier.choice)
+                return Preemption(tuple(chosen), self._parts(best[2], chosen, job_class.gpus), tier.choice)
         return None
 
     def lacking(self, place: int, need: int) -> int:
         """Cards of a shelf that are neither free nor coming back."""
-        return need - len(self.stock.free[place]) - len(self.soon.get(place, ()))
+        return need - len(self.capacity.free[place]) - len(self.soon.get(place, ()))
 
     def _some(self, rights: Rights, shelves: Sequence[int]) -> Sequence[int]:
         """Of these shelves, those where cards come back or somebody may give way, seen at a glance."""
@@ -182,9 +182,11 @@ class Bench:
         at = (rights.priority, rights.owed)
         known = self._soft.get(at)
         if known is None:
-            known = {place for place in range(len(self.roll.on)) if self.roll.least(place) < rights.priority}
+            known = {
+                place for place in range(len(self.index.on)) if self.index.least(place) < rights.priority
+            }
             if rights.owed:
-                known |= self.roll.lent()
+                known |= self.index.lent()
             self._soft[at] = known
         return [place for place in shelves if place in known or place in self.soon]
 
@@ -192,12 +194,11 @@ class Bench:
         self, rights: Rights, score: float, shelves: Iterable[int], need: int | None = None, least: int = 1
     ) -> list[int]:
         """Of these shelves, those where it may get so many cards (None: all of them); of others it is sure not to."""
-        if self.stock.roll is None:  # to be looked at for one plan: once for all projects
-            rights = rights._replace(project=None)
+        rights = rights._replace(project=None)  # looked at once for all projects
         known = self._bars.get(rights)
         if known is None:
-            look = Look(self.now, self.roll, partial(self.bar, rights=rights))
-            known = self._bars[rights] = (self.roll.bars_of(rights), look)
+            look = Look(self.now, self.index, partial(self.bar, rights=rights))
+            known = self._bars[rights] = (self.index.bars_of(rights), look)
         return known[0].near(need, shelves, score, known[1], self._touched, least)
 
     def _number(self, rights: Rights, score: float) -> int:
@@ -212,7 +213,7 @@ class Bench:
             gone = self._gone
             found = here[at] = [
                 (job, count)
-                for job, count in self.roll.on[place].values()
+                for job, count in self.index.on[place].values()
                 if job.stopping_until is None and job.job_id not in gone and score < self.limit(job, rights)
             ]
         return found
@@ -272,29 +273,29 @@ class Bench:
         self, place: int, stops: Sequence[Running], need: int
     ) -> tuple[tuple[int, tuple[Gpu, ...]], ...]:
         """Cards to keep on a shelf: first the free ones, then what comes back anyway, then what is cleared."""
-        stock = self.stock
+        capacity = self.capacity
         cleared = [
-            stock.gpu_of[gpu_id]
+            capacity.layout.gpu_of[gpu_id]
             for job in stops
             for gpu_id in job.gpu_ids
-            if stock.shelf_of.get(gpu_id) == place
+            if capacity.layout.shelf_of.get(gpu_id) == place
         ]
-        return ((place, (*stock.free[place], *self.soon.get(place, ()), *cleared)[:need]),)
+        return ((place, (*capacity.free[place], *self.soon.get(place, ()), *cleared)[:need]),)
 
     def _clear_hosts(
-        self, entry: Ranked, kind: Kind, reserved: Container[int], mine: Container[int]
-    ) -> Clearing | None:
+        self, entry: Ranked, job_class: JobClass, reserved: Container[int], mine: Container[int]
+    ) -> Preemption | None:
         """Whole hosts, the cheapest to clear first, and so many cards of one more as remain."""
-        rights, score, sizes = self.rights(entry), entry.score, self.stock.sizes
+        rights, score, sizes = self.rights(entry), entry.score, self.capacity.layout.sizes
         # So many whole ones at least: what one more gives is less than all of the largest.
-        least = -(-(kind.gpus - kind.most + 1) // kind.most)
-        for tier in kind.tiers:
-            left, stops = kind.gpus, dict[int, Running]()
+        least = -(-(job_class.gpus - job_class.most + 1) // job_class.most)
+        for tier in job_class.tiers:
+            left, stops = job_class.gpus, dict[int, Running]()
             parts: list[tuple[int, tuple[Gpu, ...]]] = []
             near = self._near(rights, score, tier.shelves, least=least)
             near = [place for place in near if place in mine or place not in reserved]
             whole, taken = self._by_cost(rights, score, [(place, sizes[place]) for place in near]), set[int]()
-            whole.sort(key=lambda found: found[0] not in kind.home)
+            whole.sort(key=lambda found: found[0] not in job_class.home)
             for place, found in whole:
                 if sizes[place] > left:
                     continue
@@ -311,12 +312,12 @@ class Bench:
                 place, found = rest[0]
                 stops |= {job.job_id: job for job in found}
                 parts += self._parts(place, found, left)
-            if kind.home and kind.home.isdisjoint(place for place, _ in parts):
+            if job_class.home and job_class.home.isdisjoint(place for place, _ in parts):
                 continue
-            return Clearing(tuple(stops.values()), tuple(parts), tier.choice)
+            return Preemption(tuple(stops.values()), tuple(parts), tier.choice)
         return None
 
-    def awaited(self, clearing: Clearing) -> list[Running]:
+    def awaited(self, clearing: Preemption) -> list[Running]:
         """Jobs that were asked to stop before and whose cards are among those of a clearing."""
         now = {job.job_id for job in clearing.stops}
         found = {
@@ -340,24 +341,24 @@ class Bench:
         costs.sort(key=lambda item: item[:2])
         return [(place, found) for _, place, found in costs]
 
-    def keep(self, clearing: Clearing) -> None:
+    def keep(self, clearing: Preemption) -> None:
         """Nobody else gets the cards of a clearing; what its stops give back beside them is to be had soon."""
         kept = {gpu.id for _, gpus in clearing.parts for gpu in gpus}
-        stock = self.stock
+        capacity = self.capacity
+        capacity.take(kept)
         for place, gpus in clearing.parts:
             taken = {gpu.id for gpu in gpus}
-            stock.free[place] = tuple(gpu for gpu in stock.free[place] if gpu.id not in taken)
             if place in self.soon:
                 self.soon[place] = [gpu for gpu in self.soon[place] if gpu.id not in taken]
         for job in clearing.stops:
             for gpu_id in job.gpu_ids:
-                place = stock.shelf_of[gpu_id]
-                stock.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
+                place = capacity.layout.shelf_of[gpu_id]
+                capacity.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
                 self._leaving[gpu_id] = job
                 if gpu_id not in kept:
-                    self.soon.setdefault(place, []).append(stock.gpu_of[gpu_id])
+                    self.soon.setdefault(place, []).append(capacity.layout.gpu_of[gpu_id])
             self._gone.add(job.job_id)
-            for place, _ in stock.places(job.gpu_ids):
+            for place, _ in capacity.layout.places(job.gpu_ids):
                 self._touched.add(place)
                 self.look_again(place)
         for place, _ in clearing.parts:

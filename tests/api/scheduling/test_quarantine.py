@@ -12,7 +12,7 @@ from jobs.state import Outcome
 from orchestrator.api.app import PREFIX
 from orchestrator.control import controller
 from orchestrator.control.quarantine import RETRY_S
-from orchestrator.scheduler.fleet import Fleet
+from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.plan import Plan
 from orchestrator.store.schema.tables import metadata
 from tests.api.conftest import Yard
@@ -152,10 +152,10 @@ def test_a_job_that_the_plan_itself_raises_for_is_found_and_left_alone(
     yard.http.post(f"{PREFIX}/jobs/1/cancel")
     real = controller.plan
 
-    def strange(fleet: Fleet, *given: Any, **named: Any) -> Plan:
-        if any(waiting.spec.name == "odd" for waiting in fleet.queue):
+    def strange(given: PlanInput) -> Plan:
+        if any(waiting.spec.name == "odd" for waiting in given.fleet.queue):
             raise ZeroDivisionError("of this job")
-        return real(fleet, *given, **named)
+        return real(given)
 
     before = yard.services.store.job_states([1, 2, 3, 4, 5])
     assert list(before.values()).count("running") == 3

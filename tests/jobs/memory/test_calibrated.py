@@ -15,9 +15,8 @@ from orchestrator.control.snapshot.build import family_told, fleet_of
 from orchestrator.control.snapshot.cache import Memo, basis_of, chooser
 from orchestrator.scheduler.fleet import NoProfile, Waiting
 from orchestrator.scheduler.placement.place import Placement
-from orchestrator.scheduler.plan import plan
 from orchestrator.store.rows import ProfileRow
-from tests.fleets import KEY, STACK, fleet, gpu, host, projection, waiting
+from tests.fleets import KEY, STACK, fleet, gpu, host, plan, projection, waiting
 from tests.profiles import small_profile
 
 PROFILE = small_profile(layers=4, layer_bytes_a_token=40_000)
