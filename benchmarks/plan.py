@@ -35,7 +35,6 @@ from jobs.state import Code, JobState, Reason
 from orchestrator.config import Settings
 from orchestrator.control.snapshot.build import fleet_of, hosts_of, stacks_of, waiting_of
 from orchestrator.control.snapshot.cache import Memo
-from orchestrator.control.snapshot.stable_objects import Steady
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet
 from orchestrator.scheduler.plan import Plan, plan
@@ -91,7 +90,6 @@ class Rows:
         }
         self.running: list[JobRow] = []
         self.attempts: list[AttemptRow] = []
-        self.spanning = Steady()
         self.progress: dict[int, ProgressRow] = {}
         self._run()
         self.queued = [self._job(10_000 + number, JobState.QUEUED) for number in range(scene.queued)]
@@ -211,9 +209,8 @@ def snapshot(made: Rows, memo: Memo, profiles: dict[str, ProfileRow], settings: 
         waiting_of(job, stacks, memo, (), rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0))
         for job in rows.queued
     ]
-    if made.scene.span:
-        queue = [made.spanning.replaced(job, across=True) for job in queue]
-    return fleet_of(hosts, queue, profiles, memo, NOW, rows, settings)
+    figures = [{"across": True}] * len(queue) if made.scene.span else None
+    return fleet_of(hosts, queue, profiles, memo, NOW, rows, settings, figures)
 
 
 def planned(fleet: Fleet, cache: SchedulerCache, rules: Rules) -> Plan:

@@ -24,24 +24,15 @@ from orchestrator.control.outcomes import faulty, refusal, verdict
 from orchestrator.control.planning import planned
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.control.rounds import Rounds
-from orchestrator.control.sharing.colocation import Neighbours
-from orchestrator.control.snapshot.build import (
-    family_told,
-    fault_of,
-    fleet_of,
-    hosts_of,
-    ran_out_of,
-    stacks_of,
-    waiting_of,
-)
+from orchestrator.control.snapshot.build import ran_out_of
 from orchestrator.control.snapshot.cache import Memo, basis_of
 from orchestrator.control.snapshot.readable import readable
-from orchestrator.control.snapshot.sequence_lengths import DataLengths
+from orchestrator.control.snapshot_reader import Snapshots
 from orchestrator.control.start_time_refresh import Likely
 from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
 from orchestrator.dispatch.dispatcher import Dispatch
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
-from orchestrator.scheduler.fleet import Fleet, Host, Waiting
+from orchestrator.scheduler.fleet import Fleet
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.store import Store
 from orchestrator.store.attempts.attempts import Closing
@@ -62,7 +53,7 @@ SETTLE_S = 0.02
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.
-_ENDING, _PLANNING = "ending it", "planning it"
+_ENDING = "ending it"
 # What this loop ends is read at once; this is for what another server of the same database ends.
 CALIBRATE_EVERY_S = 60.0
 
@@ -87,9 +78,8 @@ class Controller:
         self.hearing = hearing or Hearing(time.monotonic)
         self.memo = Memo()
         self._cache = SchedulerCache(self.memo.choose)
-        self.data = DataLengths(store)
-        self.neighbours = Neighbours(store)
         self.quarantine = Quarantine(store)
+        self.snapshots = Snapshots(store, self.memo, self.quarantine, self.online)
         self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
         waited_s = self.handover.waited_s
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
@@ -158,39 +148,40 @@ class Controller:
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
-        self._take_reports(now)  # 1, 2: what hosts said becomes record
-        with self._step("links", now):
+        self._take_reports(now)  # 1: what hosts said becomes record
+        with self._step("links", now):  # 2: jobs whose dependency can't be met any more fail
             self.store.fail_unmet(now)
-        rows = self.store.fleet_rows(now=now)  # 3: one instant
-        self._end(self.silent.given_up(rows, now), now)
-        rows = readable(rows, self.quarantine, self.settings, now)
-        with self._step("early stops", now):
+        rows = self.store.fleet_rows(now=now)  # 3: the rows of one instant
+        self._end(self.silent.given_up(rows, now), now)  # 4: attempts of hosts that stay silent end
+        rows = readable(rows, self.quarantine, self.settings, now)  # 5: without what can't be read
+        with self._step("early stops", now):  # 6
             stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
-        with self._step("shared cards", now):
-            self.neighbours.part(rows, self.settings.rules, now)
-        with self._step("calibration", now):
+        with self._step("shared cards", now):  # 7: jobs that slow each other down are parted
+            self.snapshots.neighbours.part(rows, self.settings.rules, now)
+        with self._step("calibration", now):  # 8: what was measured
             self._calibrate(now)
         good = False
-        with self._step("planning", now):
+        with self._step("planning", now):  # 9 to 14
             self._plan(rows, now)
             good = True
-        with self._step("handing over", now):
-            self.handover.hand(now)  # 6: what was committed
-        with self._step("old samples", now):
+        with self._step("handing over", now):  # 15: what was committed
+            self.handover.hand(now)
+        with self._step("old samples", now):  # 16
             self._prune(now)
         if good:
             self.rounds.good()
 
     def _plan(self, rows: FleetRows, now: float) -> None:
-        """3 to 5: from the rows of one instant to what is committed."""
-        fleet, decided = planned(
-            self._snapshot(rows, now), now, self._decided(now), self.quarantine
-        )  # 4: pure
-        self._commit(decided, fleet, now)  # 5: refusing what moved
+        """From the rows of one instant to what is committed."""
+        snapshot = self.snapshots.take(rows, self.settings, now)  # 9: only reads
+        for job_id, fault in snapshot.faults.items():  # 10: jobs that can't train as they are
+            self.store.fail_queued(job_id, Reason(Code.BAD_INPUT, fault), now)
+        fleet, decided = planned(snapshot.fleet, now, self._decided(now), self.quarantine)  # 11: pure
+        self._commit(decided, fleet, now)  # 12: refusing what moved
         self.seen = (fleet, decided, now)
-        with self._step("what can't shrink", now):
+        with self._step("what can't shrink", now):  # 13: jobs for which no smaller rung is left
             fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
-        with self._step("traces", now):
+        with self._step("traces", now):  # 14: what hosts are asked for, and what is told of starts to come
             self._trace(decided, fleet, now)
         with self._step("likely starts", now):
             given = functools.partial(self._cache.plan_input, fleet, now, self.settings.rules)
@@ -293,62 +284,6 @@ class Controller:
                 self._cache.learnt()
             self._calibrated_at = now
 
-    def _snapshot(self, rows: FleetRows, now: float) -> Fleet:
-        open_jobs = {attempt.job_id for attempt in rows.attempts}
-        queued = [job for job in rows.queued if job.id not in open_jobs]
-        hosts = hosts_of(rows, now, self.settings, self.online)
-        stacks, reachable = stacks_of(hosts), stacks_of(host for host in hosts if host.open)
-        self.memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
-        queue = []
-        for job in self.quarantine.each("job", queued, lambda one: one.id, _PLANNING, now):
-            with self.quarantine.part("job", job.id, _PLANNING, now, job.id):
-                links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
-                before = () if job.continues is None else self.store.attempts(job.continues)
-                queue.append(waiting_of(job, stacks, self.memo, self._history(job), links, held, before))
-        movable: list[Waiting] = []
-        with self._step("moves", now):
-            movable = self._movable(rows, stacks)
-        keys = {key for job in (*queue, *movable) for key in job.keys.values()}
-        profiles = self.store.profiles(keys)
-        for waiting in queue:
-            if (fault := fault_of(waiting, reachable, profiles, self.memo, now)) is not None:
-                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        filled, open_hosts = self.data.filled([*queue, *movable], now), sum(host.open for host in hosts)
-        for waiting in filled[: len(queue)]:
-            if (fault := self.data.fault(waiting, open_hosts)) is not None:
-                self.store.fail_queued(waiting.job_id, Reason(Code.BAD_INPUT, fault), now)
-        counted = self.neighbours.filled(filled, rows)
-        fleet = fleet_of(hosts, counted[: len(queue)], profiles, self.memo, now, rows, self.settings)
-        return dataclasses.replace(
-            fleet,
-            movable={
-                job.job_id: dataclasses.replace(job, family=family_told(job, fleet.profiles))
-                for job in counted[len(queue) :]
-            },
-        )
-
-    def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:
-        """Running jobs as they would wait if they were stopped now, where the rules may move them."""
-        if not self.settings.rules.move:
-            return []
-        lines = {attempt.job_id: rows.progress.get(attempt.id) for attempt in rows.attempts}
-        specs = self.memo.readable_specs(rows.running)
-        tries = {attempt.job_id: [attempt] for attempt in rows.attempts}
-        tries |= self.store.histories({attempt.job_id for attempt in rows.attempts if attempt.number > 1})
-        return [
-            dataclasses.replace(
-                waiting_of(job, stacks, self.memo, tries[job.id]),
-                steps_done=float(line.step),
-                steps_left=float(line.total_steps - line.step),
-            )
-            for job in rows.running
-            if job.id in specs and (line := lines.get(job.id)) is not None
-        ]
-
-    def _history(self, job: JobRow) -> Sequence[AttemptRow]:
-        """The attempts of a queued job."""
-        return () if job.started_at is None else self.store.attempts(job.id)
-
     def _commit(self, decided: Plan, fleet: Fleet, now: float) -> None:
         jobs = {job.job_id: job for job in fleet.queue}
         attempts = {job.job_id: job.attempt_id for job in fleet.running}
@@ -384,7 +319,7 @@ class Controller:
             self.store.want_profile(key, specs[job_id].model_dump(mode="json", exclude_unset=True), now)
             self.store.assign_profile(key, host_id, now)
         for key, (job_id, host_id) in decided.counts.items():
-            self.data.want(key, specs[job_id], host_id, now)
+            self.snapshots.data.want(key, specs[job_id], host_id, now)
 
     def _prune(self, now: float) -> None:
         if now >= self._prune_at:

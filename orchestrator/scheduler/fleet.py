@@ -114,7 +114,8 @@ class Waiting:
     across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
     none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
     same rungs, None: like no other; revision: of its job file; needs: packages that the files of its model ask for,
-    each with what needs it.
+    each with what needs it; generation: a number that another has as soon as anything of the job is another, 0: nobody
+    counts.
     """
 
     job_id: int
@@ -148,6 +149,7 @@ class Waiting:
     shape: Hashable = None
     revision: int = 0
     needs: tuple[tuple[str, str], ...] = ()
+    generation: int = field(default=0, compare=False)
 
     @property
     def shares(self) -> bool:

@@ -156,6 +156,7 @@ def _anew(job: Waiting, spec: JobSpec, number: int, now: float) -> Waiting:
         home=None,
         apart=frozenset(),
         shape=None,
+        generation=0,
     )
 
 

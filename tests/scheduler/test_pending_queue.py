@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.control.snapshot.pending_jobs import PendingJobs
 from orchestrator.scheduler import plan as scheduler
 from orchestrator.scheduler.cache.pending_queue import Now, PendingQueue
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
@@ -136,13 +136,43 @@ def test_a_start_is_charged_and_a_turn_that_came_to_nothing_is_not(starts: bool)
 
 
 def test_a_job_that_did_not_change_is_the_same_object():
-    steady, job = Steady(), waiting(1)
-    made = steady.replaced(job, length=512)
-    assert made == replace(job, length=512)
-    assert steady.replaced(job, length=512) is made
-    assert steady.replaced(job, length=513).length == 513
-    steady.forget_all_but({2})
-    assert steady.replaced(job, length=512) is not made
+    jobs = PendingJobs()
+
+    def made(row: str, **figures) -> Waiting:
+        base = jobs.base(1, row, lambda: waiting(1))
+        return jobs.whole(base, figures, lambda job: job.length)
+
+    first = made("row", length=512)
+    assert first == replace(waiting(1), length=512, shape=512) and first.generation > 0
+    assert made("row", length=512) is first
+    longer = made("row", length=513)
+    assert (longer.length, longer.shape) == (513, 513)
+    assert made("another row", length=513).generation > longer.generation > first.generation
+    jobs.forget_all_but({2})
+    again = made("row", length=512)
+    assert again is not first and again == first
+    assert again.generation > longer.generation, "never one that another had"
+
+
+def test_a_job_with_another_generation_is_ranked_anew_and_a_copy_with_the_same_is_not():
+    pending, rules = PendingQueue(), Rules("fifo")
+
+    def look(job: Waiting) -> Waiting:
+        pending.observe([job])
+        pending.look(Now(NOW, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
+        entry = pending.entry(job.job_id)
+        assert entry is not None
+        return entry.job
+
+    first = replace(_alike(1), generation=1)
+    assert look(first) is first
+    assert look(replace(first)) is first
+    urgent = replace(first, priority=75, generation=2)
+    assert look(urgent) is urgent
+    by_hand = replace(urgent, generation=0)
+    assert look(by_hand) is by_hand
+    assert look(replace(by_hand)) is by_hand
+    assert look(replace(by_hand, priority=25)).priority == 25
 
 
 def test_a_queue_that_is_looked_at_for_long_does_not_grow():

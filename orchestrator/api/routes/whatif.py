@@ -193,6 +193,7 @@ def _question(
     fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
     data = DataLengths(known.store)
     (job,) = fleet.queue if without_data else data.filled(fleet.queue, now)
+    job = replace(job, generation=0)  # it is not the controller's
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, data.lengths(job), priced.prices, config)
     calibration = known.controller.memo.calibration

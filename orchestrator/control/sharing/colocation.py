@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, sharer, step_s
-from orchestrator.control.snapshot.stable_objects import Steady
 from orchestrator.scheduler.fleet import Waiting
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store import Store
@@ -27,7 +26,6 @@ class Neighbours:
         self._store = store
         self._looked_at = -math.inf
         self._alone: dict[Window, float | None] = {}
-        self._steady = Steady()
 
     def part(self, rows: FleetRows, rules: Rules, now: float) -> None:
         """Ask the job that came last to stop, on each card where jobs slow each other down beyond the rules."""
@@ -90,12 +88,9 @@ class Neighbours:
             for gpu_id, on_it in cards.items()
         ]
 
-    def filled(self, queue: Sequence[Waiting], rows: FleetRows) -> list[Waiting]:
-        """The jobs, each with those that it must not lie beside."""
+    def apart(self, queue: Sequence[Waiting], rows: FleetRows) -> Mapping[int, frozenset[int]]:
+        """By job, those that it must not lie beside."""
         begun = {job.id for job in rows.queued if job.started_at is not None}
         shared = {job.job_id for job in queue if job.spec.resources.share and job.job_id in begun}
         shared |= {attempt.job_id for attempt in rows.attempts if attempt.shared}
-        known = apart(self._store.parted(shared)) if shared else {}
-        self._steady.forget_all_but(known)
-        made = self._steady.replaced
-        return [made(job, apart=known[job.job_id]) if job.job_id in known else job for job in queue]
+        return apart(self._store.parted(shared)) if shared else {}

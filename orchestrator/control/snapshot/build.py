@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from jobs.cards import CardKind, price_of
 from jobs.errors import Fault, ProfileError
@@ -110,7 +111,7 @@ def waiting_of(
     def make() -> Waiting:
         return _waiting_of(job, hosts, memo, history, links, attained_gpu_s, before)
 
-    return memo.waiting(job.id, made_from, make)
+    return memo.pending.base(job.id, made_from, make)
 
 
 def _waiting_of(
@@ -250,10 +251,15 @@ def fleet_of(
     now: float,
     rows: FleetRows | None = None,
     settings: Settings | None = None,
+    figures: Sequence[Mapping[str, Any]] | None = None,
 ) -> Fleet:
-    """The snapshot. rows, settings: where what runs counts, too."""
+    """The snapshot. rows, settings: where what runs counts, too; figures: what else is known of each queued job."""
     known = profiles_of(profiles, memo, now)
-    shaped = tuple(memo.shaped(job, family_told(job, known)) for job in queue)
+    told = figures or [{}] * len(queue)
+    shaped = tuple(
+        memo.pending.whole(job, {**more, "family": family_told(job, known)}, memo.shape)
+        for job, more in zip(queue, told, strict=True)
+    )
     if rows is None or settings is None:
         return Fleet(hosts, shaped, known)
     specs = memo.readable_specs(rows.running)

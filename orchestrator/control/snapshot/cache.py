@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from jobs.memory.profile import MemoryProfile, trace_key
 from jobs.memory.projection import Margin, prior
 from jobs.memory.rung import Rung
 from jobs.recovery import spent
-from orchestrator.control.snapshot.stable_objects import Steady
+from orchestrator.control.snapshot.pending_jobs import PendingJobs
 from orchestrator.scheduler.feasibility import Chooser
 from orchestrator.scheduler.fleet import Host, Waiting
 from orchestrator.scheduler.placement.place import Placement
@@ -83,7 +83,7 @@ class Memo:
 
     def __init__(self) -> None:
         self.calibration = Calibration()
-        self._waiting, self._shaped = Steady(), Steady()
+        self.pending = PendingJobs()
         self._observed: tuple[Observation, ...] = ()
         self._revisions: dict[int, int] = {}
         self._specs: dict[int, JobSpec] = {}
@@ -91,7 +91,7 @@ class Memo:
         self._shapes: dict[int, str] = {}
         self._keys: dict[tuple[int, str], str] = {}
         self._profiles: dict[str, MemoryProfile] = {}
-        self._choices: dict[tuple[str, int, Card, Terms], Choice | NoFit] = {}
+        self._choices: dict[tuple[str, str, Card, Terms], Choice | NoFit] = {}
 
     def branch(self) -> Memo:
         """One for another thread, which knows what this one does: neither sees what the other learns from then on."""
@@ -132,11 +132,14 @@ class Memo:
         return self._profiles[row.key]
 
     def choose(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
-        """What chooser() says, once per shape of job, profile, card and terms. Profiles stay here: their ids last."""
+        """What chooser() says, once per shape of job, key of its profile on hosts of this stack, card and terms."""
+        key = job.keys.get(stack)
+        if key is None:
+            return chooser(self.calibration)(job, profile, card, stack)
         terms = terms_of(job, card, stack, self.calibration)
         # The pace changes with every job that ends, and no rung's rank with it.
         at_pace_one = replace(terms, speed=1.0)
-        known = (self._shape(job), id(profile), card, at_pace_one)
+        known = (self._shape(job), key, card, at_pace_one)
         if known not in self._choices:
             if len(self._choices) >= MOST_CHOICES:
                 self._choices.clear()
@@ -191,21 +194,7 @@ class Memo:
         self._families = {job: family for job, family in self._families.items() if job in job_ids}
         self._shapes = {job: shape for job, shape in self._shapes.items() if job in job_ids}
         self._keys = {known: key for known, key in self._keys.items() if known[0] in job_ids}
-        self._waiting.forget_all_but(job_ids)
-        self._shaped.forget_all_but(job_ids)
-
-    def waiting(self, job_id: int, made_from: object, make: Callable[[], Waiting]) -> Waiting:
-        """A queued job, the same one while what it is made from stays as it was."""
-        return self._waiting.made(job_id, made_from, make)
-
-    def shaped(self, job: Waiting, family: str) -> Waiting:
-        """The job with the family that its trace tells, and its shape."""
-
-        def make() -> Waiting:
-            told = job if job.family == family else replace(job, family=family)
-            return replace(told, shape=self.shape(told))
-
-        return self._shaped.made(job.job_id, (job, family), make)
+        self.pending.forget_all_but(job_ids)
 
 
 def model_config(spec: JobSpec) -> dict[str, Any] | None:

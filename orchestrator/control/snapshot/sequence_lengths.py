@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory import dropped_rows
 from jobs.memory.sequence_lengths import Lengths, data_key
 from orchestrator import schemas
-from orchestrator.control.snapshot.stable_objects import Steady
 from orchestrator.scheduler.eta import steps_left
 from orchestrator.scheduler.fleet import Waiting
 from orchestrator.store import Store
@@ -52,10 +52,13 @@ class DataLengths:
         self._at_fault: dict[str, LengthsRow] = {}
         self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
         self._needs: dict[str, Needs] = {}
-        self._steady = Steady()
 
     def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
         """The jobs, with what is known of their data."""
+        return [replace(job, **found) for job, found in zip(queue, self.figures(queue, now), strict=True)]
+
+    def figures(self, queue: Sequence[Waiting], now: float) -> list[dict[str, Any]]:
+        """What is known of the data of each job: fields of Waiting."""
         if now - self._looked_at >= LOOK_EVERY_S:
             self._keys, self._looked_at = {}, now
         look = cache(fingerprint)  # jobs of a sweep share their files
@@ -63,7 +66,6 @@ class DataLengths:
         kept = {job_id: key for job_id, key in self._keys.items() if job_id in same}
         self._revisions = {job.job_id: job.revision for job in queue}
         self._keys = {job.job_id: kept.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue}
-        self._steady.forget_all_but(self._keys)
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
         self._means = {shape: means for shape, means in self._means.items() if shape[0] in keys}
@@ -77,7 +79,7 @@ class DataLengths:
         for row in rows.values():
             if (found := _lengths(row)) is not None:
                 self._known[row.key] = found
-        return [self._filled(job, self._keys[job.job_id], rows, now) for job in queue]
+        return [self._figures(job, self._keys[job.job_id], rows, now) for job in queue]
 
     def note(self, job: Waiting) -> str:
         """Why nobody counted the data of a job that was filled in last; empty where somebody did, or may yet."""
@@ -115,24 +117,25 @@ class DataLengths:
             found = self._means[shape] = known.batch_lengths(spec)
         return found
 
-    def _filled(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> Waiting:
-        made = partial(self._steady.replaced, needs=self._needs[key])
+    def _figures(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> dict[str, Any]:
         known, training = self._known.get(key), job.spec.training
+        found: dict[str, Any] = {"needs": self._needs[key], "data_key": key, "counted": "yes"}
         if known is not None:
-            longest = known.longest_batch_tokens(training.sequence_length, training.packing)
-            left = steps_left(known.steps(job.spec), job.steps_done)
-            means = self._means_of(key, known, job.spec)
-            figures = {"length": longest, "means": means, "equal_rows": known.equal_rows, "steps_left": left}
-            return made(job, data_key=key, counted="yes", **figures)
+            found["length"] = known.longest_batch_tokens(training.sequence_length, training.packing)
+            found["means"] = self._means_of(key, known, job.spec)
+            found["equal_rows"] = known.equal_rows
+            found["steps_left"] = steps_left(known.steps(job.spec), job.steps_done)
+            return found
         row = rows.get(key)
         if row is None or (row.pending and row.host_id is None):
-            return made(job, data_key=key, counted="no")
-        if row.pending:
-            waits = now - row.requested_at < PATIENCE_S
-            return made(job, data_key=key, counted="under way" if waits else "yes")
-        stale = row.error is not None and now - (row.ended_at or now) >= RETRY_S
-        stale = stale or (row.bad_input and not _of(job, row))
-        return made(job, data_key=key, counted="no" if stale else "yes")
+            found["counted"] = "no"
+        elif row.pending:
+            found["counted"] = "under way" if now - row.requested_at < PATIENCE_S else "yes"
+        else:
+            stale = row.error is not None and now - (row.ended_at or now) >= RETRY_S
+            stale = stale or (row.bad_input and not _of(job, row))
+            found["counted"] = "no" if stale else "yes"
+        return found
 
 
 def _of(job: Waiting, row: LengthsRow) -> bool:

@@ -77,7 +77,7 @@ class PendingQueue:
         known, new = self._standing, 0
         for job in queue:
             found = known.get(job.job_id)
-            if found is None or (found.job is not job and found.job != job):
+            if found is None or not _same(found.job, job):
                 self._joined[job.job_id] = job
                 new += found is None
         if len(known) + new != len(queue):
@@ -225,3 +225,10 @@ class PendingQueue:
             self._of_project,
         ):
             one.clear()
+
+
+def _same(known: Waiting, job: Waiting) -> bool:
+    """Whether a job is what it was: by its generation, by value where nobody counts them."""
+    if known.generation or job.generation:
+        return known.generation == job.generation
+    return known is job or known == job
