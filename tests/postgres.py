@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
 START_S = 90.0
@@ -27,9 +28,49 @@ def binaries() -> Path | None:
     return next((path for path in reversed(found) if (path / "initdb").exists()), None)
 
 
+class Postgres:
+    """A server from the binaries in folder, on a Unix socket in home. url: of its database."""
+
+    def __init__(self, folder: Path, home: Path, *settings: str) -> None:
+        self.url = f"postgresql+psycopg://tuneyard@/postgres?host={home}"
+        self._folder, self._home = folder, home
+        self._chosen = [word for setting in settings for word in ("-c", setting)]
+        self.start()
+
+    def start(self) -> None:
+        """Returns once it answers; what a killed one left is recovered first. Raises RuntimeError."""
+        with (self._home / "log.txt").open("ab") as log:
+            self._server = subprocess.Popen(
+                [self._folder / "postgres", "-D", self._home / "data", "-k", self._home, *self._chosen],
+                user=_user(),
+                cwd=self._home,
+                stdout=log,
+                stderr=log,
+            )
+        _await(self._home, self._server)
+
+    def kill(self) -> None:
+        """Its postmaster, by SIGKILL; its other processes see that and end."""
+        children = psutil.Process(self._server.pid).children(recursive=True)
+        self._server.kill()
+        self._server.wait(START_S)
+        psutil.wait_procs(children, START_S)
+
+    def stop(self) -> None:
+        self._server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+        self._server.wait(START_S)
+
+
 @contextmanager
 def running(folder: Path, *settings: str) -> Iterator[str]:
     """The URL of a server from the binaries in folder. Without fsync, unless settings say: the disk is not tested."""
+    with started(folder, "fsync=off", *settings) as made:
+        yield made.url
+
+
+@contextmanager
+def started(folder: Path, *settings: str) -> Iterator[Postgres]:
+    """A server of its own, with a database that is removed at the end."""
     user = _user()
     home = Path(tempfile.mkdtemp(prefix="tuneyard-pg-"))
     try:
@@ -46,23 +87,11 @@ def running(folder: Path, *settings: str) -> Iterator[str]:
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        chosen = [
-            word for setting in ("listen_addresses=", "fsync=off", *settings) for word in ("-c", setting)
-        ]
-        with (home / "log.txt").open("wb") as log:
-            server = subprocess.Popen(
-                [folder / "postgres", "-D", data, "-k", home, *chosen],
-                user=user,
-                cwd=home,
-                stdout=log,
-                stderr=log,
-            )
+        made = Postgres(folder, home, "listen_addresses=", *settings)
         try:
-            _await(home, server)
-            yield f"postgresql+psycopg://tuneyard@/postgres?host={home}"
+            yield made
         finally:
-            server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-            server.wait(START_S)
+            made.stop()
     finally:
         shutil.rmtree(home)
 

@@ -15,7 +15,8 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.chaos.cell import Seen, run, undisturbed
 from benchmarks.chaos.faults import FAULTS, Fault, own_disk
 from benchmarks.chaos.fleet import PHASES, fleet, job_file
 from benchmarks.common import finish, machine
+from tests.postgres import Postgres, binaries, started
 
 NOTICED_AT_MOST_S = 30.0
 DISK = "3g"
@@ -50,19 +52,47 @@ def main() -> int:
     faults = [each for each in FAULTS if each.name in chosen(given.faults, [one.name for one in FAULTS])]
     phases = chosen(given.phases, PHASES)
     print(machine())
-    with tempfile.TemporaryDirectory(prefix="tuneyard-chaos-") as scratch:
-        seen, skipped = cells(Path(scratch), faults, phases, given.database, given.seconds)
+    seen, skipped = [], []
+    heading()
+    for on_postgres in (False, True):
+        if some := [each for each in faults if each.on_postgres is on_postgres]:
+            with (
+                tempfile.TemporaryDirectory(prefix="tuneyard-chaos-") as scratch,
+                postgres(on_postgres) as own,
+            ):
+                if on_postgres and own is None:
+                    skipped += [f"{each.name}: PostgreSQL is not installed" for each in some]
+                    continue
+                found, left = cells(Path(scratch), some, phases, given.database, own, given.seconds)
+                seen += found
+                skipped += left
     return told(seen, skipped)
 
 
+@contextmanager
+def postgres(wanted: bool) -> Iterator[Postgres | None]:
+    """A server of the benchmark's own, with its disk's promises kept; None: not wanted, or not installed."""
+    folder = binaries() if wanted else None
+    if folder is None:
+        yield None
+        return
+    with started(folder) as made:
+        yield made
+
+
 def cells(
-    scratch: Path, faults: Sequence[Fault], phases: Sequence[str], database: str | None, seconds: float | None
+    scratch: Path,
+    faults: Sequence[Fault],
+    phases: Sequence[str],
+    database: str | None,
+    own_postgres: Postgres | None,
+    seconds: float | None,
 ) -> tuple[list[Seen], list[str]]:
     """What was seen, and what was not tried, with the reason."""
     began, seen, skipped = time.monotonic(), [], []
-    with own_disk(scratch / "disk", DISK) as own, fleet(scratch / "disk" / "home", database) as made:
+    home = scratch / "disk" / "home"
+    with own_disk(scratch / "disk", DISK) as own, fleet(home, database, own_postgres) as made:
         reference = undisturbed(made, job_file(scratch, "undisturbed"))
-        heading()
         for fault in faults:
             if fault.name == DISK_FULL and not own:
                 skipped.append(f"{fault.name}: mounting a small file system takes root")

@@ -16,6 +16,7 @@ from benchmarks.chaos.fleet import LOST_S, Fleet, await_that
 PAUSE_S = LOST_S + 10.0  # longer than a host may be silent
 DOWN_S = 2.0
 FULL_S = 15.0
+POSTGRES_DOWN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Fault:
     name: str
     do: Callable[[Fleet, int], float | None]
     ends: int
+    on_postgres: bool = False  # whether the fleet's database is one, of the benchmark's own
 
 
 @contextmanager
@@ -108,6 +110,14 @@ def fill_disk(fleet: Fleet, job: int) -> None:
     filler.unlink()
 
 
+def kill_postgres(fleet: Fleet, job: int) -> None:
+    """The postmaster, with writes under way; it recovers as it starts again."""
+    assert fleet.postgres is not None
+    fleet.postgres.kill()
+    time.sleep(POSTGRES_DOWN_S)
+    fleet.postgres.start()
+
+
 FAULTS = (
     Fault("server killed", kill_server, 0),
     Fault("server paused", pause_server, 0),
@@ -120,6 +130,7 @@ FAULTS = (
     Fault("raylet killed", kill_raylet, 1),
     Fault("host lost", lose_host, 1),
     Fault("disk full", fill_disk, 1),
+    Fault("PostgreSQL killed", kill_postgres, 0, on_postgres=True),
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import CHECKOUT, clean_environment
+from tests.postgres import Postgres
 
 STEPS, EVERY = 30, 5
 CARD = "2GiB"
@@ -26,12 +27,14 @@ PHASES = ("starting", "training", "checkpointing", "publishing")
 class Fleet:
     """Server, agent, Ray and the files they keep in a home of the benchmark's own."""
 
-    def __init__(self, home: Path, database: str | None = None) -> None:
-        self.home = home
+    def __init__(self, home: Path, database: str | None = None, postgres: Postgres | None = None) -> None:
+        self.home, self.postgres = home, postgres
         self.environment = clean_environment(home) | {
             "TUNEYARD_AWAY_AFTER": f"{AWAY_S}s",
             "TUNEYARD_LOST_AFTER": f"{LOST_S}s",
         }
+        if postgres is not None:
+            database = postgres.url
         if database:
             self.environment["TUNEYARD_DATABASE"] = database
 
@@ -191,10 +194,10 @@ def job_file(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def fleet(home: Path, database: str | None = None) -> Iterator[Fleet]:
+def fleet(home: Path, database: str | None = None, postgres: Postgres | None = None) -> Iterator[Fleet]:
     """A fleet that is up, ended with the block."""
     home.mkdir(mode=0o700)
-    made = Fleet(home, database)
+    made = Fleet(home, database, postgres)
     try:
         made.up()
         made.ready()

@@ -6,6 +6,7 @@ early_stop.py          ends the worst jobs of a sweep
 host_silence.py        silence, by a clock that stands still while the server is deaf
 lost_attempts.py       attempts that cannot speak for themselves any more
 outcomes.py            what several hosts say of an attempt's end -> how it ended
+plan_due.py            when the next plan is due though nobody here asked for one
 planning.py            plan() without the jobs that it raises for
 quarantine.py          records that can't be handled are left alone; the rest goes on
 rounds.py              when the loop made its last good round, and when the next is due

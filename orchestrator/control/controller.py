@@ -21,6 +21,7 @@ from orchestrator.control.early_stop import stop_the_worst
 from orchestrator.control.host_silence import Hearing
 from orchestrator.control.lost_attempts import Silent
 from orchestrator.control.outcomes import faulty, refusal, verdict
+from orchestrator.control.plan_due import PlanDue
 from orchestrator.control.planning import planned
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.control.rounds import Rounds
@@ -83,7 +84,7 @@ class Controller:
         self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
         waited_s = self.handover.waited_s
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
-        self.rounds = Rounds(REPLAN_S)
+        self.rounds, self.due = Rounds(REPLAN_S), PlanDue(store, REPLAN_S)
         self.likely = Likely()
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = 0.0
@@ -119,7 +120,6 @@ class Controller:
         return self.hearing.online(host, self.clock(), self.settings.away_after_s)
 
     def _run(self) -> None:
-        planned_at = -REPLAN_S
         while not self._closing:
             woken = self._news.wait(PERIOD_S)
             if woken:
@@ -130,9 +130,9 @@ class Controller:
                 continue
             began, used_s, self._moved = time.monotonic(), time.thread_time(), False
             try:
-                if woken or began - planned_at >= REPLAN_S:
-                    self.tick(self.clock())
-                    planned_at = began
+                if woken or self.due.now(began, self.clock()):
+                    self.tick(now := self.clock())
+                    self.due.planned(began, self.seen[0] if self.seen else None, now)
                 else:
                     self._take_reports(self.clock())
             except (

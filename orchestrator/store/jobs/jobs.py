@@ -25,6 +25,7 @@ from orchestrator.store.schema.column_types import clean_text, quick_json, to_js
 from orchestrator.store.schema.tables import attempts, events, jobs
 
 PIECE = 500  # reasons under one commit
+_NEWEST_EVENT = sa.select(sa.func.max(events.c.id))
 _FIGURES = sa.type_coerce(jobs.c.reason_figures, sa.Text)  # as they are stored: equal values are equal texts
 _REASONS = sa.select(jobs.c.id, jobs.c.reason_code, jobs.c.reason_text, _FIGURES).where(
     jobs.c.state == JobState.QUEUED
@@ -188,6 +189,11 @@ class JobStore(Database):
             return unreadable.rows(
                 "event", found, events, attrgetter("id"), lambda row: EventRow(**row._mapping)
             )
+
+    def newest_event(self) -> int:
+        """The id of the newest event of all; 0 before the first."""
+        with self.read() as connection:
+            return connection.execute(_NEWEST_EVENT).scalar() or 0
 
     def request_cancel(
         self, job_id: int, now: float, because: Reason = _CANCELLED, actor: Actor | None = None
