@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from jobs.cards import Allocator, CardKind
 from jobs.errors import ProfileError
@@ -115,6 +116,32 @@ class Details(Protocol):
         """{"parts": .., "phases": ..} of one of them."""
 
 
+class Breakdown(Mapping[str, int]):
+    """Parts or phases of one of many projections, in bytes, worked out when somebody looks at them.
+
+    A plan compares dozens of projections by their peaks and shows the parts of few.
+    """
+
+    def __init__(self, details: Details, index: int, name: str) -> None:
+        self._details, self._index, self._name = details, index, name
+
+    @cached_property
+    def _found(self) -> dict[str, int]:
+        return self._details.of(self._index)[self._name]
+
+    def __getitem__(self, key: str) -> int:
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return repr(self._found)
+
+
 @dataclass(frozen=True)
 class Projection:
     """The projected peak of one process on one card.
@@ -129,7 +156,7 @@ class Projection:
     """
 
     rung: Rung
-    parts: dict[str, int]
+    parts: Mapping[str, int]
     phase: str
     allocated_bytes: int
     reserved_bytes: int
@@ -137,34 +164,19 @@ class Projection:
     upper_bytes: int
     step_s: float
     margin: Margin | None = None
-    phases: dict[str, int] = field(default_factory=dict)
+    phases: Mapping[str, int] = field(default_factory=dict)
     checkpointing_helps: bool = True
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of_fields(cls, values: dict[str, Any], details: Details, index: int) -> Projection:
-        """A projection that has this mapping for its fields, all of them there but parts and phases.
+    def of_fields(cls, values: dict[str, Any]) -> Projection:
+        """A projection that has this mapping for its fields, all of them there.
 
-        Those come from details, once they are asked for: a plan looks at dozens of projections and shows few. A frozen
-        class's own way takes one call for each field: longer than to work the projection out.
+        A frozen class's own way takes one call for each field: longer than to work the projection out.
         """
         made = object.__new__(cls)
-        values["_details"] = (details, index)
         object.__setattr__(made, "__dict__", values)
         return made
-
-    if not TYPE_CHECKING:  # it would hide misspelt names from mypy
-
-        def __getattr__(self, name: str) -> Any:
-            """What of_fields left out. Two threads may ask at once: details go when what they hold is there."""
-            own = self.__dict__
-            if name in ("parts", "phases") and (late := own.get("_details")) is not None:
-                details, index = late
-                own.update(details.of(index))
-                own.pop("_details", None)
-            if name not in own:
-                raise AttributeError(f"a projection has no {name}")
-            return own[name]
 
     @property
     def intervals(self) -> dict[str, tuple[int, int]]:

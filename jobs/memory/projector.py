@@ -17,7 +17,7 @@ from jobs.memory.allocator import terms
 from jobs.memory.kernel_launches import launches_of, per_micro_batch
 from jobs.memory.peaks import Floats, Highest, highest_moments
 from jobs.memory.profile import MemoryProfile
-from jobs.memory.projection import EVALUATION, PHASES, Margin, Projection
+from jobs.memory.projection import EVALUATION, PHASES, Breakdown, Margin, Projection
 from jobs.memory.rung import Rung
 from jobs.units import gib
 
@@ -103,9 +103,9 @@ def _projections(
                 "margin": margin,
                 "checkpointing_helps": helps,
                 "notes": notes,
-            },
-            details,
-            index,
+                "parts": Breakdown(details, index, "parts"),
+                "phases": Breakdown(details, index, "phases"),
+            }
         )
         for index, (rung, phase, live, reserved, whole, most, step_s, helps) in enumerate(
             zip(
