@@ -28,7 +28,7 @@ MOST_CHOICES = 20_000  # kept; a queue has few shapes of jobs, so more are those
 
 
 @dataclass(frozen=True)
-class Terms:
+class LadderTerms:
     """What the ladder is told beside profile, job and card: what was measured, and where this job ran out."""
 
     margin: Margin | None
@@ -40,7 +40,7 @@ class Terms:
     equal_rows: bool
 
 
-def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> Terms:
+def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> LadderTerms:
     """The terms for one job on one card of a host with this stack (Host.stack_id; empty: any)."""
     method, confidence = job.spec.method.kind, job.spec.memory.confidence
     group = Group(job.family, method, quantisation_of(method), card.name, stack)
@@ -48,7 +48,9 @@ def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> 
     alike = job.equal_rows or job.spec.training.packing
     here = margin or prior(card.kind, confidence, card.allocator, alike)
     exclude, ceiling = spent(job.ran_out, card, here.least)
-    return Terms(margin, calibration.speed(group), exclude, ceiling, job.length, job.means, job.equal_rows)
+    return LadderTerms(
+        margin, calibration.speed(group), exclude, ceiling, job.length, job.means, job.equal_rows
+    )
 
 
 def chooser(calibration: Calibration) -> Chooser:
@@ -91,7 +93,7 @@ class Memo:
         self._shapes: dict[int, str] = {}
         self._keys: dict[tuple[int, str], str] = {}
         self._profiles: dict[str, MemoryProfile] = {}
-        self._choices: dict[tuple[str, str, Card, Terms], Choice | NoFit] = {}
+        self._choices: dict[tuple[str, str, Card, LadderTerms], Choice | NoFit] = {}
 
     def branch(self) -> Memo:
         """One for another thread, which knows what this one does: neither sees what the other learns from then on."""

@@ -184,20 +184,20 @@ class Capacity:
                 return CardSet(((self.layout.shelf_of[gpu.id], (gpu,)),), tier.choice, side=True)
         return None
 
-    def draw(self, spot: CardSet, shares: bool, job_id: int = 0) -> None:
-        """Take a spot's cards. job_id: for whom, where it shares them."""
+    def draw(self, cards: CardSet, shares: bool, job_id: int = 0) -> None:
+        """Take these cards. job_id: for whom, where it shares them."""
         if shares:
-            for gpu in spot.gpus:
-                self.on[gpu.id] = (self.on[gpu.id] if spot.side else frozenset()) | {job_id}
-        for place, gpus in spot.parts:
-            if spot.side:
-                self.room[gpus[0].id] -= spot.choice.projection.upper_bytes
+            for gpu in cards.gpus:
+                self.on[gpu.id] = (self.on[gpu.id] if cards.side else frozenset()) | {job_id}
+        for place, gpus in cards.parts:
+            if cards.side:
+                self.room[gpus[0].id] -= cards.choice.projection.upper_bytes
                 continue
             taken = {gpu.id for gpu in gpus}
             self.free[place] = tuple(gpu for gpu in self.free[place] if gpu.id not in taken)
             if shares:
                 for gpu in gpus:
-                    self.room[gpu.id] = gpu.memory_bytes - spot.choice.projection.upper_bytes
+                    self.room[gpu.id] = gpu.memory_bytes - cards.choice.projection.upper_bytes
 
 
 _index = attrgetter("index")

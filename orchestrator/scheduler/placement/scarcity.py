@@ -49,14 +49,14 @@ class Scarcity:
         for place in shelves:
             self._of_shelf.setdefault(place, []).append(made)
 
-    def served(self, entry: Ranked, spot: CardSet | None) -> None:
-        """A job waits no more for cards; spot: what it drew."""
+    def served(self, entry: Ranked, cards: CardSet | None) -> None:
+        """A job waits no more for cards; cards: what it drew."""
         if not self._reaches:
             return
         job_class = entry.job_class
         self._reaches[job_class.shelves].wanted[entry.job.priority] -= job_class.gpus
-        if spot is not None and not spot.side:
-            for place, gpus in spot.parts:
+        if cards is not None and not cards.side:
+            for place, gpus in cards.parts:
                 for reach in self._of_shelf.get(place, ()):
                     reach.free -= len(gpus)
 

@@ -32,10 +32,10 @@ def moves(
             continue
         better = _better(job, itself, now, rules, classes, capacity)
         if better is not None:
-            spot, gain_s = better
-            capacity.draw(spot, shares=False)
-            gpu = spot.gpus[0]
-            host = capacity.layout.shelves[spot.parts[0][0]].host
+            cards, gain_s = better
+            capacity.draw(cards, shares=False)
+            gpu = cards.gpus[0]
+            host = capacity.layout.shelves[cards.parts[0][0]].host
             where = gpu.label if host.id == job.host_id else f"{gpu.label} on {host.name}"
             text = f"moves to {where}, where it ends {span(gain_s)} sooner"
             figures = {"gain_s": gain_s, "card": gpu.label, "host": host.name}
@@ -63,7 +63,7 @@ def _better(
         return None
     found = []
     left_s = job.ends_at - now
-    for spot, there, away in _spots(job, job_class, local, capacity):
+    for cards, there, away in _card_sets(job, job_class, local, capacity):
         # Once it waits, pays() decides whether it goes there or home again: it must say the same.
         if there.key >= here.key or (away and not pays(itself, local, there, rules)):
             continue
@@ -71,17 +71,17 @@ def _better(
         going_on_s = itself.steps_left * there.choice.step_s
         gain_s = left_s - rules.stop_s - carried_s - rules.restart_s - going_on_s
         if gain_s >= max(rules.move_share * left_s, rules.move_least_s):
-            found.append((spot, gain_s))
+            found.append((cards, gain_s))
     return max(found, key=lambda pair: pair[1], default=None)
 
 
-def _spots(
+def _card_sets(
     job: Running, job_class: JobClass, local: JobClass, capacity: Capacity
 ) -> Iterator[tuple[CardSet, Tier, bool]]:
     """Free cards on its host, and anywhere, each with its tier, and whether that is another host."""
-    for spot in (capacity.fit(local), capacity.fit(job_class)):
-        if spot is None or spot.side or len(spot.parts) > 1:
+    for cards in (capacity.fit(local), capacity.fit(job_class)):
+        if cards is None or cards.side or len(cards.parts) > 1:
             continue
-        place = spot.parts[0][0]
+        place = cards.parts[0][0]
         tier = next(tier for tier in job_class.tiers if place in tier.shelves)
-        yield spot, tier, capacity.layout.shelves[place].host.id != job.host_id
+        yield cards, tier, capacity.layout.shelves[place].host.id != job.host_id

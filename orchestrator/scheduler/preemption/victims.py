@@ -317,12 +317,12 @@ class VictimSearch:
             return Preemption(tuple(stops.values()), tuple(parts), tier.choice)
         return None
 
-    def awaited(self, clearing: Preemption) -> list[Running]:
-        """Jobs that were asked to stop before and whose cards are among those of a clearing."""
-        now = {job.job_id for job in clearing.stops}
+    def awaited(self, preemption: Preemption) -> list[Running]:
+        """Jobs that were asked to stop before and whose cards are among those of a preemption."""
+        now = {job.job_id for job in preemption.stops}
         found = {
             job.job_id: job
-            for _, gpus in clearing.parts
+            for _, gpus in preemption.parts
             for gpu in gpus
             if (job := self._leaving.get(gpu.id)) is not None and job.job_id not in now
         }
@@ -341,16 +341,16 @@ class VictimSearch:
         costs.sort(key=lambda item: item[:2])
         return [(place, found) for _, place, found in costs]
 
-    def keep(self, clearing: Preemption) -> None:
-        """Nobody else gets the cards of a clearing; what its stops give back beside them is to be had soon."""
-        kept = {gpu.id for _, gpus in clearing.parts for gpu in gpus}
+    def keep(self, preemption: Preemption) -> None:
+        """Nobody else gets the cards of a preemption; what its stops give back beside them is to be had soon."""
+        kept = {gpu.id for _, gpus in preemption.parts for gpu in gpus}
         capacity = self.capacity
         capacity.take(kept)
-        for place, gpus in clearing.parts:
+        for place, gpus in preemption.parts:
             taken = {gpu.id for gpu in gpus}
             if place in self.soon:
                 self.soon[place] = [gpu for gpu in self.soon[place] if gpu.id not in taken]
-        for job in clearing.stops:
+        for job in preemption.stops:
             for gpu_id in job.gpu_ids:
                 place = capacity.layout.shelf_of[gpu_id]
                 capacity.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
@@ -361,7 +361,7 @@ class VictimSearch:
             for place, _ in capacity.layout.places(job.gpu_ids):
                 self._touched.add(place)
                 self.look_again(place)
-        for place, _ in clearing.parts:
+        for place, _ in preemption.parts:
             self._costs.pop(place, None)
 
     def look_again(self, place: int) -> None:
