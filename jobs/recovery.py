@@ -22,7 +22,7 @@ LONGEST_BACKOFF_S = 600.0
 LONGEST_STORAGE_BACKOFF_S = 120.0
 # A start that nobody could make is tried again as long as that takes: what stood in its way may be gone any moment.
 LONGEST_START_BACKOFF_S = 120.0
-# A job whose host keeps vanishing under it is not tried for ever; a retry that made progress starts the count anew.
+# A job whose host keeps vanishing under it is not tried for ever; a retry that made progress starts the count again.
 MAX_LOST_IN_A_ROW = 5
 # How often a job that ran out of memory is put on a smaller rung or a larger card, where the server does not say.
 OOM_REQUEUES = 3
@@ -223,7 +223,7 @@ def _diverged(ended: Ended, spec: JobSpec) -> Finish:
 
 
 def _no_storage(history: Sequence[Past], ended: Ended) -> Requeue:
-    """A folder took nothing: the host's fault, and for people to mend. It is tried as long as that takes."""
+    """A folder took nothing: the host's fault, and for people to fix. It is tried as long as that takes."""
     in_a_row = 1
     for past in reversed(history):
         if past.outcome is not Outcome.STORAGE:

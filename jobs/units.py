@@ -65,7 +65,7 @@ def gib(count: float) -> str:
 
 
 def apart(one: float, other: float) -> tuple[str, str]:
-    """Two sizes for people, such as needed and free: in a unit fine enough to tell them apart, but for equal ones."""
+    """Two sizes for people, such as needed and free: in a unit fine enough to tell them apart, except equal ones."""
     texts = gib(one), gib(other)
     for size, name in ((MiB, "MiB"), (KiB, "KiB"), (1, "bytes")):
         if texts[0] != texts[1]:

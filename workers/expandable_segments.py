@@ -35,7 +35,7 @@ def without(settings: str) -> str:
 def note_found(host_home: Path | str, uuid: str, expands: bool) -> None:
     """Keep what a trainer found on a card, for the agent and the trainers after it."""
     path = _refusal(host_home, uuid)
-    with suppress(OSError):  # a full disk is no reason to give up: it is found out anew each time
+    with suppress(OSError):  # a full disk is no reason to give up: it is found out again each time
         if expands:
             path.unlink(missing_ok=True)
         else:

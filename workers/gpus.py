@@ -60,7 +60,7 @@ def find_cards(host_name: str, cpu_sizes: Sequence[int] | None = None) -> Cards:
 @dataclass
 class _CudaCard:
     info: GpuInfo
-    handle: Any  # None after the card failed: looked up anew by UUID
+    handle: Any  # None after the card failed: looked up again by UUID
     lost: bool = False
 
 

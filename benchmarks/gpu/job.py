@@ -45,7 +45,7 @@ MEMORY: dict[str, dict[str, Any]] = {
     "choice": {},
     "always": {"checkpointing": "every_layer", "offload": False},
 }
-LEAST = 0.98  # of the speed with every layer checkpointed: the choice is never slower, but for noise
+LEAST = 0.98  # of the speed with every layer checkpointed: the choice is never slower, except noise
 COLUMNS = (
     *("time", "card", "card_bytes", "driver", "torch", "transformers", "trl", "peft", "bitsandbytes"),
     *(

@@ -34,7 +34,7 @@ from jobs.units import GiB
 
 CSV = Path(__file__).with_name("speed.csv")
 STEPS = 5
-# At least as quick as the better of the others, but for noise; with this many jobs compared.
+# At least as quick as the better of the others, except noise; with this many jobs compared.
 LEAST, JOBS = 0.98, 6
 COLUMNS = (
     *("time", "card", "card_bytes", "driver", "torch", "transformers", "trl", "peft", "bitsandbytes"),

@@ -130,7 +130,7 @@ class _Model(nn.Module):
         self.norm = _norm(shape)
         self.head = _linear(shape.width, shape.vocabulary, shape.head_bias, quant)
         turned = int(shape.rotary * shape.width // shape.heads)
-        for name in ("cos", "sin"):  # made anew in float32 when the script sets the longest length
+        for name in ("cos", "sin"):  # made again in float32 when the script sets the longest length
             self.register_buffer(name, torch.empty(length, turned, dtype=torch.float32))
         for key, parameter in self.named_parameters():
             parameter.requires_grad_("lora_" in key)

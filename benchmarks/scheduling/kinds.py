@@ -1,4 +1,4 @@
-"""Memory profiles that the benchmark draws jobs from: `python -m benchmarks.scheduling.kinds` traces them anew.
+"""Memory profiles that the benchmark draws jobs from: `python -m benchmarks.scheduling.kinds` traces them again.
 
 Real model shapes from 1B to 14B parameters under full fine-tuning, LoRA and QLoRA; CUDA passes alone, for size.
 """

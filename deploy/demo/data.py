@@ -50,7 +50,7 @@ class Input:
 
 
 def prepare(folder: Path) -> Input:
-    """The demo's input in `folder`; made anew when Python or this file has changed since, else as it is.
+    """The demo's input in `folder`; made again when Python or this file has changed since, else as it is.
 
     The folder is published by one rename, so that an interrupted run leaves nothing half made.
     """

@@ -221,7 +221,7 @@ def _repeated(given: Sequence[Any]) -> list[Any]:
 
 
 def _others(base: dict[str, Any], axes: Iterable[str], source: str) -> list[Fault]:
-    """Faults of the file beside its matrix; what stands where an axis goes is not told of, for it may mend it."""
+    """Faults of the file beside its matrix; what stands where an axis goes is not told of, for it may fix it."""
     try:
         parse_spec(base, source)
     except SpecError as error:

@@ -21,7 +21,7 @@ from jobs.cards import CardKind
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced anew
+FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced again
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jobs.cards import Card
 from jobs.errors import ProfileError
 from jobs.memory.profile import MemoryProfile
 
-# So that all of a projection is to be had from here.
+# So that all of a projection is available from here.
 from jobs.memory.projection import DEVIATION as DEVIATION
 from jobs.memory.projection import PARTS as PARTS
 from jobs.memory.projection import PHASES as PHASES

@@ -16,7 +16,7 @@ from typing import Any
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-# Raised when the meaning changes, or something is looked for that was not: older ones are then counted anew.
+# Raised when the meaning changes, or something is looked for that was not: older ones are then counted again.
 # 2: warnings of doubled BOS and EOS, turns that a template leaves out, unknown characters, prompts that change.
 FORMAT = 2
 PER_OCTAVE = 32  # bins in each doubling of the length: a bin is at most 1/32 of its lengths wide

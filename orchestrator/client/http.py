@@ -24,7 +24,7 @@ STREAM_TIMEOUT_S = 90.0  # without a byte
 
 
 class Api:
-    """One connection to a server, kept open between requests and opened anew when it breaks.
+    """One connection to a server, kept open between requests and opened again when it breaks.
 
     find: the server, or what finds it at the first request: what is wrong with a verb's own input is told before it.
     """

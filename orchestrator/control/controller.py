@@ -112,7 +112,7 @@ class Controller:
         self.wake()
 
     def measured(self) -> None:
-        """What was measured has changed: the next plan reads it anew."""
+        """What was measured has changed: the next plan reads it again."""
         self._calibrated_at = None
 
     def online(self, host: HostRow) -> bool:

@@ -36,7 +36,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """Takes snapshots. Changes nothing in the store but for the note that a record was set aside."""
+    """Takes snapshots. Changes nothing in the store except for the note that a record was set aside."""
 
     def __init__(
         self,

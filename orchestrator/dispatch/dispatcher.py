@@ -241,7 +241,7 @@ class DispatchProcess:
         """What must not end the thread that would try it again."""
         try:
             work()
-        except Exception as error:  # a full disk, no process to be had: it is tried again, whatever it is
+        except Exception as error:  # a full disk, no process available: it is tried again, whatever it is
             self._trouble = f"the dispatcher can't be kept: {type(error).__name__}: {error}"
             log.exception("%s", self._trouble)
 

@@ -146,7 +146,7 @@ class FairShareQueue:
         self._owners[owner].leave(cursor.entries)
 
     def revive(self) -> None:
-        """There is more to be had than when others failed: those of this lane, and all to come, may try again."""
+        """There is more available than when others failed: those of this lane, and all to come, may try again."""
         self.hopeless.clear()
         self._revived = True
 

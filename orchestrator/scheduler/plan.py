@@ -369,7 +369,7 @@ class _Cycle:
         self.waits[job.job_id] = reason if at is None else kept(reason, at, job, self.now, self.rules)
 
     def _full(self, job: Waiting, job_class: JobClass) -> Reason:
-        """The same for each class that the same cards would do, but for how much of them it takes."""
+        """The same for each class that the same cards would do, except how much of them it takes."""
         first = job_class.tiers[0]
         same = (job_class.shelf_set, job_class.gpus, first.shelves[0])
         reason = self._said.get(same)

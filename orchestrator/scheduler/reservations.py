@@ -188,7 +188,7 @@ class Reservations:
         return ends <= held.at
 
     def beside(self, place: int, gpus: int) -> None:
-        """So many cards of a shelf are to be had that no reservation counts on."""
+        """So many cards of a shelf are available that no reservation counts on."""
         if place in self.by_shelf and place in self._spare:
             self._spare[place] += gpus
 

@@ -91,7 +91,7 @@ class Job(TypedDict):
 
 
 class GoesOn(TypedDict):
-    """What a requeued job goes on from. step: 0 where it begins anew, None where only a host that is away can tell."""
+    """What a requeued job goes on from. step: 0 where it begins again, None where only a host that is away can tell."""
 
     job: int | None
     step: int | None

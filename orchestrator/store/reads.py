@@ -252,7 +252,7 @@ def _host(row: Any) -> HostRow:
 
 
 def _ids(value: Any) -> tuple[int, ...]:
-    """Of attempts, as a host reported them; none where that can't be read, for the next report says it anew."""
+    """Of attempts, as a host reported them; none where that can't be read, for the next report says it again."""
     return tuple(value) if isinstance(value, list) else ()
 
 

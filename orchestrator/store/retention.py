@@ -33,7 +33,7 @@ class RetentionStore(Database):
     """What goes. Jobs, their attempts and what moved them stay."""
 
     def prune_history(self, before: float) -> bool:
-        """Removes logs, and progress but for its last line, of attempts that ended before; events and observations
+        """Removes logs, and progress except for its last line, of attempts that ended before; events and observations
         that are as old. Whether there is more: it does some at a time.
         """
         logs = sa.select(attempts.c.id).where(

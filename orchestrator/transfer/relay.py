@@ -1,6 +1,6 @@
 """Bytes that a host sends and a client reads, handed on piece by piece: never more than a few are held.
 
-All of it runs on the server's event loop, but for orders(), which only looks.
+All of it runs on the server's event loop, except orders(), which only looks.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tests.profiles import small_profile
 
 
 def row(**values):
-    """A row that ran and was foretold right."""
+    """A row that ran and was projected right."""
     return {
         "outcome": "ran",
         "limit_gib": 0,
@@ -110,7 +110,7 @@ def test_an_emulated_card_leaves_the_allocator_what_the_context_does_not_take():
 
 
 def run(way, tokens_per_s, **values):
-    """A row of the speed benchmark that ran as it was foretold."""
+    """A row of the speed benchmark that ran as it was projected."""
     job = {"shape": "1B", "method": "lora", "length": 512, "global_batch": 8, "limit_gib": 24}
     times = {"step_s": 1.0, "projected_step_s": 1.1}
     return {**job, **times, "outcome": "ran", "ways": way, "tokens_per_s": tokens_per_s, **values}

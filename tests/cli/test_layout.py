@@ -245,7 +245,7 @@ def test_top_uses_the_room_that_there_is(cards: int, waiting: int, room: int) ->
     lines = 1 + shown + (2 + kept if kept else 0) + left_out
     assert lines <= max(room, 2)
     if left_out and room > 12:
-        assert lines >= room - 2  # but for a gap and a header that turned out not to be needed
+        assert lines >= room - 2  # except for a gap and a header that turned out not to be needed
         assert shown >= min(cards, 3)
         assert kept >= min(waiting, 3)
 

@@ -1,4 +1,4 @@
-"""When likely starts are worked out anew: at once for a new job where that is cheap, and otherwise now and then."""
+"""When likely starts are worked out again: at once for a new job where that is cheap, and otherwise now and then."""
 
 from __future__ import annotations
 

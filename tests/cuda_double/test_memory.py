@@ -149,7 +149,7 @@ answer(reserved=torch.cuda.memory_reserved(), live=torch.cuda.memory_allocated()
 
 
 def test_optimizer_state_takes_no_piece_of_an_activations_segment(cuda: Cuda) -> None:
-    """256 MiB of weights, twice as much state, and 2,400 MiB that each step takes anew: nothing is in its way."""
+    """256 MiB of weights, twice as much state, and 2,400 MiB that each step takes again: nothing is in its way."""
     among = cuda.run(STEPS.format(apart=False))
     apart = cuda.run(STEPS.format(apart=True))
     assert among["live"] == apart["live"] and apart["state"] == 8

@@ -176,7 +176,7 @@ def test_a_job_with_another_generation_is_ranked_anew_and_a_copy_with_the_same_i
 
 
 def test_a_queue_that_is_looked_at_for_long_does_not_grow():
-    """Who has a checkpoint is ranked anew in every plan; who leaves takes along all that was kept of it."""
+    """Who has a checkpoint is ranked again in every plan; who leaves takes along all that was kept of it."""
     rules, pending = Rules("fifo"), PendingQueue()
     jobs = [replace(_alike(number), home=1) for number in range(5)]
 

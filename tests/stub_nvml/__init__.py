@@ -21,7 +21,7 @@ def compile_stub(folder: Path) -> Path:
 
 
 def card_line(uuid: str, **readings: object) -> str:
-    """One card of the readings file: a busy 80 GiB card, but for what the test says."""
+    """One card of the readings file: a busy 80 GiB card, except what the test says."""
     usual: dict[str, object] = {
         "name": "Stub_H100",
         "total": 80 * 2**30,

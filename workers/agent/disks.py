@@ -14,7 +14,7 @@ LOOK_EVERY_S = 10.0
 
 
 class Disks:
-    """What was seen last, looked at anew in a thread. places: folders by what they hold, which need not exist yet."""
+    """What was seen last, looked at again in a thread. places: folders by what they hold, which need not exist yet."""
 
     def __init__(self, places: Mapping[str, Path], every_s: float = LOOK_EVERY_S) -> None:
         self._places, self._every_s = places, every_s

@@ -62,7 +62,7 @@ class ForeignMemory:
         if text is None and uuid in self._faults:
             log.warning("GPU %s: its memory is free again", uuid)
             del self._faults[uuid]
-        elif text and uuid not in self._faults:  # not anew with every byte that moves
+        elif text and uuid not in self._faults:  # not again with every byte that moves
             log.warning("GPU %s: %s", uuid, text)
             self._faults[uuid] = text
 

@@ -2,7 +2,7 @@
 
 SFTTrainer wraps with `get_peft_model(model, config)` (trl 1.16, trl/trainer/sft_trainer.py). PEFT's
 `autocast_adapter_dtype=True` then keeps LoRA weights in float32 beside a bfloat16 base; TRL casts them to bfloat16
-beside a 4-bit one, but for DoRA's magnitudes. TRL 1.16 no longer calls `prepare_model_for_kbit_training`: norms,
+beside a 4-bit one, except DoRA's magnitudes. TRL 1.16 no longer calls `prepare_model_for_kbit_training`: norms,
 embeddings and head stay in the type they were loaded in. workers/trainer/train.py casts where the job file asks for
 another type, by the same `cast_adapters`.
 """

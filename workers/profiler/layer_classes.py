@@ -138,7 +138,7 @@ def keep(base: PreTrainedModel, layers: Sequence[nn.Module], indices: Sequence[i
 
 
 def _cut_properties(config: PretrainedConfig, whole: int, indices: Sequence[int]) -> None:
-    """The same for lists with an entry for each layer that a config works out anew each time (Bamba, Jamba)."""
+    """The same for lists with an entry for each layer that a config works out again each time (Bamba, Jamba)."""
     cut = {}
     for key, value in inspect.getmembers_static(type(config), lambda found: isinstance(found, property)):
         if key.startswith("_") or "layer" not in key:

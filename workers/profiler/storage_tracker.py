@@ -87,7 +87,7 @@ class LiveBytes(TorchDispatchMode):
     def mark(self, name: str) -> None:
         """The segment `name` ends here."""
         self._note_peak()
-        self.loop = None  # a layer that is computed anew may be left in the middle of one
+        self.loop = None  # a layer that is computed again may be left in the middle of one
         gradients = self._gradients()
         grown = gradients - self._start_gradients
         start, line = self._start, self.marks.line

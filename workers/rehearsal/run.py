@@ -51,7 +51,7 @@ class _Followed(TrainerCallback):
 def rehearse(request: Request, folder: Path) -> Answer:
     """Make the steps as a trainer would, and say what they took. folder: for what the trainer writes.
 
-    Raises what the libraries raise, but for memory that runs out and faults of the job.
+    Raises what the libraries raise, except memory that runs out and faults of the job.
     """
     assignment, notes = request.assignment, list[str]()
     meter = Meter(assignment.card)

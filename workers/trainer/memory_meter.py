@@ -184,7 +184,7 @@ def set_threads(ranks: int = 1) -> None:
 
 # mallopt(3): M_MMAP_THRESHOLD. Left alone, glibc raises it to 32 MiB and keeps freed tensors in heaps that fragment:
 # the same job then takes 80 to 420 MiB more than its tensors, differently from run to run and more with each step, and
-# no projection could say that it fits. The price is speed: pages of larger tensors are faulted in anew each time.
+# no projection could say that it fits. The price is speed: pages of larger tensors are faulted in again each time.
 # So it is done only where the card is tight. From 8 MiB on instead of 1 MiB, the job of benchmarks/start.py
 # lost no speed in place of a sixth, but the demo's squeezed job on two threads took 569 MiB (one run; upper
 # bound 531). Large pages (THP_MEM_ALLOC_ENABLE) are slower still.

@@ -15,7 +15,7 @@ _KEYS = (
     "vocab_size",
     "tie_word_embeddings",
 )
-# From each model's config.json, but for Llama-31M, with a vocabulary of bytes. Every second one is for fitting.
+# From each model's config.json, except Llama-31M, with a vocabulary of bytes. Every second one is for fitting.
 _ROWS: tuple[tuple[Any, ...], ...] = (
     ("gpt2", "gpt2", 768, 3072, 12, 12, 12, 64, 50257, True),
     ("SmolLM2-135M", "llama", 576, 1536, 30, 9, 3, 64, 49152, True),

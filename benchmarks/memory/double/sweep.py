@@ -18,7 +18,7 @@ from workers.cuda_double.environment import find, variables
 
 
 class Runner:
-    """The process that runs cases on one card (benchmarks/memory/double/runner.py), started anew for another card."""
+    """The process that runs cases on one card (benchmarks/memory/double/runner.py), started again for another card."""
 
     def __init__(self) -> None:
         self._card = ""
@@ -64,7 +64,7 @@ def _started(card: str) -> subprocess.Popen[str]:
 
 
 def run(cases: Iterable[Case], path: Path, count: int, seconds: float) -> dict[str, Any]:
-    """Run `count` of them, but for those that the file has, and none after so many seconds."""
+    """Run `count` of them, except those that the file has, and none after so many seconds."""
     ends = time.monotonic() + seconds
     before = {case for case, _ in cases_of(path)}
     outcomes: dict[str, int] = {}

@@ -25,7 +25,7 @@ class Beat:
 
 
 class Pulse:
-    """For the event loop: look() never takes longer than WAIT_S, but for the first answer."""
+    """For the event loop: look() never takes longer than WAIT_S, except the first answer."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -185,7 +185,7 @@ def list_jobs(
 
 
 def each_shown(found: Iterable[JobView], show: Callable[[JobView], schemas.Job]) -> list[schemas.Job]:
-    """The jobs as they are shown, but for those that can't be."""
+    """The jobs as they are shown, except those that can't be."""
     return unreadable.each("job", found, lambda view: view.job.id, show)
 
 

@@ -20,7 +20,7 @@ LINES = 30  # that a pace is taken from: half a minute, where steps are short
 
 
 class Neighbours:
-    """Holds no truth, but for a while what a pace alone was: it is over and changes no more."""
+    """Keeps for a while what a pace alone was: that is over and changes no more."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class Neighbours:
                 log.info("job %s %s", last.job_id, reason.text)
 
     def _sharers(self, cards: Mapping[int, Sequence[AttemptRow]]) -> list[list[Sharer]]:
-        """The attempts on each card with their paces, but for cards where one has not made its first step yet.
+        """The attempts on each card with their paces, except cards where one has not made its first step yet.
 
         Three queries, however many cards there are.
         """

@@ -33,14 +33,14 @@ PATIENCE_S = 900.0
 FRESH_S = 60.0
 MOST_WARNED = 20
 RECENT_S, MOST_RECENT = 1.0, 10_000
-LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written anew while these wait
+LOOK_EVERY_S = 30.0  # at the files of queued jobs, which may be written again while these wait
 # Files of a folder that change what is counted.
 _SUFFIXES = (".json", ".jsonl", ".jinja", ".txt", ".model", ".arrow")
 _WEIGHTS = (".safetensors", ".bin", ".json")  # and what is checked of the model
 
 
 class DataLengths:
-    """Lengths by job. Holds no truth: what would cost a tick too much to read anew, files for LOOK_EVERY_S at most."""
+    """Lengths by job. Holds no truth: what would cost a tick too much to read again, files for LOOK_EVERY_S at most."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The pending jobs in their order, kept from plan to plan: only what changed is ranked anew."""
+"""The pending jobs in their order, kept from plan to plan: only what changed is ranked again."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class PendingQueue:
             del self.demand[job_class.number]
 
     def _clear(self, now: Now) -> None:
-        """Rank all of them anew, under these rules and terms."""
+        """Rank all of them again, under these rules and terms."""
         self._terms = (now.rules, dict(now.projects))
         self._joined = {job_id: found.job for job_id, found in self._standing.items()} | self._joined
         self.lanes = QueueLanes(now.rules.policy == "fair")

@@ -18,7 +18,7 @@ class ScoreBars:
     """By shelf, the score that waiting jobs of the same rights must stay below to get so many of its cards.
 
     by_count: shelf -> score, for one card, two ...; whole: for all of a shelf. A bar may be too high, never too low: it
-    falls with time, and is looked at anew where it may have risen: after until (by shelf), and where a job began or
+    falls with time, and is looked at again where it may have risen: after until (by shelf), and where a job began or
     ended (until is past). at: when each was looked at; seen: how much of the index's log.
     """
 
@@ -241,7 +241,7 @@ class RunningIndex:
         return found
 
     def measure(self, place: int, bars: ScoreBars, look: Look) -> None:
-        """Look at the bars of a shelf anew."""
+        """Look at the bars of a shelf again."""
         have, until = len(self.free[place]), math.inf
         limits: list[tuple[float, int]] = []
         for job, count in self.on[place].values():

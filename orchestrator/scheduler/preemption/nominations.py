@@ -106,7 +106,7 @@ class Nominations:
 
     @contextmanager
     def turn(self, entry: Ranked) -> Iterator[Mapping[int, int]]:
-        """While it is the turn of a job, what is kept for it is to be had, by it first. How many cards, by shelf.
+        """While it is the turn of a job, what is kept for it is available, by it first. How many cards, by shelf.
 
         Afterwards what was lent to it and not used is kept again.
         """
@@ -121,7 +121,7 @@ class Nominations:
         self._take_back()
 
     def lend(self, entry: Ranked) -> bool:
-        """What is kept for jobs that this one outranks is to be had while its turn lasts; whether there is any."""
+        """What is kept for jobs that this one outranks is available while its turn lasts; whether there is any."""
         for job_id, kept in self._held.items():
             if job_id not in self._lent and entry.outranks(kept.entry):
                 self._give(kept)

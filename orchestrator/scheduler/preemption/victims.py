@@ -342,7 +342,7 @@ class VictimSearch:
         return [(place, found) for _, place, found in costs]
 
     def keep(self, preemption: Preemption) -> None:
-        """Nobody else gets the cards of a preemption; what its stops give back beside them is to be had soon."""
+        """Nobody else gets the cards of a preemption; what its stops give back beside them is available soon."""
         kept = {gpu.id for _, gpus in preemption.parts for gpu in gpus}
         capacity = self.capacity
         capacity.take(kept)
@@ -353,7 +353,7 @@ class VictimSearch:
         for job in preemption.stops:
             for gpu_id in job.gpu_ids:
                 place = capacity.layout.shelf_of[gpu_id]
-                capacity.room.pop(gpu_id, None)  # nobody lies down beside one that leaves
+                capacity.room.pop(gpu_id, None)  # nobody starts beside one that leaves
                 self._leaving[gpu_id] = job
                 if gpu_id not in kept:
                     self.soon.setdefault(place, []).append(capacity.layout.gpu_of[gpu_id])

@@ -1,4 +1,4 @@
-"""Hosts on which no trainer can start, whatever the job: noted, and forgotten once one did or the agent joins anew."""
+"""Hosts on which no trainer can start, whatever the job: noted, and forgotten once one did or the agent joins again."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _cards(connection: sa.Connection, gpu_ids: Collection[int]) -> dict[int, _Ca
 
 
 def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
-    """Whether its cards are to be had, which it then has."""
+    """Whether its cards are available, which it then has."""
     mine = [cards.get(gpu_id) for gpu_id in start.gpu_ids]
     if not mine or len(set(start.gpu_ids)) < len(mine):
         return False

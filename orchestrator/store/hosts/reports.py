@@ -90,12 +90,12 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
     """Host reports."""
 
     def record_report(self, host_id: int, report: HostReport, now: float) -> None:
-        """Stores what a host says. Raises NotFound where the host must join (anew) first."""
+        """Stores what a host says. Raises NotFound where the host must join (again) first."""
         if self.record_reports([(host_id, report)], now):
             raise NotFound(JOIN_FIRST.format(host_id))
 
     def record_reports(self, reports: Sequence[tuple[int, HostReport]], now: float) -> set[int]:
-        """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first, or anew."""
+        """Stores several hosts' reports under one commit. Returns the ids of hosts that must join first, or again."""
         with self.write() as connection:
             stored = _known(connection, {host_id for host_id, _ in reports})
             for host_id in misplaced(connection, reports):

@@ -78,7 +78,7 @@ def insert_links(
 
 
 def repeat_links(connection: sa.Connection, job_id: int, copy_id: int) -> None:
-    """Gives a copy the links of its original, but for those that can't come to pass any more."""
+    """Gives a copy the links of its original, except those that can't come to pass any more."""
     kept = [
         (copy_id, link.after_id, str(link.on))
         for links in links_of(connection, [job_id]).values()

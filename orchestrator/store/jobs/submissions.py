@@ -18,7 +18,7 @@ from orchestrator.store.requests import Actor, NewJob, NewSubmission, Note, Subm
 from orchestrator.store.rows import JobRow
 from orchestrator.store.schema.tables import jobs, submissions
 
-KEPT_S = 7 * 86_400.0  # a key that is older may be used anew
+KEPT_S = 7 * 86_400.0  # a key that is older may be used again
 
 
 @dataclass(frozen=True)

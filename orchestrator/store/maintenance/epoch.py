@@ -1,6 +1,6 @@
 """Which database this is, and since when: a new epoch begins as it goes back to a backup.
 
-Row ids are given again then. Hosts join anew, and hand over nothing that this database does not know.
+Row ids are given again then. Hosts join again, and hand over nothing that this database does not know.
 """
 
 from __future__ import annotations

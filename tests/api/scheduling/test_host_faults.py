@@ -94,7 +94,7 @@ def test_beside_a_healthy_host_the_job_goes_there_at_once(yard: Yard) -> None:
 
 
 def test_what_was_lost_before_and_after_still_counts(yard: Yard) -> None:
-    """A host's fault between two losses neither counts as one nor starts the count anew."""
+    """A host's fault between two losses neither counts as one nor starts the count again."""
     host = FakeHost(yard, card(0, 2))
     yard.submit()
     host.trace()

@@ -190,7 +190,7 @@ def test_checkpoints_stay_while_a_job_that_goes_on_from_them_waits(yard, host):
 
 
 def test_a_job_that_waits_to_go_on_keeps_its_weights(yard, host):
-    """`tuneyard set` would else have it begin anew without a word."""
+    """`tuneyard set` would else have it begin again without a word."""
     drain(yard, True, host)
     requeue(yard)
     answer = yard.http.patch(f"{PREFIX}/jobs/2", json={"overrides": {"method.rank": 8}})

@@ -129,12 +129,12 @@ def test_what_stands_at_its_default_counts_as_left_out() -> None:
 
 
 def test_the_digest_is_what_it_was() -> None:
-    """Checkpoints on disk carry it: a change here makes every job begin anew."""
+    """Checkpoints on disk carry it: a change here makes every job begin again."""
     assert weights_digest(spec()) == "769c44867f27ab5c086dbd53ddac5d633d7851b196ea27e1835033d337b017c4"
 
 
 def test_what_differs_inside_of_a_mapping_is_named() -> None:
-    """Two long configs that are alike but for one value deep inside."""
+    """Two long configs that are alike except for one value deep inside."""
     sizes = {"model_type": "llama", "rope_scaling": {f"key_{n}": n for n in range(20)}, "hidden_size": 64}
     other = {**sizes, "rope_scaling": {**sizes["rope_scaling"], "key_17": 170}, "vocab_size": 5}
     was, now = (spec(model={"config": config, "tokenizer": "org/model"}) for config in (sizes, other))

@@ -156,7 +156,7 @@ def test_dying_anywhere_leaves_a_good_checkpoint(tmp_path: Path) -> None:
 
 
 def test_dying_while_a_result_is_replaced_loses_neither(tmp_path: Path) -> None:
-    """A job that runs again makes its result anew: at any point the old or the new one is whole on disk."""
+    """A job that runs again makes its result again: at any point the old or the new one is whole on disk."""
 
     def replace(root: Path) -> None:
         staged = root / ".result.attempt-2"

@@ -1,4 +1,4 @@
-"""workers/profiler/cross_layer_tensors.py: models whose layers return what the next one frees, foretold at mixed
+"""workers/profiler/cross_layer_tensors.py: models whose layers return what the next one frees, projected at mixed
 rungs too.
 """
 

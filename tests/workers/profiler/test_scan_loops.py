@@ -1,4 +1,4 @@
-"""workers/profiler/scan_loops.py: layers that scan their tokens in chunks, or one by one, foretold at other
+"""workers/profiler/scan_loops.py: layers that scan their tokens in chunks, or one by one, projected at other
 lengths too.
 """
 

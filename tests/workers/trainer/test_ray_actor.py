@@ -152,7 +152,7 @@ def carrier(tmp_path: Path) -> Carrier:
 
 
 def couriers() -> list[psutil.Process]:
-    """Their processes, but for those that died and were not waited for."""
+    """Their processes, except those that died and were not waited for."""
     found = []
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # a zombie's command line, too

@@ -85,7 +85,9 @@ def _as_it_is(function: Any = None, *_: Any, **__: Any) -> Any:
 
 @contextmanager
 def lean_imports() -> Iterator[None]:
-    """Import only what a trace needs. What is imported already stays; afterwards real ones can be, bar the compiler."""
+    """Import only what a trace needs. What is imported already stays; afterwards real ones can be, except the
+    compiler.
+    """
     left_out: dict[str, Any] = {name: None for name in HIDDEN if name not in sys.modules}
     if _COMPILER not in sys.modules:
         left_out[_COMPILER] = _compiler()

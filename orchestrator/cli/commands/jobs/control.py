@@ -66,7 +66,7 @@ def read_settings(settings: Sequence[str], flag: str = "--set ") -> dict[str, An
 
 
 def _requeued(job: Any, asked: str) -> str:
-    told = job.get("goes_on")  # a server of an older version says nothing of it, and begins anew
+    told = job.get("goes_on")  # a server of an older version says nothing of it, and begins again
     return f"job {asked} is queued again as {words.label(job)}" + (f"; it {told['text']}" if told else "")
 
 
