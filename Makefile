@@ -7,7 +7,7 @@ BENCHMARKS := cli submit agents restart start telemetry memory gpu.memory gpu.sp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cuda-double test-cuda chaos check docs format openapi constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test dist cuda-double test-cuda chaos check docs format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
@@ -21,6 +21,7 @@ help:
 	@echo 'make openapi      write docs/openapi.json again, after a change of routes'
 	@echo 'make bench-NAME   NAME is one of: $(BENCHMARKS)'
 	@echo 'make chaos        real faults at each phase of a real job (ARGS="--faults ... --phases ...")'
+	@echo 'make dist         wheel and sdist in dist/, checked, and tried in an empty environment (a few minutes)'
 	@echo 'make setup        only set up .venv'
 	@echo 'make constraints  pin the newest versions that pyproject.toml allows'
 	@echo 'make clean        remove what the above made, .venv too'
@@ -81,6 +82,9 @@ docs: $(READY)
 # docs/openapi.json, made from the routes.
 openapi: $(READY)
 	@$(BIN)/python -m orchestrator.api.openapi_file
+
+dist: $(READY)
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' .ci/dist
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -41,7 +41,7 @@ def test_pins_are_plain_versions_of_other_packages() -> None:
     assert [name for name, version in PINS.items() if Version(version).local] == []
 
 
-@pytest.mark.parametrize("script", ["run", "setup"])
+@pytest.mark.parametrize("script", ["dist", "run", "setup"])
 def test_scripts_parse_and_stop_at_the_first_failure(script: str) -> None:
     path = CHECKOUT / ".ci" / script
     assert os.access(path, os.X_OK)
@@ -49,7 +49,7 @@ def test_scripts_parse_and_stop_at_the_first_failure(script: str) -> None:
     assert "set -euo pipefail" in path.read_text()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench-cli", "bench-telemetry"])
+@pytest.mark.parametrize("target", ["demo", "test", "dist", "check", "bench-cli", "bench-telemetry"])
 def test_every_target_sets_up_first(target: str, tmp_path: Path) -> None:
     missing = tmp_path / "venv"
     done = make("-n", target, f"VENV={missing}")

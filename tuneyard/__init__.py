@@ -169,9 +169,3 @@ def pull(job: int | str, folder: str | Path | None = None) -> Path:
     """Copy a job's result into a folder (job-ID-NAME by default), and compare it with its manifest; where it is."""
     with Client() as client:
         return client.pull(job, folder)
-
-
-if __name__ == "__main__":
-    from orchestrator.cli.main import main
-
-    main()
