@@ -72,7 +72,7 @@ class Finish:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after so many failures in a row: 5, 10, 20 .. 600."""
-    return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** max(0, failures - 1))
+    return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, failures - 1))
 
 
 def decide(

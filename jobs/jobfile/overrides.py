@@ -20,7 +20,8 @@ def apply_overrides(
     can be laid over it. Raises SpecError, with every fault, for a path that is empty or leads through what
     holds no keys.
     """
-    made, faults = _copy(value), []
+    made: dict[str, Any] = _copy(value)
+    faults: list[Fault] = []
     for path, given in overrides.items():
         if fault := _set(made, path, given):
             faults.append(fault)

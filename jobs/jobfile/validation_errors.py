@@ -61,7 +61,8 @@ def _fault(item: Any, root: type[BaseModel]) -> Fault:
         return Fault(path, given, problem, fix or _expected(loc, root))
     if kind == "literal_error":
         return Fault(path, given, "is not one of the choices", f"use {context['expected']}")
-    problem = _PROBLEMS.get(kind, lambda _: item["msg"][0].lower() + item["msg"][1:])(context)
+    known = _PROBLEMS.get(kind)
+    problem = known(context) if known else item["msg"][0].lower() + item["msg"][1:]
     return Fault(path, given, problem, _expected(loc, root))
 
 

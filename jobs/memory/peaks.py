@@ -385,4 +385,5 @@ class _Steps:
         if profile.quantised:
             weights += 4 * profile.parameter_count  # bfloat16 written, and read by the product
         computed = runs * np.maximum(self.layer["kept"][: self.names], 0.0)
-        return weights * (1 + runs.sum(0) / len(profile.layer_names)) + 2 * computed.sum(0)
+        touched: Floats = weights * (1 + runs.sum(0) / len(profile.layer_names)) + 2 * computed.sum(0)
+        return touched

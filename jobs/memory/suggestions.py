@@ -155,11 +155,12 @@ def _four_bit(
 
 def _packed_weights(profile: MemoryProfile, config: Mapping[str, Any] | None) -> int | None:
     """Bytes of the base in NF4: linear layers are packed, embeddings and head are not."""
-    sizes = [(config or {}).get(name) for name in ("vocab_size", "hidden_size")]
-    if not all(isinstance(size, int) for size in sizes) or not profile.parameter_count:
+    known = config or {}
+    vocabulary, hidden = known.get("vocab_size"), known.get("hidden_size")
+    if not isinstance(vocabulary, int) or not isinstance(hidden, int) or not profile.parameter_count:
         return None
-    tied = (config or {}).get("tie_word_embeddings", False)  # the larger where it is not said
-    whole = sizes[0] * sizes[1] * (1 if tied else 2)  # type: ignore[operator]
+    tied = known.get("tie_word_embeddings", False)  # the larger where it is not said
+    whole = vocabulary * hidden * (1 if tied else 2)
     each = profile.weight_bytes / profile.parameter_count
     return round((profile.parameter_count - whole) * FOUR_BIT_WEIGHT + whole * each)
 

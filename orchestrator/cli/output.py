@@ -97,7 +97,7 @@ def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
         "--token", metavar="TOKEN", help="Its token; better in TUNEYARD_TOKEN, which `ps` does not show."
     )
     @json_option
-    @click.pass_context
+    @click.pass_context  # type: ignore[arg-type] # wraps() forgets that the context is given by its place
     @functools.wraps(function)
     def run(context: click.Context, server: str | None, token: str | None, **given: Any) -> Any:
         if given.get("local"):

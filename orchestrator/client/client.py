@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 import httpx
@@ -78,7 +78,7 @@ class Client:
 
     def health(self) -> Health:
         """How the server is. The one call that needs no token."""
-        return self._get("/health")
+        return cast(Health, self._get("/health"))
 
     def submit(
         self,
@@ -111,7 +111,7 @@ class Client:
         """
         bodies = [body_of(job, overrides or {}) for job in jobs]
         answer = self._once("/jobs", {"jobs": bodies, "user": user_name(), "hold": hold}, key)
-        return answer["jobs"]
+        return cast(list[Job], answer["jobs"])
 
     def plan(
         self,
@@ -130,7 +130,7 @@ class Client:
         while True:
             answer = self._post("/plan", asked)
             if "pending" not in answer:
-                return answer
+                return cast(PlanShape, answer)
             if time.monotonic() >= deadline:
                 raise Unavailable(f"there is no memory profile after {timeout_s:g} s: {answer['text']}")
             time.sleep(0.3)
@@ -166,7 +166,8 @@ class Client:
             "sort": sort,
             "offset": offset,
         }
-        return self._get("/jobs", **{name: value for name, value in query.items() if value is not None})
+        given = {name: value for name, value in query.items() if value is not None}
+        return cast(JobPage, self._get("/jobs", **given))
 
     def all_jobs(self, states: Sequence[str] = (), **wanted: Any) -> Iterator[Job]:
         """Every job, newest first or as sorted, fetched page by page, each once. wanted: as jobs() has it."""
@@ -186,45 +187,44 @@ class Client:
 
     def group(self, group: int | str) -> GroupTable:
         """The jobs of a sweep, by its id or name, with what differs between them: the best first. Raises NotFound."""
-        return self._get(f"/groups/{quote(str(group), safe='')}")
+        return cast(GroupTable, self._get(f"/groups/{quote(str(group), safe='')}"))
 
     def job(self, job: int | str) -> JobFull:
         """One job by id or name, with its attempts and events. Raises NotFound."""
-        return self._get(_path(job))
+        return cast(JobFull, self._get(_path(job)))
 
     def why(self, job: int | str) -> Why:
         """Why a job waits, host by host, or how it ended. Raises NotFound."""
-        return self._get(_path(job, "/why"))
+        return cast(Why, self._get(_path(job, "/why")))
 
     def cancel(self, job: int | str) -> Job:
         """Ask a job to end. Raises NotFound; Conflict when it has ended."""
-        return self._post(_path(job, "/cancel"))
+        return cast(Job, self._post(_path(job, "/cancel")))
 
     def cancel_group(self, group: int | str) -> list[Job]:
         """Ask all jobs of a sweep to end that have not; those. Raises NotFound."""
-        return self._post(f"/groups/{quote(str(group), safe='')}/cancel")["jobs"]
+        return cast(list[Job], self._post(f"/groups/{quote(str(group), safe='')}/cancel")["jobs"])
 
     def change(self, job: int | str, overrides: Mapping[str, Any]) -> Changed:
         """Lay values by dotted path over the job file of a job that waits. Raises SpecError, NotFound, Conflict."""
-        return self._ask(
-            "PATCH", _path(job), json={"overrides": dict(overrides), "base_dir": str(Path.cwd())}
-        )
+        body = {"overrides": dict(overrides), "base_dir": str(Path.cwd())}
+        return cast(Changed, self._ask("PATCH", _path(job), json=body))
 
     def hold(self, job: int | str) -> Job:
         """Keep a queued job from starting. Raises NotFound; Conflict when it is not queued."""
-        return self._post(_path(job, "/hold"))
+        return cast(Job, self._post(_path(job, "/hold")))
 
     def release(self, job: int | str) -> Job:
         """Let a held job start. Raises NotFound; Conflict when it is not held."""
-        return self._post(_path(job, "/release"))
+        return cast(Job, self._post(_path(job, "/release")))
 
     def hold_group(self, group: int | str) -> list[Job]:
         """Keep the queued jobs of a sweep from starting; those that were not held before. Raises NotFound."""
-        return self._post(f"/groups/{quote(str(group), safe='')}/hold")["jobs"]
+        return cast(list[Job], self._post(f"/groups/{quote(str(group), safe='')}/hold")["jobs"])
 
     def release_group(self, group: int | str) -> list[Job]:
         """Let the held jobs of a sweep start; those. Raises NotFound."""
-        return self._post(f"/groups/{quote(str(group), safe='')}/release")["jobs"]
+        return cast(list[Job], self._post(f"/groups/{quote(str(group), safe='')}/release")["jobs"])
 
     def requeue(
         self, job: int | str, overrides: Mapping[str, Any] | None = None, *, from_start: bool = False
@@ -235,12 +235,12 @@ class Client:
         when it has not ended, or can't go on with these changes; SpecError.
         """
         body = {"overrides": dict(overrides or {}), "base_dir": str(Path.cwd()), "from_start": from_start}
-        return self._once(_path(job, "/requeue"), body)
+        return cast(Requeued, self._once(_path(job, "/requeue"), body))
 
     def log_page(self, job: int | str, attempt: int | None = None, offset: int = 0) -> LogPage:
         """The log of an attempt (the last by default) from a byte offset."""
         query = {"offset": offset} if attempt is None else {"offset": offset, "attempt": attempt}
-        return self._get(_path(job, "/logs"), **query)
+        return cast(LogPage, self._get(_path(job, "/logs"), **query))
 
     def logs(self, job: int | str, attempt: int | None = None) -> str:
         """The whole log of an attempt (the last by default) so far."""
@@ -255,7 +255,7 @@ class Client:
     def metrics(self, job: int | str, every: int = 1, last: int | None = None) -> Metrics:
         """What a job told of its steps, over all attempts: each n-th point and the last, or only the n last."""
         query = {"every": every} if last is None else {"every": every, "last": last}
-        return self._get(_path(job, "/metrics"), **query)
+        return cast(Metrics, self._get(_path(job, "/metrics"), **query))
 
     def pull(self, job: int | str, folder: str | Path | None = None) -> Path:
         """Copy a job's result into a folder (job-ID-NAME), and compare it with its manifest; where it is.
@@ -278,11 +278,11 @@ class Client:
 
     def hosts(self) -> list[Host]:
         """Every host that ever joined."""
-        return self._get("/hosts")["hosts"]
+        return cast(list[Host], self._get("/hosts")["hosts"])
 
     def gpus(self) -> list[Gpu]:
         """Every card, with its last reading and the job on it."""
-        return self._get("/gpus")["gpus"]
+        return cast(list[Gpu], self._get("/gpus")["gpus"])
 
     def drain(self, host: str, drained: bool = True) -> None:
         """Give a host no new jobs, or jobs again. Raises NotFound."""
@@ -290,27 +290,28 @@ class Client:
 
     def projects(self) -> ProjectPage:
         """Projects with terms of their own, or with jobs that are queued or running."""
-        return self._get("/projects")
+        return cast(ProjectPage, self._get("/projects"))
 
     def set_project(self, name: str, **terms: Any) -> ProjectPage:
         """Change terms of a project (guarantee, weight, borrows), or make it. Raises UsageError."""
-        return self._ask("PUT", f"/projects/{quote(name, safe='')}", json=terms)
+        return cast(ProjectPage, self._ask("PUT", f"/projects/{quote(name, safe='')}", json=terms))
 
     def remove_project(self, name: str) -> ProjectPage:
         """Take a project's terms away. Raises NotFound."""
-        return self._ask("DELETE", f"/projects/{quote(name, safe='')}")
+        return cast(ProjectPage, self._ask("DELETE", f"/projects/{quote(name, safe='')}"))
 
     def accuracy(self, limit: int = 2000) -> Accuracy:
         """Projected against measured of the newest attempts: coverage, errors by group, the worst misses."""
-        return self._get("/accuracy", limit=limit)
+        return cast(Accuracy, self._get("/accuracy", limit=limit))
 
     def audit(self, limit: int = 50, before: int | None = None) -> ActionPage:
         """Who asked for what, newest first; before is the id of an action, for older ones."""
-        return self._get("/audit", limit=limit, **({} if before is None else {"before": before}))
+        older = {} if before is None else {"before": before}
+        return cast(ActionPage, self._get("/audit", limit=limit, **older))
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the job file."""
-        return self._get("/schema")
+        return cast(dict[str, Any], self._get("/schema"))
 
     def _get(self, path: str, **query: Any) -> Any:
         return self._ask("GET", path, params=query)

@@ -114,7 +114,7 @@ class DispatchProcess:
         command, make_head: of the dispatcher, which is given the home, and of the head; tests have others.
         """
         self._home, self._command, self._limits = home, [*command, str(home)], limits or Limits()
-        self._make_head = lambda: make_head(home, node_ip, port)
+        self._make_head: Callable[[], Head] = lambda: make_head(home, node_ip, port)
         self._head = self._make_head()
         self.wake: Callable[[], None] = lambda: None  # called when something happened
         self._environment = {

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.messages.reports import Assignment, Message
+from jobs.message_base import Message
+from jobs.messages.reports import Assignment
 
 Ending = Literal["fits", "out_of_memory", "bad_input", "failed"]
 

@@ -15,11 +15,12 @@ from workers.cuda_double import answers
 from workers.model.build import check_method, trusts
 from workers.rehearsal.held import Holders
 from workers.rehearsal.messages import Answer, Ending, Request
-from workers.rehearsal.trainer import LongestFirst, row_lengths
+from workers.rehearsal.trainer import LongestFirst
 from workers.rehearsal.weights import unmade, without_weights
 from workers.trainer.allocator import settle
 from workers.trainer.faults.failing import ran_out_of_memory, what_ran_out
 from workers.trainer.finite import Guard
+from workers.trainer.longest_first import row_lengths
 from workers.trainer.memory_meter import Meter
 from workers.trainer.train import build_trainer
 

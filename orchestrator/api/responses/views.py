@@ -140,7 +140,7 @@ def job_full(
 ) -> schemas.JobFull:
     """One job with its history."""
     return {
-        **shown,
+        **shown,  # type: ignore[typeddict-item] # a Job has no `unreadable`
         "spec": spec,
         "warnings": warnings,
         "data": data,
@@ -214,7 +214,9 @@ def projection(value: Mapping[str, Any], step_s: float | None) -> schemas.Projec
     """step_s: at the pace of jobs like it."""
     names = ("parts", "phase", "allocated_bytes", "reserved_bytes", "device_bytes", "upper_bytes")
     made: Any = {name: value.get(name) for name in names}
-    return made | {name: value.get(name, {}) for name in ("phases", "intervals")} | {"step_s": step_s}
+    later = {name: value.get(name, {}) for name in ("phases", "intervals")}
+    shape: schemas.ProjectionShape = made | later | {"step_s": step_s}
+    return shape
 
 
 def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> schemas.Attempt:

@@ -254,7 +254,7 @@ def _event_row(event: Any, now: float) -> Row:
 def _asked(event: Any) -> str:
     """What happened, and who asked for it."""
     by = f", by {event['by']}" if event.get("by") else ""
-    return event["text"] + by + (f" from {event['address']}" if event.get("address") else "")
+    return str(event["text"]) + by + (f" from {event['address']}" if event.get("address") else "")
 
 
 @click.command("why")
