@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,10 +11,13 @@ from fastapi import Request, Response
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
-from jobs.errors import Conflict, InputError, NotFound, UsageError
+from jobs.errors import Conflict, InputError, NotFound, TuneyardError, UsageError
+from jobs.jobfile.spec import JobSpec
+from jobs.state import JobState
 from orchestrator.store.schema.column_types import Garbled
-from orchestrator.store.unreadable import LeftOut, Noted, leaving_out
+from orchestrator.store.unreadable import LeftOut, Noted, each, leaving_out
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 # What may be said of a request only because the record that it is about was left out.
@@ -22,14 +26,15 @@ _KINDS = {"jobs": "job", "attempts_detail": "attempt", "hosts": "host", "gpus": 
 
 
 class Surviving(APIRoute):
-    """A route; that of a GET answers without the rows that can't be read, and lists them as `unreadable`.
+    """A route; that of a GET answers without the rows that can't be read, and lists them as `unreadable`. One that
+    changes something never answers that it failed where it was done.
 
     Where there is nothing else to answer with, it raises Garbled, which names them.
     """
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        return self._surviving(handle) if self.methods == {"GET"} else handle
+        return self._surviving(handle) if self.methods == {"GET"} else _telling(handle)
 
     def _surviving(self, handle: Handler) -> Handler:
         async def answer(request: Request) -> Response:
@@ -54,6 +59,46 @@ class Surviving(APIRoute):
             _take_out(body, errors[0], noted)
             body, errors = self.response_field.validate(body, {}, loc=("response",))
         return self.response_field.serialize(body, mode="json")
+
+
+def _telling(handle: Handler) -> Handler:
+    """Of a request that changes something: a fault of the job that it is about is told as that.
+
+    Raises Garbled, which names the job: whether the request was carried out, the audit tells.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except TuneyardError:
+            raise
+        except Exception as error:  # whatever a record of another version makes of itself
+            why = await run_in_threadpool(_fault_of_job, request)
+            if why is None and isinstance(error, ResponseValidationError) and "job" in request.path_params:
+                first = error.errors()[0]
+                field = ".".join(map(str, first["loc"][1:]))
+                why = str(LeftOut("job", request.path_params["job"], f"{field}: {first['msg']}"))
+            if why is None:
+                raise
+            raise Garbled(f"{why}; `tuneyard audit` tells whether this was carried out") from error
+
+    return answer
+
+
+def _fault_of_job(request: Request) -> str | None:
+    """Why the job that the path names can't be read, None where it can, or where the path names none."""
+    job = request.path_params.get("job")
+    if job is None:
+        return None
+    with leaving_out() as noted, contextlib.suppress(NotFound):
+        row = request.app.state.services.store.find_job(job)
+        each(
+            "job",
+            [row],
+            lambda one: one.id,
+            lambda one: (JobState(one.state), JobSpec.model_validate(one.spec)),
+        )
+    return "; ".join(map(str, noted.values())) or None
 
 
 def _take_out(body: Any, error: dict[str, Any], noted: Noted) -> None:

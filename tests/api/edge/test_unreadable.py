@@ -134,6 +134,30 @@ def test_one_row_that_can_t_be_read_hides_no_other(yard: Yard, table: str) -> No
     assert not wrong, "\n".join(wrong[:50])
 
 
+@pytest.mark.parametrize("ask", ["cancel", "hold", "release", "requeue"])
+def test_who_changes_a_job_that_can_t_be_read_is_told_that_it_can_t(yard: Yard, ask: str) -> None:
+    lived_in(yard)
+    job = {"cancel": 3, "hold": 3, "release": 4, "requeue": 2}[ask]
+    wrong = []
+    for _, column, value in [found for found in poisoned() if found[0] == "jobs"]:
+        with yard.services.store.write() as connection:
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = 1")
+            name = f'"{column}"'
+            old = connection.exec_driver_sql(f"SELECT {name} FROM jobs WHERE id = ?", (job,)).scalar()
+            connection.exec_driver_sql(f"UPDATE jobs SET {name} = ? WHERE id = ?", (value, job))
+        try:
+            answer = yard.http.post(f"{PREFIX}/jobs/{job}/{ask}")
+            if answer.status_code == 409 and answer.json()["error"]["kind"] == "unreadable":
+                assert f"job {job} can't be read" in answer.text, answer.text
+        except Exception as error:
+            wrong.append(f"jobs.{column} = {value!r}: {error!r}")
+        with yard.services.store.write() as connection:
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = 1")
+            connection.exec_driver_sql("PRAGMA foreign_keys = 0")
+            connection.exec_driver_sql(f"UPDATE jobs SET {name} = ? WHERE id = ?", (old, job))
+    assert not wrong, "\n".join(wrong)
+
+
 def fault_of(route: str, answer: Any, before: Any, value: Any) -> str:
     """What is wrong with an answer after one row was poisoned, beside what it was before; empty: nothing."""
     if answer.status_code == 409 and answer.json()["error"]["kind"] == "unreadable":
