@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -34,7 +33,7 @@ class Plan:
     starts: job id -> where; stops: running job -> why it is stopped, to go on later; waits: a reason for every queued
     job that did not start; traces: profile keys to trace, each with the job that needs it and the host to do it;
     counts: the same of lengths of data to count; reserved: job id -> when its reserved cards are free at the latest,
-    infinity where nobody knows.
+    infinity where nobody knows; without reasons only those that anything hung on.
     """
 
     starts: Mapping[int, Placement] = field(default_factory=dict)
@@ -55,9 +54,6 @@ def plan(given: PlanInput, reasons: bool = True) -> Plan:
     if not given.fleet.queue and not given.rules.move:
         return Plan()
     return _Cycle(given, reasons).run()
-
-
-_NOTHING_KEPT: AbstractContextManager[Mapping[int, int]] = nullcontext({})
 
 
 class _Outcome(Enum):
@@ -92,8 +88,6 @@ class _Cycle:
         self._wants: dict[int, tuple[dict[str, int], int | None]] = {}
 
     def run(self) -> Plan:
-        if not self.reasons and self._nothing_to_give():
-            return self._plan({})
         queue = self.given.queue
         for job in queue.aside.values():
             self._say_aside(job)
@@ -117,24 +111,13 @@ class _Cycle:
             for entry in sorted(queue.lanes, key=lambda entry: entry.key):  # whom each may stop goes by rank
                 if entry.job.job_id not in self.starts:
                     self._say(entry)
-        return self._plan(self.reservations.by_job)
+        return self._plan(self.reservations.by_job if self.reasons else self.reservations.found)
 
     def _plan(self, reserved_until: Mapping[int, float]) -> Plan:
         stops: Mapping[int, Reason] = self.stops
         if self.rules.move and not stops and len(self.starts) == len(self.fleet.queue):
             stops = moves(self.fleet, self.now, self.rules, self.given.classes, self.capacity)
         return Plan(self.starts, stops, self.waits, self.traces, self.counts, reserved_until)
-
-    def _nothing_to_give(self) -> bool:
-        """Whether it is plain at a glance that nobody starts: no card is free, and nobody may stop anybody."""
-        capacity, running, rules = self.capacity, self.given.running, self.rules
-        if any(capacity.free) or capacity.room or running.stopping or self.fleet.cleared:
-            return False
-        if not rules.preempt:
-            return True
-        if rules.policy in ("attained", "shortest") or self.fleet.projects:
-            return False
-        return max((job.priority for job in self.fleet.queue), default=0) <= self._lowest
 
     def _serve_all(self) -> None:
         """Everybody has a turn, best first."""
@@ -172,16 +155,18 @@ class _Cycle:
 
     def _turn(self, entry: Ranked) -> bool:
         """Serve it, with the cards that were cleared for it, or for one that it outranks."""
-        turn = self.nominations.turn(entry) if self.nominations else _NOTHING_KEPT
-        with turn as mine:
-            self._mine = mine
-            for where, count in mine.items():
-                self.reservations.beside(where, count)
+        if not self.nominations:
             outcome = self._serve(entry)
-            self._mine = {}
-        if mine:
-            self.queue.revive()  # those that did not find these cards
-            self._kept_off.clear()
+        else:
+            with self.nominations.turn(entry) as mine:
+                self._mine = mine
+                for where, count in mine.items():
+                    self.reservations.beside(where, count)
+                outcome = self._serve(entry)
+                self._mine = {}
+            if mine:
+                self.queue.revive()  # those that did not find these cards
+                self._kept_off.clear()
         if outcome is _Outcome.LACKS_CARDS:
             job = entry.job
             most = self.rules.reservations(self.rules.promoted(job, self.now))

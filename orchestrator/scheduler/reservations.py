@@ -69,6 +69,11 @@ class Reservations:
         self._settle()
         return self._reserved
 
+    @property
+    def found(self) -> Mapping[int, float]:
+        """The same, as far as anything hung on it."""
+        return self._reserved
+
     def _settle(self) -> None:
         for job_id, job_class, waited_s, most, owed in self._asked:
             if len(self._by_shelf) < most:

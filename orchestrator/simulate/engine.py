@@ -276,6 +276,8 @@ class _Simulation:
             movable=self._movable(pool, now),
             cleared=pool.cleared,
         )
+        if self.watch is None and pool.cache.nothing_to_give(fleet, self.rules):
+            return
         given = pool.cache.plan_input(fleet, now, self.rules)
         decided = plan(given, reasons=False)
         if self.watch is not None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput, SchedulerCache
 from orchestrator.scheduler.plan import Plan, plan
 from tests.scheduler.test_nominations import World
-from tests.scheduler.test_safety import SEEDS, drawn
+from tests.scheduler.test_safety import NOW, SEEDS, drawn
 
 ROUNDS = 5
 
@@ -55,6 +55,24 @@ def test_what_a_plan_is_made_from_stays_as_it_is(seed: int):
         _checked(cache.plan_input(fleet, world.now, rules), reasons=False)
         if not any("for_job" not in reason.figures for reason in decided.stops.values()):
             world.go_on(decided)
+
+
+@given(SEEDS)
+@settings(max_examples=100, deadline=None)
+def test_where_there_is_nothing_to_give_at_a_glance_a_plan_starts_and_stops_nobody(seed: int):
+    """So a simulation makes none."""
+    case = drawn(seed, jobs=8)
+    full = replace(case.fleet, projects={}, queue=case.fleet.queue[: seed % 3])
+    held = {card.id: card.held_by or 99 for host in full.hosts for card in host.gpus}
+    hosts = tuple(
+        replace(host, gpus=tuple(replace(card, held_by=held[card.id]) for card in host.gpus))
+        for host in full.hosts
+    )
+    cache, fleet = SchedulerCache(case.choose), replace(full, hosts=hosts)
+    cache.observe(fleet)
+    if cache.nothing_to_give(fleet, case.rules):
+        decided = plan(cache.plan_input(fleet, NOW, case.rules), reasons=False)
+        assert not decided.starts and not decided.stops
 
 
 def test_a_plan_is_frozen():

@@ -89,7 +89,8 @@ class RunningIndex:
     free: by shelf, the cards that nobody holds, as the capacity has them; on: by shelf, its jobs with how many cards
     of it they have; held: GPUs by project, those that are being given back left out; beyond: by project, the jobs that
     hold more than it is guaranteed: those that began last. bars: kept while the rules stay as they are, and worked out
-    where a plan looks; log: shelves where something changed.
+    where a plan looks; log: shelves where something changed; lasting: whether it is kept from plan to plan, so that it
+    pays to work bars out for each project.
     """
 
     free: Sequence[Sequence[Gpu]]
@@ -98,14 +99,15 @@ class RunningIndex:
     on: list[dict[int, tuple[Running, int]]] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     stopping: dict[int, Running] = field(default_factory=dict)
-    beyond: dict[str, set[int]] = field(default_factory=dict)
+    beyond: dict[str, set[int]] = field(default_factory=dict, compare=False)
     bars: dict[Hashable, ScoreBars] = field(default_factory=dict, compare=False)
-    log: list[int] = field(default_factory=list)
+    log: list[int] = field(default_factory=list, compare=False)
+    lasting: bool = False
     _least: dict[int, int] = field(default_factory=dict, compare=False)
     _ending: dict[int, list[tuple[float, int]] | None] = field(default_factory=dict, compare=False)
     _of: dict[str, dict[int, Running]] = field(default_factory=dict)
     _priorities: Counter[int] = field(default_factory=Counter)
-    _moved: set[str] = field(default_factory=set)
+    _moved: set[str] = field(default_factory=set, compare=False)
     _terms: tuple[object, Mapping[str, Project]] | None = None
     _now: float = -math.inf
 
@@ -212,6 +214,10 @@ class RunningIndex:
             self.log.clear()
             self.bars.clear()
         self._now = now
+
+    def refresh(self) -> None:
+        """Work out who holds more than is guaranteed, where that may have changed: before it is looked at."""
+        projects = self._terms[1] if self._terms else {}
         for name in self._moved if projects else ():
             self._see_who_borrows(name, projects.get(name))
         self._moved.clear()

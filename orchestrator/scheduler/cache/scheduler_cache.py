@@ -64,6 +64,7 @@ class SchedulerCache:
         """A job that waited has cards from now on."""
         self._queue.left(job.job_id)
         self._capacity.take(job.gpu_ids)
+        self._running.lasting = True
         self._running.started(job)
 
     def changed(self, before: Running, after: Running) -> None:
@@ -78,6 +79,17 @@ class SchedulerCache:
     def learnt(self) -> None:
         """The chooser may choose otherwise than it did."""
         self._classes.forget()
+
+    def nothing_to_give(self, fleet: Fleet, rules: Rules) -> bool:
+        """Whether it is plain at a glance that a plan is empty: no card is free, and nobody may stop anybody."""
+        capacity, running = self._capacity, self._running
+        if any(capacity.free) or capacity.room or running.stopping or fleet.cleared or rules.move:
+            return False
+        if not rules.preempt:
+            return True
+        if rules.policy in ("attained", "shortest") or fleet.projects:
+            return False
+        return max((job.priority for job in fleet.queue), default=0) <= running.lowest
 
     def plan_input(self, fleet: Fleet, now: float, rules: Rules) -> PlanInput:
         """What a plan is made from: the queue ranked. fleet: as it was observed, with all that happened since."""

@@ -68,6 +68,7 @@ class VictimSearch:
 
     def __post_init__(self) -> None:
         capacity = self.capacity
+        self.index.refresh()
         for _, job in sorted(self.index.stopping.items()):
             if not capacity.to_itself(job):
                 continue
@@ -194,7 +195,8 @@ class VictimSearch:
         self, rights: Rights, score: float, shelves: Iterable[int], need: int | None = None, least: int = 1
     ) -> list[int]:
         """Of these shelves, those where it may get so many cards (None: all of them); of others it is sure not to."""
-        rights = rights._replace(project=None)  # looked at once for all projects
+        if not self.index.lasting:
+            rights = rights._replace(project=None)  # a bound for all projects: looked at once
         known = self._bars.get(rights)
         if known is None:
             look = Look(self.now, self.index, partial(self.bar, rights=rights))
