@@ -130,7 +130,7 @@ answer(before=before, after=torch.cuda.memory_reserved(), peak=torch.cuda.max_me
 
 STEPS = """
 import torch
-from workers.trainer.apart import state_apart
+from workers.trainer.state_apart import state_apart
 weights = [torch.nn.Parameter(torch.empty(16 << 20, dtype=torch.bfloat16, device="cuda")) for _ in range(8)]
 optimizer = torch.optim.AdamW(weights, fused=True)
 if {apart}:

@@ -184,9 +184,9 @@ def test_a_host_that_falls_silent_ends_it_once_the_other_has_ended_its_ranks(yar
     gpus = {gpu["host"]: gpu["job"] for gpu in yard.http.get(f"{PREFIX}/gpus").json()["gpus"]}
     assert gpus == {"a": None, "b": None}
     (row,) = yard.services.store.fleet_rows().queued
-    waits = yard.services.controller._snapshot(yard.services.store.fleet_rows(now=yard.now), yard.now).queue[
-        0
-    ]
+    controller = yard.services.controller
+    rows = yard.services.store.fleet_rows(now=yard.now)
+    (waits,) = controller.snapshots.take(rows, controller.settings, yard.now).fleet.queue
     assert row.id == waits.job_id
     assert (waits.home, waits.shaky) == (a.id, frozenset({b.id})), "a has the checkpoint, b let it down"
 
