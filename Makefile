@@ -7,11 +7,13 @@ BENCHMARKS := cli submit agents restart start telemetry memory gpu.memory gpu.sp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test dist cuda-double test-cuda chaos check docs format openapi constraints clean $(BENCHMARKS:%=bench-%)
+.PHONY: help setup demo test test-quick coverage dist cuda-double test-cuda chaos check docs format openapi constraints clean $(BENCHMARKS:%=bench-%)
 
 help:
 	@echo 'make demo         a fleet, three jobs and their adapters, in under four minutes'
 	@echo 'make test         every test (TESTS="tests/jobs -x" for some)'
+	@echo 'make test-quick   those without processes, Ray or PostgreSQL: a few minutes on two free cores'
+	@echo 'make coverage     lines and branches of the pure packages, and the floor that they keep'
 	@echo 'make cuda-double  CUDA without a GPU: a CUDA build of torch in .venv-cuda, in front of a stand-in (2.7 GB, once)'
 	@echo 'make test-cuda    the tests that run on it'
 	@echo 'make soak         worlds of faults for an hour (ARGS="--seconds 60" for less, ARGS=SEED for one)'
@@ -52,6 +54,16 @@ else
 	@$(call WITH_PROCESSES,-n 2 --dist loadfile -m 'not slow' tests/cuda_double)
 	@$(call WITH_PROCESSES,$(ALONE))
 endif
+
+# For the loop at a desk: what needs no process, no Ray and no PostgreSQL.
+PURE := tests/jobs tests/scheduler tests/simulate
+test-quick: $(READY)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -k 'not postgresql' $(PURE) tests/whatif tests/control tests/api $(TESTS)
+
+# Of the pure packages, by their own tests; the floor is in pyproject.toml. On its own: measuring makes these tests take
+# twice as long, and the rest of `make test` says nothing of what it holds.
+coverage: $(READY)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term $(PURE)
 
 # Real allocator, no GPU: docs/cuda-double.md.
 cuda-double: $(READY)

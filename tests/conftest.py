@@ -11,13 +11,33 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from orchestrator.store import Store, upgrade
 from tests import postgres
 from tests.invariants import check_all
 
+# No test goes by the clock of a machine that others may be using.
+settings.register_profile("tuneyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tuneyard")
+
+TESTS = Path(__file__).parent
+# Here a warning is an error. Not yet in what starts processes with torch, TRL and Ray, whose warnings are many.
+STRICT = ("api", "cli", "control", "jobs", "scheduler", "simulate", "store", "whatif")
+WARNINGS = pytest.mark.filterwarnings(
+    "error",
+    # Raised when objects are collected: in whichever test runs then, also one of another folder.
+    "default::ResourceWarning",
+    "default::pytest.PytestUnraisableExceptionWarning",
+)
 TEMPLATE = "template_tuneyard"
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in STRICT:
+            item.add_marker(WARNINGS)
 
 
 @pytest.fixture(scope="session")

@@ -16,18 +16,22 @@ BEFORE = (
     "outcome IN ('succeeded', 'failed', 'oom', 'cancelled', 'timeout', 'preempted', 'lost', 'not_started')"
 )
 AFTER = BEFORE.removesuffix(")") + ", 'host_fault', 'diverged')"
-NEW: tuple[tuple[str, sa.Column[Any]], ...] = (
-    ("hosts", sa.Column("fault", sa.Text())),
-    ("hosts", sa.Column("fault_at", sa.Double())),
-    ("hosts", sa.Column("fault_times", sa.Integer(), nullable=False, server_default="0")),
-    ("progress", sa.Column("loss_text", sa.Text())),
-    ("progress", sa.Column("skipped", sa.Integer(), nullable=False, server_default="0")),
-)
+
+
+def _new() -> list[tuple[str, sa.Column[Any]]]:
+    """Tables, and columns for them that are in no table yet."""
+    return [
+        ("hosts", sa.Column("fault", sa.Text())),
+        ("hosts", sa.Column("fault_at", sa.Double())),
+        ("hosts", sa.Column("fault_times", sa.Integer(), nullable=False, server_default="0")),
+        ("progress", sa.Column("loss_text", sa.Text())),
+        ("progress", sa.Column("skipped", sa.Integer(), nullable=False, server_default="0")),
+    ]
 
 
 def upgrade() -> None:
-    for table, column in NEW:
-        op.add_column(table, column.copy())
+    for table, column in _new():
+        op.add_column(table, column)
     _check_outcomes(BEFORE, AFTER)
 
 
@@ -36,7 +40,7 @@ def downgrade() -> None:
     op.execute("UPDATE attempts SET outcome = 'failed' WHERE outcome = 'diverged'")
     op.execute("UPDATE jobs SET reason_code = 'failed' WHERE reason_code = 'diverged'")
     _check_outcomes(AFTER, BEFORE)
-    for table, column in reversed(NEW):
+    for table, column in reversed(_new()):
         op.drop_column(table, column.name)
 
 

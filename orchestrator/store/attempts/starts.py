@@ -96,7 +96,7 @@ class StartStore(Database):
             cards = _cards(connection, gpu_ids)
             ready: dict[int, int] = {}
             for ids in reads.chunks({start.job_id for start in starts}):
-                ready |= dict(connection.execute(_READY, {"ids": ids}).tuples().all())
+                ready |= dict(connection.execute(_READY, {"ids": ids}).all())
             good = []
             for start in sorted(starts, key=lambda start: start.job_id):
                 if ready.get(start.job_id) == start.revision and _fits(start, cards):

@@ -172,7 +172,7 @@ def _identity(connection: sa.Connection) -> Iterator[str]:
         for row in connection.execute(shared):
             has = f"the uuid {row.uuid}" if row.uuid else "no uuid"
             yield f"{row.count} of {table.name} have {has}, first {row.first}"
-    uuids = dict(connection.execute(_UUIDS).tuples().all())
+    uuids = dict(connection.execute(_UUIDS).all())
     for row in connection.execute(_RESUMED):
         found = row.resumed.get("job_uuid")
         if found and found not in (uuids[row.job_id], uuids.get(row.continues)):

@@ -104,7 +104,7 @@ class EpochStore(Database):
         with self.read() as connection:
             for ids in reads.chunks({one.job_id for one in here}):
                 query = sa.select(jobs.c.id, jobs.c.uuid).where(jobs.c.id.in_(ids))
-                uuids |= dict(connection.execute(query).tuples().all())
+                uuids |= dict(connection.execute(query).all())
             for ids in reads.chunks({one.job_id for one in here if not one.job_uuid}):
                 unnamed |= reads.unnamed_attempts(connection, ids).keys()
         return [
