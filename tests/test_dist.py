@@ -24,12 +24,12 @@ FILES = ("CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "constraints.txt
 
 
 def packaged() -> set[str]:
-    """Every file of the packages in the checkout, by its path there."""
+    """Every file of the packages in the checkout, by its path there; pages for contributors are not shipped."""
     return {
         path.relative_to(CHECKOUT).as_posix()
         for package in PACKAGES
         for path in (CHECKOUT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"
     }
 
 
