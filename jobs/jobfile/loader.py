@@ -99,9 +99,13 @@ def _load(text: str) -> Any:
 
 def _document(parser: Any) -> Any:
     levels = [_Level([])]  # the document's value is its first entry
-    count = 0
+    count, anchors = 0, set[str]()
     while (event := parser.get_event()) is not None:
         kind = type(event)
+        if (anchor := getattr(event, "anchor", None)) is not None and kind is not yaml.AliasEvent:
+            if anchor in anchors:
+                raise _fault(f"the anchor &{anchor} stands twice", event)
+            anchors.add(anchor)
         if kind is yaml.ScalarEvent:
             levels[-1].put(_scalar(event), event)
         elif kind in (yaml.MappingStartEvent, yaml.SequenceStartEvent):

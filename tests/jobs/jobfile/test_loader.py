@@ -61,6 +61,7 @@ def fault(text: str) -> str:
             "line 1, column 17: not readable as YAML: the key 'kind' stands twice",
         ),
         ("a: 1\nb: 2\na: 3", "line 3, column 1: not readable as YAML: the key 'a' stands twice"),
+        ("x: &a 1\ny: &a 2", "line 2, column 4: not readable as YAML: the anchor &a stands twice"),
         ("x: &a [1]\ny: *a", "line 2, column 4: not readable as YAML: aliases (*name) are not allowed"),
         ("x: !!python/object:os.system a", "line 1, column 4: not readable as YAML: could not determine"),
         ("x: !Ref a", "line 1, column 4: not readable as YAML: could not determine"),
