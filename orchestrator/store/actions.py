@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
-from orchestrator.store import unreadable
+import orchestrator.store.unreadable as unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow

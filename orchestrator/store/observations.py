@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.memory.calibration.observations import Observation, quantisation_of
 from jobs.messages.reports import Ended
 from jobs.state import Outcome
-from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import AttemptRow

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.errors import NotFound
 from jobs.state import JobState
 from jobs.units import counted
-from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
 from orchestrator.store.rows import ProjectRow

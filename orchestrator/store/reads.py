@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+import orchestrator.store.unreadable as unreadable
 from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
-from orchestrator.store import unreadable
 from orchestrator.store.requests import Actor
 from orchestrator.store.rows import (
     AttemptRow,

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.messages.reports import GpuSample
-from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.engine.database import Database
 from orchestrator.store.hosts.readings import LogPage, SampleRow

@@ -8,8 +8,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.state import Code, Event, JobState, On, Reason, opens
-from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.transitions import move

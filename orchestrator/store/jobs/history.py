@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import orchestrator.store.unreadable as unreadable
 from jobs.state import JobState
-from orchestrator.store import unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.schema.tables import attempts, gpus, jobs, leases

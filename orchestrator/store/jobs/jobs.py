@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.errors import Conflict, NotFound, UsageError
 from jobs.state import TERMINAL, Code, Event, JobState, Reason
-from orchestrator.store import unreadable
 from orchestrator.store.engine.bulk import BulkInsert, next_ids
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.dependencies import insert_links
