@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobs.errors import Unavailable, UsageError
-from orchestrator.api.edge.lanes import SMALL_THREADS
+from orchestrator.api.edge.lanes import SMALL_THREADS, Lanes, ToStore
 from orchestrator.api.submission.group_commit import MAX_GROUP, GroupCommit
 from orchestrator.store.jobs.submissions import Taken
 from orchestrator.store.requests import NewJob, NewSubmission, SubmitKey
@@ -132,3 +133,28 @@ def test_an_answer_that_fails_keeps_nobody_from_theirs(commits, caplog):
     commits.add(NewSubmission([job("first")]), fails)
     assert "the answer to a submission failed" in caplog.text
     assert commits.submit([job("second")]).rows[0].id == 2
+
+
+def test_a_writer_that_is_torn_away_leaves_the_next_to_write(store, commits, monkeypatch):
+    def torn(groups, now):
+        raise SystemExit
+
+    monkeypatch.setattr(store, "submit_groups", torn)
+    with pytest.raises(SystemExit):
+        commits.add(NewSubmission([job("first")]), lambda told: None)
+    monkeypatch.undo()
+    found: list[Taken | Exception] = []
+    commits.add(NewSubmission([job("second")]), found.append)  # a waiting submit() would wait for ever
+    assert [one.rows[0].name for one in found] == ["second"]
+
+
+def test_a_submission_that_can_not_be_handed_on_is_answered():
+    def broken(wanted, then):
+        raise RuntimeError("handed to nobody")
+
+    async def asked() -> None:
+        read = ToStore(NewSubmission([job("first")]), lambda taken: taken)
+        await asyncio.wait_for(Lanes(broken).run("a", 1, lambda allowance: read), LONG_S)
+
+    with pytest.raises(RuntimeError, match="handed to nobody"):
+        asyncio.run(asked())

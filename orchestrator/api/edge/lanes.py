@@ -94,7 +94,10 @@ class Lanes:
                 told = error
             end(told, read_s + allowance.used_s)
 
-        self._add(made.wanted, stored)
+        try:
+            self._add(made.wanted, stored)
+        except Exception as error:  # else nobody answers: an executor keeps what its threads raise
+            end(error, read_s)
 
     def _hand(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
         """To the event loop, from any thread: it is woken once for answers that come close together."""

@@ -45,8 +45,13 @@ class GroupCommit:
             if self._writing:
                 return
             self._writing = True
-        while group := self._next():
-            self._commit(group)
+        try:
+            while group := self._next():
+                self._commit(group)
+        except BaseException:  # else every later submission would wait for a thread that writes no more
+            with self._lock:
+                self._writing = False
+            raise
 
     def submit(self, jobs: list[NewJob], key: SubmitKey | None = None) -> Taken:
         """add() for who waits. Raises what then() would be told."""
