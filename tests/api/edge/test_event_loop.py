@@ -195,12 +195,8 @@ def test_the_worst_body_that_is_let_in_holds_the_loop_up_for_a_moment(yard, meth
 
     headers = dict(yard.http.headers) | {"Content-Type": "application/json"}
     client = TestClient(timed, headers=headers)
-    answer = client.request(method, f"/api/v1{path}", content=body)
-    assert answer.status_code == 422, answer.text[:300]
-    assert len(answer.content) < 500_000
-    began = time.thread_time()
-    json.loads(body)
-    plain = time.thread_time() - began  # some 18 ms on a free core: on a busy one both take more
-    assert used[-1] < max(1.0, 60 * plain), (
-        "seconds of the loop's processor time: 0.4 on a free core with a job file, 0.1 without"
-    )
+    for _ in range(3):  # a busy machine counts more of the processor than the work takes: the least of three
+        answer = client.request(method, f"/api/v1{path}", content=body)
+        assert answer.status_code == 422, answer.text[:300]
+        assert len(answer.content) < 500_000
+    assert min(used) < 1.0, "seconds of the loop's processor time: 0.4 with a job file, 0.1 without"
