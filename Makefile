@@ -62,8 +62,8 @@ test-quick: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -k 'not postgresql' \
 		--ignore=tests/api/edge/test_unreadable.py $(PURE) tests/whatif tests/control tests/api $(TESTS)
 
-# Of the pure packages, by their own tests; the floor is in pyproject.toml. On its own: measuring makes these tests take
-# twice as long, and the rest of `make test` says nothing of what it holds.
+# Of the pure packages, by their own tests; the floor is in pyproject.toml. On its own, for measuring slows them down and
+# the rest of `make test` says nothing of what it holds.
 coverage: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term $(PURE)
 
