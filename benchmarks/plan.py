@@ -6,7 +6,7 @@ A fleet of 500 hosts with 8 cards each (24, 48 and 80 GB), 3,000 running jobs an
 shapes, with real memory profiles and the real chooser, through the same rows, snapshot and plan() as the controller's;
 then 20,000 queued, and the Venus trace's busiest moment (2,039 waiting, 206 running, 1,080 GPUs). Each plan starts from
 a fresh snapshot of the same rows and from what the controller remembers between ticks
-(orchestrator.control.snapshot.cache.Memo, orchestrator.scheduler.cache).
+(orchestrator.control.snapshot.cache.SnapshotCache, orchestrator.scheduler.cache).
 Times are CPU seconds of this one thread, so that another process on the machine does not count. Prints a table and, as
 its last line, one JSON object; exits with 1 where a figure is missed. --profile prints where the time of a plan goes.
 """
@@ -33,8 +33,8 @@ from benchmarks.scheduling.kinds import FOLDER, KINDS, METHODS, SHAPES, Kind, ki
 from jobs.cards import find_card
 from jobs.state import Code, JobState, Reason
 from orchestrator.config import Settings
-from orchestrator.control.snapshot.build import fleet_of, hosts_of, stacks_of, waiting_of
-from orchestrator.control.snapshot.cache import Memo
+from orchestrator.control.snapshot.build import fleet_of, hosts_of, pending_job_of, stacks_of
+from orchestrator.control.snapshot.cache import SnapshotCache
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet
 from orchestrator.scheduler.plan import Plan, plan
@@ -184,15 +184,17 @@ class Rows:
             ],
         )
 
-    def profile_rows(self, memo: Memo, rows: FleetRows, settings: Settings) -> dict[str, ProfileRow]:
+    def profile_rows(
+        self, snapshot_cache: SnapshotCache, rows: FleetRows, settings: Settings
+    ) -> dict[str, ProfileRow]:
         """The profiles of all jobs, traced."""
         host = hosts_of(rows, NOW, settings, lambda host: True)[0]
         found = {}
         for job in self.queued:
-            spec = memo.spec(job)
+            spec = snapshot_cache.spec(job)
             shape = next(name for name, config in SHAPES.items() if config == spec.model.config)
             profile = self.profiles[shape, spec.method.kind]
-            key = memo.key(job.id, spec, host)
+            key = snapshot_cache.key(job.id, spec, host)
             found[key] = ProfileRow(key, {}, profile, None, False, 1, 0.0, 0.0, 0.0)
         return found
 
@@ -200,17 +202,21 @@ class Rows:
 _STACK = {"torch": "2.13.0", "bitsandbytes": "0.50.0"}
 
 
-def snapshot(made: Rows, memo: Memo, profiles: dict[str, ProfileRow], settings: Settings) -> Fleet:
+def snapshot(
+    made: Rows, snapshot_cache: SnapshotCache, profiles: dict[str, ProfileRow], settings: Settings
+) -> Fleet:
     """Rows -> Fleet as the controller makes it, the data's lengths left out."""
     rows = made.fleet()
     hosts = hosts_of(rows, NOW, settings, lambda host: True)
     stacks = stacks_of(hosts)
     queue = [
-        waiting_of(job, stacks, memo, (), rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0))
+        pending_job_of(
+            job, stacks, snapshot_cache, (), rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
+        )
         for job in rows.queued
     ]
     figures = [{"across": True}] * len(queue) if made.scene.span else None
-    return fleet_of(hosts, queue, profiles, memo, NOW, rows, settings, figures)
+    return fleet_of(hosts, queue, profiles, snapshot_cache, NOW, rows, settings, figures)
 
 
 def planned(fleet: Fleet, cache: SchedulerCache, rules: Rules) -> Plan:
@@ -232,13 +238,17 @@ class Timed:
 
 def timed(scene: Scene, rules: Rules, calls: int, seed: int, stored: list[Kind]) -> Timed:
     """Plans of one scene. The first call, in which the ladder is worked out for every shape, is not among them."""
-    made, memo, settings = Rows(scene, seed, stored), Memo(), Settings(home=Path("."), rules=rules)
-    profiles = made.profile_rows(memo, made.fleet(), settings)
-    cache = SchedulerCache(memo.choose)
-    decided = planned(snapshot(made, memo, profiles, settings), cache, rules)
+    made, snapshot_cache, settings = (
+        Rows(scene, seed, stored),
+        SnapshotCache(),
+        Settings(home=Path("."), rules=rules),
+    )
+    profiles = made.profile_rows(snapshot_cache, made.fleet(), settings)
+    cache = SchedulerCache(snapshot_cache.choose)
+    decided = planned(snapshot(made, snapshot_cache, profiles, settings), cache, rules)
     plans, snapshots = [], []
     for _ in range(calls):
-        took, fleet = _spent(partial(snapshot, made, memo, profiles, settings))
+        took, fleet = _spent(partial(snapshot, made, snapshot_cache, profiles, settings))
         snapshots.append(took)
         took, decided = _spent(partial(planned, fleet, cache, rules))
         plans.append(took)
@@ -321,12 +331,12 @@ def _result(once: Timed, twice: Timed, venus: Timed, by_policy: dict[Any, Timed]
 
 
 def _profiled(seed: int, stored: list[Kind]) -> int:
-    made, memo, settings = Rows(BIG, seed, stored), Memo(), Settings(home=Path("."))
-    profiles = made.profile_rows(memo, made.fleet(), settings)
-    cache = SchedulerCache(memo.choose)
-    planned(snapshot(made, memo, profiles, settings), cache, Rules())
+    made, snapshot_cache, settings = Rows(BIG, seed, stored), SnapshotCache(), Settings(home=Path("."))
+    profiles = made.profile_rows(snapshot_cache, made.fleet(), settings)
+    cache = SchedulerCache(snapshot_cache.choose)
+    planned(snapshot(made, snapshot_cache, profiles, settings), cache, Rules())
     seen = cProfile.Profile()
-    fleet = seen.runcall(snapshot, made, memo, profiles, settings)
+    fleet = seen.runcall(snapshot, made, snapshot_cache, profiles, settings)
     pstats.Stats(seen).sort_stats("tottime").print_stats(15)
     seen = cProfile.Profile()
     seen.runcall(planned, fleet, cache, Rules())

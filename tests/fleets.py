@@ -14,7 +14,7 @@ from jobs.units import GiB
 from orchestrator.scheduler import plan as scheduler
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput, SchedulerCache
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, PendingJob
 from orchestrator.scheduler.job_class import JobClass, Tier
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules
@@ -45,13 +45,13 @@ def host(number: int, *gpus: Gpu, **fields: Any) -> Host:
 
 def waiting(
     number: int, priority: int = 50, key: str = KEY, not_before: float = 0.0, **sections: Any
-) -> Waiting:
+) -> PendingJob:
     """A queued job, submitted in the order of its number."""
     stack_id = host(0).stack_id
-    return Waiting(number, spec(**sections), priority, float(number), {stack_id: key}, not_before)
+    return PendingJob(number, spec(**sections), priority, float(number), {stack_id: key}, not_before)
 
 
-def fleet(hosts: list[Host], jobs: list[Waiting], profiles: dict[str, Any] | None = None) -> Fleet:
+def fleet(hosts: list[Host], jobs: list[PendingJob], profiles: dict[str, Any] | None = None) -> Fleet:
     """A snapshot in which the default profile is known."""
     return Fleet(tuple(hosts), tuple(jobs), {KEY: PROFILE} if profiles is None else profiles)
 
@@ -66,7 +66,7 @@ class Peaks:
     def __init__(self, off: float, every_layer: float) -> None:
         self.off, self.every_layer = off, every_layer
 
-    def __call__(self, job: Waiting, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
+    def __call__(self, job: PendingJob, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
         for every_n, gib in ((0, self.off), (1, self.every_layer)):
             peak = projection(Rung(every_n, 1), gib)
             if peak.upper_bytes <= card.memory_bytes:
@@ -95,7 +95,7 @@ def plan(
     return scheduler.plan(plan_input(fleet, now, chooser, rules), reasons)
 
 
-def _uncalibrated(job: Waiting, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
+def _uncalibrated(job: PendingJob, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
     return choose(profile, job.spec, card)
 
 
@@ -115,11 +115,11 @@ def projection(rung: Rung, gib: float) -> Projection:
 
 
 def job_class(gpus: int = 1) -> JobClass:
-    """Jobs that run on the one shelf that there is, a second a step."""
+    """Jobs that run on the one card group that there is, a second a step."""
     peak = projection(Rung(0, 1), 1)
     tier = Tier(Choice(peak.rung, peak, slowdown=0.0, tried=()), (0,), (0.0,))
     number = next(_numbers)  # jobs of two classes are never alike
-    return JobClass(gpus, False, False, (tier,), {}, 8, frozenset([0]), number=number, shelf_set=number)
+    return JobClass(gpus, False, False, (tier,), {}, 8, frozenset([0]), number=number, group_set=number)
 
 
 __all__ = ["KEY", "NoProfile", "Peaks", "fleet", "gpu", "host", "job_class", "projection", "spec", "waiting"]

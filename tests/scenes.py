@@ -18,7 +18,7 @@ from jobs.cards import Card
 from jobs.memory.ladder import Choice, NoFit
 from jobs.state import Code, Reason
 from jobs.units import GiB
-from orchestrator.scheduler.fleet import Fleet, Host, NoProfile, Project, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, Host, NoProfile, PendingJob, Project, RunningJob
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules
 from tests.fleets import KEY, PROFILE, Peaks, gpu, host, plan, waiting
@@ -55,7 +55,7 @@ class Needs:
     def __init__(self, needs: dict[int, Peaks]) -> None:
         self.needs = needs
 
-    def __call__(self, job: Waiting, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
+    def __call__(self, job: PendingJob, profile: Any, card: Card, stack: str = "") -> Choice | NoFit:
         return self.needs[job.job_id](job, profile, card)
 
 
@@ -111,7 +111,7 @@ def _words(line: str) -> tuple[int, dict[str, str]]:
     return int(first), dict(word.partition("=")[::2] for word in rest)
 
 
-def _waiting(line: str, hosts: dict[str, int], needs: dict[int, Peaks]) -> Waiting:
+def _waiting(line: str, hosts: dict[str, int], needs: dict[int, Peaks]) -> PendingJob:
     number, words = _words(line)
     off, _, every = words.pop("needs", "10/5").partition("/")
     needs[number] = Peaks(float(off), float(every or off))
@@ -150,12 +150,12 @@ def _waiting(line: str, hosts: dict[str, int], needs: dict[int, Peaks]) -> Waiti
     return replace(job, **changes)
 
 
-def _running(line: str, cards: dict[str, Any]) -> Running:
+def _running(line: str, cards: dict[str, Any]) -> RunningJob:
     number, words = _words(line)
     places = [cards[name] for name in words.pop("on").split(",")]
     ran = float(words.pop("ran", 3600))
     upper = words.pop("share", None)
-    job = Running(
+    job = RunningJob(
         *(number, number, places[0][0].id, tuple(card.id for _, card in places)),
         priority=int(words.pop("prio", 50)),
         submitted_at=NOW - ran,

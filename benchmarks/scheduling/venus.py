@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.scheduling.reference import clusters, strict, tiresias
 from benchmarks.scheduling.tables import HEADER, Check, Result, published, run, verdicts
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.fleet_file import POOL, FleetFile, load_fleet
 from orchestrator.simulate.metrics import measure
@@ -42,7 +42,7 @@ class Strict(Rules):
     promote_after_s: float = math.inf
     age_class_s: float = math.inf
 
-    def left_gpu_s(self, job: Waiting, step_s: float) -> float:
+    def left_gpu_s(self, job: PendingJob, step_s: float) -> float:
         return super().left_gpu_s(job, step_s) / job.spec.resources.gpus
 
 

@@ -26,7 +26,7 @@ from orchestrator.control.planning import planned
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.control.rounds import Rounds
 from orchestrator.control.snapshot.build import ran_out_of
-from orchestrator.control.snapshot.cache import Memo, basis_of
+from orchestrator.control.snapshot.cache import SnapshotCache, basis_of
 from orchestrator.control.snapshot.readable import readable
 from orchestrator.control.snapshot_reader import Snapshots
 from orchestrator.control.start_time_refresh import Likely
@@ -77,10 +77,10 @@ class Controller:
         self._leads = leads
         self.store, self.dispatch, self.settings, self.clock = store, dispatch, settings, clock
         self.hearing = hearing or Hearing(time.monotonic)
-        self.memo = Memo()
-        self._cache = SchedulerCache(self.memo.choose)
+        self.snapshot_cache = SnapshotCache()
+        self._cache = SchedulerCache(self.snapshot_cache.choose)
         self.quarantine = Quarantine(store)
-        self.snapshots = Snapshots(store, self.memo, self.quarantine, self.online)
+        self.snapshots = Snapshots(store, self.snapshot_cache, self.quarantine, self.online)
         self.handover = Handover(store, dispatch, settings, self.quarantine, self.hearing)
         waited_s = self.handover.waited_s
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
@@ -155,7 +155,7 @@ class Controller:
         self._end(self.silent.given_up(rows, now), now)  # 4: attempts of hosts that stay silent end
         rows = readable(rows, self.quarantine, self.settings, now)  # 5: without what can't be read
         with self._step("early stops", now):  # 6
-            stop_the_worst(self.store, rows, self.memo.readable_specs(rows.running), now)
+            stop_the_worst(self.store, rows, self.snapshot_cache.readable_specs(rows.running), now)
         with self._step("shared cards", now):  # 7: jobs that slow each other down are parted
             self.snapshots.neighbours.part(rows, self.settings.rules, now)
         with self._step("calibration", now):  # 8: what was measured
@@ -180,7 +180,7 @@ class Controller:
         self._commit(decided, fleet, now)  # 12: refusing what moved
         self.seen = (fleet, decided, now)
         with self._step("what can't shrink", now):  # 13: jobs for which no smaller rung is left
-            fail_what_can_not_shrink(self.store, self.memo, decided, fleet, now)
+            fail_what_can_not_shrink(self.store, self.snapshot_cache, decided, fleet, now)
         with self._step("traces", now):  # 14: what hosts are asked for, and what is told of starts to come
             self._trace(decided, fleet, now)
         with self._step("likely starts", now):
@@ -195,7 +195,7 @@ class Controller:
                 self._cache.observe(fleet)
                 return plan(self._cache.plan_input(fleet, now, self.settings.rules))
             except Exception:
-                self._cache = SchedulerCache(self.memo.choose)
+                self._cache = SchedulerCache(self.snapshot_cache.choose)
                 raise
 
         return decide
@@ -280,7 +280,7 @@ class Controller:
             for one in noted.values():
                 with self.quarantine.part("attempt", one.key, "reading what was measured of it", now):
                     raise Garbled(one.why)
-            if self.memo.calibrate(seen):
+            if self.snapshot_cache.calibrate(seen):
                 self._cache.learnt()
             self._calibrated_at = now
 
@@ -302,7 +302,7 @@ class Controller:
                     tuple(gpu.id for gpu in gpus),
                     dataclasses.asdict(placement.choice.rung),
                     placement.choice.projection.as_dict(),
-                    basis_of(jobs[job_id], placement, self.memo.calibration),
+                    basis_of(jobs[job_id], placement, self.snapshot_cache.calibration),
                     shared=jobs[job_id].shares,
                     host_ids=tuple(host_of[gpu.id] for gpu in gpus),
                     revision=jobs[job_id].revision,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jobs.errors import Unavailable
 from orchestrator.control.quarantine import Quarantine
-from orchestrator.scheduler.fleet import Fleet, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob
 from orchestrator.scheduler.plan import Plan
 
 DECIDING = "deciding where it starts"
@@ -66,5 +66,5 @@ def _raises(fleet: Fleet, decide: Callable[[Fleet], Plan]) -> bool:
     return False
 
 
-def _with(fleet: Fleet, queue: list[Waiting]) -> Fleet:
+def _with(fleet: Fleet, queue: list[PendingJob]) -> Fleet:
     return dataclasses.replace(fleet, queue=tuple(queue))

@@ -14,12 +14,12 @@ from orchestrator.control.snapshot.build import (
     fault_of,
     fleet_of,
     hosts_of,
+    pending_job_of,
     stacks_of,
-    waiting_of,
 )
-from orchestrator.control.snapshot.cache import Memo
+from orchestrator.control.snapshot.cache import SnapshotCache
 from orchestrator.control.snapshot.sequence_lengths import DataLengths
-from orchestrator.scheduler.fleet import Fleet, Host, Waiting
+from orchestrator.scheduler.fleet import Fleet, Host, PendingJob
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, FleetRows, HostRow, JobRow
 from orchestrator.store.unreadable import leaving_out
@@ -41,12 +41,12 @@ class Snapshots:
     def __init__(
         self,
         store: Store,
-        memo: Memo,
+        snapshot_cache: SnapshotCache,
         quarantine: Quarantine,
         online: Callable[[HostRow], bool],
     ) -> None:
         """online: whether a host's agent is there."""
-        self._store, self._memo, self._quarantine = store, memo, quarantine
+        self._store, self._memo, self._quarantine = store, snapshot_cache, quarantine
         self._online = online
         self.data = DataLengths(store)
         self.neighbours = Neighbours(store)
@@ -59,7 +59,7 @@ class Snapshots:
         stacks = stacks_of(hosts)
         self._memo.forget_all_but({job.id: job.revision for job in (*queued, *rows.running)})
         queue = self._queue(queued, rows, stacks, now)
-        movable: list[Waiting] = []
+        movable: list[PendingJob] = []
         with self._quarantine.part("step", "moves", "the tick goes on", now):
             movable = self._movable(rows, stacks) if settings.rules.move else []
         profiles = self._store.profiles({key for job in (*queue, *movable) for key in job.keys.values()})
@@ -84,7 +84,7 @@ class Snapshots:
 
     def _queue(
         self, queued: Sequence[JobRow], rows: FleetRows, stacks: Sequence[Host], now: float
-    ) -> list[Waiting]:
+    ) -> list[PendingJob]:
         """The queued jobs that can be read."""
         queue = []
         jobs = self._quarantine.each("job", queued, lambda one: one.id, _PLANNING, now)
@@ -94,7 +94,7 @@ class Snapshots:
                 links, held = rows.links.get(job.id, ()), rows.attained.get(job.id, 0.0)
                 history = () if job.started_at is None else attempts(job.id)
                 before = () if job.continues is None else attempts(job.continues)
-                queue.append(waiting_of(job, stacks, self._memo, history, links, held, before))
+                queue.append(pending_job_of(job, stacks, self._memo, history, links, held, before))
         return queue
 
     def _attempts(self, jobs: Sequence[JobRow]) -> Callable[[int], Sequence[AttemptRow]]:
@@ -110,7 +110,7 @@ class Snapshots:
             found = self._store.histories(wanted)
         return self._store.attempts if unreadable else found.__getitem__
 
-    def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[Waiting]:
+    def _movable(self, rows: FleetRows, stacks: Sequence[Host]) -> list[PendingJob]:
         """Running jobs as they would wait if they were stopped now."""
         lines = {attempt.job_id: rows.progress.get(attempt.id) for attempt in rows.attempts}
         specs = self._memo.readable_specs(rows.running)
@@ -118,7 +118,7 @@ class Snapshots:
         tries |= self._store.histories({attempt.job_id for attempt in rows.attempts if attempt.number > 1})
         return [
             dataclasses.replace(
-                waiting_of(job, stacks, self._memo, tries[job.id]),
+                pending_job_of(job, stacks, self._memo, tries[job.id]),
                 steps_done=float(line.step),
                 steps_left=float(line.total_steps - line.step),
             )
@@ -127,6 +127,6 @@ class Snapshots:
         ]
 
 
-def _with(job: Waiting, figures: Mapping[str, Any], fleet: Fleet) -> Waiting:
+def _with(job: PendingJob, figures: Mapping[str, Any], fleet: Fleet) -> PendingJob:
     """A running job as it would wait, with what is known of it."""
     return dataclasses.replace(job, **figures, family=family_told(job, fleet.profiles))

@@ -9,7 +9,7 @@ from jobs.messages.reports import Ended
 from jobs.recovery import nothing_smaller
 from jobs.state import Code, Outcome
 from orchestrator.control.outcomes import where
-from orchestrator.control.snapshot.cache import Memo
+from orchestrator.control.snapshot.cache import SnapshotCache
 from orchestrator.scheduler.fleet import Fleet, Gpu
 from orchestrator.scheduler.placement.place import Misfit
 from orchestrator.scheduler.plan import Plan, explain
@@ -20,7 +20,9 @@ from orchestrator.store.rows import AttemptRow
 SUSPECT_AFTER = 2
 
 
-def fail_what_can_not_shrink(store: Store, memo: Memo, decided: Plan, fleet: Fleet, now: float) -> None:
+def fail_what_can_not_shrink(
+    store: Store, snapshot_cache: SnapshotCache, decided: Plan, fleet: Fleet, now: float
+) -> None:
     """End the jobs that ran out of memory and fit no card of the fleet any more, were all of them up and free."""
     hosts = tuple(
         dataclasses.replace(
@@ -36,7 +38,7 @@ def fail_what_can_not_shrink(store: Store, memo: Memo, decided: Plan, fleet: Fle
         reason = decided.waits.get(job.job_id)
         if not job.ran_out or reason is None or reason.code is not Code.MEMORY:
             continue
-        found = explain(job, dataclasses.replace(fleet, hosts=hosts), memo.choose)
+        found = explain(job, dataclasses.replace(fleet, hosts=hosts), snapshot_cache.choose)
         if isinstance(found, Misfit) and found.reason.code is Code.MEMORY:
             store.fail_queued(job.job_id, nothing_smaller(job.ran_out, job.spec, found.reason), now)
 

@@ -23,7 +23,7 @@ _key = attrgetter("key")
 
 @dataclass
 class QueueLanes:
-    """Ranked jobs by lane (class, owed, urgent, awaited), in it by owner, and there by what they are alike in.
+    """Ranked jobs by lane (class, owed, urgent, nominated), in it by owner, and there by equivalence.
 
     Each list is in the order of its keys. by_owner: whether owners take turns (`fair`); else all are nobody's.
     """
@@ -33,19 +33,19 @@ class QueueLanes:
 
     def add(self, entry: Ranked) -> None:
         owners = self.lists.setdefault(entry.key[:4], {})
-        alike = owners.setdefault(self.owner(entry), {})
-        waiting = alike.get(entry.alike)
+        lists = owners.setdefault(self.owner(entry), {})
+        waiting = lists.get(entry.equivalence)
         if waiting is None:
-            alike[entry.alike] = [entry]
+            lists[entry.equivalence] = [entry]
         else:
             insort(waiting, entry, key=_key)
 
     def remove(self, entry: Ranked) -> None:
         lane, owner = entry.key[:4], self.owner(entry)
-        waiting = self.lists[lane][owner][entry.alike]
+        waiting = self.lists[lane][owner][entry.equivalence]
         del waiting[bisect_left(waiting, entry.key, key=_key)]
         if not waiting:
-            del self.lists[lane][owner][entry.alike]
+            del self.lists[lane][owner][entry.equivalence]
             if not self.lists[lane][owner]:
                 del self.lists[lane][owner]
                 if not self.lists[lane]:
@@ -54,8 +54,8 @@ class QueueLanes:
     def __iter__(self) -> Iterator[Ranked]:
         """All of them, in no order that means anything."""
         for owners in self.lists.values():
-            for alike in owners.values():
-                for waiting in alike.values():
+            for lists in owners.values():
+                for waiting in lists.values():
                     yield from waiting
 
     def owner(self, entry: Ranked) -> Owner:
@@ -70,13 +70,13 @@ class _Cursor:
     key: LaneKey
     entries: list[Ranked]
     at: int
-    alike: Hashable
+    equivalence: Hashable
     unowed: bool
 
     @classmethod
     def of(cls, entries: list[Ranked], at: int = 0, unowed: bool = False) -> _Cursor:
         entry = entries[at].unowed() if unowed else entries[at]
-        return cls(entry.key, entries, at, entry.alike, unowed)
+        return cls(entry.key, entries, at, entry.equivalence, unowed)
 
     @property
     def entry(self) -> Ranked:
@@ -89,15 +89,17 @@ class _Cursor:
         if at == len(self.entries):
             return None
         key = self.entries[at].key
-        return _Cursor(unowed_key(key) if self.unowed else key, self.entries, at, self.alike, self.unowed)
+        return _Cursor(
+            unowed_key(key) if self.unowed else key, self.entries, at, self.equivalence, self.unowed
+        )
 
 
 class FairShareQueue:
     """The jobs of one plan, best first: pop() gives the next, charge() says that it was served.
 
     Inside a lane the jobs go by their keys; under `fair` the project, then the user, that used least has the next turn,
-    and each start is charged at once to who gets it. hopeless: what jobs are alike in -> the score from which on they
-    have no turn, for one that is alike failed. The lanes stay as they are.
+    and each start is charged at once to who gets it. hopeless: equivalence -> the score from which on its
+    jobs have no turn, for one of them failed. The lanes stay as they are.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class FairShareQueue:
 
     def fail(self, entry: Ranked, score: float = -math.inf) -> None:
         """Nobody that is alike has a turn from this score on."""
-        self.hopeless[entry.alike] = min(score, self.hopeless.get(entry.alike, math.inf))
+        self.hopeless[entry.equivalence] = min(score, self.hopeless.get(entry.equivalence, math.inf))
 
     def demote(self) -> None:
         """Who was popped last, and all that are alike, are owed nothing any more: their lane is still to come."""
@@ -153,8 +155,8 @@ class FairShareQueue:
     def _enter(self, lane: LaneKey) -> None:
         """Serve this lane from now on."""
         self._owners = {}
-        for owner, alike in self._lanes.lists.get(lane, {}).items():
-            self._owners.setdefault(owner, _OwnerQueue()).add(map(_Cursor.of, alike.values()))
+        for owner, lists in self._lanes.lists.get(lane, {}).items():
+            self._owners.setdefault(owner, _OwnerQueue()).add(map(_Cursor.of, lists.values()))
         for owner, cursors in self._demoted.get(lane, {}).items():
             self._owners.setdefault(owner, _OwnerQueue()).add(cursors)
         self._share = None
@@ -264,7 +266,7 @@ class _OwnerQueue:
         cursors = self._cursors
         while cursors:
             cursor = cursors[0][1]
-            least = hopeless.get(cursor.alike)
+            least = hopeless.get(cursor.equivalence)
             if least is None or cursor.entries[cursor.at].score < least:
                 return cursor
             self._dropped.append(heapq.heappop(cursors))  # the scores of a list rise

@@ -15,7 +15,7 @@ from jobs.memory.ladder import Choice, NoFit
 from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
 from jobs.units import counted, gib
-from orchestrator.scheduler.fleet import Gpu, Host, NoProfile, Waiting
+from orchestrator.scheduler.fleet import Gpu, Host, NoProfile, PendingJob
 
 Profiles = Mapping[str, MemoryProfile | NoProfile]
 # A reason is stored with every job that waits, and read with each plan: it must not grow with the fleet.
@@ -27,7 +27,7 @@ class Chooser(Protocol):
     """The rung of a job on a card. stack: of the host, as Host.stack_id; empty: any."""
 
     def __call__(
-        self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = ""
+        self, job: PendingJob, profile: MemoryProfile, card: Card, stack: str = ""
     ) -> Choice | NoFit: ...
 
 
@@ -46,7 +46,7 @@ def coming_up(options: Sequence[Option]) -> Reason:
     return Reason(Code.BUSY, f"fits {label} and up; its Ray worker is still coming up")
 
 
-def options_of(job: Waiting, host: Host, profiles: Profiles, chooser: Chooser) -> list[Option] | Reason:
+def options_of(job: PendingJob, host: Host, profiles: Profiles, chooser: Chooser) -> list[Option] | Reason:
     """The host's card types that could take the job, or the first thing that does not fit."""
     need = job.spec.resources
     if not host.online:

@@ -97,7 +97,7 @@ class NoProfile:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingJob:
     """A queued job.
 
     keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
@@ -158,7 +158,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningJob:
     """A job with an open attempt.
 
     started_at: of this attempt; attained_gpu_s: GPU-seconds held in earlier attempts, this one not counted; ends_at:
@@ -212,10 +212,10 @@ class Fleet:
     """
 
     hosts: tuple[Host, ...]
-    queue: tuple[Waiting, ...]
+    queue: tuple[PendingJob, ...]
     profiles: Mapping[str, MemoryProfile | NoProfile]
-    running: tuple[Running, ...] = ()
+    running: tuple[RunningJob, ...] = ()
     projects: Mapping[str, Project] = field(default_factory=dict)
     usage: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    movable: Mapping[int, Waiting] = field(default_factory=dict)
+    movable: Mapping[int, PendingJob] = field(default_factory=dict)
     cleared: Mapping[int, int] = field(default_factory=dict)

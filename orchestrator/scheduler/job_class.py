@@ -11,28 +11,28 @@ from jobs.jobfile.spec import Policy
 from jobs.memory.ladder import Choice
 from jobs.state import Code, Reason
 from orchestrator.scheduler.feasibility import overall
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Shelves that do equally well for a class of jobs: one rung, one speed. shelf_set: the number of these shelves."""
+    """Card groups that do equally well for a class of jobs: one rung, one speed. group_set: the number of this set."""
 
     choice: Choice
-    shelves: tuple[int, ...]
+    groups: tuple[int, ...]
     key: tuple[float, ...]
-    shelf_set: int = field(default=0, compare=False)
+    group_set: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class JobClass:
     """Jobs that fit the same cards in the same way.
 
-    tiers: where they could run, best first; shelves: of all of them; misfits: for each host that could never take them
-    as it is now, why; most: cards of its largest shelf; apart: jobs that it does not share a card with; home: shelves
-    of which a gang over several hosts takes one in any case, for its checkpoint lies there; empty: any will do.
-    number: of this class, and of no other that the same cache ever made; shelf_set: the same for shelves and home, of
-    all classes that have these.
+    tiers: where they could run, best first; groups: of all of them; misfits: for each host that could never take them
+    as it is now, why; most: cards of its largest card group; apart: jobs that it does not share a card with; home: card
+    groups of which a gang over several hosts takes one in any case, for its checkpoint lies there; empty: any will do.
+    number: of this class, and of no other that the same cache ever made; group_set: the same for card groups and home,
+    of all classes that have these.
     """
 
     gpus: int
@@ -41,12 +41,12 @@ class JobClass:
     tiers: tuple[Tier, ...]
     misfits: Mapping[str, Reason]
     most: int
-    shelves: frozenset[int]
+    groups: frozenset[int]
     policy: Policy = "smallest_card"
     apart: frozenset[int] = frozenset()
     home: frozenset[int] = frozenset()
     number: int = field(default=0, compare=False)
-    shelf_set: int = field(default=0, compare=False)
+    group_set: int = field(default=0, compare=False)
 
     @cached_property
     def step_s(self) -> float:
@@ -81,7 +81,7 @@ class Demand:
 class Classes(Protocol):
     """The classes of jobs in one fleet (orchestrator/scheduler/cache/job_classes.py)."""
 
-    def of(self, job: Waiting) -> JobClass:
+    def of(self, job: PendingJob) -> JobClass:
         """The class of a job."""
         ...
 

@@ -12,7 +12,7 @@ from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.fair_share import FairShareQueue
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Fleet, Gpu, Waiting
+from orchestrator.scheduler.fleet import Fleet, Gpu, PendingJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.card_groups import CardSet
 from orchestrator.scheduler.placement.place import Misfit, Placement, place, wants
@@ -22,7 +22,7 @@ from orchestrator.scheduler.preemption.migration import moves
 from orchestrator.scheduler.preemption.min_runtime import MinRuntimeNotices
 from orchestrator.scheduler.preemption.nominations import Nominations
 from orchestrator.scheduler.preemption.victims import Preemption, VictimSearch
-from orchestrator.scheduler.reasons import Cleared, crowded, kept, quota, reserved, room
+from orchestrator.scheduler.reasons import Cleared, crowded, preempting, quota, reserved, with_reservation
 from orchestrator.scheduler.reservations import Reservations
 
 
@@ -80,17 +80,17 @@ class _Cycle:
         self.counts: dict[str, tuple[int, int]] = {}
         self._victims: VictimSearch | None = None
         self._notices: MinRuntimeNotices | None = None
-        self._mine: Mapping[int, int] = {}  # cards that are kept for the job whose turn it is, by shelf
+        self._mine: Mapping[int, int] = {}  # cards that are kept for the job whose turn it is, by card group
         self._cleared: Cleared = {}
-        # Of jobs that found nothing, for free cards are reserved: scores and ends, by what they are alike in.
+        # Of jobs that found nothing, for free cards are reserved: scores and ends, by equivalence.
         self._kept_off: dict[Hashable, list[tuple[float, float]]] = {}
         self._said: dict[Hashable, Reason] = {}
         self._wants: dict[int, tuple[dict[str, int], int | None]] = {}
 
     def run(self) -> Plan:
         queue = self.given.queue
-        for job in queue.aside.values():
-            self._say_aside(job)
+        for job in queue.inadmissible.values():
+            self._say_inadmissible(job)
         self.scarcity = Scarcity(self.capacity, self.rules, self.now, queue.demand.values())
         promised = [
             entry
@@ -133,7 +133,7 @@ class _Cycle:
                 if not self.rules.passing:
                     break
 
-    def _say_aside(self, job: Waiting) -> None:
+    def _say_inadmissible(self, job: PendingJob) -> None:
         """Why one waits that may not start, whatever is free."""
         if job.blocked is not None:
             self.waits[job.job_id] = job.blocked
@@ -146,7 +146,7 @@ class _Cycle:
         else:
             self._nowhere(job)
 
-    def _owed(self, job: Waiting) -> bool:
+    def _owed(self, job: PendingJob) -> bool:
         """Whether it fits into what its project is guaranteed, beside what the project holds."""
         project = self.fleet.projects.get(job.project)
         if project is None or project.guarantee is None:
@@ -186,15 +186,15 @@ class _Cycle:
             return _Outcome.WAITS
         if self._kept_off and self._keeps_off(entry):
             return _Outcome.WAITS
-        barred = self.scarcity.barred(entry) - self._mine.keys()
-        cards = self._find(entry, barred)
+        excluded = self.scarcity.excluded(entry) - self._mine.keys()
+        cards = self._find(entry, excluded)
         short = sum(self._mine.values()) < job_class.gpus  # else its own cards are on their way
         if cards is None and short and self.nominations and self.nominations.lend(entry):
-            cards = self._find(entry, barred)
+            cards = self._find(entry, excluded)
         if cards is not None:
             self._start(entry, cards)
             return _Outcome.SERVED
-        if barred and not self._mine and self._find(entry, frozenset()) is not None:
+        if excluded and not self._mine and self._find(entry, frozenset()) is not None:
             if self.reasons:
                 text = "the free cards that it fits are left to jobs that fit no other; it waits for a smaller one"
                 until = since(job) + self.rules.yield_s
@@ -205,14 +205,14 @@ class _Cycle:
             self.scarcity.served(entry, None)
             if self.reasons:
                 awaited = self._victims.awaited(preemption) if self._victims else []
-                self.waits[job.job_id] = room(preemption, awaited)
+                self.waits[job.job_id] = preempting(preemption, awaited)
             return _Outcome.SERVED
         self._fails(entry)
         return _Outcome.LACKS_CARDS
 
     def _keeps_off(self, entry: Ranked) -> bool:
         """Whether a job that is alike and takes no longer found nothing, for cards that lie free are reserved."""
-        known = self._kept_off.get((*entry.alike, entry.job_class.number))
+        known = self._kept_off.get((*entry.equivalence, entry.job_class.number))
         if known is None:
             return False
         ends = self._ends(entry, entry.job_class.tiers[0].choice)
@@ -220,9 +220,9 @@ class _Cycle:
 
     def _fails(self, entry: Ranked) -> None:
         """Where cards lie free that are reserved, it is only those that take as long who fail as well."""
-        if self.capacity.fit(entry.job_class) is not None and self.reservations.by_shelf:
+        if self.capacity.fit(entry.job_class) is not None and self.reservations.by_group:
             ends = self._ends(entry, entry.job_class.tiers[0].choice)
-            key = (*entry.alike, entry.job_class.number)
+            key = (*entry.equivalence, entry.job_class.number)
             self._kept_off.setdefault(key, []).append((entry.score, ends))
         else:
             self.queue.fail(entry, entry.score)
@@ -234,20 +234,20 @@ class _Cycle:
             return True
         return self._owed(entry.job)
 
-    def _find(self, entry: Ranked, barred: frozenset[int]) -> CardSet | None:
-        """Free cards for it, none of the barred shelves, and none that are kept for others beyond its end."""
+    def _find(self, entry: Ranked, excluded: frozenset[int]) -> CardSet | None:
+        """Free cards for it, none of the excluded card groups, and none that are kept for others beyond its end."""
         job_class = entry.job_class
         cards = self.capacity.fit(job_class)
         if cards is None:
             return None
-        by_shelf = self.reservations.by_shelf
+        by_group = self.reservations.by_group
 
-        def allows(shelf: int, choice: Choice) -> bool:
-            return shelf not in barred and self.reservations.allows(
-                shelf, job_class.gpus, self._ends(entry, choice), entry.owed
+        def allows(group: int, choice: Choice) -> bool:
+            return group not in excluded and self.reservations.allows(
+                group, job_class.gpus, self._ends(entry, choice), entry.owed
             )
 
-        if any(shelf in by_shelf or shelf in barred for shelf, _ in cards.parts):
+        if any(group in by_group or group in excluded for group, _ in cards.parts):
             cards = self.capacity.fit(job_class, allows)
         if cards is not None and job_class.shares and not cards.side:
             beside = self.capacity.beside(job_class, allows)
@@ -262,13 +262,13 @@ class _Cycle:
 
     def _start(self, entry: Ranked, cards: CardSet) -> None:
         job, job_class = entry.job, entry.job_class
-        first = self.capacity.layout.shelves[cards.parts[0][0]].host
+        first = self.capacity.layout.groups[cards.parts[0][0]].host
         self.starts[job.job_id] = Placement(first, cards.gpus, cards.choice, cards.side)
         self.capacity.draw(cards, job_class.shares, job.job_id)
         if cards.side and self._victims is not None:  # whoever was alone there is not any more
             self._victims.look_again(cards.parts[0][0])
         self.scarcity.served(entry, cards)
-        if self.reservations.by_shelf:
+        if self.reservations.by_group:
             ends = self._ends(entry, cards.choice)
             for where, gpus in cards.parts:
                 self.reservations.use(where, len(gpus), ends)
@@ -286,8 +286,8 @@ class _Cycle:
             return None
         victims = self._victims = self._victims or self._search()
         # What is owed goes before what would borrow, though that has a reservation.
-        by_shelf = self.reservations.by_shelf
-        others = {where for where, held in by_shelf.items() if held.owed or not entry.owed}
+        by_group = self.reservations.by_group
+        others = {where for where, held in by_group.items() if held.owed or not entry.owed}
         preemption = victims.clear(entry, entry.job_class, others, self._mine)
         if preemption is None:
             return None
@@ -314,7 +314,7 @@ class _Cycle:
             return True
         return entry.job.priority > self._lowest
 
-    def _nowhere(self, job: Waiting) -> None:
+    def _nowhere(self, job: PendingJob) -> None:
         """No host could take it as it is now."""
         if not self.reasons:
             return
@@ -351,12 +351,14 @@ class _Cycle:
             self._victims = self._victims or self._search()
             self._notices = self._notices or MinRuntimeNotices(self._victims)
             reason = self._notices.told(reason, entry, job_class)
-        self.waits[job.job_id] = reason if at is None else kept(reason, at, job, self.now, self.rules)
+        self.waits[job.job_id] = (
+            reason if at is None else with_reservation(reason, at, job, self.now, self.rules)
+        )
 
-    def _full(self, job: Waiting, job_class: JobClass) -> Reason:
+    def _full(self, job: PendingJob, job_class: JobClass) -> Reason:
         """The same for each class that the same cards would do, except how much of them it takes."""
         first = job_class.tiers[0]
-        same = (job_class.shelf_set, job_class.gpus, first.shelves[0])
+        same = (job_class.group_set, job_class.gpus, first.groups[0])
         reason = self._said.get(same)
         if reason is None:
             reason = crowded(job, job_class, self.capacity)
@@ -371,7 +373,7 @@ class _Cycle:
         return Reason(reason.code, reason.text, figures)
 
 
-def explain(job: Waiting, fleet: Fleet, chooser: Chooser) -> Misfit | Placement:
+def explain(job: PendingJob, fleet: Fleet, chooser: Chooser) -> Misfit | Placement:
     """Why one job waits, host by host, as if it were alone in the queue."""
     free = frozenset(
         gpu.id for host in fleet.hosts if host.open for gpu in host.gpus if gpu.usable and gpu.held_by is None

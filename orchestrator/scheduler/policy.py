@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.scheduler.fleet import Fleet, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, RunningJob
 from orchestrator.scheduler.job_class import JobClass
 
 Discipline = Literal["fair", "fifo", "shortest", "attained"]
@@ -88,7 +88,7 @@ class Rules:
         """The attained service at which the next level begins."""
         return self.first_level_gpu_s * self.level_factor ** self.level(attained_gpu_s)
 
-    def aged(self, job: Waiting, now: float) -> int:
+    def aged(self, job: PendingJob, now: float) -> int:
         """Its priority, raised by a class for every age_class_s that it waits."""
         waited = now - since(job)
         return (
@@ -97,10 +97,10 @@ class Rules:
             else job.priority
         )
 
-    def promoted(self, job: Waiting, now: float) -> bool:
+    def promoted(self, job: PendingJob, now: float) -> bool:
         return now - since(job) >= self.promote_after_s
 
-    def same_until(self, job: Waiting, now: float) -> float:
+    def same_until(self, job: PendingJob, now: float) -> float:
         """Until when a job's rank does not change by time alone; a moment sooner, for rounding."""
         began = since(job)
         steps = max(0.0, now - began) // self.age_class_s + 1
@@ -108,7 +108,7 @@ class Rules:
         once = (began + self.promote_after_s, began + self.patience_s)
         return min([aged, *(at for at in once if at > now)]) - 1e-3
 
-    def left_gpu_s(self, job: Waiting, step_s: float) -> float:
+    def left_gpu_s(self, job: PendingJob, step_s: float) -> float:
         """GPU time that a waiting job has to go; a guess where nobody knows: as much again as it had.
 
         Durations of such jobs have heavy tails: one that ran for t is expected to run for another t or so.
@@ -118,7 +118,7 @@ class Rules:
             return job.steps_left * step_s * gpus
         return max(job.attained_gpu_s, self.min_run_s * gpus)
 
-    def left_of(self, job: Running, now: float) -> float:
+    def left_of(self, job: RunningJob, now: float) -> float:
         """The same of a running one."""
         gpus = len(job.gpu_ids)
         if job.ends_at is not None:
@@ -126,12 +126,12 @@ class Rules:
         return max(attained(job, now), self.min_run_s * gpus)
 
 
-def since(job: Waiting) -> float:
+def since(job: PendingJob) -> float:
     """When it began to wait."""
     return job.submitted_at if job.waiting_since is None else job.waiting_since
 
 
-def attained(job: Running, now: float) -> float:
+def attained(job: RunningJob, now: float) -> float:
     """GPU-seconds held so far, this attempt's among them."""
     return job.attained_gpu_s + (now - job.started_at) * len(job.gpu_ids)
 
@@ -140,16 +140,17 @@ def attained(job: Running, now: float) -> float:
 class Ranked:
     """A queued job with what it is ranked by, lower first.
 
-    score: by the policy alone, what preemption compares; owed: it stays within what its project is guaranteed; alike:
-    of jobs that are alike one finds cards, or may stop others for them, only if all with a lower score do.
+    score: by the policy alone, what preemption compares; owed: it stays within what its project is guaranteed;
+    equivalence: of jobs where it is the same one finds cards, or may stop others for them, only if all with a lower
+    score do.
     """
 
-    job: Waiting
+    job: PendingJob
     job_class: JobClass
     score: float
     key: tuple[float, ...]
     owed: bool
-    alike: tuple[Hashable, ...]
+    equivalence: tuple[Hashable, ...]
 
     def outranks(self, other: Ranked) -> bool:
         """Whether it may have what was cleared for the other.
@@ -161,7 +162,7 @@ class Ranked:
     def unowed(self) -> Ranked:
         """The same once its project has all that it is guaranteed."""
         return Ranked(
-            self.job, self.job_class, self.score, unowed_key(self.key), False, (False, *self.alike[1:])
+            self.job, self.job_class, self.score, unowed_key(self.key), False, (False, *self.equivalence[1:])
         )
 
 
@@ -171,15 +172,15 @@ def unowed_key(key: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def rank(
-    job: Waiting,
+    job: PendingJob,
     job_class: JobClass,
     rules: Rules,
     now: float,
     owed: bool,
-    awaited: bool = False,
+    nominated: bool = False,
     by_project: bool = False,
 ) -> Ranked:
-    """owed: it stays within what its project is guaranteed; awaited: others were stopped for it already.
+    """owed: it stays within what its project is guaranteed; nominated: others were stopped for it already.
 
     by_project: whether projects have terms, so that whom it may stop depends on its own.
     """
@@ -193,20 +194,20 @@ def rank(
     elif rules.policy == "shortest":
         score = rules.left_gpu_s(job, job_class.step_s) if urgent else 0.0
     # Who was promised cards comes first among those that could not claim them from it.
-    turn = 0.0 if awaited else 1.0
+    turn = 0.0 if nominated else 1.0
     key = (-priority, 0.0 if owed else 1.0, urgent, turn, score, began, job.submitted_at, job.job_id)
-    alike = (
+    equivalence = (
         owed,
-        job.job_id if awaited else None,  # nobody else finds the cards that it was promised
+        job.job_id if nominated else None,  # nobody else finds the cards that it was promised
         job.priority,
         job.project if by_project else None,
         waited >= rules.patience_s,
         job_class.gpus,
         job_class.across,
         job_class.number if job_class.shares else None,
-        job_class.shelf_set,
+        job_class.group_set,
     )
-    return Ranked(job, job_class, score, key, owed, alike)
+    return Ranked(job, job_class, score, key, owed, equivalence)
 
 
 def held_by_project(fleet: Fleet) -> dict[str, int]:

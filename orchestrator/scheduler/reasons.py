@@ -9,7 +9,7 @@ from typing import Any
 from jobs.state import Code, Reason
 from jobs.units import counted, span
 from orchestrator.scheduler.feasibility import Option, busy, coming_up
-from orchestrator.scheduler.fleet import Project, Running, Waiting
+from orchestrator.scheduler.fleet import PendingJob, Project, RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Rules, since
@@ -17,11 +17,11 @@ from orchestrator.scheduler.preemption.nominations import Nominations
 from orchestrator.scheduler.preemption.victims import Preemption
 from orchestrator.scheduler.reservations import Reservations
 
-# By shelf and job, free cards that were cleared for it in this plan, and until when.
+# By card group and job, free cards that were cleared for it in this plan, and until when.
 Cleared = dict[int, dict[int, tuple[int, float | None]]]
 
 
-def room(preemption: Preemption, awaited: Sequence[Running]) -> Reason:
+def preempting(preemption: Preemption, awaited: Sequence[RunningJob]) -> Reason:
     """Others are being stopped for it. awaited: those that were asked before."""
     who = sorted(job.job_id for job in preemption.stops)
     figures: dict[str, Any] = {"stops": who} if who else {}
@@ -34,7 +34,7 @@ def room(preemption: Preemption, awaited: Sequence[Running]) -> Reason:
     return Reason(Code.ROOM, "; ".join(said) or "cards that come back are kept for it", figures)
 
 
-def quota(job: Waiting, terms: Project, runs: int, held: int) -> Reason:
+def quota(job: PendingJob, terms: Project, runs: int, held: int) -> Reason:
     """Its project may have no more. runs: GPUs that it has; held: with those that it was promised in this plan."""
     has = f"holds {runs}" + (f" and was just promised {held - runs} more" if held > runs else "")
     text = f"project {job.project} {has} of its {counted(terms.guarantee or 0, 'GPU')} and may not borrow"
@@ -42,13 +42,13 @@ def quota(job: Waiting, terms: Project, runs: int, held: int) -> Reason:
     return Reason(Code.QUOTA, text, figures | ({"promised": held - runs} if held > runs else {}))
 
 
-def crowded(job: Waiting, job_class: JobClass, capacity: Capacity) -> Reason:
+def crowded(job: PendingJob, job_class: JobClass, capacity: Capacity) -> Reason:
     """Which cards would do, and who has them."""
-    shelves = capacity.layout.shelves
+    groups = capacity.layout.groups
     options = [
-        Option(shelves[where].host, shelves[where].gpus, tier.choice)
+        Option(groups[where].host, groups[where].gpus, tier.choice)
         for tier in job_class.tiers
-        for where in tier.shelves
+        for where in tier.groups
     ]
     ready = [option for option in options if option.host.ray_ready]
     if not ready:
@@ -68,27 +68,27 @@ def reserved(
     nominations: Nominations,
     cleared: Cleared,
 ) -> Reason:
-    """What is said where cards of a shelf would do that lie free, and are another job's; `found` where there are none.
+    """What is said where free cards would do that are kept for another job; `found` where there are none.
 
     In the figures that job, and when it begins at the latest, None where nobody knows.
     """
-    for tier in job_class.tiers if reservations.by_shelf or nominations or cleared else ():
-        for place in tier.shelves:
-            free, held = len(capacity.free[place]), reservations.by_shelf.get(place)
+    for tier in job_class.tiers if reservations.by_group or nominations or cleared else ():
+        for group in tier.groups:
+            free, held = len(capacity.free[group]), reservations.by_group.get(group)
             keepers = [(held.job_id, 0, coarse(held.at, reservations.now))] if held is not None else []
-            keepers += [(job_id, *cards) for job_id, cards in cleared.get(place, {}).items()]
-            keepers += [(job_id, count, None) for job_id, count in nominations.free_on(place)]
+            keepers += [(job_id, *cards) for job_id, cards in cleared.get(group, {}).items()]
+            keepers += [(job_id, count, None) for job_id, count in nominations.free_on(group)]
             for job_id, count, until in keepers:
                 if free + count >= job_class.gpus:
-                    shelf = capacity.layout.shelves[place]
+                    cards = capacity.layout.groups[group]
                     text = (
-                        f"{shelf.host.name}: fits {shelf.gpus[0].label} and up; reservation of job {job_id}"
+                        f"{cards.host.name}: fits {cards.gpus[0].label} and up; reservation of job {job_id}"
                     )
                     return Reason(Code.RESERVED, text, {**found.figures, "job": job_id, "until": until})
     return found
 
 
-def kept(found: Reason, at: float, job: Waiting, now: float, rules: Rules) -> Reason:
+def with_reservation(found: Reason, at: float, job: PendingJob, now: float, rules: Rules) -> Reason:
     """Of a gang that cards are kept for. at: when they are free at the latest, infinity where nobody knows."""
     if at < math.inf:
         text = "cards are kept for it"

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.scheduler.cache.running_index import RunningIndex
-from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.fleet import RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Rules
@@ -15,7 +15,7 @@ from orchestrator.scheduler.policy import Rules
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """From `at` on, `gpus` cards of a shelf are a job's.
+    """From `at` on, `gpus` cards of a card group are a job's.
 
     job_id: whose; firm: against jobs too of which nobody knows how long they take, once the job has waited for long;
     drains: against all of those, though nobody knows either when the cards are free, only once it has waited for very
@@ -32,7 +32,7 @@ class Reservation:
 
 @dataclass
 class Reservations:
-    """The reservations of one plan, by shelf.
+    """The reservations of one plan, by card group.
 
     claimed: cards that others were stopped for, which no reservation counts on.
     A reservation is worked out when somebody looks, or when the capacity that it depends on is about to change.
@@ -41,12 +41,12 @@ class Reservations:
     now: float
     capacity: Capacity
     index: RunningIndex
-    running: Iterable[Running]
+    running: Iterable[RunningJob]
     rules: Rules
     claimed: Container[int] = ()
     _spare: dict[int, int] = field(default_factory=dict)
     _reserved: dict[int, float] = field(default_factory=dict)
-    _by_shelf: dict[int, Reservation] = field(default_factory=dict)
+    _by_group: dict[int, Reservation] = field(default_factory=dict)
     _asked: list[tuple[int, JobClass, float, int, bool]] = field(default_factory=list)
     _ends: dict[int, list[tuple[float, int]]] | None = None
 
@@ -54,14 +54,14 @@ class Reservations:
         self.capacity.watch(self._settle)
 
     def ask(self, job_id: int, job_class: JobClass, waited_s: float, most: int, owed: bool) -> None:
-        """A job that can't start would have cards kept for it, while no more than so many shelves are kept."""
+        """A job that can't start would have cards kept for it, while no more than so many card groups are kept."""
         self._asked.append((job_id, job_class, waited_s, most, owed))
 
     @property
-    def by_shelf(self) -> Mapping[int, Reservation]:
+    def by_group(self) -> Mapping[int, Reservation]:
         """What is kept, for whom."""
         self._settle()
-        return self._by_shelf
+        return self._by_group
 
     @property
     def by_job(self) -> Mapping[int, float]:
@@ -76,24 +76,24 @@ class Reservations:
 
     def _settle(self) -> None:
         for job_id, job_class, waited_s, most, owed in self._asked:
-            if len(self._by_shelf) < most:
+            if len(self._by_group) < most:
                 at = self._reserve(job_id, job_class, waited_s, owed)
                 if at is not None:
                     self._reserved[job_id] = at
         self._asked.clear()
 
     def _reserve(self, job_id: int, job_class: JobClass, waited_s: float, owed: bool) -> float | None:
-        """The earliest start of a job on shelves that nobody reserved yet, kept for it. None: nothing to keep."""
+        """The earliest start of a job on card groups that nobody reserved yet, kept for it. None: nothing to keep."""
         best: tuple[float, int, int] | None = None
         if job_class.gang:
             return self._whole(job_id, job_class, waited_s, owed)
         for tier in job_class.tiers:
-            for place in tier.shelves:
-                if place in self._by_shelf or self.capacity.layout.sizes[place] < job_class.gpus:
+            for group in tier.groups:
+                if group in self._by_group or self.capacity.layout.sizes[group] < job_class.gpus:
                     continue
-                at = self._time(place, job_class.gpus)
-                # Where nobody knows when, the shelf that lacks least, so that a gang is not starved by small jobs.
-                key = (at, -len(self.capacity.free[place]), place)
+                at = self._time(group, job_class.gpus)
+                # Where nobody knows when, the card group that lacks least, so that a gang is not starved by small jobs.
+                key = (at, -len(self.capacity.free[group]), group)
                 if best is None or key < best:
                     best = key
         if best is None:
@@ -105,21 +105,21 @@ class Reservations:
         """Several hosts: those that are free soonest."""
         for tier in job_class.tiers:
             times = sorted(
-                (self._time(place, len(self.capacity.layout.shelves[place].gpus)), place)
-                for place in tier.shelves
-                if place not in self._by_shelf
+                (self._time(group, len(self.capacity.layout.groups[group].gpus)), group)
+                for group in tier.groups
+                if group not in self._by_group
             )
             times.sort(key=lambda found: found[1] not in job_class.home)
             left, chosen, at = job_class.gpus, [], self.now
-            for when, place in times:
+            for when, group in times:
                 if left <= 0:
                     break
-                size = min(left, len(self.capacity.layout.shelves[place].gpus))
-                chosen.append((place, size))
+                size = min(left, len(self.capacity.layout.groups[group].gpus))
+                chosen.append((group, size))
                 left, at = left - size, max(at, when)
-            if left <= 0 and not (job_class.home and job_class.home.isdisjoint(place for place, _ in chosen)):
-                for place, size in chosen:
-                    self._hold(place, self._made(job_id, at, size, waited_s, owed))
+            if left <= 0 and not (job_class.home and job_class.home.isdisjoint(group for group, _ in chosen)):
+                for group, size in chosen:
+                    self._hold(group, self._made(job_id, at, size, waited_s, owed))
                 return at
         return None
 
@@ -134,34 +134,34 @@ class Reservations:
             owed=owed,
         )
 
-    def _hold(self, place: int, reservation: Reservation) -> None:
-        self._by_shelf[place] = reservation
+    def _hold(self, group: int, reservation: Reservation) -> None:
+        self._by_group[group] = reservation
         if reservation.at == math.inf:
-            self._spare[place] = 0
+            self._spare[group] = 0
             return
-        order = self._order(place)
-        back = self._ending().get(place, ()) if order is None else order
-        free = len(self.capacity.free[place]) + sum(count for end, count in back if end <= reservation.at)
-        self._spare[place] = max(0, free - reservation.gpus)
+        order = self._order(group)
+        back = self._ending().get(group, ()) if order is None else order
+        free = len(self.capacity.free[group]) + sum(count for end, count in back if end <= reservation.at)
+        self._spare[group] = max(0, free - reservation.gpus)
 
-    def _time(self, place: int, need: int) -> float:
-        """When so many cards of a shelf are free, by the latest that the running jobs are expected to end."""
-        lacking = need - len(self.capacity.free[place])
+    def _time(self, group: int, need: int) -> float:
+        """When so many cards of a card group are free, by the latest that the running jobs are expected to end."""
+        lacking = need - len(self.capacity.free[group])
         if lacking <= 0:
             return self.now
-        order = self._order(place)
-        for end, count in self._ending().get(place, ()) if order is None else order:
+        order = self._order(group)
+        for end, count in self._ending().get(group, ()) if order is None else order:
             lacking -= count
             if lacking <= 0:
                 return max(end, self.now)
         return math.inf
 
-    def _order(self, place: int) -> list[tuple[float, int]] | None:
-        """When cards of a shelf come back and how many, soonest first, where the index has it."""
-        return None if self.claimed else self.index.ending(place)
+    def _order(self, group: int) -> list[tuple[float, int]] | None:
+        """When cards of a card group come back and how many, soonest first, where the index has it."""
+        return None if self.claimed else self.index.ending(group)
 
     def _ending(self) -> dict[int, list[tuple[float, int]]]:
-        """By shelf, when cards come back and how many, soonest first."""
+        """By card group, when cards come back and how many, soonest first."""
         if self._ends is None:
             self._ends = {}
             last: dict[int, float] = {}  # of a card that is shared, when the last of them is gone
@@ -171,20 +171,20 @@ class Reservations:
                     last[gpu_id] = max(last.get(gpu_id, end), end)
             for gpu_id, end in last.items():
                 if (
-                    place := self.capacity.layout.shelf_of.get(gpu_id)
+                    group := self.capacity.layout.group_of.get(gpu_id)
                 ) is not None and gpu_id not in self.claimed:
-                    self._ends.setdefault(place, []).append((end, 1))
+                    self._ends.setdefault(group, []).append((end, 1))
             for entries in self._ends.values():
                 entries.sort()
         return self._ends
 
-    def allows(self, place: int, gpus: int, ends: float, owed: bool = False) -> bool:
-        """Whether a job that ends then may use so many free cards of a shelf.
+    def allows(self, group: int, gpus: int, ends: float, owed: bool = False) -> bool:
+        """Whether a job that ends then may use so many free cards of a card group.
 
         owed: its project is owed them, which goes before what would borrow.
         """
-        held = self.by_shelf.get(place)
-        if held is None or gpus <= self._spare[place] or (owed and not held.owed):
+        held = self.by_group.get(group)
+        if held is None or gpus <= self._spare[group] or (owed and not held.owed):
             return True
         if held.at == math.inf:
             return not held.drains
@@ -192,19 +192,19 @@ class Reservations:
             return not held.firm or self.now + self.rules.guess_s <= held.at
         return ends <= held.at
 
-    def beside(self, place: int, gpus: int) -> None:
-        """So many cards of a shelf are available that no reservation counts on."""
-        if place in self.by_shelf and place in self._spare:
-            self._spare[place] += gpus
+    def beside(self, group: int, gpus: int) -> None:
+        """So many cards of a card group are available that no reservation counts on."""
+        if group in self.by_group and group in self._spare:
+            self._spare[group] += gpus
 
-    def use(self, place: int, gpus: int, ends: float) -> None:
-        """A job took free cards of a shelf."""
-        held = self.by_shelf.get(place)
+    def use(self, group: int, gpus: int, ends: float) -> None:
+        """A job took free cards of a card group."""
+        held = self.by_group.get(group)
         if held is not None and not ends <= held.at < math.inf:
-            self._spare[place] -= gpus
+            self._spare[group] -= gpus
 
 
-def latest(job: Running, now: float) -> float:
+def latest(job: RunningJob, now: float) -> float:
     """The latest that a running job is expected to give its cards back."""
     if job.stopping_until is not None:
         return max(now, job.stopping_until)

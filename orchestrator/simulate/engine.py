@@ -17,7 +17,7 @@ from jobs.memory.projection import Projection
 from jobs.memory.rung import Rung
 from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput, SchedulerCache
-from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, Host, PendingJob, Project, RunningJob
 from orchestrator.scheduler.placement.place import Placement
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.scheduler.policy import Rules, attained
@@ -73,8 +73,8 @@ class _Pool:
     hosts: tuple[Host, ...]
     cache: SchedulerCache
     usage: Usage
-    waiting: dict[int, Waiting] = field(default_factory=dict)
-    running: dict[int, Running] = field(default_factory=dict)
+    waiting: dict[int, PendingJob] = field(default_factory=dict)
+    running: dict[int, RunningJob] = field(default_factory=dict)
     cleared: dict[int, int] = field(default_factory=dict)
 
 
@@ -201,11 +201,11 @@ class _Simulation:
         if self.rules.preempt and self.rules.patience_s:
             self._push(now + self.rules.patience_s, _Event.LOOK, index)
 
-    def _waits(self, index: int, now: float, left: float) -> Waiting:
+    def _waits(self, index: int, now: float, left: float) -> PendingJob:
         """The job as it waits, or would if it were stopped now. left: steps to go."""
         job = self.jobs[index]
         trace = job.trace
-        return Waiting(
+        return PendingJob(
             index,
             job.spec,
             trace.priority,
@@ -250,7 +250,7 @@ class _Simulation:
         """Whether there is anything to plan."""
         return bool(pool.waiting) or (self.rules.move and bool(pool.running))
 
-    def _release(self, index: int, running: Running, now: float) -> None:
+    def _release(self, index: int, running: RunningJob, now: float) -> None:
         """The job's cards are free from now on."""
         job, pool = self.jobs[index], self.pools[self.pool_of[index]]
         held = (now - job.began) * len(running.gpu_ids)
@@ -287,7 +287,7 @@ class _Simulation:
         for index, placement in decided.starts.items():
             self._start(index, pool, placement, now)
 
-    def _movable(self, pool: _Pool, now: float) -> dict[int, Waiting]:
+    def _movable(self, pool: _Pool, now: float) -> dict[int, PendingJob]:
         if not self.rules.move:
             return {}
         return {index: self._waits(index, now, self.jobs[index].left_at(now)) for index in pool.running}
@@ -308,7 +308,7 @@ class _Simulation:
         job.began, job.ready = now, now + (self.restart_s if again else 0.0)
         job.step_s = placement.choice.step_s
         ends = job.ready + job.left * job.step_s
-        pool.running[index] = Running(
+        pool.running[index] = RunningJob(
             index,
             job.version,
             placement.host.id,
@@ -364,7 +364,7 @@ def _spec(job: TraceJob, card_policy: Policy) -> JobSpec:
     return parse_spec({"model": "trace/job", "data": "trace/job", "resources": resources, "training": batch})
 
 
-def choose(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+def choose(job: PendingJob, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
     """One rung; where the trace knows seconds by card, only on cards that it names."""
     step_s = 1.0
     assert isinstance(job.shape, tuple)

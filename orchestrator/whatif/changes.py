@@ -12,7 +12,7 @@ from jobs.state import Code
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Fleet, Project, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, Project, RunningJob
 from orchestrator.scheduler.placement.place import Misfit, Placement
 from orchestrator.scheduler.plan import Plan, explain, plan
 from orchestrator.scheduler.policy import Rules
@@ -33,7 +33,7 @@ class WhatIf:
     rules: Rules
     cache: SchedulerCache
 
-    def answer(self, job: Waiting, fits_now: bool = True) -> str | None:
+    def answer(self, job: PendingJob, fits_now: bool = True) -> str | None:
         """What the job would do if it waits with the others: a verb and where. None: it would still wait.
 
         fits_now: whether some card would take it as it is; else it is worth saying that one would.
@@ -90,9 +90,9 @@ def under_way(fleet: Fleet, decided: Plan, now: float, rules: Rules) -> Fleet:
     return replace(fleet, hosts=hosts, queue=queue, running=tuple(running))
 
 
-def _begun(job: Waiting, placed: Placement, host_id: int, now: float) -> Running:
+def _begun(job: PendingJob, placed: Placement, host_id: int, now: float) -> RunningJob:
     seconds = None if job.steps_left is None else job.steps_left * placed.choice.step_s
-    return Running(
+    return RunningJob(
         job_id=job.job_id,
         attempt_id=0,  # nobody asks
         host_id=host_id,
@@ -110,7 +110,7 @@ def _begun(job: Waiting, placed: Placement, host_id: int, now: float) -> Running
     )
 
 
-def sooner(job: Waiting, what_if: WhatIf, fits_now: bool) -> list[str]:
+def sooner(job: PendingJob, what_if: WhatIf, fits_now: bool) -> list[str]:
     """Changes to the job file, each with what it would bring if the job were cancelled and submitted so.
 
     fits_now: whether some card would take the job as it is.
@@ -131,7 +131,7 @@ def sooner(job: Waiting, what_if: WhatIf, fits_now: bool) -> list[str]:
     return found
 
 
-def with_terms(job: Waiting, what_if: WhatIf, terms: Project) -> str | None:
+def with_terms(job: PendingJob, what_if: WhatIf, terms: Project) -> str | None:
     """What becomes of a waiting job if its project had these terms."""
     queue = tuple(other for other in what_if.fleet.queue if other.job_id != job.job_id)
     projects = {**what_if.fleet.projects, job.project: terms}
@@ -139,7 +139,7 @@ def with_terms(job: Waiting, what_if: WhatIf, terms: Project) -> str | None:
     return replace(what_if, fleet=fleet).answer(job)
 
 
-def _anew(job: Waiting, spec: JobSpec, number: int, now: float) -> Waiting:
+def _anew(job: PendingJob, spec: JobSpec, number: int, now: float) -> PendingJob:
     """The job as it would wait if it were submitted now, with another file."""
     left = None if job.steps_left is None else job.steps_left + job.steps_done
     return replace(

@@ -11,7 +11,7 @@ from jobs.state import Code
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.fair_share import in_order
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules, rank
@@ -33,9 +33,9 @@ class StartInterval:
 def starts(given: PlanInput, decided: Plan) -> dict[int, StartInterval]:
     """Likely starts of the front of the queue, by job id. given: as the plan was made from.
 
-    Earliest: as if it passed everybody, on the shelf that has its cards first; where the policy stops others, now.
-    Latest: in its turn in the plan's order, each job on the shelf that has its cards soonest, and COMERS times that
-    wait, for jobs still to come may pass it.
+    Earliest: as if it passed everybody, on the card group that has its cards first; where the policy stops others, now.
+    Latest: in its turn in the plan's order, each job on the card group that has its cards soonest, and COMERS times
+    that wait, for jobs still to come may pass it.
     """
     now, rules = given.now, given.rules
     turn = _turns(given, decided)
@@ -62,15 +62,15 @@ def starts(given: PlanInput, decided: Plan) -> dict[int, StartInterval]:
 
 
 def _has(free_at: Mapping[int, list[float]], job_class: JobClass) -> list[tuple[float, int]]:
-    """When each of a class's shelves has the cards for one job."""
+    """When each of a class's card groups has the cards for one job."""
     return [
-        (free_at[place][job_class.gpus - 1], place)
-        for place in job_class.shelves
-        if len(free_at[place]) >= job_class.gpus
+        (free_at[group][job_class.gpus - 1], group)
+        for group in job_class.groups
+        if len(free_at[group]) >= job_class.gpus
     ]
 
 
-_Parts = Sequence[tuple[int, int]]  # shelves, and how many cards of each
+_Parts = Sequence[tuple[int, int]]  # card groups, and how many cards of each
 
 
 def _span(free_at: Mapping[int, list[float]], job_class: JobClass) -> tuple[float, _Parts]:
@@ -78,22 +78,22 @@ def _span(free_at: Mapping[int, list[float]], job_class: JobClass) -> tuple[floa
     best: tuple[float, _Parts] = (math.inf, ())
     for tier in job_class.tiers:
         left, at, parts = job_class.gpus, 0.0, []
-        for place in sorted(tier.shelves, key=lambda place: (free_at[place][-1], place)):
+        for group in sorted(tier.groups, key=lambda group: (free_at[group][-1], group)):
             if left <= 0:
                 break
-            count = min(left, len(free_at[place]))
-            parts.append((place, count))
-            left, at = left - count, max(at, free_at[place][count - 1])
+            count = min(left, len(free_at[group]))
+            parts.append((group, count))
+            left, at = left - count, max(at, free_at[group][count - 1])
         if left <= 0 and at < best[0]:
             best = (at, parts)
     return best
 
 
-def _turns(given: PlanInput, decided: Plan) -> list[tuple[Waiting, JobClass]]:
+def _turns(given: PlanInput, decided: Plan) -> list[tuple[PendingJob, JobClass]]:
     """Jobs that only wait for cards, in order."""
     fleet, now, rules = given.fleet, given.now, given.rules
     ranked = []
-    awaited = {
+    nominated = {
         *(job.stopping_for for job in fleet.running),
         *(reason.figures.get("for_job") for reason in decided.stops.values()),
         *fleet.cleared.values(),
@@ -105,12 +105,12 @@ def _turns(given: PlanInput, decided: Plan) -> list[tuple[Waiting, JobClass]]:
             continue
         job_class = given.classes.of(job)
         if job_class.tiers:
-            ranked.append(rank(job, job_class, rules, now, owed=False, awaited=job.job_id in awaited))
+            ranked.append(rank(job, job_class, rules, now, owed=False, nominated=job.job_id in nominated))
     ordered = in_order(ranked, fleet.usage, fleet.projects, rules)
     return [(entry.job, entry.job_class) for entry, _ in zip(ordered, range(MOST_JOBS), strict=False)]
 
 
-def _play(given: PlanInput, decided: Plan, turn: Sequence[tuple[Waiting, JobClass]]) -> dict[int, float]:
+def _play(given: PlanInput, decided: Plan, turn: Sequence[tuple[PendingJob, JobClass]]) -> dict[int, float]:
     """The start of each job in its turn if everything ends late, by the rules that say what a start and an end take."""
     now, late = given.now, given.rules
     free_at = _free_at(given, decided, late=True)
@@ -122,33 +122,33 @@ def _play(given: PlanInput, decided: Plan, turn: Sequence[tuple[Waiting, JobClas
         found[job.job_id] = at
         if parts:
             ends = at + _lasts(job, job_class, parts[0][0], late)
-            for place, count in parts:
-                free_at[place] = sorted([*[ends] * count, *free_at[place][count:]])
+            for group, count in parts:
+                free_at[group] = sorted([*[ends] * count, *free_at[group][count:]])
     return found
 
 
 def _first(
     free_at: Mapping[int, list[float]], job_class: JobClass, heaps: dict[int, list[tuple[float, int]]]
 ) -> tuple[float, _Parts]:
-    """When one of a class's shelves has the cards for one job, and which.
+    """When one of a class's card groups has the cards for one job, and which.
 
-    heaps: of each class, by when a shelf has them: what is on top may be out of date, then it goes back with its new
-    time.
+    heaps: of each class, by when a card group has them: what is on top may be out of date, then it goes back with its
+    new time.
     """
     heap = heaps.get(job_class.number)
     if heap is None:
         heap = _has(free_at, job_class)
         heapq.heapify(heap)
         heaps[job_class.number] = heap
-    at, place = heap[0]
-    while (known := free_at[place][job_class.gpus - 1]) != at:
-        heapq.heapreplace(heap, (known, place))
-        at, place = heap[0]
-    return at, [(place, job_class.gpus)]
+    at, group = heap[0]
+    while (known := free_at[group][job_class.gpus - 1]) != at:
+        heapq.heapreplace(heap, (known, group))
+        at, group = heap[0]
+    return at, [(group, job_class.gpus)]
 
 
 def _free_at(given: PlanInput, decided: Plan, *, late: bool) -> dict[int, list[float]]:
-    """By shelf, when each of its cards is free, soonest first. late: if everything ends late."""
+    """By card group, when each of its cards is free, soonest first. late: if everything ends late."""
     fleet, now, rules = given.fleet, given.now, given.rules
     at: dict[int, float] = {}
     for job in fleet.running:
@@ -170,19 +170,19 @@ def _free_at(given: PlanInput, decided: Plan, *, late: bool) -> dict[int, list[f
     held = {gpu.id for host in fleet.hosts for gpu in host.gpus if gpu.held_by is not None}
     unknown = math.inf if late else now
     return {
-        place: sorted(
-            at.get(gpu.id, unknown if gpu.id in held or not shelf.host.takes else now) for gpu in shelf.gpus
+        group: sorted(
+            at.get(gpu.id, unknown if gpu.id in held or not cards.host.takes else now) for gpu in cards.gpus
         )
-        for place, shelf in enumerate(given.capacity.layout.shelves)
+        for group, cards in enumerate(given.capacity.layout.groups)
     }
 
 
-def _lasts(job: Waiting, job_class: JobClass, place: int, late: Rules | None) -> float:
-    tier = next(tier for tier in job_class.tiers if place in tier.shelves)
+def _lasts(job: PendingJob, job_class: JobClass, group: int, late: Rules | None) -> float:
+    tier = next(tier for tier in job_class.tiers if group in tier.groups)
     return _seconds(job, tier.choice.step_s, late)
 
 
-def _seconds(job: Waiting, step_s: float, late: Rules | None) -> float:
+def _seconds(job: PendingJob, step_s: float, late: Rules | None) -> float:
     """How long a job that starts holds its cards, by its projection."""
     if job.steps_left is None:
         return math.inf if late else 0.0

@@ -11,7 +11,7 @@ from jobs.memory.rung import Rung
 from jobs.recovery import RanOut
 from jobs.units import GiB
 from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, step_s, too_slow
-from orchestrator.scheduler.fleet import Fleet, Running
+from orchestrator.scheduler.fleet import Fleet, RunningJob
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import ProgressRow
 from tests.fleets import Peaks, fleet, gpu, host, plan, waiting
@@ -114,16 +114,16 @@ def test_nobody_is_stopped_before_all_have_settled_or_for_what_was_only_projecte
     assert parting([replace(one, spread=1.0, beside_s=3.1) for one in (first, second)], RULES) is not None
 
 
-def shared(job_id: int, gpu_id: int, upper: int = 10 * GiB) -> Running:
-    return Running(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0, shares=True, upper_bytes=upper)
+def shared(job_id: int, gpu_id: int, upper: int = 10 * GiB) -> RunningJob:
+    return RunningJob(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0, shares=True, upper_bytes=upper)
 
 
-def taken(job_id: int, gpu_id: int) -> Running:
+def taken(job_id: int, gpu_id: int) -> RunningJob:
     """One that does not share its card."""
-    return Running(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0)
+    return RunningJob(job_id, job_id, 1, (gpu_id,), 50, 0.0, 0.0)
 
 
-def seen(*held: Running, queue: list[Any]) -> Fleet:
+def seen(*held: RunningJob, queue: list[Any]) -> Fleet:
     """Two cards of 24 GiB, and who shares them."""
     by_card = {gpu_id: job.job_id for job in held for gpu_id in job.gpu_ids}
     cards = [gpu(number, 24, held_by=by_card.get(number)) for number in (1, 2)]

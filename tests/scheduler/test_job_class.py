@@ -90,12 +90,12 @@ def test_what_the_chooser_learns_counts_once_it_was_told_to_forget():
     assert len(job_class(classes).tiers) == 1
 
 
-def test_classes_of_the_same_shelves_share_a_number_unless_one_must_take_its_home():
+def test_classes_of_the_same_card_groups_share_a_number_unless_one_must_take_its_home():
     classes = JobClasses(Peaks(20, 10))
     one = job_class(classes)
     other = job_class(classes, job=dataclasses.replace(JOB, shape="other"))
     assert one.number != other.number
-    assert one.shelf_set == other.shelf_set
+    assert one.group_set == other.group_set
     home = classes.with_host(one, 2)
-    assert home is not None and home.shelf_set != one.shelf_set
+    assert home is not None and home.group_set != one.group_set
     assert classes.with_host(one, 2) is home

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.state import Code
 from jobs.units import GiB, MiB
-from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.fleet import RunningJob
 from orchestrator.scheduler.policy import Rules
 from tests.fleets import PROFILE, Peaks, fleet, gpu, host, plan, waiting
 from tests.scheduler.test_migration import TwiceAsFast
@@ -88,7 +88,7 @@ def test_cards_that_its_policy_likes_best_do_not_hide_those_that_make_up_for_the
 def test_others_are_stopped_for_it_at_home_and_anywhere_once_it_has_waited():
     hosts = [host(0, gpu(9, held_by=8)), host(1, gpu(1, held_by=7))]
     running = tuple(
-        Running(job, job, place, (card,), 10, 0.0, -4000.0) for job, place, card in ((8, 0, 9), (7, 1, 1))
+        RunningJob(job, job, place, (card,), 10, 0.0, -4000.0) for job, place, card in ((8, 0, 9), (7, 1, 1))
     )
     for now, stopped_for_it in ((50, 7), (5000, 8)):
         given = dataclasses.replace(fleet(hosts, [settled()]), running=running)

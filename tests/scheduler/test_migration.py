@@ -8,7 +8,7 @@ import pytest
 
 from jobs.state import Code
 from jobs.units import MiB
-from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.fleet import RunningJob
 from orchestrator.scheduler.policy import Rules
 from tests.fleets import Peaks, fleet, gpu, host, plan, waiting
 
@@ -42,7 +42,7 @@ def decided(
     """Job 1 runs on the small card, with 2 s a step; the large one is free, on the same host or (not together) h2."""
     job = waiting(1, resources={"policy": policy})
     job = dataclasses.replace(job, steps_left=float(steps_left), checkpoint_bytes=checkpoint_bytes)
-    running = Running(
+    running = RunningJob(
         *(1, 7, 1, (1,), 50, 1.0, NOW - ran_s), ends_at=NOW + 2.0 * steps_left, spread=spread, **fields
     )
     small, large = gpu(1, 24, held_by=1), gpu(2, 80)
@@ -71,7 +71,7 @@ def test_where_a_card_of_its_own_host_does_as_well_it_stays_there():
     job = dataclasses.replace(
         waiting(1, resources={"policy": "fastest"}), steps_left=1e4, checkpoint_bytes=50_000 * MiB
     )
-    running = Running(*(1, 7, 2, (1,), 50, 1.0, NOW - 4000), ends_at=NOW + 20_000, spread=0.05)
+    running = RunningJob(*(1, 7, 2, (1,), 50, 1.0, NOW - 4000), ends_at=NOW + 20_000, spread=0.05)
     hosts = [host(1, gpu(3, 80)), host(2, gpu(1, 24, held_by=1), gpu(2, 80))]
     given = dataclasses.replace(fleet(hosts, []), running=(running,), movable={1: job})
     assert plan(given, NOW, PACE, RULES).stops[1].figures["host"] == "h2"
@@ -124,7 +124,7 @@ def test_two_jobs_do_not_move_to_the_same_card():
         n: dataclasses.replace(waiting(n, resources={"policy": "fastest"}), steps_left=9e3) for n in (1, 2)
     }
     running = tuple(
-        Running(n, n, 1, (n,), 50, 1.0, NOW - 4000, ends_at=NOW + 18_000, spread=0.05) for n in (1, 2)
+        RunningJob(n, n, 1, (n,), 50, 1.0, NOW - 4000, ends_at=NOW + 18_000, spread=0.05) for n in (1, 2)
     )
     hosts = [host(1, gpu(1, 24, held_by=1), gpu(2, 24, held_by=2), gpu(3, 80))]
     given = dataclasses.replace(fleet(hosts, []), running=running, movable=jobs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 
 from jobs.state import Code
-from orchestrator.scheduler.fleet import Fleet, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, RunningJob
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import Rules, held_by_project, rank
 from tests.fleets import job_class, plan
@@ -61,7 +61,7 @@ class World:
             for gpu_id in gpu_ids:
                 cleared.pop(gpu_id, None)
             running.append(
-                Running(
+                RunningJob(
                     *(job_id, job_id, placement.host.id, gpu_ids, job.priority, job.submitted_at, self.now),
                     *(job.project, job.user, job.attained_gpu_s, self.rng.choice((None, self.now + 900.0))),
                     shares=job.shares,
@@ -99,7 +99,7 @@ class World:
             found.setdefault(job_id, set()).add(gpu_id)
         return found
 
-    def ranked(self, job: Waiting, rules: Rules) -> tuple[tuple[float, ...], bool]:
+    def ranked(self, job: PendingJob, rules: Rules) -> tuple[tuple[float, ...], bool]:
         terms, held = self.fleet.projects.get(job.project), held_by_project(self.fleet)
         owed = terms is not None and terms.guarantee is not None
         owed = owed and held.get(job.project, 0) + job.spec.resources.gpus <= (terms.guarantee or 0)  # type: ignore[union-attr]
@@ -162,7 +162,7 @@ def test_a_card_that_was_cleared_goes_to_whom_it_was_cleared_for_or_to_one_that_
             assert any(_outranks(world, jobs[other], jobs[job_id]) for other in there), (job_id, there)
 
 
-def _outranks(world: World, one: Waiting, other: Waiting) -> bool:
+def _outranks(world: World, one: PendingJob, other: PendingJob) -> bool:
     mine, owed = world.ranked(one, world.case.rules)
     its, others_owed = world.ranked(other, world.case.rules)
     return mine < its and (owed or not others_owed)

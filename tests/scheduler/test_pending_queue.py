@@ -10,10 +10,10 @@ from hypothesis import given, settings
 
 from orchestrator.control.snapshot.pending_jobs import PendingJobs
 from orchestrator.scheduler import plan as scheduler
-from orchestrator.scheduler.cache.pending_queue import Now, PendingQueue
+from orchestrator.scheduler.cache.pending_queue import PendingQueue, RankContext
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fair_share import CHARGE_S, FairShareQueue, QueueLanes
-from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.fleet import PendingJob, Project
 from orchestrator.scheduler.policy import Ranked, Rules, rank
 from tests.fleets import job_class, waiting
 from tests.scheduler.test_nominations import World
@@ -47,7 +47,7 @@ def test_a_cache_changes_no_plan(seed: int):
             world.fleet = replace(fleet, projects={"x": Project(rng.choice((None, 2, 3)))})
 
 
-def _ranked(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> list[Ranked]:
+def _ranked(*jobs: PendingJob, rules: Rules, owed: tuple[int, ...] = ()) -> list[Ranked]:
     return [
         rank(job, job_class(job.spec.resources.gpus), rules, NOW, job.job_id in owed, by_project=True)
         for job in jobs
@@ -61,14 +61,14 @@ def _lanes(entries: list[Ranked], rules: Rules) -> QueueLanes:
     return lanes
 
 
-def _alike(number: int, waited: float = 0.0, **fields) -> Waiting:
+def _alike(number: int, waited: float = 0.0, **fields) -> PendingJob:
     return replace(waiting(number), submitted_at=NOW - waited, **fields)
 
 
 CLASS = job_class()  # one for all, so that they are alike
 
 
-def _of_one_kind(*jobs: Waiting, rules: Rules, owed: tuple[int, ...] = ()) -> QueueLanes:
+def _of_one_kind(*jobs: PendingJob, rules: Rules, owed: tuple[int, ...] = ()) -> QueueLanes:
     return _lanes([rank(job, CLASS, rules, NOW, job.job_id in owed, by_project=True) for job in jobs], rules)
 
 
@@ -138,7 +138,7 @@ def test_a_start_is_charged_and_a_turn_that_came_to_nothing_is_not(starts: bool)
 def test_a_job_that_did_not_change_is_the_same_object():
     jobs = PendingJobs()
 
-    def made(row: str, **figures) -> Waiting:
+    def made(row: str, **figures) -> PendingJob:
         base = jobs.base(1, row, lambda: waiting(1))
         return jobs.whole(base, figures, lambda job: job.length)
 
@@ -157,9 +157,9 @@ def test_a_job_that_did_not_change_is_the_same_object():
 def test_a_job_with_another_generation_is_ranked_anew_and_a_copy_with_the_same_is_not():
     pending, rules = PendingQueue(), Rules("fifo")
 
-    def look(job: Waiting) -> Waiting:
+    def look(job: PendingJob) -> PendingJob:
         pending.observe([job])
-        pending.look(Now(NOW, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
+        pending.look(RankContext(NOW, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
         entry = pending.entry(job.job_id)
         assert entry is not None
         return entry.job
@@ -180,15 +180,15 @@ def test_a_queue_that_is_looked_at_for_long_does_not_grow():
     rules, pending = Rules("fifo"), PendingQueue()
     jobs = [replace(_alike(number), home=1) for number in range(5)]
 
-    def look(at: float, queue: list[Waiting]) -> None:
+    def look(at: float, queue: list[PendingJob]) -> None:
         pending.observe(queue)
-        pending.look(Now(at, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
+        pending.look(RankContext(at, rules, {}, {}, (), lambda job: CLASS, lambda job, own: own))
 
     for second in range(100):
         look(NOW + second, jobs)
     assert len(pending._until) <= 2 * len(jobs)
     assert len(list(pending.lanes)) == len(jobs)
     look(NOW + 100, [])
-    assert not list(pending.lanes) and not pending.demand and not pending.aside
+    assert not list(pending.lanes) and not pending.demand and not pending.inadmissible
     look(NOW + 86_400, [])
     assert not pending._until and not pending._alarms

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.scheduler.fair_share import CHARGE_S, in_order
-from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.fleet import PendingJob, Project
 from orchestrator.scheduler.policy import Ranked, Rules, rank
 from tests.fleets import job_class, waiting
 
 NOW = 1_000_000.0
 
 
-def queued(number: int, waited: float = 0.0, **fields) -> Waiting:
+def queued(number: int, waited: float = 0.0, **fields) -> PendingJob:
     return replace(waiting(number), submitted_at=NOW - waited, **fields)
 
 
 def order(
-    jobs: list[Waiting],
+    jobs: list[PendingJob],
     rules: Rules | None = None,
     usage: dict[tuple[str, str], float] | None = None,
     projects: dict[str, Project] | None = None,

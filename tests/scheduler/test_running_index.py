@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from orchestrator.scheduler.cache.running_index import Look, RunningIndex
+from orchestrator.scheduler.cache.running_index import PlanView, RunningIndex
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
-from orchestrator.scheduler.fleet import Project, Running
+from orchestrator.scheduler.fleet import Project, RunningJob
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules
 from orchestrator.simulate.engine import Known, choose, simulate
@@ -74,30 +74,39 @@ def test_the_strict_are_served_in_the_same_order():
     assert seen.plans > 100
 
 
-def _indexed(*jobs: Running) -> RunningIndex:
-    """One shelf of four cards, two of them free."""
+def _indexed(*jobs: RunningJob) -> RunningIndex:
+    """One card group of four cards, two of them free."""
     return RunningIndex.of(jobs, [((), ())], [4], lambda gpu_ids: ((0, len(gpu_ids)),))
 
 
-def _running(number: int, *gpu_ids: int) -> Running:
-    return Running(number, number, 1, gpu_ids, 50, 0.0, 0.0)
+def _running(number: int, *gpu_ids: int) -> RunningJob:
+    return RunningJob(number, number, 1, gpu_ids, 50, 0.0, 0.0)
 
 
 def test_a_bar_is_the_least_of_the_limits_that_make_up_the_cards():
     index = _indexed(_running(1, 1), _running(2, 2))
-    look = Look(10.0, index, lambda job: ({1: 5.0, 2: 3.0}[job.job_id], math.inf))
-    bars = index.bars_of("any")
-    assert [bool(bars.near(count, [0], 4.0, look, ())) for count in (1, 2, 3, 4)] == [True, True, True, False]
-    assert [bool(bars.near(count, [0], 2.0, look, ())) for count in (3, 4, 5)] == [True, True, False]
-    assert bars.near(None, [0], 3.0, look, ()) == []
+    look = PlanView(10.0, index, lambda job: ({1: 5.0, 2: 3.0}[job.job_id], math.inf))
+    thresholds = index.thresholds_of("any")
+    assert [bool(thresholds.candidates(count, [0], 4.0, look, ())) for count in (1, 2, 3, 4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert [bool(thresholds.candidates(count, [0], 2.0, look, ())) for count in (3, 4, 5)] == [
+        True,
+        True,
+        False,
+    ]
+    assert thresholds.candidates(None, [0], 3.0, look, ()) == []
 
 
 def test_a_bar_is_looked_at_again_where_a_job_ended_and_once_it_may_have_risen():
     index = _indexed(_running(1, 1), _running(2, 2))
-    bars = index.bars_of("any")
-    assert bars.near(4, [0], 1.0, Look(10.0, index, lambda job: (0.0, 20.0)), ()) == []
-    high = Look(15.0, index, lambda job: (9.0, math.inf))
-    assert bars.near(4, [0], 1.0, high, ()) == []
-    assert bars.near(4, [0], 1.0, Look(20.0, index, high.limit), ()) == [0]
+    thresholds = index.thresholds_of("any")
+    assert thresholds.candidates(4, [0], 1.0, PlanView(10.0, index, lambda job: (0.0, 20.0)), ()) == []
+    high = PlanView(15.0, index, lambda job: (9.0, math.inf))
+    assert thresholds.candidates(4, [0], 1.0, high, ()) == []
+    assert thresholds.candidates(4, [0], 1.0, PlanView(20.0, index, high.limit), ()) == [0]
     index.ended(_running(2, 2))
-    assert bars.near(4, [0], 1.0, Look(21.0, index, high.limit), ()) == []
+    assert thresholds.candidates(4, [0], 1.0, PlanView(21.0, index, high.limit), ()) == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.state import Code
 from jobs.units import GiB
-from orchestrator.scheduler.fleet import Fleet, Host, Project, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, Host, PendingJob, Project, RunningJob
 from orchestrator.scheduler.plan import Plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules, attained, held_by_project, since
 from tests.fleets import KEY, PROFILE, Peaks, gpu, host, plan, waiting
@@ -68,7 +68,7 @@ def drawn(seed: int, jobs: int = 12, quiet: bool = False) -> Drawn:
     return Drawn(fleet, rules, peaks)
 
 
-def _waiting(rng: random.Random, number: int, quiet: bool) -> Waiting:
+def _waiting(rng: random.Random, number: int, quiet: bool) -> PendingJob:
     gpus = rng.choice((1, 1, 1, 2, 3))
     resources = {"gpus": gpus, "share": gpus == 1 and not quiet and rng.random() < 0.3}
     job = waiting(number, rng.choice((25, 50, 75)), resources=resources, training={"global_batch": gpus})
@@ -88,7 +88,7 @@ def _waiting(rng: random.Random, number: int, quiet: bool) -> Waiting:
     )
 
 
-def _running(rng: random.Random, hosts: list[Host], quiet: bool) -> tuple[Running, ...]:
+def _running(rng: random.Random, hosts: list[Host], quiet: bool) -> tuple[RunningJob, ...]:
     found = []
     for one in hosts:
         free = list(one.gpus)
@@ -101,7 +101,7 @@ def _running(rng: random.Random, hosts: list[Host], quiet: bool) -> tuple[Runnin
                 number = 100 + len(found)
                 ran = rng.choice((10.0, 400.0, 50_000.0))
                 found.append(
-                    Running(
+                    RunningJob(
                         *(number, number, one.id, tuple(card.id for card in cards)),
                         priority=rng.choice((25, 50, 75)),
                         submitted_at=NOW - ran,
@@ -332,7 +332,7 @@ def full_of_gangs(seed: int) -> Fleet:
     hosts = [host(n, *(gpu(n * 10 + i, 24) for i in range(4))) for n in range(1, rng.randint(2, 4))]
     half = 2 * len(hosts)
     projects = {"x": Project(rng.randint(1, half)), "y": Project(rng.randint(0, half)), "z": Project(0)}
-    running: list[Running] = []
+    running: list[RunningJob] = []
     for one in hosts:
         free = [card.id for card in one.gpus]
         while free:
@@ -340,7 +340,7 @@ def full_of_gangs(seed: int) -> Fleet:
             free = free[len(cards) :]
             number = 100 + len(running)
             times = (NOW - 9000, NOW - 1000 - number)
-            running.append(Running(number, number, one.id, cards, 50, *times, rng.choice("xyz"), "a"))
+            running.append(RunningJob(number, number, one.id, cards, 50, *times, rng.choice("xyz"), "a"))
     held = {gpu_id: job.job_id for job in running for gpu_id in job.gpu_ids}
     hosts = [
         replace(one, gpus=tuple(replace(card, held_by=held[card.id]) for card in one.gpus)) for one in hosts
@@ -396,7 +396,7 @@ def after(fleet: Fleet, decided: Plan, ended: bool = True) -> Fleet:
     stopped = {*decided.stops, *leaving}
     jobs = {job.job_id: job for job in fleet.queue}
     started = tuple(
-        Running(
+        RunningJob(
             *(job_id, job_id, placement.host.id, tuple(card.id for card in placement.gpus)),
             *(jobs[job_id].priority, NOW, NOW - (1000 - job_id if ended else 0), jobs[job_id].project),
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from jobs.state import Code, Reason
 from jobs.units import span
 from orchestrator.control.snapshot.sequence_lengths import PATIENCE_S
-from orchestrator.scheduler.fleet import Fleet, Project, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, Project
 from orchestrator.store.rows import JobRow
 from orchestrator.whatif.changes import WhatIf, with_terms
 
@@ -48,7 +48,7 @@ def just_wait(row: JobRow, fleet: Fleet) -> list[str]:
             return ["wait: it starts when a card that fits is free; `tuneyard top` shows who holds them"]
 
 
-def more_quota(row: JobRow, job: Waiting, asked: WhatIf) -> list[str]:
+def more_quota(row: JobRow, job: PendingJob, asked: WhatIf) -> list[str]:
     """What would help a job whose project may have no more: terms that let it start, else whose end."""
     terms = asked.fleet.projects.get(row.project, Project())
     wanted = row.reason.figures["held"] + row.reason.figures.get("promised", 0) + row.reason.figures["gpus"]
@@ -67,7 +67,7 @@ def more_quota(row: JobRow, job: Waiting, asked: WhatIf) -> list[str]:
     ]
 
 
-def misfit(job: Waiting, fleet: Fleet, reason: Reason) -> list[str]:
+def misfit(job: PendingJob, fleet: Fleet, reason: Reason) -> list[str]:
     """What helps a job that fits nowhere, as far as nothing about who else waits need be known."""
     drained = [one.name for one in fleet.hosts if one.drained and one.online]
     if reason.code is Code.NO_HOST and drained:

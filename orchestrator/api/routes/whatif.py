@@ -26,11 +26,11 @@ from orchestrator.api.routes.jobs import services
 from orchestrator.api.routes.requeue import source_of
 from orchestrator.api.submission.planned_job import read_plan
 from orchestrator.api.submission.validation import JobInput, replaced
-from orchestrator.control.snapshot.build import fleet_of, hosts_of, waiting_of
-from orchestrator.control.snapshot.cache import Memo, chooser, model_config
+from orchestrator.control.snapshot.build import fleet_of, hosts_of, pending_job_of
+from orchestrator.control.snapshot.cache import SnapshotCache, chooser, model_config
 from orchestrator.control.snapshot.sequence_lengths import DataLengths
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
-from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, PendingJob
 from orchestrator.scheduler.placement.place import Misfit, Placement
 from orchestrator.scheduler.plan import explain
 from orchestrator.store import unreadable
@@ -72,7 +72,7 @@ class _Question:
     whether that is that its data is not there.
     """
 
-    job: Waiting
+    job: PendingJob
     fleet: Fleet
     asked: Asked
     calibration: Calibration
@@ -80,7 +80,7 @@ class _Question:
     fault: str | None = None
     missing: bool = False
 
-    def pick(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+    def pick(self, job: PendingJob, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         """As the planner chooses."""
         return chooser(self.calibration)(job, profile, card, stack)
 
@@ -178,25 +178,25 @@ def _question(
     now = known.controller.clock()
     priced = replace(known.settings, prices={**known.settings.prices, **prices})
     hosts = hosts_of(known.store.fleet_rows(), now, priced, known.controller.online)
-    memo = Memo()
+    snapshot_cache = SnapshotCache()
     if row is not None:
         before = () if row.continues is None else known.store.attempts(row.continues)
-        job = waiting_of(row, hosts, memo, known.store.attempts(row.id), before=before)
+        job = pending_job_of(row, hosts, snapshot_cache, known.store.attempts(row.id), before=before)
     else:
-        keys = {host.stack_id: memo.key(0, spec, host) for host in hosts}
-        job = Waiting(
+        keys = {host.stack_id: snapshot_cache.key(0, spec, host) for host in hosts}
+        job = PendingJob(
             *(0, spec, spec.priority, now, keys),
-            family=memo.family(0, spec),
+            family=snapshot_cache.family(0, spec),
             across=spec.resources.across_hosts,
             needs=needs_of(spec),
         )
-    fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), memo, now)
+    fleet = fleet_of(hosts, [job], known.store.profiles(set(job.keys.values())), snapshot_cache, now)
     data = DataLengths(known.store)
     (job,) = fleet.queue if without_data else data.filled(fleet.queue, now)
     job = replace(job, generation=0)  # it is not the controller's
     config = spec.model.config or model_config(spec)
     asked = Asked(spec, data.lengths(job), priced.prices, config)
-    calibration = known.controller.memo.calibration
+    calibration = known.controller.snapshot_cache.calibration
     fault = data.fault(job, sum(host.open for host in hosts))
     missing = data.is_missing(job)
     return _Question(
@@ -311,14 +311,14 @@ def _would_help(known: Services, row: JobRow, question: _Question, found: Misfit
 def _what_if(known: Services, question: _Question) -> WhatIf:
     """The fleet as the controller saw it last, with everybody who waits."""
     controller = known.controller
-    memo, rules = controller.memo.branch(), controller.settings.rules
+    snapshot_cache, rules = controller.snapshot_cache.branch(), controller.settings.rules
     seen = under_way(*controller.seen, rules) if controller.seen else question.fleet
     waiting = {job.job_id for job in seen.queue}
 
-    def pick(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+    def pick(job: PendingJob, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         # What is known of a job by its number is not true of one that was changed.
         changed = job.job_id not in waiting or job.job_id == question.job.job_id
-        return (question.pick if changed else memo.choose)(job, profile, card, stack)
+        return (question.pick if changed else snapshot_cache.choose)(job, profile, card, stack)
 
     profiles = {**question.fleet.profiles, **seen.profiles}
     fleet = replace(seen, profiles=profiles)

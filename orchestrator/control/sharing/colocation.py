@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from orchestrator.control.sharing.interference import Sharer, apart, last_alone, parting, sharer, step_s
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store import Store
 from orchestrator.store.attempts.colocation import Window
@@ -88,7 +88,7 @@ class Neighbours:
             for gpu_id, on_it in cards.items()
         ]
 
-    def apart(self, queue: Sequence[Waiting], rows: FleetRows) -> Mapping[int, frozenset[int]]:
+    def apart(self, queue: Sequence[PendingJob], rows: FleetRows) -> Mapping[int, frozenset[int]]:
         """By job, those that it must not lie beside."""
         begun = {job.id for job in rows.queued if job.started_at is not None}
         shared = {job.job_id for job in queue if job.spec.resources.share and job.job_id in begun}

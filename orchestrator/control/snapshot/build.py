@@ -14,7 +14,7 @@ from jobs.recovery import RanOut
 from jobs.state import Code, Outcome, Reason
 from orchestrator.config import Settings
 from orchestrator.control.outcomes import blamed
-from orchestrator.control.snapshot.cache import Memo
+from orchestrator.control.snapshot.cache import SnapshotCache
 from orchestrator.control.snapshot.progress import (
     blocked_of,
     checkpoint_bytes,
@@ -27,7 +27,7 @@ from orchestrator.control.snapshot.progress import (
     usage_of,
 )
 from orchestrator.scheduler.eta import steps_left
-from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, Waiting
+from orchestrator.scheduler.fleet import Fleet, Gpu, Host, NoProfile, PendingJob
 from orchestrator.store.rows import AttemptRow, FleetRows, GpuRow, HostRow, JobRow, LinkRow, ProfileRow
 
 RETRY_TRACE_S = 300.0
@@ -88,15 +88,15 @@ def stacks_of(hosts: Iterable[Host]) -> tuple[Host, ...]:
     return tuple(found.values())
 
 
-def waiting_of(
+def pending_job_of(
     job: JobRow,
     hosts: Sequence[Host],
-    memo: Memo,
+    snapshot_cache: SnapshotCache,
     history: Sequence[AttemptRow] = (),
     links: Sequence[LinkRow] = (),
     attained_gpu_s: float = 0.0,
     before: Sequence[AttemptRow] = (),
-) -> Waiting:
+) -> PendingJob:
     """A queued job of the snapshot.
 
     hosts: one of each stack will do (stacks_of); history: its attempts, oldest first; links: what it waits for;
@@ -108,29 +108,29 @@ def waiting_of(
         *(tuple(history), tuple(before), tuple(links), attained_gpu_s, [host.stack_id for host in hosts]),
     )
 
-    def make() -> Waiting:
-        return _waiting_of(job, hosts, memo, history, links, attained_gpu_s, before)
+    def make() -> PendingJob:
+        return _pending_job_of(job, hosts, snapshot_cache, history, links, attained_gpu_s, before)
 
-    return memo.pending.base(job.id, made_from, make)
+    return snapshot_cache.pending.base(job.id, made_from, make)
 
 
-def _waiting_of(
+def _pending_job_of(
     job: JobRow,
     hosts: Sequence[Host],
-    memo: Memo,
+    snapshot_cache: SnapshotCache,
     history: Sequence[AttemptRow],
     links: Sequence[LinkRow],
     attained_gpu_s: float,
     before: Sequence[AttemptRow],
-) -> Waiting:
-    spec, kept = memo.spec(job), [*before, *history]
+) -> PendingJob:
+    spec, kept = snapshot_cache.spec(job), [*before, *history]
     done = steps_done(kept)
-    return Waiting(
+    return PendingJob(
         job_id=job.id,
         spec=spec,
         priority=job.priority,
         submitted_at=job.submitted_at,
-        keys={host.stack_id: memo.key(job.id, spec, host) for host in hosts},
+        keys={host.stack_id: snapshot_cache.key(job.id, spec, host) for host in hosts},
         not_before=job.not_before or 0.0,
         shaky=frozenset(
             host_id
@@ -141,7 +141,7 @@ def _waiting_of(
             for host_id in blamed(past)
         ),
         rests=_no_storage(history),
-        family=memo.family(job.id, spec),
+        family=snapshot_cache.family(job.id, spec),
         ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
         project=job.project,
         user=job.user,
@@ -178,14 +178,14 @@ def ran_out_of(attempt: AttemptRow) -> RanOut:
 
 
 def profiles_of(
-    rows: Mapping[str, ProfileRow], memo: Memo, now: float
+    rows: Mapping[str, ProfileRow], snapshot_cache: SnapshotCache, now: float
 ) -> dict[str, MemoryProfile | NoProfile]:
     """Profiles by key. One that failed a while ago, or that no host works on, counts as never asked for."""
     known: dict[str, MemoryProfile | NoProfile] = {}
     for key, row in rows.items():
         if row.profile is not None:
             try:
-                known[key] = memo.profile(row)
+                known[key] = snapshot_cache.profile(row)
             except ProfileError as error:  # of a host with another version of tuneyard
                 known[key] = NoProfile(str(error))
         elif row.error is not None:
@@ -201,7 +201,7 @@ def _stale(row: ProfileRow, now: float) -> bool:
     return now - (row.ended_at or now) >= RETRY_TRACE_S
 
 
-def family_told(job: Waiting, profiles: Mapping[str, MemoryProfile | NoProfile]) -> str:
+def family_told(job: PendingJob, profiles: Mapping[str, MemoryProfile | NoProfile]) -> str:
     """The family that a job's trace tells, where it has one: a hub id alone does not say the model_type."""
     for key in job.keys.values():
         found = profiles.get(key)
@@ -211,7 +211,11 @@ def family_told(job: Waiting, profiles: Mapping[str, MemoryProfile | NoProfile])
 
 
 def fault_of(
-    job: Waiting, hosts: Sequence[Host], rows: Mapping[str, ProfileRow], memo: Memo, now: float
+    job: PendingJob,
+    hosts: Sequence[Host],
+    rows: Mapping[str, ProfileRow],
+    snapshot_cache: SnapshotCache,
+    now: float,
 ) -> str | None:
     """What is wrong with the job file itself, as every host that is open says; None while one may still take it."""
     faults = []
@@ -220,15 +224,15 @@ def fault_of(
         if not host.open:
             continue
         if row is not None and row.profile is not None:
-            faults.append(_too_long(job.spec, row, memo))
+            faults.append(_too_long(job.spec, row, snapshot_cache))
         else:
             faults.append(row.error if row is not None and row.bad_input and not _stale(row, now) else None)
     return faults[0] if faults and all(faults) else None
 
 
-def _too_long(spec: JobSpec, row: ProfileRow, memo: Memo) -> str | None:
+def _too_long(spec: JobSpec, row: ProfileRow, snapshot_cache: SnapshotCache) -> str | None:
     try:
-        most = memo.profile(row).max_length
+        most = snapshot_cache.profile(row).max_length
     except ProfileError:
         return None
     length = spec.training.sequence_length
@@ -245,24 +249,24 @@ def length_fault(length: int, most: int) -> Fault:
 
 def fleet_of(
     hosts: tuple[Host, ...],
-    queue: Sequence[Waiting],
+    queue: Sequence[PendingJob],
     profiles: Mapping[str, ProfileRow],
-    memo: Memo,
+    snapshot_cache: SnapshotCache,
     now: float,
     rows: FleetRows | None = None,
     settings: Settings | None = None,
     figures: Sequence[Mapping[str, Any]] | None = None,
 ) -> Fleet:
     """The snapshot. rows, settings: where what runs counts, too; figures: what else is known of each queued job."""
-    known = profiles_of(profiles, memo, now)
+    known = profiles_of(profiles, snapshot_cache, now)
     told = figures or [{}] * len(queue)
     shaped = tuple(
-        memo.pending.whole(job, {**more, "family": family_told(job, known)}, memo.shape)
+        snapshot_cache.pending.whole(job, {**more, "family": family_told(job, known)}, snapshot_cache.shape)
         for job, more in zip(queue, told, strict=True)
     )
     if rows is None or settings is None:
         return Fleet(hosts, shaped, known)
-    specs = memo.readable_specs(rows.running)
+    specs = snapshot_cache.readable_specs(rows.running)
     return Fleet(
         hosts,
         shaped,

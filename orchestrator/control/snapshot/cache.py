@@ -1,4 +1,4 @@
-"""Memo: what follows from immutable rows of the store, worked out once: specs, profile keys, profiles, choices."""
+"""What follows from immutable rows of the store, worked out once: specs, profile keys, profiles, choices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobs.memory.rung import Rung
 from jobs.recovery import spent
 from orchestrator.control.snapshot.pending_jobs import PendingJobs
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Host, Waiting
+from orchestrator.scheduler.fleet import Host, PendingJob
 from orchestrator.scheduler.placement.place import Placement
 from orchestrator.store.rows import JobRow, ProfileRow
 
@@ -40,7 +40,7 @@ class LadderTerms:
     equal_rows: bool
 
 
-def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> LadderTerms:
+def terms_of(job: PendingJob, card: Card, stack: str, calibration: Calibration) -> LadderTerms:
     """The terms for one job on one card of a host with this stack (Host.stack_id; empty: any)."""
     method, confidence = job.spec.method.kind, job.spec.memory.confidence
     group = Group(job.family, method, quantisation_of(method), card.name, stack)
@@ -56,13 +56,13 @@ def terms_of(job: Waiting, card: Card, stack: str, calibration: Calibration) -> 
 def chooser(calibration: Calibration) -> Chooser:
     """The ladder's choose(), with what was measured so far."""
 
-    def pick(job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+    def pick(job: PendingJob, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         return choose(profile, job.spec, card, **vars(terms_of(job, card, stack, calibration)))
 
     return pick
 
 
-def basis_of(job: Waiting, placement: Placement, calibration: Calibration) -> dict[str, Any]:
+def basis_of(job: PendingJob, placement: Placement, calibration: Calibration) -> dict[str, Any]:
     """What the projection of a placement stood on: kept with the attempt, for its observation."""
     stack = placement.host.stack_id
     terms = terms_of(job, placement.gpus[0].card, stack, calibration)
@@ -80,7 +80,7 @@ def basis_of(job: Waiting, placement: Placement, calibration: Calibration) -> di
     }
 
 
-class Memo:
+class SnapshotCache:
     """What follows from immutable rows, computed once: specs, profile keys, profiles, choices. Holds no truth."""
 
     def __init__(self) -> None:
@@ -95,9 +95,9 @@ class Memo:
         self._profiles: dict[str, MemoryProfile] = {}
         self._choices: dict[tuple[str, str, Card, LadderTerms], Choice | NoFit] = {}
 
-    def branch(self) -> Memo:
+    def branch(self) -> SnapshotCache:
         """One for another thread, which knows what this one does: neither sees what the other learns from then on."""
-        made = Memo()
+        made = SnapshotCache()
         made.calibration = self.calibration
         made._shapes, made._choices = {**self._shapes}, {**self._choices}
         return made
@@ -133,7 +133,7 @@ class Memo:
             self._profiles[row.key] = MemoryProfile.from_dict(row.profile)
         return self._profiles[row.key]
 
-    def choose(self, job: Waiting, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
+    def choose(self, job: PendingJob, profile: MemoryProfile, card: Card, stack: str = "") -> Choice | NoFit:
         """What chooser() says, once per shape of job, key of its profile on hosts of this stack, card and terms."""
         key = job.keys.get(stack)
         if key is None:
@@ -157,7 +157,7 @@ class Memo:
                 found[job.id] = self.spec(job)
         return found
 
-    def shape(self, job: Waiting) -> Hashable:
+    def shape(self, job: PendingJob) -> Hashable:
         """Equal for jobs that fit the same cards on the same rungs."""
         keys = tuple(sorted(job.keys.items()))
         return (
@@ -174,7 +174,7 @@ class Memo:
             job.needs,
         )
 
-    def _shape(self, job: Waiting) -> str:
+    def _shape(self, job: PendingJob) -> str:
         """What of a job file a choice may depend on: jobs of a sweep share it."""
         if job.job_id not in self._shapes:
             beside: dict[str, Any] = dict.fromkeys(

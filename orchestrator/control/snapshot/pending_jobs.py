@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 
 
 @dataclass(slots=True)
@@ -15,9 +15,9 @@ class _Record:
     """made_from: rows of the job itself; figures: what else is known of it (its data, its family, its neighbours)."""
 
     made_from: object
-    base: Waiting
+    base: PendingJob
     figures: Mapping[str, Any] = field(default_factory=dict)
-    job: Waiting | None = None
+    job: PendingJob | None = None
 
 
 class PendingJobs:
@@ -30,7 +30,7 @@ class PendingJobs:
         self._records: dict[int, _Record] = {}
         self._generations = count(1)
 
-    def base(self, job_id: int, made_from: object, make: Callable[[], Waiting]) -> Waiting:
+    def base(self, job_id: int, made_from: object, make: Callable[[], PendingJob]) -> PendingJob:
         """A job as its own rows say."""
         known = self._records.get(job_id)
         if known is None or known.made_from != made_from:
@@ -38,8 +38,8 @@ class PendingJobs:
         return known.base
 
     def whole(
-        self, base: Waiting, figures: Mapping[str, Any], shape: Callable[[Waiting], Hashable]
-    ) -> Waiting:
+        self, base: PendingJob, figures: Mapping[str, Any], shape: Callable[[PendingJob], Hashable]
+    ) -> PendingJob:
         """The same with what else is known of it, and its shape."""
         known = self._records.get(base.job_id)
         if known is None or known.base is not base:

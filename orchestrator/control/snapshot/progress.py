@@ -9,7 +9,7 @@ from jobs.cards import price_of
 from jobs.jobfile.spec import JobSpec
 from jobs.state import Code, On, Reason, held
 from orchestrator.scheduler.eta import MEASURED_SPREAD, PROJECTED_SPREAD, SETTLED_STEPS
-from orchestrator.scheduler.fleet import Project, Running
+from orchestrator.scheduler.fleet import Project, RunningJob
 from orchestrator.scheduler.policy import Rules
 from orchestrator.store.rows import AttemptRow, FleetRows, JobRow, LinkRow, ProgressRow, ProjectRow, UsageRow
 from workers.checkpoints.folders import step_of
@@ -17,7 +17,7 @@ from workers.checkpoints.folders import step_of
 
 def running_of(
     rows: FleetRows, specs: Mapping[int, JobSpec], rules: Rules, now: float
-) -> tuple[Running, ...]:
+) -> tuple[RunningJob, ...]:
     """The running jobs of a snapshot, by id. specs: of jobs, by id; one that is not readable has no known end."""
     jobs = {job.id: job for job in rows.running}
     found = []
@@ -29,7 +29,7 @@ def running_of(
         ends_at, spread = expected_end(attempt, line, specs.get(job.id), now)
         asked = attempt.stop_requested_at
         found.append(
-            Running(
+            RunningJob(
                 job_id=job.id,
                 attempt_id=attempt.id,
                 host_id=attempt.host_id,

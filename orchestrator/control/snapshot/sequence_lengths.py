@@ -18,7 +18,7 @@ from jobs.memory import dropped_rows
 from jobs.memory.sequence_lengths import Lengths, data_key
 from orchestrator import schemas
 from orchestrator.scheduler.eta import steps_left
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, JobRow, LengthsRow
 from orchestrator.whatif.job_figures import data_shape
@@ -53,12 +53,12 @@ class DataLengths:
         self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
         self._needs: dict[str, Needs] = {}
 
-    def filled(self, queue: Sequence[Waiting], now: float) -> list[Waiting]:
+    def filled(self, queue: Sequence[PendingJob], now: float) -> list[PendingJob]:
         """The jobs, with what is known of their data."""
         return [replace(job, **found) for job, found in zip(queue, self.figures(queue, now), strict=True)]
 
-    def figures(self, queue: Sequence[Waiting], now: float) -> list[dict[str, Any]]:
-        """What is known of the data of each job: fields of Waiting."""
+    def figures(self, queue: Sequence[PendingJob], now: float) -> list[dict[str, Any]]:
+        """What is known of the data of each job: fields of PendingJob."""
         if now - self._looked_at >= LOOK_EVERY_S:
             self._keys, self._looked_at = {}, now
         look = cache(fingerprint)  # jobs of a sweep share their files
@@ -81,11 +81,11 @@ class DataLengths:
                 self._known[row.key] = found
         return [self._figures(job, self._keys[job.job_id], rows, now) for job in queue]
 
-    def note(self, job: Waiting) -> str:
+    def note(self, job: PendingJob) -> str:
         """Why nobody counted the data of a job that was filled in last; empty where somebody did, or may yet."""
         return not_counted(self._notes[job.data_key]) if job.data_key in self._notes else ""
 
-    def fault(self, job: Waiting, hosts: int) -> str | None:
+    def fault(self, job: PendingJob, hosts: int) -> str | None:
         """What is wrong with data, tokenizer or model of a job that was filled in last, so that it can't train.
 
         hosts: that are open: what is missing on one of several may be there on another.
@@ -95,12 +95,12 @@ class DataLengths:
             return None
         return row.error
 
-    def is_missing(self, job: Waiting) -> bool:
+    def is_missing(self, job: PendingJob) -> bool:
         """Whether that fault is that the data is not there."""
         row = self._at_fault.get(job.data_key)
         return row is not None and row.missing
 
-    def lengths(self, job: Waiting) -> Lengths | None:
+    def lengths(self, job: PendingJob) -> Lengths | None:
         """Of a job that was filled in last; None where nobody counted."""
         return self._known.get(job.data_key)
 
@@ -117,7 +117,7 @@ class DataLengths:
             found = self._means[shape] = known.batch_lengths(spec)
         return found
 
-    def _figures(self, job: Waiting, key: str, rows: dict[str, LengthsRow], now: float) -> dict[str, Any]:
+    def _figures(self, job: PendingJob, key: str, rows: dict[str, LengthsRow], now: float) -> dict[str, Any]:
         known, training = self._known.get(key), job.spec.training
         found: dict[str, Any] = {"needs": self._needs[key], "data_key": key, "counted": "yes"}
         if known is not None:
@@ -138,7 +138,7 @@ class DataLengths:
         return found
 
 
-def _of(job: Waiting, row: LengthsRow) -> bool:
+def _of(job: PendingJob, row: LengthsRow) -> bool:
     """Whether what was found tells of this job too: no one can have corrected it before the job came."""
     came = job.submitted_at if job.waiting_since is None else job.waiting_since
     return (row.ended_at or 0.0) >= came - FRESH_S

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.scheduler.fair_share import QueueLanes
-from orchestrator.scheduler.fleet import Project, Waiting
+from orchestrator.scheduler.fleet import PendingJob, Project
 from orchestrator.scheduler.job_class import Demand, JobClass
 from orchestrator.scheduler.policy import Ranked, Rules, rank
 
@@ -17,14 +17,14 @@ from orchestrator.scheduler.policy import Ranked, Rules, rank
 class _Standing:
     """Where a job stands. job_class: of its shape; entry: None while it may not start, whatever is free."""
 
-    job: Waiting
+    job: PendingJob
     job_class: JobClass | None
     entry: Ranked | None
 
 
 @dataclass(frozen=True)
-class Now:
-    """What ranks depend on beside the jobs. held: GPUs by project; awaited: jobs that others were stopped for.
+class RankContext:
+    """What ranks depend on beside the jobs. held: GPUs by project; nominated: jobs that others were stopped for.
 
     class_of: a job's class, by its shape; at_home: the same of one that has a checkpoint, for as long as it goes only
     there.
@@ -34,35 +34,36 @@ class Now:
     rules: Rules
     projects: Mapping[str, Project]
     held: Mapping[str, int]
-    awaited: Collection[int]
-    class_of: Callable[[Waiting], JobClass]
-    at_home: Callable[[Waiting, JobClass], JobClass]
+    nominated: Collection[int]
+    class_of: Callable[[PendingJob], JobClass]
+    at_home: Callable[[PendingJob, JobClass], JobClass]
 
 
 @dataclass
 class PendingQueue:
     """The waiting jobs, ranked. Holds no truth: from nothing it comes to the same.
 
-    lanes: those that may start; demand: what they ask for, by class; aside: those that may not, whatever is free.
+    lanes: those that may start; demand: what they ask for, by class; inadmissible: those that may not, whatever is
+    free.
     """
 
     lanes: QueueLanes = field(default_factory=lambda: QueueLanes(False))
     demand: dict[int, Demand] = field(default_factory=dict)
-    aside: dict[int, Waiting] = field(default_factory=dict)
+    inadmissible: dict[int, PendingJob] = field(default_factory=dict)
     _standing: dict[int, _Standing] = field(default_factory=dict)
-    _joined: dict[int, Waiting] = field(default_factory=dict)
+    _joined: dict[int, PendingJob] = field(default_factory=dict)
     _reclass: bool = False
     _until: list[tuple[float, int]] = field(default_factory=list)
     _alarms: dict[int, float] = field(default_factory=dict)
     _shapes: dict[Hashable, tuple[JobClass, dict[int, None]]] = field(default_factory=dict)
     _restless: dict[int, None] = field(default_factory=dict)
     _of_project: dict[str, dict[int, None]] = field(default_factory=dict)
-    _room: dict[str, int] = field(default_factory=dict)
-    _awaited: frozenset[int] = frozenset()
+    _guarantee_left: dict[str, int] = field(default_factory=dict)
+    _nominated: frozenset[int] = frozenset()
     _terms: tuple[Rules, Mapping[str, Project]] | None = None
     _at: float = -math.inf
 
-    def submitted(self, job: Waiting) -> None:
+    def submitted(self, job: PendingJob) -> None:
         """It waits from now on, or is another than it was."""
         self._joined[job.job_id] = job
 
@@ -71,7 +72,7 @@ class PendingQueue:
         self._joined.pop(job_id, None)
         self._drop(job_id)
 
-    def observe(self, queue: Collection[Waiting]) -> None:
+    def observe(self, queue: Collection[PendingJob]) -> None:
         """These wait, and no other: who joined, who left, and whose shape may fit other cards than it did."""
         self._joined.clear()
         known, new = self._standing, 0
@@ -90,21 +91,21 @@ class PendingQueue:
         found = self._standing.get(job_id)
         return None if found is None else found.entry
 
-    def look(self, now: Now) -> None:
+    def look(self, now: RankContext) -> None:
         """Rank what is new, and what time or others have changed."""
         if self._terms != (now.rules, now.projects) or now.at < self._at:
             self._clear(now)
         self._at = now.at
-        room = {
+        left = {
             name: terms.guarantee - now.held.get(name, 0)
             for name, terms in now.projects.items()
             if terms.guarantee is not None
         }
-        moved = [name for name, gpus in room.items() if self._room.get(name) != gpus]
-        self._room = room
-        awaited = frozenset(now.awaited)
-        changed = self._awaited ^ awaited
-        self._awaited = awaited
+        moved = [name for name, gpus in left.items() if self._guarantee_left.get(name) != gpus]
+        self._guarantee_left = left
+        nominated = frozenset(now.nominated)
+        changed = self._nominated ^ nominated
+        self._nominated = nominated
         again = {*changed, *self._restless, *self._due(now.at), *self._owing(moved)}
         if self._reclass:
             again.update(self._of_other_classes(now))
@@ -140,9 +141,9 @@ class PendingQueue:
         ]
 
     def _owed(self, project: str, gpus: int) -> bool:
-        return gpus <= self._room.get(project, -1)
+        return gpus <= self._guarantee_left.get(project, -1)
 
-    def _of_other_classes(self, now: Now) -> list[int]:
+    def _of_other_classes(self, now: RankContext) -> list[int]:
         """Jobs whose shape fits other cards than it did."""
         found: list[int] = []
         for job_class, jobs in self._shapes.values():
@@ -151,23 +152,23 @@ class PendingQueue:
                 found += jobs
         return found
 
-    def _add(self, job: Waiting, now: Now) -> None:
+    def _add(self, job: PendingJob, now: RankContext) -> None:
         job_id, rules = job.job_id, now.rules
         job_class = now.class_of(job) if job.not_before <= now.at and job.blocked is None else None
         made = self._standing[job_id] = _Standing(job, job_class, None)
         until = math.inf
         if job_class is None or not job_class.tiers:
-            self.aside[job_id] = job
+            self.inadmissible[job_id] = job
             if job.not_before > now.at:
                 until = job.not_before
         else:
             own = job_class if job.home is None else now.at_home(job, job_class)
-            owed = bool(self._room) and self._owed(job.project, own.gpus)
-            made.entry = rank(job, own, rules, now.at, owed, job_id in self._awaited, bool(now.projects))
+            owed = bool(self._guarantee_left) and self._owed(job.project, own.gpus)
+            made.entry = rank(job, own, rules, now.at, owed, job_id in self._nominated, bool(now.projects))
             until = rules.same_until(job, now.at)
             self._count(made.entry, 1)
             self.lanes.add(made.entry)
-            if self._room:
+            if self._guarantee_left:
                 self._of_project.setdefault(job.project, {})[job_id] = None
         if (
             until < math.inf and self._alarms.get(job_id) != until
@@ -186,12 +187,12 @@ class PendingQueue:
         if found is None:
             return
         job = found.job
-        self.aside.pop(job_id, None)
+        self.inadmissible.pop(job_id, None)
         self._restless.pop(job_id, None)
         if found.entry is not None:
             self._count(found.entry, -1)
             self.lanes.remove(found.entry)
-            if self._room:
+            if self._guarantee_left:
                 self._of_project.get(job.project, {}).pop(job_id, None)
         if found.job_class is not None and job.shape is not None:
             jobs = self._shapes[job.shape][1]
@@ -209,15 +210,15 @@ class PendingQueue:
         if not demand.jobs:
             del self.demand[job_class.number]
 
-    def _clear(self, now: Now) -> None:
+    def _clear(self, now: RankContext) -> None:
         """Rank all of them again, under these rules and terms."""
         self._terms = (now.rules, dict(now.projects))
         self._joined = {job_id: found.job for job_id, found in self._standing.items()} | self._joined
         self.lanes = QueueLanes(now.rules.policy == "fair")
-        self._until, self._room, self._awaited = [], {}, frozenset()
+        self._until, self._guarantee_left, self._nominated = [], {}, frozenset()
         for one in (
             self.demand,
-            self.aside,
+            self.inadmissible,
             self._alarms,
             self._standing,
             self._shapes,
@@ -227,7 +228,7 @@ class PendingQueue:
             one.clear()
 
 
-def _same(known: Waiting, job: Waiting) -> bool:
+def _same(known: PendingJob, job: PendingJob) -> bool:
     """Whether a job is what it was: by its generation, by value where nobody counts them."""
     if known.generation or job.generation:
         return known.generation == job.generation

@@ -1,4 +1,4 @@
-"""The running jobs by shelf and by project, and how far a waiting job must be ahead to get cards of a shelf."""
+"""The running jobs by card group and by project, and how far ahead a pending job must be to stop some."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.scheduler.fleet import Gpu, Project, Running
+from orchestrator.scheduler.fleet import Gpu, Project, RunningJob
 
 MOST_LOG = 10_000
-Limit = Callable[[Running], tuple[float, float]]
+Limit = Callable[[RunningJob], tuple[float, float]]
 
 
 @dataclass
-class ScoreBars:
-    """By shelf, the score that waiting jobs of the same rights must stay below to get so many of its cards.
+class ScoreThresholds:
+    """By card group, the score that waiting jobs of the same rights must stay below to get so many of its cards.
 
-    by_count: shelf -> score, for one card, two ...; whole: for all of a shelf. A bar may be too high, never too low: it
-    falls with time, and is looked at again where it may have risen: after until (by shelf), and where a job began or
-    ended (until is past). at: when each was looked at; seen: how much of the index's log.
+    by_count: the score by card group, for no card, one, two ...; whole: for all of a card group. A threshold may be too
+    high, never too low: it falls with time, and is looked at again where it may have risen: after until (by card
+    group), and where a job began or ended (until is past). at: when each was looked at; seen: how much of the index's
+    log.
     """
 
     by_count: list[list[float]]
@@ -29,39 +30,41 @@ class ScoreBars:
     seen: int
 
     @classmethod
-    def over(cls, shelves: int, most: int, seen: int) -> ScoreBars:
-        """For so many shelves of at most so many cards, all to be looked at."""
-        by_count = [[-math.inf] * shelves for _ in range(most + 1)]
-        return cls(by_count, [-math.inf] * shelves, [-math.inf] * shelves, [math.nan] * shelves, seen)
+    def over(cls, groups: int, most: int, seen: int) -> ScoreThresholds:
+        """For so many card groups of at most so many cards, all to be looked at."""
+        by_count = [[-math.inf] * groups for _ in range(most + 1)]
+        return cls(by_count, [-math.inf] * groups, [-math.inf] * groups, [math.nan] * groups, seen)
 
-    def near(
+    def candidates(
         self,
         count: int | None,
-        shelves: Iterable[int],
+        groups: Iterable[int],
         score: float,
-        look: Look,
+        look: PlanView,
         also: Container[int],
         least: int = 1,
     ) -> list[int]:
-        """Of these shelves, those whose bar the score stays below, none where they are fewer than least.
+        """Of these card groups, those whose threshold the score stays below, none where they are fewer than least.
 
-        count: of cards, None: all; also: shelves that are taken as well.
+        count: of cards, None: all; also: card groups that are taken as well.
         """
         if count is not None and count >= len(self.by_count):
             return []
-        bars = self.whole if count is None else self.by_count[count]
+        thresholds = self.whole if count is None else self.by_count[count]
         until, at, now, log = self.until, self.at, look.now, look.index.log
         if self.seen < len(log):
-            for place in log[self.seen :]:
-                until[place], at[place] = -math.inf, math.nan
+            for group in log[self.seen :]:
+                until[group], at[group] = -math.inf, math.nan
             self.seen = len(log)
-        maybe = [place for place in shelves if bars[place] > score or until[place] <= now or place in also]
+        maybe = [
+            group for group in groups if thresholds[group] > score or until[group] <= now or group in also
+        ]
         if len(maybe) < least:
             return []
-        for place in maybe:
-            if at[place] != now:
-                look.index.measure(place, self, look)
-        found = [place for place in maybe if bars[place] > score or place in also]
+        for group in maybe:
+            if at[group] != now:
+                look.index.measure(group, self, look)
+        found = [group for group in maybe if thresholds[group] > score or group in also]
         return found if len(found) >= least else []
 
 
@@ -74,7 +77,7 @@ class Promised:
 
 
 @dataclass(slots=True)
-class Look:
+class PlanView:
     """A plan's view. limit: of a running job, the score below which others stop it, and until when it can't rise."""
 
     now: float
@@ -86,26 +89,26 @@ class Look:
 class RunningIndex:
     """Who runs where.
 
-    free: by shelf, the cards that nobody holds, as the capacity has them; on: by shelf, its jobs with how many cards
-    of it they have; held: GPUs by project, those that are being given back left out; beyond: by project, the jobs that
-    hold more than it is guaranteed: those that began last. bars: kept while the rules stay as they are, and worked out
-    where a plan looks; log: shelves where something changed; lasting: whether it is kept from plan to plan, so that it
-    pays to work bars out for each project.
+    free: by card group, the cards that nobody holds, as the capacity has them; on: by card group, its jobs with how
+    many cards of it they have; held: GPUs by project, those that are being given back left out; beyond: by project, the
+    jobs that hold more than it is guaranteed: those that began last. thresholds: kept while the rules stay as they are,
+    and worked out where a plan looks; log: card groups where something changed; lasting: whether it is kept from plan
+    to plan, so that it pays to work thresholds out for each project.
     """
 
     free: Sequence[Sequence[Gpu]]
     sizes: Sequence[int]
-    places: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]] = field(compare=False)
-    on: list[dict[int, tuple[Running, int]]] = field(default_factory=list)
+    groups_of: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]] = field(compare=False)
+    on: list[dict[int, tuple[RunningJob, int]]] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
-    stopping: dict[int, Running] = field(default_factory=dict)
+    stopping: dict[int, RunningJob] = field(default_factory=dict)
     beyond: dict[str, set[int]] = field(default_factory=dict, compare=False)
-    bars: dict[Hashable, ScoreBars] = field(default_factory=dict, compare=False)
+    thresholds: dict[Hashable, ScoreThresholds] = field(default_factory=dict, compare=False)
     log: list[int] = field(default_factory=list, compare=False)
     lasting: bool = False
     _least: dict[int, int] = field(default_factory=dict, compare=False)
     _ending: dict[int, list[tuple[float, int]] | None] = field(default_factory=dict, compare=False)
-    _of: dict[str, dict[int, Running]] = field(default_factory=dict)
+    _of: dict[str, dict[int, RunningJob]] = field(default_factory=dict)
     _priorities: Counter[int] = field(default_factory=Counter)
     _moved: set[str] = field(default_factory=set, compare=False)
     _terms: tuple[object, Mapping[str, Project]] | None = None
@@ -114,23 +117,23 @@ class RunningIndex:
     @classmethod
     def of(
         cls,
-        running: Iterable[Running],
+        running: Iterable[RunningJob],
         free: Sequence[Sequence[Gpu]],
         sizes: Sequence[int],
-        places: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]],
+        groups_of: Callable[[tuple[int, ...]], tuple[tuple[int, int], ...]],
     ) -> RunningIndex:
-        made = cls(free, sizes, places, [{} for _ in free])
+        made = cls(free, sizes, groups_of, [{} for _ in free])
         for job in running:
             made.started(job)
         return made
 
-    def started(self, job: Running) -> None:
+    def started(self, job: RunningJob) -> None:
         """A job has cards from now on."""
-        for place, count in self.places(job.gpu_ids):
-            self.on[place][job.job_id] = (job, count)
-            self.log.append(place)
-            self._ending.pop(place, None)
-            self._least.pop(place, None)
+        for group, count in self.groups_of(job.gpu_ids):
+            self.on[group][job.job_id] = (job, count)
+            self.log.append(group)
+            self._ending.pop(group, None)
+            self._least.pop(group, None)
         self._of.setdefault(job.project, {})[job.job_id] = job
         self._moved.add(job.project)
         if job.stopping_until is None:
@@ -139,13 +142,13 @@ class RunningIndex:
         else:
             self.stopping[job.job_id] = job
 
-    def ended(self, job: Running) -> None:
+    def ended(self, job: RunningJob) -> None:
         """It has given them back."""
-        for place, _ in self.places(job.gpu_ids):
-            del self.on[place][job.job_id]
-            self.log.append(place)
-            self._ending.pop(place, None)
-            self._least.pop(place, None)
+        for group, _ in self.groups_of(job.gpu_ids):
+            del self.on[group][job.job_id]
+            self.log.append(group)
+            self._ending.pop(group, None)
+            self._least.pop(group, None)
         del self._of[job.project][job.job_id]
         self._moved.add(job.project)
         if job.stopping_until is None:
@@ -154,36 +157,36 @@ class RunningIndex:
         else:
             del self.stopping[job.job_id]
 
-    def changed(self, before: Running, after: Running) -> None:
+    def changed(self, before: RunningJob, after: RunningJob) -> None:
         """What is known of a job is another now."""
         self.ended(before)
         self.started(after)
 
-    def least(self, place: int) -> int:
-        """The least priority of the jobs of a shelf."""
-        found = self._least.get(place)
+    def least(self, group: int) -> int:
+        """The least priority of the jobs of a card group."""
+        found = self._least.get(group)
         if found is None:
-            found = self._least[place] = min(
-                (job.priority for job, _ in self.on[place].values()), default=100
+            found = self._least[group] = min(
+                (job.priority for job, _ in self.on[group].values()), default=100
             )
         return found
 
     def lent(self) -> set[int]:
-        """Shelves of jobs that hold more than their project is guaranteed."""
+        """Card groups of jobs that hold more than their project is guaranteed."""
         jobs = (self._of[name][job_id] for name, job_ids in self.beyond.items() for job_id in job_ids)
-        return {place for job in jobs for place, _ in self.places(job.gpu_ids)}
+        return {group for job in jobs for group, _ in self.groups_of(job.gpu_ids)}
 
-    def ending(self, place: int) -> list[tuple[float, int]] | None:
-        """The ends of a shelf's jobs, soonest first, with how many cards each gives back. None: they change with time.
+    def ending(self, group: int) -> list[tuple[float, int]] | None:
+        """When a card group's jobs end, soonest first, with how many cards each gives back.
 
-        So they do where one is not sure, or where jobs share cards.
+        None where that changes with time: where one is not sure, or where jobs share cards.
         """
-        if place not in self._ending:
-            jobs = self.on[place].values()
+        if group not in self._ending:
+            jobs = self.on[group].values()
             sure = all(job.stopping_until is None and not job.spread and not job.shares for job, _ in jobs)
             ends = [(math.inf if job.ends_at is None else job.ends_at, count) for job, count in jobs]
-            self._ending[place] = sorted(ends) if sure else None
-        return self._ending[place]
+            self._ending[group] = sorted(ends) if sure else None
+        return self._ending[group]
 
     @property
     def lowest(self) -> int:
@@ -192,7 +195,7 @@ class RunningIndex:
             return -1
         return min((priority for priority, jobs in self._priorities.items() if jobs), default=100)
 
-    def promised(self, cleared: Mapping[int, int], to_itself: Callable[[Running], bool]) -> Promised:
+    def promised(self, cleared: Mapping[int, int], to_itself: Callable[[RunningJob], bool]) -> Promised:
         """What is cleared, and was (cleared: card -> job). to_itself: whether nobody else lies on a job's cards."""
         cards: dict[int, list[int]] = {}
         coming: set[int] = set()
@@ -209,10 +212,10 @@ class RunningIndex:
         if self._terms is None or self._terms != (rules, projects) or now < self._now:
             self._terms = (rules, dict(projects))
             self._moved.update(self._of)
-            self.bars.clear()
+            self.thresholds.clear()
         if len(self.log) > MOST_LOG:
             self.log.clear()
-            self.bars.clear()
+            self.thresholds.clear()
         self._now = now
 
     def refresh(self) -> None:
@@ -234,23 +237,23 @@ class RunningIndex:
                 beyond.add(job.job_id)
         for job_id in beyond ^ self.beyond.get(name, set()):
             if (known := jobs.get(job_id)) is not None:
-                self.log += [place for place, _ in self.places(known.gpu_ids)]
+                self.log += [group for group, _ in self.groups_of(known.gpu_ids)]
         self.beyond[name] = beyond
 
-    def bars_of(self, rights: Hashable) -> ScoreBars:
-        """The bars for waiting jobs of the same rights."""
-        found = self.bars.get(rights)
+    def thresholds_of(self, rights: Hashable) -> ScoreThresholds:
+        """The thresholds for waiting jobs of the same rights."""
+        found = self.thresholds.get(rights)
         if found is None:
-            found = self.bars[rights] = ScoreBars.over(
+            found = self.thresholds[rights] = ScoreThresholds.over(
                 len(self.sizes), max(self.sizes, default=0), len(self.log)
             )
         return found
 
-    def measure(self, place: int, bars: ScoreBars, look: Look) -> None:
-        """Look at the bars of a shelf again."""
-        have, until = len(self.free[place]), math.inf
+    def measure(self, group: int, thresholds: ScoreThresholds, look: PlanView) -> None:
+        """Look at the thresholds of a card group again."""
+        have, until = len(self.free[group]), math.inf
         limits: list[tuple[float, int]] = []
-        for job, count in self.on[place].values():
+        for job, count in self.on[group].values():
             if job.stopping_until is None:
                 limit, rises = look.limit(job)
                 if rises < until:
@@ -260,12 +263,12 @@ class RunningIndex:
             else:
                 have += count
         limits.sort(reverse=True)
-        limits.append((-math.inf, len(bars.by_count)))
-        bar, by_limit = math.inf, iter(limits)
-        for count, by_place in enumerate(bars.by_count):
+        limits.append((-math.inf, len(thresholds.by_count)))
+        threshold, by_limit = math.inf, iter(limits)
+        for count, by_group in enumerate(thresholds.by_count):
             while have < count:
-                bar, more = next(by_limit)
+                threshold, more = next(by_limit)
                 have += more
-            by_place[place] = bar
-        bars.whole[place] = bars.by_count[self.sizes[place]][place]
-        bars.until[place], bars.at[place] = until, look.now
+            by_group[group] = threshold
+        thresholds.whole[group] = thresholds.by_count[self.sizes[group]][group]
+        thresholds.until[group], thresholds.at[group] = until, look.now

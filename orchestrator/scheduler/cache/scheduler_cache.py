@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.scheduler.cache.job_classes import JobClasses
-from orchestrator.scheduler.cache.pending_queue import Now, PendingQueue
+from orchestrator.scheduler.cache.pending_queue import PendingQueue, RankContext
 from orchestrator.scheduler.cache.running_index import Promised, RunningIndex
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Fleet, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.placement.locality import at_home
@@ -56,22 +56,22 @@ class SchedulerCache:
         self._running = self._indexed(fleet.running)
         self._queue.observe(fleet.queue)
 
-    def submitted(self, job: Waiting) -> None:
+    def submitted(self, job: PendingJob) -> None:
         """A job waits from now on."""
         self._queue.submitted(job)
 
-    def started(self, job: Running) -> None:
+    def started(self, job: RunningJob) -> None:
         """A job that waited has cards from now on."""
         self._queue.left(job.job_id)
         self._capacity.take(job.gpu_ids)
         self._running.lasting = True
         self._running.started(job)
 
-    def changed(self, before: Running, after: Running) -> None:
+    def changed(self, before: RunningJob, after: RunningJob) -> None:
         """What is known of a running job is another now."""
         self._running.changed(before, after)
 
-    def ended(self, job: Running) -> None:
+    def ended(self, job: RunningJob) -> None:
         """A running job has given its cards back."""
         self._capacity.give(job.gpu_ids)
         self._running.ended(job)
@@ -83,7 +83,7 @@ class SchedulerCache:
     def nothing_to_give(self, fleet: Fleet, rules: Rules) -> bool:
         """Whether it is plain at a glance that a plan is empty: no card is free, and nobody may stop anybody."""
         capacity, running = self._capacity, self._running
-        if any(capacity.free) or capacity.room or running.stopping or fleet.cleared or rules.move:
+        if any(capacity.free) or capacity.left_bytes or running.stopping or fleet.cleared or rules.move:
             return False
         if not rules.preempt:
             return True
@@ -97,14 +97,16 @@ class SchedulerCache:
         promised = self._running.promised(fleet.cleared, self._capacity.to_itself)
         held = dict(self._running.held) if fleet.projects else {}
 
-        def home(job: Waiting, job_class: JobClass) -> JobClass:
+        def home(job: PendingJob, job_class: JobClass) -> JobClass:
             return at_home(job, job_class, self._classes, self._capacity, rules, now)
 
-        self._queue.look(Now(now, rules, fleet.projects, held, promised.cards.keys(), self._classes.of, home))
+        self._queue.look(
+            RankContext(now, rules, fleet.projects, held, promised.cards.keys(), self._classes.of, home)
+        )
         return PlanInput(
             fleet, now, rules, self._queue, self._capacity, self._running, held, promised, self._classes
         )
 
-    def _indexed(self, running: tuple[Running, ...]) -> RunningIndex:
+    def _indexed(self, running: tuple[RunningJob, ...]) -> RunningIndex:
         layout = self._capacity.layout
-        return RunningIndex.of(running, self._capacity.free, layout.sizes, layout.places)
+        return RunningIndex.of(running, self._capacity.free, layout.sizes, layout.groups_of)

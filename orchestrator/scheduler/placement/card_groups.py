@@ -1,4 +1,4 @@
-"""Shelves: the cards of one type on one host; hosts that are alike, and their shelves; all of a fleet."""
+"""Card groups: the cards of one type on one host. Host classes: hosts that are alike. Layout: all of a fleet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.scheduler.fleet import Gpu, Host
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CardGroup:
     """The usable cards of one type on one host."""
 
     host: Host
@@ -19,7 +19,7 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class CardSet:
-    """Cards for a job: pairs of shelf and cards, and the rung there. side: among the shared, beside others."""
+    """Cards for a job: pairs of card group and cards, and the rung there. side: among the shared, beside others."""
 
     parts: tuple[tuple[int, tuple[Gpu, ...]], ...]
     choice: Choice
@@ -31,20 +31,20 @@ class CardSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
-    """Hosts that a job fits in the same way or not at all, and their shelves by name and memory of the card.
+class HostClass:
+    """Hosts that a job fits in the same way or not at all, and their card groups by name and memory of the card.
 
-    sameness: what is the same of them.
+    key: what they have in common.
     """
 
-    sameness: Hashable
+    key: Hashable
     first: Host
     host_ids: tuple[int, ...]
     names: tuple[str, ...]
-    shelves: Mapping[tuple[str, int], tuple[int, ...]]
+    groups: Mapping[tuple[str, int], tuple[int, ...]]
 
 
-def sameness(host: Host) -> Hashable:
+def host_class_key(host: Host) -> Hashable:
     """What of a host an option depends on."""
     return (
         *(
@@ -62,40 +62,40 @@ def sameness(host: Host) -> Hashable:
 
 @dataclass
 class Layout:
-    """The usable cards of a fleet by shelf, and which of its hosts are alike: nothing in it changes once it is made.
+    """The usable cards of a fleet by card group, and its hosts by class. Nothing in it changes once it is made.
 
-    hosts: oldest first; sizes: cards of each shelf; shelf_of, gpu_of: by the id of a card.
+    hosts: oldest first; sizes: cards of each card group; group_of, gpu_of: by the id of a card.
     """
 
     hosts: tuple[Host, ...]
-    shelves: list[Shelf] = field(default_factory=list)
+    groups: list[CardGroup] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    shelf_of: dict[int, int] = field(default_factory=dict)
+    group_of: dict[int, int] = field(default_factory=dict)
     gpu_of: dict[int, Gpu] = field(default_factory=dict)
-    alike: list[Alike] = field(default_factory=list)
-    _places: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(
+    host_classes: list[HostClass] = field(default_factory=list)
+    _groups_of: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
 
     @classmethod
     def of(cls, hosts: Sequence[Host]) -> Layout:
         made = cls(tuple(sorted(hosts, key=lambda host: host.id)))
-        groups: dict[Hashable, list[Host]] = {}
+        classes: dict[Hashable, list[Host]] = {}
         for host in made.hosts:
-            groups.setdefault(sameness(host), []).append(host)
+            classes.setdefault(host_class_key(host), []).append(host)
             made._add(host)
-        made.alike = [made._group(key, members) for key, members in groups.items()]
+        made.host_classes = [made._host_class(key, members) for key, members in classes.items()]
         return made
 
-    def places(self, gpu_ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """The shelves of a job's cards, each with how many are on it."""
-        found = self._places.get(gpu_ids)
+    def groups_of(self, gpu_ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """The card groups of a job's cards, each with how many are on it."""
+        found = self._groups_of.get(gpu_ids)
         if found is None:
             counts: dict[int, int] = {}
             for gpu_id in gpu_ids:
-                if (place := self.shelf_of.get(gpu_id)) is not None:
-                    counts[place] = counts.get(place, 0) + 1
-            found = self._places[gpu_ids] = tuple(counts.items())
+                if (group := self.group_of.get(gpu_id)) is not None:
+                    counts[group] = counts.get(group, 0) + 1
+            found = self._groups_of[gpu_ids] = tuple(counts.items())
         return found
 
     def _add(self, host: Host) -> None:
@@ -103,24 +103,24 @@ class Layout:
         for gpu in host.gpus:
             if gpu.usable:
                 types.setdefault((gpu.name, gpu.memory_bytes), []).append(gpu)
-        for group in types.values():
-            place = len(self.shelves)
-            self.shelves.append(Shelf(host, tuple(group)))
-            self.sizes.append(len(group))
-            for gpu in group:
-                self.shelf_of[gpu.id] = place
+        for gpus in types.values():
+            group = len(self.groups)
+            self.groups.append(CardGroup(host, tuple(gpus)))
+            self.sizes.append(len(gpus))
+            for gpu in gpus:
+                self.group_of[gpu.id] = group
                 self.gpu_of[gpu.id] = gpu
 
-    def _group(self, key: Hashable, hosts: Sequence[Host]) -> Alike:
-        shelves: dict[tuple[str, int], list[int]] = {}
+    def _host_class(self, key: Hashable, hosts: Sequence[Host]) -> HostClass:
+        groups: dict[tuple[str, int], list[int]] = {}
         for host in hosts:
-            for place in dict.fromkeys(self.shelf_of[gpu.id] for gpu in host.gpus if gpu.usable):
-                first = self.shelves[place].gpus[0]
-                shelves.setdefault((first.name, first.memory_bytes), []).append(place)
-        return Alike(
+            for group in dict.fromkeys(self.group_of[gpu.id] for gpu in host.gpus if gpu.usable):
+                first = self.groups[group].gpus[0]
+                groups.setdefault((first.name, first.memory_bytes), []).append(group)
+        return HostClass(
             key,
             hosts[0],
             tuple(host.id for host in hosts),
             tuple(host.name for host in hosts),
-            {kind: tuple(places) for kind, places in shelves.items()},
+            {kind: tuple(found) for kind, found in groups.items()},
         )

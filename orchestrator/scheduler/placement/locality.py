@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.scheduler.fleet import Waiting
+from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.scheduler.job_class import Classes, JobClass, Tier
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Rules, since
 
 
-def carry_s(job: Waiting, rules: Rules) -> float:
+def carry_s(job: PendingJob, rules: Rules) -> float:
     """Seconds that a job's checkpoint takes to another host, infinity where nobody knows its size."""
     return job.checkpoint_bytes / rules.carry_bytes_s if job.checkpoint_bytes else math.inf
 
 
 def at_home(
-    job: Waiting, job_class: JobClass, classes: Classes, capacity: Capacity, rules: Rules, now: float
+    job: PendingJob, job_class: JobClass, classes: Classes, capacity: Capacity, rules: Rules, now: float
 ) -> JobClass:
     """A job's class with what it costs to leave its host counted.
 
@@ -34,13 +34,13 @@ def at_home(
     local = classes.on_host(job_class, job.home)
     if local is None or (waited and not _has_room(local, capacity)):
         return job_class  # as all that go anywhere have it: what holds for one holds for all of them
-    sooner = tuple(place for place, tier in enumerate(job_class.tiers) if pays(job, local, tier, rules))
+    sooner = tuple(index for index, tier in enumerate(job_class.tiers) if pays(job, local, tier, rules))
     if not waited and not sooner:
         return local
     return classes.leaving(job_class, local, sooner, waited)
 
 
-def pays(job: Waiting, local: JobClass, there: Tier, rules: Rules) -> bool:
+def pays(job: PendingJob, local: JobClass, there: Tier, rules: Rules) -> bool:
     """Whether a job had rather go on there than at home: its policy says so, and it ends sooner all the same.
 
     local: its class at home.
@@ -52,4 +52,4 @@ def pays(job: Waiting, local: JobClass, there: Tier, rules: Rules) -> bool:
 
 
 def _has_room(local: JobClass, capacity: Capacity) -> bool:
-    return local.shares or any(len(capacity.free[place]) >= local.gpus for place in local.shelves)
+    return local.shares or any(len(capacity.free[group]) >= local.gpus for group in local.groups)

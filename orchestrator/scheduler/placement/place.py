@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jobs.memory.ladder import Choice, preference
 from jobs.state import Code, Reason
 from orchestrator.scheduler.feasibility import Chooser, Option, busy, coming_up, options_of, overall
-from orchestrator.scheduler.fleet import Fleet, Gpu, Host, Waiting
+from orchestrator.scheduler.fleet import Fleet, Gpu, Host, PendingJob
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Misfit:
     uncounted: int | None = None
 
 
-def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) -> Placement | Misfit:
+def place(job: PendingJob, fleet: Fleet, free: frozenset[int], chooser: Chooser) -> Placement | Misfit:
     """Where the job starts now, given the ids of the cards that are free for it, or why it does not."""
     options: list[Option] = []
     by_host: dict[str, Reason] = {}
@@ -62,7 +62,7 @@ def place(job: Waiting, fleet: Fleet, free: frozenset[int], chooser: Chooser) ->
     return Misfit(overall(by_host), by_host, *wants(job, fleet, by_host))
 
 
-def _over_hosts(job: Waiting, options: Sequence[Option], free: frozenset[int]) -> Placement | None:
+def _over_hosts(job: PendingJob, options: Sequence[Option], free: frozenset[int]) -> Placement | None:
     """A gang on whole hosts, and on part of one more: cards of one type, libraries of one version."""
     alike: dict[object, list[tuple[Option, list[Gpu]]]] = {}
     for option in options:
@@ -86,7 +86,7 @@ def _over_hosts(job: Waiting, options: Sequence[Option], free: frozenset[int]) -
     return None if best is None else best[1]
 
 
-def wants(job: Waiting, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[dict[str, int], int | None]:
+def wants(job: PendingJob, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[dict[str, int], int | None]:
     """Profile keys that nobody asked for yet, each with a host to trace on; and a host to count its data on."""
     untraced: dict[str, int] = {}
     uncounted: int | None = None
@@ -102,7 +102,9 @@ def wants(job: Waiting, fleet: Fleet, misfits: Mapping[str, Reason]) -> tuple[di
     return untraced, uncounted
 
 
-def _preference(job: Waiting, option: Option, free: Sequence[Gpu]) -> tuple[tuple[float, ...], int, int, int]:
+def _preference(
+    job: PendingJob, option: Option, free: Sequence[Gpu]
+) -> tuple[tuple[float, ...], int, int, int]:
     """By the job's policy; then the host with the fewest free cards left (best fit); then the oldest host."""
     wanted = preference(job.spec.resources.policy, free[0].card, option.choice)
     return (wanted, len(free), option.host.id, free[0].index)

@@ -13,9 +13,9 @@ from orchestrator.scheduler.policy import Ranked, Rules, since
 
 @dataclass
 class _Reach:
-    """Shelves that some classes of waiting jobs can use, all of them and no other. wanted: GPUs by priority."""
+    """Card groups that some classes of waiting jobs can use, all of them and no other. wanted: GPUs by priority."""
 
-    shelves: frozenset[int]
+    groups: frozenset[int]
     free: int
     wanted: dict[int, int] = field(default_factory=dict)
 
@@ -27,37 +27,37 @@ class Scarcity:
         """demand: the classes of the jobs that wait, and what they ask for."""
         self.rules, self.now = rules, now
         self._reaches: dict[frozenset[int], _Reach] = {}
-        self._of_shelf: dict[int, list[_Reach]] = {}
+        self._of_group: dict[int, list[_Reach]] = {}
         self._narrower: dict[int, list[_Reach]] = {}
         found = list(demand)
-        shelves = {one.job_class.shelf_set: one.job_class.shelves for one in found}.values()
+        groups = {one.job_class.group_set: one.job_class.groups for one in found}.values()
         # Where all jobs can use the same cards none are scarce.
-        self.uniform = len(set(shelves)) < 2
+        self.uniform = len(set(groups)) < 2
         if self.uniform and not any(one.job_class.shares for one in found):
             return
-        for reach in shelves:
-            self._add(reach, sum(len(capacity.free[place]) for place in reach))
+        for reach in groups:
+            self._add(reach, sum(len(capacity.free[group]) for group in reach))
         for one in found:
-            wanted = self._reaches[one.job_class.shelves].wanted
+            wanted = self._reaches[one.job_class.groups].wanted
             for priority, gpus in one.wanted.items():
                 wanted[priority] = wanted.get(priority, 0) + gpus
 
-    def _add(self, shelves: frozenset[int], free: int) -> None:
-        if shelves in self._reaches:
+    def _add(self, groups: frozenset[int], free: int) -> None:
+        if groups in self._reaches:
             return
-        made = self._reaches[shelves] = _Reach(shelves, free)
-        for place in shelves:
-            self._of_shelf.setdefault(place, []).append(made)
+        made = self._reaches[groups] = _Reach(groups, free)
+        for group in groups:
+            self._of_group.setdefault(group, []).append(made)
 
     def served(self, entry: Ranked, cards: CardSet | None) -> None:
         """A job waits no more for cards; cards: what it drew."""
         if not self._reaches:
             return
         job_class = entry.job_class
-        self._reaches[job_class.shelves].wanted[entry.job.priority] -= job_class.gpus
+        self._reaches[job_class.groups].wanted[entry.job.priority] -= job_class.gpus
         if cards is not None and not cards.side:
-            for place, gpus in cards.parts:
-                for reach in self._of_shelf.get(place, ()):
+            for group, gpus in cards.parts:
+                for reach in self._of_group.get(group, ()):
                     reach.free -= len(gpus)
 
     def rather(self, beside: CardSet, alone: CardSet, job_class: JobClass) -> bool:
@@ -66,22 +66,22 @@ class Scarcity:
         Where more cards are asked for than lie idle, so that somebody else needs it. Otherwise only where its own
         policy prefers the shared card: `fastest` as far as it is faster by more than what lying beside others may cost.
         """
-        place = alone.parts[0][0]
-        for reach in self._of_shelf.get(place, ()):
+        group = alone.parts[0][0]
+        for reach in self._of_group.get(group, ()):
             asked = sum(gpus for gpus in reach.wanted.values() if gpus > 0)
             if (
-                asked - (job_class.gpus if reach.shelves == job_class.shelves else 0)
+                asked - (job_class.gpus if reach.groups == job_class.groups else 0)
                 > reach.free - job_class.gpus
             ):
                 return True
         if job_class.policy == "fastest":
             return beside.choice.step_s * self.rules.share_slowdown < alone.choice.step_s
-        shared, own = beside.parts[0][0], place
-        first = next(tier for tier in job_class.tiers if shared in tier.shelves or own in tier.shelves)
-        return own not in first.shelves
+        shared, own = beside.parts[0][0], group
+        first = next(tier for tier in job_class.tiers if shared in tier.groups or own in tier.groups)
+        return own not in first.groups
 
-    def barred(self, entry: Ranked) -> frozenset[int]:
-        """Shelves that a job leaves to those that can go nowhere else.
+    def excluded(self, entry: Ranked) -> frozenset[int]:
+        """Card groups that a job leaves to those that can go nowhere else.
 
         For a while only, and not to lower priorities: the order of the queue counts for more in the end.
         """
@@ -90,7 +90,7 @@ class Scarcity:
             return frozenset()
         narrower = self._narrower.get(job_class.number)
         if narrower is None:
-            narrower = [reach for reach in self._reaches.values() if reach.shelves < job_class.shelves]
+            narrower = [reach for reach in self._reaches.values() if reach.groups < job_class.groups]
             self._narrower[job_class.number] = narrower
         found: frozenset[int] = frozenset()
         for reach in narrower:
@@ -98,5 +98,5 @@ class Scarcity:
                 gpus for priority, gpus in reach.wanted.items() if priority >= entry.job.priority and gpus > 0
             )
             if wanted and reach.free - job_class.gpus < wanted:
-                found |= reach.shelves
+                found |= reach.groups
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from jobs.state import Code, Reason
 from jobs.units import span
-from orchestrator.scheduler.fleet import Fleet, Running, Waiting
+from orchestrator.scheduler.fleet import Fleet, PendingJob, RunningJob
 from orchestrator.scheduler.job_class import Classes, JobClass, Tier
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.placement.card_groups import CardSet
@@ -35,7 +35,7 @@ def moves(
             cards, gain_s = better
             capacity.draw(cards, shares=False)
             gpu = cards.gpus[0]
-            host = capacity.layout.shelves[cards.parts[0][0]].host
+            host = capacity.layout.groups[cards.parts[0][0]].host
             where = gpu.label if host.id == job.host_id else f"{gpu.label} on {host.name}"
             text = f"moves to {where}, where it ends {span(gain_s)} sooner"
             figures = {"gain_s": gain_s, "card": gpu.label, "host": host.name}
@@ -43,7 +43,7 @@ def moves(
     return found
 
 
-def _settled(job: Running, now: float, rules: Rules) -> bool:
+def _settled(job: RunningJob, now: float, rules: Rules) -> bool:
     """Whether it may be stopped, has run for long enough, and its pace was measured."""
     if not job.movable or job.shares or job.stopping_until is not None or job.ends_at is None:
         return False
@@ -51,14 +51,14 @@ def _settled(job: Running, now: float, rules: Rules) -> bool:
 
 
 def _better(
-    job: Running, itself: Waiting, now: float, rules: Rules, classes: Classes, capacity: Capacity
+    job: RunningJob, itself: PendingJob, now: float, rules: Rules, classes: Classes, capacity: Capacity
 ) -> tuple[CardSet, float] | None:
     """Free cards that its policy prefers and where it ends soonest, and how much sooner that is than here."""
     job_class = classes.of(itself)
     local = classes.on_host(job_class, job.host_id)
-    shelf_of = capacity.layout.shelf_of
-    mine = next((shelf_of[gpu_id] for gpu_id in job.gpu_ids if gpu_id in shelf_of), None)
-    here = next((tier for tier in job_class.tiers if mine in tier.shelves), None)
+    group_of = capacity.layout.group_of
+    mine = next((group_of[gpu_id] for gpu_id in job.gpu_ids if gpu_id in group_of), None)
+    here = next((tier for tier in job_class.tiers if mine in tier.groups), None)
     if here is None or local is None or itself.steps_left is None or job.ends_at is None:
         return None
     found = []
@@ -76,12 +76,12 @@ def _better(
 
 
 def _card_sets(
-    job: Running, job_class: JobClass, local: JobClass, capacity: Capacity
+    job: RunningJob, job_class: JobClass, local: JobClass, capacity: Capacity
 ) -> Iterator[tuple[CardSet, Tier, bool]]:
     """Free cards on its host, and anywhere, each with its tier, and whether that is another host."""
     for cards in (capacity.fit(local), capacity.fit(job_class)):
         if cards is None or cards.side or len(cards.parts) > 1:
             continue
-        place = cards.parts[0][0]
-        tier = next(tier for tier in job_class.tiers if place in tier.shelves)
-        yield cards, tier, capacity.layout.shelves[place].host.id != job.host_id
+        group = cards.parts[0][0]
+        tier = next(tier for tier in job_class.tiers if group in tier.groups)
+        yield cards, tier, capacity.layout.groups[group].host.id != job.host_id

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from jobs.state import Reason
 from jobs.units import span
-from orchestrator.scheduler.fleet import Running
+from orchestrator.scheduler.fleet import RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.policy import Ranked
 from orchestrator.scheduler.preemption.victims import VictimSearch
@@ -32,7 +32,7 @@ class MinRuntimeNotices:
             return found
         self._asked += 1
         at, stops = min(
-            (self._on(place, entry, job_class.gpus) for place in job_class.shelves),
+            (self._on(group, entry, job_class.gpus) for group in job_class.groups),
             key=lambda one: (one[0], sorted(job.job_id for job in one[1])),  # not by the hosts' order
             default=(math.inf, []),
         )
@@ -47,13 +47,13 @@ class MinRuntimeNotices:
         )
         return Reason(found.code, text, {**found.figures, "preempts": ids, "preempts_at": at})
 
-    def _on(self, place: int, entry: Ranked, need: int) -> tuple[float, list[Running]]:
-        """When enough cards of a shelf can be cleared, and of whom; infinity where they can't."""
+    def _on(self, group: int, entry: Ranked, need: int) -> tuple[float, list[RunningJob]]:
+        """When enough cards of a card group can be cleared, and of whom; infinity where they can't."""
         victims, rights = self.victims, self.victims.rights(entry)
-        lacking = victims.lacking(place, need)
+        lacking = victims.lacking(group, need)
         could = [
             (max(victims.now, job.started_at + victims.rules.min_run_s), job.job_id, count, job)
-            for job, count in victims.index.on[place].values()
+            for job, count in victims.index.on[group].values()
             if job.stopping_until is None
             and job.job_id not in self._named
             and entry.score < victims.limit(job, rights, in_time=True)

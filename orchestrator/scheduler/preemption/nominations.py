@@ -17,7 +17,7 @@ Soon = dict[int, list[Gpu]]
 
 @dataclass
 class _Cards:
-    """A job's cards by shelf: those that are free already, and those that come back."""
+    """A job's cards by card group: those that are free already, and those that come back."""
 
     back: dict[int, list[int]]
     coming: dict[int, list[int]]
@@ -29,9 +29,10 @@ class _Nomination(_Cards):
 
 
 class Nominations:
-    """What one plan keeps aside. cards: all of it, by id; hidden: of those that come back, what nobody may count on.
+    """The nominations of one plan: cards that are kept for jobs.
 
-    soon: by shelf, cards that come back and that nobody was promised, None while nobody asks for them.
+    cards: the ids of all of them; hidden: those that are still to come back, which nobody may count on; soon: by card
+    group, cards that come back and that nobody was promised, None while nobody asks for them.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Nominations:
         ranked: Iterable[Ranked],
         soon: Callable[[], Soon | None],
     ) -> None:
-        """Set aside what was cleared for these jobs, as far as they need it."""
+        """Keep what was cleared for these jobs, as far as they need it."""
         self._promised, self._capacity, self._soon = promised, capacity, soon
         self._held: dict[int, _Nomination] = {}
         self._lent: list[int] = []
@@ -62,51 +63,51 @@ class Nominations:
         """Whether anything is kept."""
         return bool(self._held)
 
-    def free_on(self, place: int) -> Iterator[tuple[int, int]]:
-        """The jobs that free cards of a shelf are kept for, each with how many."""
+    def free_on(self, group: int) -> Iterator[tuple[int, int]]:
+        """The jobs that free cards of a card group are kept for, each with how many."""
         for job_id, kept in self._held.items():
-            if gpu_ids := kept.back.get(place):
+            if gpu_ids := kept.back.get(group):
                 yield job_id, len(gpu_ids)
 
     def _needed(self, promised: Iterable[int], job_class: JobClass) -> _Cards:
-        """So many of the cards as the job takes: on one shelf, where one is enough for it."""
+        """So many of the cards as the job takes: on one card group, where one is enough for it."""
         capacity = self._capacity
         back: dict[int, list[int]] = {}
         coming: dict[int, list[int]] = {}
         for gpu_id in sorted(promised):
-            place = capacity.layout.shelf_of.get(gpu_id)
-            if place is None or place not in job_class.shelves:
+            group = capacity.layout.group_of.get(gpu_id)
+            if group is None or group not in job_class.groups:
                 continue
             if gpu_id in self._promised.coming:
-                coming.setdefault(place, []).append(gpu_id)
-            elif any(gpu.id == gpu_id for gpu in capacity.free[place]):
-                back.setdefault(place, []).append(gpu_id)
-        places = sorted(back.keys() | coming.keys())
-        if not job_class.gang and places:
-            places = [max(places, key=lambda place: (self._reach(place, coming, job_class.gpus), -place))]
+                coming.setdefault(group, []).append(gpu_id)
+            elif any(gpu.id == gpu_id for gpu in capacity.free[group]):
+                back.setdefault(group, []).append(gpu_id)
+        groups = sorted(back.keys() | coming.keys())
+        if not job_class.gang and groups:
+            groups = [max(groups, key=lambda group: (self._reach(group, coming, job_class.gpus), -group))]
         left, kept = job_class.gpus, _Cards({}, {})
         for part, cards in ((kept.back, back), (kept.coming, coming)):
-            for place in places:
-                taken = cards.get(place, [])[:left]
+            for group in groups:
+                taken = cards.get(group, [])[:left]
                 if taken:
-                    part[place] = taken
+                    part[group] = taken
                     left -= len(taken)
-        if job_class.gang or (places and self._reach(places[0], coming, job_class.gpus) == job_class.gpus):
-            for place in places:  # what makes up its number with them
-                mine = kept.back.get(place, [])
-                others = [gpu.id for gpu in capacity.free[place] if gpu.id not in mine][:left]
+        if job_class.gang or (groups and self._reach(groups[0], coming, job_class.gpus) == job_class.gpus):
+            for group in groups:  # what makes up its number with them
+                mine = kept.back.get(group, [])
+                others = [gpu.id for gpu in capacity.free[group] if gpu.id not in mine][:left]
                 if others:
-                    kept.back[place] = [*mine, *others]
+                    kept.back[group] = [*mine, *others]
                     left -= len(others)
         return kept
 
-    def _reach(self, place: int, coming: Mapping[int, list[int]], need: int) -> int:
-        """How many of the cards that a job needs a shelf has for it, those that lie free there anyway among them."""
-        return min(need, len(self._capacity.free[place]) + len(coming.get(place, ())))
+    def _reach(self, group: int, coming: Mapping[int, list[int]], need: int) -> int:
+        """How many of the cards that a job needs a card group has for it, with those that are free there anyway."""
+        return min(need, len(self._capacity.free[group]) + len(coming.get(group, ())))
 
     @contextmanager
     def turn(self, entry: Ranked) -> Iterator[Mapping[int, int]]:
-        """While it is the turn of a job, what is kept for it is available, by it first. How many cards, by shelf.
+        """While it is the turn of a job, what is kept for it is available, by it first. How many cards, by card group.
 
         Afterwards what was lent to it and not used is kept again.
         """
@@ -115,8 +116,8 @@ class Nominations:
         if found is not None:
             self._give(found, first=True)
             for part in (found.back, found.coming):
-                for place, gpu_ids in part.items():
-                    mine[place] = mine.get(place, 0) + len(gpu_ids)
+                for group, gpu_ids in part.items():
+                    mine[group] = mine.get(group, 0) + len(gpu_ids)
         yield mine
         self._take_back()
 
@@ -133,15 +134,15 @@ class Nominations:
         for job_id in self._lent:
             kept = self._held[job_id]
             kept.back = {
-                place: self._left(gpu_ids, self._capacity.free[place]) for place, gpu_ids in kept.back.items()
+                group: self._left(gpu_ids, self._capacity.free[group]) for group, gpu_ids in kept.back.items()
             }
             for gpu_ids in kept.back.values():
                 self._capacity.take(gpu_ids)
-            for place, gpu_ids in kept.coming.items():
+            for group, gpu_ids in kept.coming.items():
                 if soon is not None:
-                    kept.coming[place] = self._left(gpu_ids, soon.get(place, ()))
-                    soon[place] = [gpu for gpu in soon.get(place, ()) if gpu.id not in gpu_ids]
-                self.hidden.update(kept.coming[place])
+                    kept.coming[group] = self._left(gpu_ids, soon.get(group, ()))
+                    soon[group] = [gpu for gpu in soon.get(group, ()) if gpu.id not in gpu_ids]
+                self.hidden.update(kept.coming[group])
             if not any(kept.back.values()) and not any(kept.coming.values()):
                 del self._held[job_id]
         self._lent.clear()
@@ -150,12 +151,12 @@ class Nominations:
         soon = self._soon()
         for gpu_ids in kept.back.values():
             self._capacity.give(gpu_ids)
-        for place, gpu_ids in kept.coming.items():
+        for group, gpu_ids in kept.coming.items():
             self.hidden.difference_update(gpu_ids)
             if soon is not None:
                 mine = [self._capacity.layout.gpu_of[gpu_id] for gpu_id in gpu_ids]
-                others = soon.get(place, [])
-                soon[place] = [*mine, *others] if first else [*others, *mine]
+                others = soon.get(group, [])
+                soon[group] = [*mine, *others] if first else [*others, *mine]
 
     @staticmethod
     def _left(gpu_ids: Iterable[int], among: Iterable[Gpu]) -> list[int]:

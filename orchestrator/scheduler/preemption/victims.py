@@ -9,22 +9,22 @@ from functools import partial
 from typing import NamedTuple
 
 from jobs.memory.ladder import Choice
-from orchestrator.scheduler.cache.running_index import Look, RunningIndex, ScoreBars
-from orchestrator.scheduler.fleet import Gpu, Project, Running
+from orchestrator.scheduler.cache.running_index import PlanView, RunningIndex, ScoreThresholds
+from orchestrator.scheduler.fleet import Gpu, Project, RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.capacity import Capacity
 from orchestrator.scheduler.policy import Ranked, Rules, attained, since
 
-_Yielding = list[tuple[Running, int]]
-_Cost = tuple[tuple[int, float], list[Running]]  # GPUs and how much they deserve it, before whom to stop
+_Yielding = list[tuple[RunningJob, int]]
+_Cost = tuple[tuple[int, float], list[RunningJob]]  # GPUs and how much they deserve it, before whom to stop
 _SLACK_S = 1e-3  # that a time is taken earlier, so that rounding never makes it too late
 
 
 @dataclass(frozen=True)
 class Preemption:
-    """What to do for a job: stop these, and keep these cards for it (shelf -> cards, some of them free already)."""
+    """What to do for a job: stop these, and keep these cards for it (by card group, some of them free already)."""
 
-    stops: tuple[Running, ...]
+    stops: tuple[RunningJob, ...]
     parts: tuple[tuple[int, tuple[Gpu, ...]], ...]
     choice: Choice
 
@@ -46,7 +46,8 @@ class Rights(NamedTuple):
 class VictimSearch:
     """The running jobs of a plan, and what each would be stopped for.
 
-    kept: cards that come back and are promised to a job; soon: by shelf, those that nobody was promised.
+    promised: cards of nominations that are still to come back; soon: by card group, those that nobody was
+    promised.
     """
 
     rules: Rules
@@ -54,16 +55,16 @@ class VictimSearch:
     capacity: Capacity
     index: RunningIndex
     projects: Mapping[str, Project]
-    kept: Container[int] = ()
+    promised: Container[int] = ()
     soon: dict[int, list[Gpu]] = field(default_factory=dict)
     _worth: dict[int, float] = field(default_factory=dict)
     _gone: set[int] = field(default_factory=set)
     _touched: set[int] = field(default_factory=set)
     _soft: dict[tuple[int, bool], set[int]] = field(default_factory=dict)
-    _leaving: dict[int, Running] = field(default_factory=dict)
-    _bars: dict[Rights, tuple[ScoreBars, Look]] = field(default_factory=dict)
+    _leaving: dict[int, RunningJob] = field(default_factory=dict)
+    _thresholds: dict[Rights, tuple[ScoreThresholds, PlanView]] = field(default_factory=dict)
     _numbers: dict[tuple[Rights, float], int] = field(default_factory=dict)  # of rights and score
-    _known: dict[int, dict[int, _Yielding]] = field(default_factory=dict)  # by shelf and that number
+    _known: dict[int, dict[int, _Yielding]] = field(default_factory=dict)  # by card group and that number
     _costs: dict[int, dict[int, tuple[int, _Cost | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,10 +75,12 @@ class VictimSearch:
                 continue
             for gpu_id in job.gpu_ids:
                 self._leaving[gpu_id] = job
-                if (place := capacity.layout.shelf_of.get(gpu_id)) is not None and gpu_id not in self.kept:
-                    self.soon.setdefault(place, []).append(capacity.layout.gpu_of[gpu_id])
+                if (
+                    group := capacity.layout.group_of.get(gpu_id)
+                ) is not None and gpu_id not in self.promised:
+                    self.soon.setdefault(group, []).append(capacity.layout.gpu_of[gpu_id])
 
-    def worth(self, job: Running) -> float:
+    def worth(self, job: RunningJob) -> float:
         """What the policy goes by: the higher, the sooner it is stopped."""
         found = self._worth.get(job.job_id)
         if found is None:
@@ -96,7 +99,7 @@ class VictimSearch:
         patient = compares and self.now - since(entry.job) >= self.rules.patience_s
         return Rights(entry.job.priority, entry.job.project if self.projects else "", entry.owed, patient)
 
-    def limit(self, job: Running, rights: Rights, in_time: bool = False) -> float:
+    def limit(self, job: RunningJob, rights: Rights, in_time: bool = False) -> float:
         """The score below which a waiting job of these rights stops a running one: infinity, whatever its score.
 
         in_time: once it has run its minimum.
@@ -122,7 +125,7 @@ class VictimSearch:
             return (self.worth(job) - lost) / rules.gain
         return -math.inf
 
-    def bar(self, job: Running, rights: Rights) -> tuple[float, float]:
+    def threshold(self, job: RunningJob, rights: Rights) -> tuple[float, float]:
         """A limit that time alone does not raise, and until when that is so."""
         rules = self.rules
         if job.started_at > self.now - rules.min_run_s:
@@ -140,7 +143,7 @@ class VictimSearch:
     ) -> Preemption | None:
         """The cheapest way to make room for a job, None where there is none.
 
-        reserved: shelves kept for others; mine: those where others were stopped for it already.
+        reserved: card groups kept for others; mine: those where others were stopped for it already.
         """
         if job_class.gang:
             return self._clear_hosts(entry, job_class, reserved, mine) if job_class.across else None
@@ -149,85 +152,85 @@ class VictimSearch:
         if self.soon:  # before anybody else is stopped: what comes back anyway, wherever it is
             for tier in job_class.tiers:
                 enough = [
-                    (place not in mine, -lacking, place)
-                    for place in tier.shelves
-                    if place in self.soon
-                    and (place in mine or place not in reserved)
-                    and (lacking := self.lacking(place, job_class.gpus)) <= 0
+                    (group not in mine, -lacking, group)
+                    for group in tier.groups
+                    if group in self.soon
+                    and (group in mine or group not in reserved)
+                    and (lacking := self.lacking(group, job_class.gpus)) <= 0
                 ]
                 if enough:  # the fullest, as at a start: else the next plan might mix up whose is whose
                     return Preemption((), self._parts(min(enough)[2], (), job_class.gpus), tier.choice)
         for tier in job_class.tiers:
             best: tuple[int, float, int] | None = None
-            chosen: list[Running] = []
-            for place in self._near(rights, score, self._some(rights, tier.shelves), job_class.gpus):
-                if place in reserved and place not in mine:
+            chosen: list[RunningJob] = []
+            for group in self._candidates(rights, score, self._some(rights, tier.groups), job_class.gpus):
+                if group in reserved and group not in mine:
                     continue
-                if (found := self._cheapest(rights, score, at, place, job_class.gpus)) is None:
+                if (found := self._cheapest(rights, score, at, group, job_class.gpus)) is None:
                     continue
-                key = (*found[0], place)
+                key = (*found[0], group)
                 if best is None or key < best:
                     best, chosen = key, found[1]
             if best is not None:
                 return Preemption(tuple(chosen), self._parts(best[2], chosen, job_class.gpus), tier.choice)
         return None
 
-    def lacking(self, place: int, need: int) -> int:
-        """Cards of a shelf that are neither free nor coming back."""
-        return need - len(self.capacity.free[place]) - len(self.soon.get(place, ()))
+    def lacking(self, group: int, need: int) -> int:
+        """Cards of a card group that are neither free nor coming back."""
+        return need - len(self.capacity.free[group]) - len(self.soon.get(group, ()))
 
-    def _some(self, rights: Rights, shelves: Sequence[int]) -> Sequence[int]:
-        """Of these shelves, those where cards come back or somebody may give way, seen at a glance."""
+    def _some(self, rights: Rights, groups: Sequence[int]) -> Sequence[int]:
+        """Of these card groups, those where cards come back or somebody may give way, seen at a glance."""
         if rights.patient:
-            return shelves
+            return groups
         at = (rights.priority, rights.owed)
         known = self._soft.get(at)
         if known is None:
             known = {
-                place for place in range(len(self.index.on)) if self.index.least(place) < rights.priority
+                group for group in range(len(self.index.on)) if self.index.least(group) < rights.priority
             }
             if rights.owed:
                 known |= self.index.lent()
             self._soft[at] = known
-        return [place for place in shelves if place in known or place in self.soon]
+        return [group for group in groups if group in known or group in self.soon]
 
-    def _near(
-        self, rights: Rights, score: float, shelves: Iterable[int], need: int | None = None, least: int = 1
+    def _candidates(
+        self, rights: Rights, score: float, groups: Iterable[int], need: int | None = None, least: int = 1
     ) -> list[int]:
-        """Of these shelves, those where it may get so many cards (None: all of them); of others it is sure not to."""
+        """Of these card groups, those where it may get so many cards (None: all). In the others it can't."""
         if not self.index.lasting:
             rights = rights._replace(project=None)  # a bound for all projects: looked at once
-        known = self._bars.get(rights)
+        known = self._thresholds.get(rights)
         if known is None:
-            look = Look(self.now, self.index, partial(self.bar, rights=rights))
-            known = self._bars[rights] = (self.index.bars_of(rights), look)
-        return known[0].near(need, shelves, score, known[1], self._touched, least)
+            look = PlanView(self.now, self.index, partial(self.threshold, rights=rights))
+            known = self._thresholds[rights] = (self.index.thresholds_of(rights), look)
+        return known[0].candidates(need, groups, score, known[1], self._touched, least)
 
     def _number(self, rights: Rights, score: float) -> int:
-        """Looked up once a job, for what is kept by shelf."""
+        """Looked up once a job, for what is kept by card group."""
         return self._numbers.setdefault((rights, score), len(self._numbers))
 
-    def _yielding(self, rights: Rights, score: float, at: int, place: int) -> _Yielding:
-        """The jobs of a shelf that give way to it, each with how many of its cards are there."""
-        here = self._known.setdefault(place, {})
+    def _yielding(self, rights: Rights, score: float, at: int, group: int) -> _Yielding:
+        """The jobs of a card group that give way to it, each with how many of its cards are there."""
+        here = self._known.setdefault(group, {})
         found = here.get(at)
         if found is None:
             gone = self._gone
             found = here[at] = [
                 (job, count)
-                for job, count in self.index.on[place].values()
+                for job, count in self.index.on[group].values()
                 if job.stopping_until is None and job.job_id not in gone and score < self.limit(job, rights)
             ]
         return found
 
-    def _cheapest(self, rights: Rights, score: float, at: int, place: int, need: int) -> _Cost | None:
-        """Whom to stop on a shelf, before it what that costs: GPUs, and how much they deserve it. Looked up once."""
-        lacking = self.lacking(place, need)
-        here = self._costs.setdefault(place, {})
+    def _cheapest(self, rights: Rights, score: float, at: int, group: int, need: int) -> _Cost | None:
+        """Whom to stop in a card group, and before it the cost: GPUs, and how much they deserve it. Looked up once."""
+        lacking = self.lacking(group, need)
+        here = self._costs.setdefault(group, {})
         known = here.get(at)
         if known is not None and known[0] == lacking:
             return known[1]
-        yielding = self._yielding(rights, score, at, place)
+        yielding = self._yielding(rights, score, at, group)
         found = self._fewest(yielding, lacking) if yielding else None
         cost = None
         if found is not None:
@@ -236,8 +239,8 @@ class VictimSearch:
         here[at] = (lacking, cost)
         return cost
 
-    def _fewest(self, yielding: Sequence[tuple[Running, int]], lacking: int) -> list[Running] | None:
-        """Jobs of a shelf whose cards there make up what lacks, None where there are not enough.
+    def _fewest(self, yielding: Sequence[tuple[RunningJob, int]], lacking: int) -> list[RunningJob] | None:
+        """Jobs of a card group whose cards there make up what lacks, None where there are not enough.
 
         One that is enough by itself, as small as can be; else the least deserving until it is enough.
         """
@@ -253,7 +256,7 @@ class VictimSearch:
             return [
                 min(yielding, key=lambda pair: (len(pair[0].gpu_ids), -worth(pair[0]), pair[0].job_id))[0]
             ]
-        several: list[tuple[Running, int]] = []
+        several: list[tuple[RunningJob, int]] = []
         got = 0
         for pair in sorted(yielding, key=lambda pair: (-worth(pair[0]), -pair[1], pair[0].job_id)):
             several.append(pair)
@@ -272,17 +275,17 @@ class VictimSearch:
         return [job for job, _ in several]
 
     def _parts(
-        self, place: int, stops: Sequence[Running], need: int
+        self, group: int, stops: Sequence[RunningJob], need: int
     ) -> tuple[tuple[int, tuple[Gpu, ...]], ...]:
-        """Cards to keep on a shelf: first the free ones, then what comes back anyway, then what is cleared."""
+        """Cards to keep on a card group: first the free ones, then what comes back anyway, then what is cleared."""
         capacity = self.capacity
         cleared = [
             capacity.layout.gpu_of[gpu_id]
             for job in stops
             for gpu_id in job.gpu_ids
-            if capacity.layout.shelf_of.get(gpu_id) == place
+            if capacity.layout.group_of.get(gpu_id) == group
         ]
-        return ((place, (*capacity.free[place], *self.soon.get(place, ()), *cleared)[:need]),)
+        return ((group, (*capacity.free[group], *self.soon.get(group, ()), *cleared)[:need]),)
 
     def _clear_hosts(
         self, entry: Ranked, job_class: JobClass, reserved: Container[int], mine: Container[int]
@@ -292,34 +295,39 @@ class VictimSearch:
         # So many whole ones at least: what one more gives is less than all of the largest.
         least = -(-(job_class.gpus - job_class.most + 1) // job_class.most)
         for tier in job_class.tiers:
-            left, stops = job_class.gpus, dict[int, Running]()
+            left, stops = job_class.gpus, dict[int, RunningJob]()
             parts: list[tuple[int, tuple[Gpu, ...]]] = []
-            near = self._near(rights, score, tier.shelves, least=least)
-            near = [place for place in near if place in mine or place not in reserved]
-            whole, taken = self._by_cost(rights, score, [(place, sizes[place]) for place in near]), set[int]()
+            candidates = self._candidates(rights, score, tier.groups, least=least)
+            candidates = [group for group in candidates if group in mine or group not in reserved]
+            whole, taken = (
+                self._by_cost(rights, score, [(group, sizes[group]) for group in candidates]),
+                set[int](),
+            )
             whole.sort(key=lambda found: found[0] not in job_class.home)
-            for place, found in whole:
-                if sizes[place] > left:
+            for group, found in whole:
+                if sizes[group] > left:
                     continue
                 stops |= {job.job_id: job for job in found}
-                parts += self._parts(place, found, sizes[place])
-                left -= sizes[place]
-                taken.add(place)
+                parts += self._parts(group, found, sizes[group])
+                left -= sizes[group]
+                taken.add(group)
             if left:
-                near = self._near(rights, score, tier.shelves, left)
-                near = [place for place in near if place in mine or place not in reserved]
-                rest = self._by_cost(rights, score, [(place, left) for place in near if place not in taken])
+                candidates = self._candidates(rights, score, tier.groups, left)
+                candidates = [group for group in candidates if group in mine or group not in reserved]
+                rest = self._by_cost(
+                    rights, score, [(group, left) for group in candidates if group not in taken]
+                )
                 if not rest:
                     continue
-                place, found = rest[0]
+                group, found = rest[0]
                 stops |= {job.job_id: job for job in found}
-                parts += self._parts(place, found, left)
-            if job_class.home and job_class.home.isdisjoint(place for place, _ in parts):
+                parts += self._parts(group, found, left)
+            if job_class.home and job_class.home.isdisjoint(group for group, _ in parts):
                 continue
             return Preemption(tuple(stops.values()), tuple(parts), tier.choice)
         return None
 
-    def awaited(self, preemption: Preemption) -> list[Running]:
+    def awaited(self, preemption: Preemption) -> list[RunningJob]:
         """Jobs that were asked to stop before and whose cards are among those of a preemption."""
         now = {job.job_id for job in preemption.stops}
         found = {
@@ -332,41 +340,41 @@ class VictimSearch:
 
     def _by_cost(
         self, rights: Rights, score: float, wanted: Iterable[tuple[int, int]]
-    ) -> list[tuple[int, list[Running]]]:
-        """Shelves that so many cards can be had of, and whom to stop there, the fewest GPUs first."""
-        costs: list[tuple[int, int, list[Running]]] = []
+    ) -> list[tuple[int, list[RunningJob]]]:
+        """Card groups that so many cards can be cleared in, and whom to stop there, the fewest GPUs first."""
+        costs: list[tuple[int, int, list[RunningJob]]] = []
         at = self._number(rights, score)
-        for place, need in wanted:
-            found = self._fewest(self._yielding(rights, score, at, place), self.lacking(place, need))
+        for group, need in wanted:
+            found = self._fewest(self._yielding(rights, score, at, group), self.lacking(group, need))
             if found is not None:
-                costs.append((sum(len(job.gpu_ids) for job in found), place, found))
+                costs.append((sum(len(job.gpu_ids) for job in found), group, found))
         costs.sort(key=lambda item: item[:2])
-        return [(place, found) for _, place, found in costs]
+        return [(group, found) for _, group, found in costs]
 
     def keep(self, preemption: Preemption) -> None:
         """Nobody else gets the cards of a preemption; what its stops give back beside them is available soon."""
-        kept = {gpu.id for _, gpus in preemption.parts for gpu in gpus}
+        promised = {gpu.id for _, gpus in preemption.parts for gpu in gpus}
         capacity = self.capacity
-        capacity.take(kept)
-        for place, gpus in preemption.parts:
+        capacity.take(promised)
+        for group, gpus in preemption.parts:
             taken = {gpu.id for gpu in gpus}
-            if place in self.soon:
-                self.soon[place] = [gpu for gpu in self.soon[place] if gpu.id not in taken]
+            if group in self.soon:
+                self.soon[group] = [gpu for gpu in self.soon[group] if gpu.id not in taken]
         for job in preemption.stops:
             for gpu_id in job.gpu_ids:
-                place = capacity.layout.shelf_of[gpu_id]
-                capacity.room.pop(gpu_id, None)  # nobody starts beside one that leaves
+                group = capacity.layout.group_of[gpu_id]
+                capacity.left_bytes.pop(gpu_id, None)  # nobody starts beside one that leaves
                 self._leaving[gpu_id] = job
-                if gpu_id not in kept:
-                    self.soon.setdefault(place, []).append(capacity.layout.gpu_of[gpu_id])
+                if gpu_id not in promised:
+                    self.soon.setdefault(group, []).append(capacity.layout.gpu_of[gpu_id])
             self._gone.add(job.job_id)
-            for place, _ in capacity.layout.places(job.gpu_ids):
-                self._touched.add(place)
-                self.look_again(place)
-        for place, _ in preemption.parts:
-            self._costs.pop(place, None)
+            for group, _ in capacity.layout.groups_of(job.gpu_ids):
+                self._touched.add(group)
+                self.look_again(group)
+        for group, _ in preemption.parts:
+            self._costs.pop(group, None)
 
-    def look_again(self, place: int) -> None:
-        """Who gives way on a shelf is another matter now."""
-        self._known.pop(place, None)
-        self._costs.pop(place, None)
+    def look_again(self, group: int) -> None:
+        """Who gives way on a card group is another matter now."""
+        self._known.pop(group, None)
+        self._costs.pop(group, None)
