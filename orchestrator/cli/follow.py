@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cli.log_output import LogOutput
 from orchestrator.cli.render import words
 from orchestrator.cli.render.notes import note
-from orchestrator.client.http import Api, Patience, job_path
+from orchestrator.client.http import PATIENCE_S, Api, Patience, job_path
 
 if TYPE_CHECKING:
     from orchestrator.schemas import Attempt, Job, JobFull
@@ -60,14 +60,22 @@ def wait(api: Api, ids: list[int], quiet: bool) -> list[Job]:
     return [ended[number] for number in ids]
 
 
-def follow(api: Api, name: str, attempt: int | None, quiet: bool = False) -> JobFull:
+def follow(
+    api: Api,
+    name: str,
+    attempt: int | None,
+    out: LogOutput | None,
+    since: float | None = None,
+    patience_s: float | None = PATIENCE_S,
+) -> JobFull:
     """Print a job's log as it grows, attempt after attempt, until the job (or the asked attempt) has ended.
 
-    The job as it was last seen. With quiet nothing is printed: it only waits.
+    The job as it was last seen. out: where the log goes, None: nothing is printed, it only waits; since: Unix seconds;
+    patience_s: how long a server that is away is waited for, None: for good.
     """
     told: dict[int, str] = {}
     number = attempt or 0
-    patience = Patience((lambda _: None) if quiet else note)
+    patience = Patience((lambda _: None) if out is None else note, patience_s)
     while True:
         job: JobFull | None = None
         with patience.bear():
@@ -75,13 +83,13 @@ def follow(api: Api, name: str, attempt: int | None, quiet: bool = False) -> Job
         if job is None:
             time.sleep(POLL_S)
             continue
-        if not quiet:
+        if out is not None:
             _tell(job, told)
         following = attempt or next(
             (a["number"] for a in job["attempts_detail"] if a["number"] > number), None
         )
         if following is not None:
-            _stream(api, job, following, patience, quiet)
+            _stream(api, job, following, patience, out, since)
             number = following
             if attempt:
                 return job
@@ -91,34 +99,31 @@ def follow(api: Api, name: str, attempt: int | None, quiet: bool = False) -> Job
             time.sleep(POLL_S)
 
 
-def read_log(api: Api, name: str, attempt: int | None) -> dict[str, Any]:
-    """An attempt's whole log so far, page by page: {attempt, text, ended}."""
-    text, offset = [], 0
-    while True:
-        page = api.get(job_path(name, "/logs"), attempt=attempt, offset=offset)
-        text.append(page["text"])
-        if page["next_offset"] == offset:
-            return {"attempt": page["attempt"], "text": "".join(text), "ended": page["ended"]}
-        offset, attempt = page["next_offset"], page["attempt"]
-
-
-def _stream(api: Api, job: JobFull, attempt: int, patience: Patience, quiet: bool) -> None:
+def _stream(
+    api: Api, job: JobFull, attempt: int, patience: Patience, out: LogOutput | None, since: float | None
+) -> None:
     detail: Attempt | None = next((a for a in job["attempts_detail"] if a["number"] == attempt), None)
-    if detail and not quiet and (job["attempts"] > 1 or attempt > 1):
+    if detail and out is not None and (job["attempts"] > 1 or attempt > 1):
         note(f"--- attempt {attempt} on {', '.join(detail['hosts'])} ---")
-    offset = 0
+    if out is not None:
+        out.begin(following=True)
+    offset: int | None = None if since else 0
     while True:
         page: dict[str, Any] | None = None
         with patience.bear():
-            page = api.get(job_path(str(job["id"]), "/logs"), attempt=attempt, offset=offset)
-        if page and page["next_offset"] > offset:
-            if not quiet:
-                sys.stdout.write(page["text"])
-                sys.stdout.flush()
+            path = job_path(str(job["id"]), "/logs")
+            page = api.get(path, attempt=attempt, offset=offset, since=since if offset is None else None)
+        if page and page["text"]:
             offset = page["next_offset"]
+            if out is not None:
+                out.feed(page["text"])
+                offset = out.resume_at(page)
         elif page and page["ended"]:
+            if out is not None:
+                out.end()
             return
         else:
+            offset = page["next_offset"] if page else offset
             time.sleep(POLL_S)
 
 

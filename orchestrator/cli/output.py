@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from jobs.errors import (
     UsageError,
 )
 from jobs.units import parse_duration, parse_size
-from orchestrator.cli.render.table import clean
+from orchestrator.cli.render.table import UNSAFE, clean
 from orchestrator.client.http import Api
 from orchestrator.client.settings import find_server
 
@@ -38,6 +39,7 @@ _KINDS: tuple[tuple[type[TuneyardError], str], ...] = (
 )
 
 MOST_FACTOR = 100
+_UNSAFE = re.compile(f"[{UNSAFE}]")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON value.")
 
@@ -114,8 +116,14 @@ def client_verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit(value: Any) -> None:
     """Print one JSON value: indented on a terminal, one line in a pipe."""
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    on_terminal = sys.stdout.isatty()
+    text = json.dumps(value, indent=2 if on_terminal else None, ensure_ascii=False)
+    # JSON lets C1 controls stand as they are, and a terminal obeys them; they stand in strings alone.
+    sys.stdout.write((_UNSAFE.sub(_escaped, text) if on_terminal else text) + "\n")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def error_value(error: TuneyardError) -> dict[str, Any]:

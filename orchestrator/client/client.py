@@ -31,6 +31,7 @@ from orchestrator.schemas import (
     Accuracy,
     ActionPage,
     Changed,
+    EventPage,
     Gpu,
     GroupTable,
     Health,
@@ -308,6 +309,10 @@ class Client:
         """Who asked for what, newest first; before is the id of an action, for older ones."""
         older = {} if before is None else {"before": before}
         return cast(ActionPage, self._get("/audit", limit=limit, **older))
+
+    def events(self, limit: int = 100, **wanted: Any) -> EventPage:
+        """What happened to jobs and hosts, newest first. wanted: since, job, host, by, kind, before, after."""
+        return cast(EventPage, self._get("/events", limit=limit, **wanted))
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the job file."""

@@ -167,9 +167,9 @@ def job_path(job: str, rest: str = "") -> str:
 
 
 class Patience:
-    """Lets a watcher outlive a server that restarts: Unavailable is borne for a while, then raised."""
+    """Lets a watcher outlive a server that restarts: Unavailable is borne for limit_s, then raised; None: for good."""
 
-    def __init__(self, say: Callable[[str], object], limit_s: float = PATIENCE_S) -> None:
+    def __init__(self, say: Callable[[str], object], limit_s: float | None = PATIENCE_S) -> None:
         self._say = say
         self._limit_s = limit_s
         self._since: float | None = None
@@ -184,7 +184,7 @@ class Patience:
             if self._since is None:
                 self._since = now
                 self._say(f"{error} (waiting for it)")
-            if now - self._since > self._limit_s:
+            if self._limit_s is not None and now - self._since > self._limit_s:
                 raise
             return
         if self._since is not None:

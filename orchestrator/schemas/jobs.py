@@ -184,6 +184,23 @@ class ActionPage(TypedDict):
     unreadable: NotRequired[list[Unreadable]]
 
 
+class EventLine(EventShape):
+    """An event among those of all jobs and hosts. subject: what it is about, in words."""
+
+    id: int
+    subject: str
+    job: int | None
+    host: str | None
+
+
+class EventPage(TypedDict):
+    """`GET /events`, newest first; with `after`, oldest first."""
+
+    events: list[EventLine]
+    more: bool
+    unreadable: NotRequired[list[Unreadable]]
+
+
 class JobFull(Job):
     """`GET /jobs/{id}`."""
 
@@ -229,8 +246,11 @@ class GroupTable(TypedDict):
 
 
 class LogPage(TypedDict):
+    """bytes: of the attempt's whole log so far."""
+
     attempt: int
     offset: int
     text: str
     next_offset: int
+    bytes: int
     ended: bool

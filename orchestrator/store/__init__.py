@@ -1,6 +1,6 @@
 """Every SQL statement. Store is the one door to the database, for one process and any number of threads.
 
-actions.py           what people asked for, newest first
+actions.py           what happened, and who asked for it
 leader_lease.py      the lease of who leads, checked in every decision
 observations.py      what calibration reads
 profiles.py          memory profiles

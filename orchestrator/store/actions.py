@@ -1,7 +1,9 @@
-"""What people asked for: cancels, drains, changes, with who asked and from where."""
+"""What happened, to which job or host, and who asked for it from where."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -9,10 +11,39 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 import orchestrator.store.unreadable as unreadable
+from jobs.state import Event
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
 from orchestrator.store.schema.tables import attempts, events, hosts, jobs
+
+OUT_OF_ORDER_S = 3600.0  # an event's time is the server's, or that of a host that was away
+_THERE = hosts.alias("there")
+_LINES = sa.select(
+    events,
+    attempts.c.number.label("attempt"),
+    jobs.c.name.label("job"),
+    hosts.c.name.label("host"),
+    _THERE.c.name.label("there"),
+).select_from(
+    events.outerjoin(attempts, attempts.c.id == events.c.attempt_id)
+    .outerjoin(jobs, jobs.c.id == events.c.job_id)
+    .outerjoin(hosts, hosts.c.id == events.c.host_id)
+    .outerjoin(_THERE, _THERE.c.id == attempts.c.host_id)
+)
+
+
+@dataclass(frozen=True)
+class WantedEvents:
+    """Which events. since: Unix seconds; job, host: ids; by: who asked; before, after: ids of events."""
+
+    since: float | None = None
+    job: int | None = None
+    host: int | None = None
+    by: str | None = None
+    kinds: Collection[str] = ()
+    before: int | None = None
+    after: int | None = None
 
 
 class ActionStore(Database):
@@ -31,36 +62,55 @@ class ActionStore(Database):
             reads.note(connection, now, Note.QUARANTINED, text, job_id=job_id if known else None, data=data)
 
     def actions(self, limit: int = 50, before: int | None = None) -> list[ActionRow]:
-        """The newest first, with ids below before."""
-        query = (
-            sa.select(
-                events,
-                attempts.c.number.label("attempt"),
-                jobs.c.name.label("job"),
-                hosts.c.name.label("host"),
-            )
-            .select_from(
-                events.outerjoin(attempts, attempts.c.id == events.c.attempt_id)
-                .outerjoin(jobs, jobs.c.id == events.c.job_id)
-                .outerjoin(hosts, hosts.c.id == events.c.host_id)
-            )
-            .where(events.c.actor.is_not(None))
-            .order_by(events.c.id.desc())
-            .limit(limit)
-        )
+        """What somebody asked for: the newest first, with ids below before."""
+        query = _LINES.where(events.c.actor.is_not(None)).order_by(events.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(events.c.id < before)
         with self.read() as connection:
-            return unreadable.rows("event", connection.execute(query), events, attrgetter("id"), _action)
+            return _rows(connection, query)
+
+    def events_of(self, wanted: WantedEvents, limit: int) -> list[ActionRow]:
+        """Events of all jobs and hosts: the newest first, and with `after` the oldest first."""
+        query = _LINES.limit(limit)
+        query = query.order_by(events.c.id if wanted.after is not None else events.c.id.desc())
+        if wanted.job is not None:
+            query = query.where(events.c.job_id == wanted.job)
+        if wanted.host is not None:
+            there = sa.select(attempts.c.id).where(attempts.c.host_id == wanted.host)
+            query = query.where(sa.or_(events.c.host_id == wanted.host, events.c.attempt_id.in_(there)))
+        if wanted.by is not None:
+            query = query.where(events.c.actor == wanted.by)
+        if wanted.kinds:
+            query = query.where(events.c.kind.in_(wanted.kinds))
+        if wanted.before is not None:
+            query = query.where(events.c.id < wanted.before)
+        if wanted.after is not None:
+            query = query.where(events.c.id > wanted.after)
+        with self.read() as connection:
+            if wanted.since is not None:
+                # Ids rise with time but for hosts' clocks: what is far older ends the search through the rest.
+                far = sa.select(events.c.id).where(events.c.ts < wanted.since - OUT_OF_ORDER_S)
+                older = connection.execute(far.order_by(events.c.id.desc()).limit(1)).scalar()
+                query = query.where(events.c.ts >= wanted.since, events.c.id > (older or 0))
+            return _rows(connection, query)
+
+    def event_kinds(self) -> set[str]:
+        """Every kind that an event may be of."""
+        return {*map(str, Event), *map(str, Note)}
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[ActionRow]:
+    return unreadable.rows("event", connection.execute(query), events, attrgetter("id"), _action)
 
 
 def _action(row: Any) -> ActionRow:
     told = dict(row._mapping)
-    job, host, event = told.pop("job"), told.pop("host"), EventRow(**told)
+    job, host, there = told.pop("job"), told.pop("host"), told.pop("there")
+    event = EventRow(**told)
     if event.job_id is not None:
         subject = f"job {event.job_id}" + (f" ({job})" if job else "")
     elif event.host_id is not None:
         subject = f"host {host}"
     else:
-        subject = f"project {event.data.get('name', '')}"
-    return ActionRow(event, subject)
+        subject = f"project {event.data['name']}" if event.data.get("name") else "the server"
+    return ActionRow(event, subject, host or there)

@@ -284,10 +284,11 @@ class EventRow:
 
 @dataclass(frozen=True)
 class ActionRow:
-    """An event that somebody asked for. subject: the job, host or project that it is about, in words."""
+    """An event. subject: the job, host or project that it is about, in words; host: where it happened."""
 
     event: EventRow
     subject: str
+    host: str | None = None
 
 
 @dataclass(frozen=True)

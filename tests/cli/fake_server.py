@@ -43,8 +43,10 @@ class FakeServer:
         self.history: list[dict[str, Any]] = []
         self.projects: dict[str, Any] = {"projects": [], "gpus": 0, "warnings": []}
         self.audit: dict[str, Any] = {"actions": [], "more": False}
+        self.events: list[dict[str, Any]] = []  # oldest first
         self.why: dict[str, Any] = {"hosts": [], "advice": []}
         self.logs: dict[tuple[int, int], str] = {}
+        self.log_page = 50
         self.requests: list[tuple[str, str, Any]] = []
         self.users: list[str] = []  # who asked, of each request
         self.raw: tuple[int, str, bytes] | None = None  # answer every request with this
@@ -170,6 +172,12 @@ class FakeServer:
                 return 200, _brief(job)
             case "GET", ["audit"]:
                 return 200, self.audit
+            case "GET", ["events"]:
+                after, before = int(query.get("after", 0)), int(query.get("before", 10**12))
+                found = [one for one in self.events if after < one["id"] < before]
+                limit = int(query["limit"])
+                shown = found[:limit] if "after" in query else found[::-1][:limit]
+                return 200, {"events": shown, "more": len(found) > limit}
             case "POST", ["plan"]:
                 parse(body["job"], plan=True)
                 return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
@@ -285,7 +293,8 @@ class FakeServer:
         attempt = int(query.get("attempt") or job["attempts"])
         raw = self.logs.get((job["id"], attempt), "").encode()
         offset = int(query.get("offset", 0))
-        piece = raw[offset : offset + 50]  # small pages, so that clients must page
+        # Small pages, so that clients must page; whole characters, as those of the real one are.
+        piece = raw[offset : offset + self.log_page].decode(errors="ignore").encode()
         later = attempt < job["attempts"] or job["state"] in ENDED
         ended = later and offset + len(piece) >= len(raw)
         return {
@@ -293,6 +302,7 @@ class FakeServer:
             "offset": offset,
             "text": piece.decode(),
             "next_offset": offset + len(piece),
+            "bytes": len(raw),
             "ended": ended,
         }
 

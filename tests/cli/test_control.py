@@ -16,7 +16,8 @@ def test_the_whole_log_is_printed(tuneyard: Tuneyard, server: FakeServer) -> Non
     server.logs[1, 1] = "x" * 120
     scenes.running(server)
     assert tuneyard("logs", "1").out == "x" * 120 + "\n"
-    assert tuneyard("logs", "1", "--json").json == {"attempt": 1, "text": "x" * 120, "ended": False}
+    whole = {"attempt": 1, "text": "x" * 120 + "\n", "ended": False, "left_out_bytes": 0}
+    assert tuneyard("logs", "1", "--json").json == whole
 
 
 def test_the_log_of_one_attempt(tuneyard: Tuneyard, server: FakeServer) -> None:

@@ -175,6 +175,18 @@ def action(row: ActionRow) -> schemas.ActionShape:
     }
 
 
+def event_line(row: ActionRow) -> schemas.EventLine:
+    """An event among those of all jobs and hosts."""
+    shown: schemas.EventLine = {
+        **event(row.event),
+        "id": row.event.id,
+        "subject": row.subject,
+        "job": row.event.job_id,
+        "host": row.host,
+    }
+    return shown
+
+
 # A step that takes so many times as long as those before it, and so long at least, may never end.
 STALLED_STEPS, STALLED_S = 10.0, 30.0
 

@@ -242,26 +242,40 @@ def stop(known: Services, job_ids: Collection[int]) -> None:
 
 @router.get("/jobs/{job}/logs", responses=raises(NotFound))
 def logs(
-    request: Request, job: str, attempt: int | None = None, offset: int = 0, limit: int = 1_000_000
+    request: Request,
+    job: str,
+    attempt: int | None = None,
+    offset: int | None = None,
+    limit: int = 1_000_000,
+    since: float | None = None,
 ) -> schemas.LogPage:
-    """The log of an attempt (the latest by default) from a byte offset."""
-    if offset < 0:
+    """The log of an attempt (the latest by default) from a byte offset, or what was stored since then.
+
+    since: Unix seconds, in place of an offset; what an older version stored has no time and comes too.
+    """
+    if offset is not None and offset < 0:
         raise bad_parameter("offset", offset, "write a number from 0")
     if not 1 <= limit <= MAX_LOG_BYTES:
         raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_LOG_BYTES}")
+    if since is not None and not math.isfinite(since):
+        raise bad_parameter("since", since, "write Unix seconds", "is no time")
+    if since is not None and offset is not None:
+        raise bad_parameter("since", since, "leave out one of the two", "stands beside an offset")
     store = services(request).store
     row = store.find_job(job)
     attempts = store.attempts(row.id)
     if not attempts and attempt is None:
-        return {"attempt": 0, "offset": 0, "text": "", "next_offset": 0, "ended": row.ended}
+        return {"attempt": 0, "offset": 0, "text": "", "next_offset": 0, "bytes": 0, "ended": row.ended}
     found = _attempt(attempts, attempt, row.id)
-    page = store.logs(found.id, offset, limit)
+    begin = store.log_since(found.id, since) if since is not None else offset
+    page = store.logs(found.id, found.log_bytes if begin is None and since is not None else begin or 0, limit)
     ended = found.outcome is not None and page.next_offset >= found.log_bytes
     return {
         "attempt": found.number,
         "offset": page.offset,
         "text": page.text,
         "next_offset": page.next_offset,
+        "bytes": found.log_bytes,
         "ended": ended,
     }
 

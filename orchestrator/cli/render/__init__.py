@@ -1,5 +1,6 @@
 """How answers are drawn: words, tables, text and pictures. Pure: the time comes in as an argument.
 
+log_text.py       a job's log without what would drive a terminal, progress bars as they stood last
 notes.py          What is said beside the answer, on stderr
 plan_plot.py      its picture: memory by part against rung
 plan_text.py      what it says: cards, parts, rungs

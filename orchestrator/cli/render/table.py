@@ -13,8 +13,10 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+# What drives a terminal or turns the reading direction: C0 but tabs and line ends, C1, Unicode's bidi controls.
+UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[\t\n{UNSAFE}]")
+_CONTROL_BUT_LINES = re.compile(f"[\t{UNSAFE}]")
 GAP = 2
 NARROWEST = 16  # characters that a flexible column keeps
 
@@ -44,7 +46,7 @@ Row = Sequence[Cell | str]
 
 
 def clean(text: str, lines: bool = False) -> str:
-    """Text without control characters: what others named can't drive this terminal. lines: keep line ends."""
+    """Text without characters that drive a terminal: what others named can't drive this one. lines: keep line ends."""
     return (_CONTROL_BUT_LINES if lines else _CONTROL).sub(" ", text)
 
 

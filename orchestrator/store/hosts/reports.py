@@ -154,7 +154,7 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
                 _start(connection, row, item.started, now)
         for row, item in current:
             _keep(connection, row, item)
-        self._append(connection, [(row, item) for row, item in mine if item.log])
+        self._append(connection, [(row, item) for row, item in mine if item.log], now)
         lines = [
             {"attempt_id": row.id, **{name: _plain(getattr(line, name)) for name in _PROGRESS}}
             for row, item in current
@@ -182,12 +182,12 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
                     _note_once(connection, row, line.note, now)
         self._record_ends(connection, known)
 
-    def _append(self, connection: sa.Connection, news: list[tuple[Any, AttemptReport]]) -> None:
+    def _append(self, connection: sa.Connection, news: list[tuple[Any, AttemptReport]], now: float) -> None:
         """Stores what of these logs is new. The rows are locked: another server may take the same report again."""
         items = {row.id: item for row, item in news}
         stored = [row for ids in reads.chunks(items) for row in connection.execute(_LOGS, {"ids": ids}).all()]
         chunks = [
-            {"attempt_id": id_, "start_byte": known, "text": text}
+            {"attempt_id": id_, "start_byte": known, "text": text, "ts": now}
             for id_, known in stored
             if (text := _new_text(items[id_], known))
         ]

@@ -125,6 +125,16 @@ class TelemetryStore(Database):
         begin = (chunks[0].start_byte if chunks else 0) + start if data[start:end] else offset
         return LogPage(begin, data[start:end].decode(errors="replace"), begin + end - start)
 
+    def log_since(self, attempt_id: int, since: float) -> int | None:
+        """The byte at which the attempt's log begins that was stored since then, at the latest; None: there is none."""
+        told = sa.or_(log_chunks.c.ts >= since, log_chunks.c.ts.is_(None))
+        query = sa.select(sa.func.min(log_chunks.c.start_byte)).where(
+            log_chunks.c.attempt_id == attempt_id, told
+        )
+        with self.read() as connection:
+            found: int | None = connection.execute(query).scalar()
+        return found
+
 
 def _bytes(chunk: Any) -> bytes:
     """Of a piece of a log, and of what is no text: SQLite keeps that."""

@@ -253,6 +253,14 @@ events = sa.Table(
     sa.Column("address", Words),  # from where
     sa.Index("ix_events_job_id_id", "job_id", "id"),
 )
+_OF_A_HOST = sa.text("host_id IS NOT NULL")
+sa.Index(
+    "ix_events_host_id_id",
+    events.c.host_id,
+    events.c.id,
+    sqlite_where=_OF_A_HOST,
+    postgresql_where=_OF_A_HOST,
+)
 _ASKED_FOR = sa.text("actor IS NOT NULL")
 sa.Index("ix_events_asked", events.c.id, sqlite_where=_ASKED_FOR, postgresql_where=_ASKED_FOR)
 
@@ -315,6 +323,7 @@ log_chunks = sa.Table(
     sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
     sa.Column("start_byte", sa.BigInteger, primary_key=True),
     sa.Column("text", Words, nullable=False),
+    sa.Column("ts", sa.Double),  # when it was stored; NULL: by an older version
     sqlite_with_rowid=False,
 )
 

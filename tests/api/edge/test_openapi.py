@@ -114,6 +114,8 @@ def test_real_answers_are_as_it_says(yard) -> None:
         ("get", "/gpus", "/gpus", None),
         ("put", "/projects/{name}", "/projects/ours", {"weight": 2}),
         ("get", "/audit", "/audit", None),
+        ("get", "/events", "/events?since=0&job=1", None),
+        ("get", "/events", "/events?kind=none", None),
         ("get", "/accuracy", "/accuracy", None),
         ("get", "/health", "/health", None),
     ]

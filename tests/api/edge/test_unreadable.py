@@ -26,6 +26,7 @@ GIVEN = {"job": ("1", "2", "3"), "group": ("3",)}
 QUERIES = {
     "/jobs": ("sort=gpus", "sort=-submitted"),
     "/jobs/{job}/result/files": ("manifest=00",),
+    "/jobs/{job}/logs": ("since=0",),
 }
 LISTS = {
     "/jobs": "jobs",
@@ -33,6 +34,7 @@ LISTS = {
     "/gpus": "gpus",
     "/projects": "projects",
     "/audit": "actions",
+    "/events": "events",
     "/accuracy": "attempts",
     "/history": "jobs",
 }

@@ -3,6 +3,7 @@
 audit.py     tuneyard audit: who asked for what, and from where
 database.py  tuneyard db: the job database
 doctor.py    tuneyard doctor: each thing that must be right, and what to do when it is not
+events.py    tuneyard events: what happened across jobs and hosts
 host.py      tuneyard host: run a host agent, drain hosts
 project.py   tuneyard project
 services.py  tuneyard up, down, serve: the processes of the control host

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.errors import UsageError
-from jobs.units import counted, parse_duration
+from jobs.units import counted
 from orchestrator.cli.commands.jobs.columns import JOB_COLUMNS, chosen, job_row
 from orchestrator.cli.commands.jobs.sweep import group_path, show_sweep
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Column, show
+from orchestrator.cli.times import past
 from orchestrator.client.http import Api
 from orchestrator.client.settings import user_name
 
@@ -59,25 +59,6 @@ def _sort(_: click.Context, __: click.Parameter, given: str | None) -> str | Non
     return sort
 
 
-def _since(_: click.Context, __: click.Parameter, given: str | None) -> float | None:
-    """Unix seconds: so long ago, or a day or time by this machine's clock."""
-    if given is None:
-        return None
-    now = time.time()
-    try:
-        since = now - parse_duration(given)
-    except ValueError:
-        try:
-            since = datetime.fromisoformat(given).timestamp()
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(
-                f"--since {given!r} is no time; write 2h, 3d, 2026-11-01 or 2026-11-01T14:30"
-            ) from None
-    if since > now:
-        raise UsageError(f"--since {given!r} is yet to come; write a time that is past, such as 2h")
-    return since
-
-
 @click.command("list")
 @click.argument("sweep", required=False)
 @click.option(
@@ -94,7 +75,7 @@ def _since(_: click.Context, __: click.Parameter, given: str | None) -> float | 
 @click.option("--project", callback=_named, metavar="NAME", help="Only the jobs of this project.")
 @click.option("--group", callback=_named, metavar="G", help="Only the jobs of this sweep, by its id or name.")
 @click.option(
-    "--since", callback=_since, metavar="TIME", help="Only what was submitted since: 2h ago, or 2026-11-01."
+    "--since", callback=past, metavar="TIME", help="Only what was submitted since: 2h ago, or 2026-11-01."
 )
 @click.option(
     "--sort", callback=_sort, metavar="COLUMN", help="By this column; -COLUMN for the greatest first."

@@ -13,10 +13,11 @@ from jobs.errors import UsageError
 from jobs.units import counted
 from orchestrator.cli import follow as watch
 from orchestrator.cli.flags import faults_first, job_bodies, job_flags
+from orchestrator.cli.log_output import LogOutput, to_stdout
 from orchestrator.cli.output import OK, client_verb, emit
 from orchestrator.cli.render import words
 from orchestrator.cli.render.notes import note
-from orchestrator.cli.render.table import Cell, show_fields, show_line
+from orchestrator.cli.render.table import Cell, is_terminal, show_fields, show_line
 from orchestrator.client.http import Api
 from orchestrator.client.idempotent import once
 from orchestrator.client.settings import user_name
@@ -96,7 +97,7 @@ def submit_verb(
         note(f"--follow prints one log, and this made {len(ids)} jobs: waiting for all of them")
         following = False
     if following and not as_json:
-        ended: list[Job] = [watch.follow(api, str(ids[0]), None)]
+        ended: list[Job] = [watch.follow(api, str(ids[0]), None, LogOutput(to_stdout, live=is_terminal()))]
     else:
         ended = watch.wait(api, ids, quiet=as_json)
     if as_json:
