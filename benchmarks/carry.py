@@ -47,7 +47,7 @@ def make(home: Path, size: int, step: int) -> Path:
 
 
 def carried(home: Path, place: Kept) -> float:
-    """Seconds to fetch it, all told: an actor comes up, files are read, sent, hashed, written, flushed."""
+    """Seconds to fetch it in all: an actor comes up, files are read, sent, hashed, written, flushed."""
     root = checkpoints_root(home, 1)
     staging = staging_folder(root, 1)
     staging.mkdir(parents=True)

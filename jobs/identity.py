@@ -104,7 +104,7 @@ class Aside(Message):
 def fault_of(manifest: Mapping[str, Any], owner: Owner, *, own: bool = True) -> str | None:
     """Why what a manifest describes is not this job's, in words that follow "it"; None where it is.
 
-    own: it lies where that job's own things lie; one without a digest is believed only there.
+    own: it is in the place of that job's own files; one without a digest is believed only there.
     """
     found, digest = manifest.get("job_uuid"), manifest.get("weights_digest")
     if found is not None:

@@ -95,7 +95,7 @@ class Code(StrEnum):
     MEMORY = "memory"  # the projected peak fits no card, even with checkpointing
     BUSY = "busy"  # it fits cards that others hold
     BEHIND = "behind"  # a job before it in the order waits for the same cards
-    RESERVED = "reserved"  # cards that it fits lie free, and are kept for another job
+    RESERVED = "reserved"  # cards that it fits are free, and kept for another job
     BACKOFF = "backoff"  # after a failure, until a time
     HELD = "held"  # somebody holds it: it does not start until it is released
     STORAGE = "storage"  # a folder on its host took no checkpoint or result; it is tried again

@@ -23,7 +23,7 @@ def check_all(store: Store) -> None:
 
 
 def check_folders(store: Store, home: Path) -> None:
-    """8: on a host nothing lies where a job of the database would take it for its own, and is another's.
+    """8: on a host nothing of another job is where a job of the database would take it for its own.
 
     home: of this database on the host (workers.attempt_folder.yard_root).
     """

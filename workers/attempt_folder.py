@@ -195,7 +195,7 @@ class AttemptFolder:
         return _read(self.started_path(rank), Started)
 
     def write_resumed(self, resumed: Resumed) -> None:
-        """What the ranks here go on from; it lies on this host."""
+        """What the ranks here go on from; it is on this host."""
         publish(self._resumed, resumed.model_dump_json())
 
     def resumed(self) -> Resumed | None:

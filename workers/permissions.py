@@ -18,7 +18,7 @@ def keep_private(home: Path, output_root: Path) -> None:
 
 
 def share_result(folder: Path) -> None:
-    """Give a result that lies outside of the home the permissions that its user's files have."""
+    """Give a result outside of the home the permissions that its user's files have."""
     if (text := os.environ.get(RESULTS)) is None:
         return
     hidden = int(text, 8)

@@ -36,7 +36,7 @@ def set_aside(
     target = root / f"{name}-{uuid.uuid4().hex[:8]}"
     note = root / f"{target.name}.json"
     said = Aside(name=target.name, ts=time.time(), text=text, job_id=job_id)
-    publish(note, said.model_dump_json(indent=2))  # first: whoever sees the folder is to see why
+    publish(note, said.model_dump_json(indent=2))  # first: a folder must never be there without its reason
     try:
         path.rename(target)
     except FileNotFoundError:

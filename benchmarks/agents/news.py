@@ -129,7 +129,7 @@ def _trace(wanted: dict[str, Any]) -> dict[str, Any]:
     if answer["key"]:
         answer["profile"] = small_profile().as_dict()
     if answer["data_key"]:
-        answer["data_error"] = "not to be had here"
+        answer["data_error"] = "not available here"
     return answer
 
 

@@ -21,7 +21,7 @@ POSTGRES_DOWN_S = 5.0
 
 @dataclass(frozen=True)
 class Fault:
-    """do: brings it about, and mends it; seconds until `tuneyard hosts` told of a host that is lost, else None.
+    """do: causes it, and repairs it; seconds until `tuneyard hosts` told of a host that is lost, else None.
 
     ends: attempts that may end of it without success. What was healthy, and reachable all the time or again before it
     counted as lost, must go on: 0.

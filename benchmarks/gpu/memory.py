@@ -67,7 +67,7 @@ def stack() -> dict[str, str]:
     return {**found, "bitsandbytes": version("bitsandbytes") if find_spec("bitsandbytes") else ""}
 
 
-def foretold(case: Case, profile: MemoryProfile, card: Card) -> dict[str, Any]:
+def projected(case: Case, profile: MemoryProfile, card: Card) -> dict[str, Any]:
     """Columns of what is projected: the step, or the longest length that is said to fit the emulated card."""
     rung = RUNGS[case.rung]
     if not case.limit_gib:
@@ -138,7 +138,7 @@ def run(todo: list[Case], where: dict[str, Any], csv: Path, seconds: float) -> l
             **where,
             **stack(),
             **asdict(case),
-            **foretold(case, profiles[case.profile_key], card),
+            **projected(case, profiles[case.profile_key], card),
             **taken,
         }
         budget.took(time.monotonic() - begun)

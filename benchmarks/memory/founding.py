@@ -54,7 +54,7 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Match:
-    """A configuration and how far its two figures lie from the row's, as shares of those."""
+    """A configuration and how far its two figures are from the row's, as shares of those."""
 
     method: str
     words: str

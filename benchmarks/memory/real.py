@@ -201,7 +201,7 @@ class _Counted(TrainerCallback):
 
 
 def _storages() -> Iterator[tuple[int, torch.Tensor]]:
-    """Every storage that is there, in blocks, with a tensor that lies in it."""
+    """Every storage that is there, in blocks, with a tensor of it."""
     gc.collect()
     seen: set[int] = set()
     for thing in gc.get_objects():
@@ -257,7 +257,7 @@ def measured(run: Run, folder: str) -> int:
 
 def projected(run: Run) -> tuple[int, str]:
     """The same by the projection, and the phase that it names."""
-    # Loading and saving lie outside the step that is counted.
+    # Loading and saving are outside the step that is counted.
     profile = replace(trace(run.spec, []), load_bytes=0, save_bytes=0)
     found = project(profile, run.rung, sequence_length=run.spec.training.sequence_length, card=bare("cpu"))
     if run.spec.data.holdout:
@@ -316,8 +316,8 @@ def run(count: int, *, seed: int, seconds: float, scanning: bool = False) -> dic
             failed[f"run {index}, {one.model}, {one.method}"] = found
             print(f"{words} {found}", flush=True)
             continue
-        taken, foretold, phase = found
-        error = foretold / taken - 1
+        taken, projected, phase = found
+        error = projected / taken - 1
         done.append((one, error))
         length = one.spec.training.sequence_length
         print(f"{words} {length:6} {phase:12} {taken / 2**20:12.1f} {error:+7.2%}", flush=True)

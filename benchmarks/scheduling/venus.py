@@ -18,7 +18,7 @@ from orchestrator.scheduler.fleet import PendingJob
 from orchestrator.scheduler.policy import Rules
 from orchestrator.simulate.fleet_file import POOL, FleetFile, load_fleet
 from orchestrator.simulate.metrics import measure
-from orchestrator.simulate.pools import lay
+from orchestrator.simulate.pools import with_borders
 from orchestrator.simulate.trace import TraceJob
 from orchestrator.simulate.trace_csv import load_trace
 
@@ -145,14 +145,14 @@ def _shared(jobs: Sequence[TraceJob], fleet: FleetFile, apart: Result, checks: l
     published("FIFO / with passing", 13_060)
     published("least attained service", 11_781, "", "", "", "", 147)
     published("SRTF", 11_794)
-    opened, projects = lay(jobs, fleet, "guarantees")
+    opened, projects = with_borders(jobs, fleet, "guarantees")
     whole = run("shortest, guarantees", opened, fleet.hosts, SOON, "soon", projects)
     print(f"\nthe same on {FEWER_NODES} nodes")
     published("FIFO", 67_287)
     published("FIFO, smaller ones may pass", 19_314)
     published("least attained service", 12_549)
     smaller = fewer(fleet, FEWER_NODES)
-    opened, projects = lay(jobs, smaller, "guarantees")
+    opened, projects = with_borders(jobs, smaller, "guarantees")
     tight = run(f"shortest, guarantees, {FEWER_NODES} nodes", opened, smaller.hosts, SOON, "soon", projects)
     worse = worse_off(apart, whole, jobs)
     for pool, (before, after) in worse.items():

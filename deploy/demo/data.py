@@ -42,7 +42,7 @@ Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True)
 class Input:
-    """Where the demo's input lies, and how many pairs it holds."""
+    """Where the demo's input is, and how many pairs it holds."""
 
     pairs: Path
     tokenizer: Path

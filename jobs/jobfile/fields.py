@@ -64,7 +64,7 @@ def read_priority(value: Any) -> Any:
         name, number = found[1], int(found[2])
         first, last = PRIORITY_CLASSES[name]
         if not first <= number <= last:
-            raise ValueError(f"lies outside its class: {name} goes from {first} to {last}")
+            raise ValueError(f"is outside its class: {name} goes from {first} to {last}")
         return number
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
         raise ValueError(

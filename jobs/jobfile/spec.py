@@ -229,7 +229,7 @@ class ResourceSpec(Section):
     share: bool = Field(
         False,
         strict=True,
-        description="Whether other jobs that share may lie beside it on a card, as long as all of them fit.",
+        description="Whether other jobs that share may run beside it on a card, as long as all of them fit.",
     )
 
 

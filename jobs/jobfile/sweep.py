@@ -79,7 +79,7 @@ def only_one(members: list[Member], source: str = "job") -> JobSpec:
     """The job of a file without a matrix. Raises SpecError for one that makes a group."""
     if len(members) == 1 and not members[0].values:
         return members[0].spec
-    fix = "lay --set matrix=null over it, and the values of one of them"
+    fix = "add --set matrix=null, and the values of one of them"
     raise SpecError(
         [Fault("matrix", f"{len(members)} jobs", "makes a group, and this is about one job", fix)], source
     )

@@ -96,7 +96,7 @@ class Evaluated(Message):
 
 
 class Resumed(Message):
-    """resume.json: what the attempt goes on from, once that lies on its host."""
+    """resume.json: what the attempt goes on from, once that is on its host."""
 
     ts: float
     step: int | None = None  # of the checkpoint; None: it begins at step 0

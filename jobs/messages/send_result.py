@@ -20,4 +20,4 @@ class SendOrder(Message):
     folder: str  # as the attempt's end named it; its manifest must name this job and attempt
     what: Literal["manifest", "files"]
     offset: int = 0
-    manifest_sha256: str = ""  # of the manifest that whoever reads the files goes by
+    manifest_sha256: str = ""  # of the manifest by which the receiver checks the files

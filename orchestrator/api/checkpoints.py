@@ -1,4 +1,4 @@
-"""Which jobs' checkpoints are needed no more, and which of those that attempts reported are still on their hosts."""
+"""Which jobs' checkpoints are no longer needed, and which of those that attempts reported are still on their hosts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orchestrator.control.assignments import Owners
 from orchestrator.store.rows import AttemptRow, JobRow
 from workers.checkpoints.folders import step_of
 
-# For whoever wants to go on from what a job that failed or was cancelled had come to.
+# So that another job can continue from a checkpoint of one that failed or was cancelled.
 KEEP_UNFINISHED_S = 7 * 86_400.0
-# Why a checkpoint that an attempt reported is there no more: nobody needs any of the job, or later ones took its place.
+# Why a checkpoint that an attempt reported is no longer there: nobody needs any of the job, or later ones replaced it.
 UNNEEDED, REPLACED = "unneeded", "replaced"
 
 
@@ -49,7 +49,7 @@ def unneeded(known: Services, job_ids: Collection[int]) -> list[int]:
 
 
 def _may_go(job: JobRow, now: float, asked_s: float | None) -> bool:
-    """Whether a job itself needs its checkpoints no more. One that succeeded has its result."""
+    """Whether a job itself no longer needs its checkpoints. One that succeeded has its result."""
     default_s = 0.0 if job.state is JobState.SUCCEEDED else KEEP_UNFINISHED_S
     return job.ended_at is not None and now - job.ended_at >= (default_s if asked_s is None else asked_s)
 

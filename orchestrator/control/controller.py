@@ -50,7 +50,7 @@ REPLAN_S = 5.0
 # News comes in bursts, and who brought it is still waiting for an answer.
 SETTLE_S = 0.02
 # A long queue takes long to plan: fifteen sixteenths of the time are for requests. Half of it where jobs started or
-# ended: cards would lie idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
+# ended: cards would be idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 # What fails, where a record is set aside.

@@ -44,7 +44,7 @@ def fail_what_can_not_shrink(
 
 
 def in_rank_order(gpus: Sequence[Gpu], home: int | None, host_of: Mapping[int, int]) -> tuple[Gpu, ...]:
-    """Those of one host together; first, for rank 0, those of the host where the job's checkpoint lies."""
+    """Those of one host together; first, for rank 0, those of the host where the job's checkpoint is."""
     hosts = sorted(dict.fromkeys(host_of[gpu.id] for gpu in gpus), key=lambda host_id: host_id != home)
     return tuple(sorted(gpus, key=lambda gpu: hosts.index(host_of[gpu.id])))
 

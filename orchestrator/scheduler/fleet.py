@@ -109,9 +109,9 @@ class PendingJob:
     way"), or were never asked for ("no"). project, user: who it is charged
     to; waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
     steps_done, steps_left: optimizer steps up to its last checkpoint, and from there to its end, None where nobody
-    knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing bars it;
+    knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing keeps it;
     apart: jobs beside which it was too slow on a shared card, or they beside it;
-    across: whether a gang larger than any host may span several; home: the host where its checkpoint lies, None: it has
+    across: whether a gang larger than any host may span several; home: the host where its checkpoint is, None: it has
     none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
     same rungs, None: like no other; revision: of its job file; needs: packages that the files of its model ask for,
     each with what needs it; generation: a number that another has as soon as anything of the job is another, 0: nobody
@@ -153,7 +153,7 @@ class PendingJob:
 
     @property
     def shares(self) -> bool:
-        """Whether others may lie on its card: one that ran out of its share has a card to itself from then on."""
+        """Whether others may share its card: one that ran out of its share has a card to itself from then on."""
         return self.spec.resources.share and not any(past.shared for past in self.ran_out)
 
 
@@ -165,7 +165,7 @@ class RunningJob:
     its end at the pace it has on these cards, None where nobody knows; spread: the share of the time until then by
     which that may be off; stopping_until: when its cards are expected back, where it was asked to stop; stopping_for:
     the job that it was asked for, None: for none; asked_at: when it was asked, None where nobody knows; shares: whether
-    others may lie on its cards; upper_bytes: of each of them that it may take; movable: whether it may be stopped, to
+    others may share its cards; upper_bytes: of each of them that it may take; movable: whether it may be stopped, to
     go on from a checkpoint.
     """
 

@@ -30,7 +30,7 @@ class JobClass:
 
     tiers: where they could run, best first; groups: of all of them; misfits: for each host that could never take them
     as it is now, why; most: cards of its largest card group; apart: jobs that it does not share a card with; home: card
-    groups of which a gang over several hosts takes one in any case, for its checkpoint lies there; empty: any will do.
+    groups of which a gang over several hosts takes one in any case, for its checkpoint is there; empty: any will do.
     number: of this class, and of no other that the same cache ever made; group_set: the same for card groups and home,
     of all classes that have these.
     """

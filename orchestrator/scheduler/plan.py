@@ -211,7 +211,7 @@ class _Cycle:
         return _Outcome.LACKS_CARDS
 
     def _keeps_off(self, entry: Ranked) -> bool:
-        """Whether a job that is alike and takes no longer found nothing, for cards that lie free are reserved."""
+        """Whether an equivalent job that takes no longer found nothing, because free cards are reserved."""
         known = self._kept_off.get((*entry.equivalence, entry.job_class.number))
         if known is None:
             return False
@@ -219,7 +219,7 @@ class _Cycle:
         return any(entry.score >= score and ends >= end for score, end in known)
 
     def _fails(self, entry: Ranked) -> None:
-        """Where cards lie free that are reserved, it is only those that take as long who fail as well."""
+        """Where free cards are reserved, only those that take as long fail as well."""
         if self.capacity.fit(entry.job_class) is not None and self.reservations.by_group:
             ends = self._ends(entry, entry.job_class.tiers[0].choice)
             key = (*entry.equivalence, entry.job_class.number)
@@ -265,7 +265,7 @@ class _Cycle:
         first = self.capacity.layout.groups[cards.parts[0][0]].host
         self.starts[job.job_id] = Placement(first, cards.gpus, cards.choice, cards.side)
         self.capacity.draw(cards, job_class.shares, job.job_id)
-        if cards.side and self._victims is not None:  # whoever was alone there is not any more
+        if cards.side and self._victims is not None:  # the job that was alone there no longer is
             self._victims.look_again(cards.parts[0][0])
         self.scarcity.served(entry, cards)
         if self.reservations.by_group:

@@ -36,7 +36,7 @@ class Rules:
     it can do without and others of its priority can't, such as a large card.
     share_slowdown: how many times longer than alone a step may take beside others on one card; beyond it the job that
     came last is stopped and goes on elsewhere.
-    carry_bytes_s: bytes of a checkpoint that go from one host to another in a second, all told.
+    carry_bytes_s: bytes of a checkpoint that go from one host to another in a second, overhead included.
     move: whether a running job may be moved to other cards; move_after_s, move_share, move_least_s: not sooner in its
     attempt, and only if it ends sooner by that share of what it has left and by so long; move_spread: and its end is
     known to that share.

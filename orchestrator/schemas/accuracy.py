@@ -126,7 +126,7 @@ class Accuracy(TypedDict):
 
 
 class Forgotten(TypedDict):
-    """`POST /accuracy/forget`. attempts: whose measurements count no more, or would; jobs: whose attempts."""
+    """`POST /accuracy/forget`. attempts: whose measurements no longer count, or would not; jobs: whose attempts."""
 
     attempts: int
     jobs: int

@@ -15,13 +15,13 @@ from orchestrator.simulate.trace import TraceJob
 Borders = Literal["pools", "guarantees", "none"]
 
 
-def lay(
+def with_borders(
     jobs: Sequence[TraceJob], fleet: FleetFile, borders: Borders
 ) -> tuple[list[TraceJob], dict[str, Project]]:
     """Jobs and projects as these borders have it.
 
     pools: a job of a pool runs there and nowhere else. guarantees: it runs anywhere, and the GPUs of its pool are the
-    guarantee of the project by that name, which may be borrowed while they lie idle; what the fleet file says of a
+    guarantee of the project by that name, which may be borrowed while they are idle; what the fleet file says of a
     project goes before. none: pools mean nothing.
     """
     projects = dict(fleet.projects)

@@ -1,7 +1,7 @@
 """Which server of a database leads: the one that decides. Its epoch is checked in the transaction of each decision.
 
-No clock is compared with another's: a leader beats by raising a number, and who stands by sees that it rises no more.
-A decision raises it too, and holds the row until it is committed: whoever takes over comes after it, or before it,
+No clock is compared with another's: a leader beats by raising a number, and who stands by sees that it no longer rises.
+A decision raises it too, and holds the row until it is committed: a takeover comes after it, or before it,
 and it is refused.
 """
 
@@ -59,7 +59,7 @@ class Fence:
         self.epoch: int | None = None
 
     def admit(self, connection: sa.Connection) -> None:
-        """Lets the transaction on this connection decide. Raises Deposed where its server leads no more."""
+        """Lets the transaction on this connection decide. Raises Deposed where its server no longer leads."""
         if self.epoch is None:
             raise Deposed("this server does not lead: it decides nothing")
         if connection.dialect.name == "postgresql":
@@ -67,7 +67,7 @@ class Fence:
         mine = _BEAT.where(leader.c.holder == self.holder, leader.c.epoch == self.epoch)
         if not connection.execute(mine).rowcount:
             epoch, self.epoch = self.epoch, None
-            raise Deposed(f"this server leads no more: another took over after epoch {epoch}")
+            raise Deposed(f"this server no longer leads: another took over after epoch {epoch}")
 
 
 class LeadStore(Database):
@@ -101,11 +101,11 @@ class LeadStore(Database):
             connection.execute(leader.update().values(ray_address=ray_address))
 
     def release_lead(self) -> None:
-        """Leads no more: another may at once. Raises Deposed where one does. Of for_leader()'s store alone."""
+        """Gives up the lead: another may at once. Raises Deposed where one does. Of for_leader()'s store alone."""
         with self.write() as connection:
             connection.execute(leader.update().values(holder=None, ray_address=None))
 
 
 def forget_leader(connection: sa.Connection) -> None:
-    """Of a database that was restored: nobody leads, whoever did when the backup was made."""
+    """Of a database that was restored: nobody leads, even if a server did when the backup was made."""
     connection.execute(leader.update().values(holder=None, ray_address=None))

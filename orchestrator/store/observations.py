@@ -85,7 +85,7 @@ class ObservationStore(Database):
             if found and not try_only:
                 for ids in reads.chunks({row.attempt_id for row in found}):
                     connection.execute(observations.delete().where(observations.c.attempt_id.in_(ids)))
-                text = f"what was measured of {what.text} counts no more ({len(found)})"
+                text = f"what was measured of {what.text} no longer counts ({len(found)})"
                 reads.note(
                     connection, now, Note.FORGOTTEN, text, job_id=what.job_id, data=asdict(what), actor=actor
                 )

@@ -31,7 +31,7 @@ class Note(StrEnum):
     QUARANTINED = "quarantined"  # a record that can't be handled is left alone; the rest goes on
     RESTORED = "restored"  # the database went back to a backup, or was moved: a new epoch
     SET_ASIDE = "set_aside"  # something on a host that is not what the database has by its id
-    FORGOTTEN = "forgotten"  # what was measured of some attempts counts no more
+    FORGOTTEN = "forgotten"  # what was measured of some attempts no longer counts
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
 
@@ -96,7 +96,7 @@ class NewSubmission:
 @dataclass(frozen=True)
 class Start:
     """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
-    (orchestrator.control.snapshot.cache.basis_of), for its observation; shared: others may lie on the cards, as long as
+    (orchestrator.control.snapshot.cache.basis_of), for its observation; shared: others may share the cards, as long as
     the projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
     job that was planned; uuid: the attempt's.
     """

@@ -150,7 +150,7 @@ class AttemptRow:
 
     @property
     def shared(self) -> bool:
-        """Whether others may lie on its cards."""
+        """Whether others may share its cards."""
         return any(not gpu.exclusive for gpu in self.gpus)
 
     @property

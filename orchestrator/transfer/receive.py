@@ -69,7 +69,7 @@ def pull(
     tell: bytes that are here, of how many. A server or host that is away is waited for. Raises UsageError where the
     folder is taken, Conflict and NotFound where the result was changed on its host, TuneyardError where a file is not
     what the manifest says. Then nothing is put in place; what has come whole is kept and not fetched again, unless it
-    is of a result that is there no more.
+    is of a result that is no longer there.
     """
     patience = _Patience(say, sleep, clock, PATIENCE_S)
     found = source.result()  # not waited for: only what was there once is
@@ -144,7 +144,7 @@ class _Staged:
         self._file: Any = None
         self._digest = hashlib.sha256()
         self._begin()
-        for name, _ in self._left[1:]:  # bytes come in order: what lies after a gap is of no use
+        for name, _ in self._left[1:]:  # bytes come in order: what is after a gap is of no use
             (folder / name).unlink(missing_ok=True)
 
     @property
@@ -249,7 +249,7 @@ def _files(found: Any) -> dict[str, tuple[int, str]]:
 
 
 def _taken(target: Path, found: Any, files: Mapping[str, tuple[int, str]]) -> bool:
-    """Whether this very result lies there already. Raises UsageError for anything else than an empty folder."""
+    """Whether this very result is there already. Raises UsageError for anything else than an empty folder."""
     if not target.is_symlink() and not target.exists():
         return False
     if target.is_dir() and not any(target.iterdir()):
@@ -319,7 +319,7 @@ def _publish(staging: Path, target: Path, manifest: str) -> None:
         staging.rename(target)  # onto an empty folder, too
     except OSError as error:
         raise UsageError(
-            f"{target} can't be put in place ({error.strerror}); all of it lies in {staging}"
+            f"{target} can't be put in place ({error.strerror}); all of it is in {staging}"
         ) from None
     handle = os.open(target.parent, os.O_RDONLY)
     try:

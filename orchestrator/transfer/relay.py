@@ -113,7 +113,7 @@ class Relay:
         ]
 
     def open(self, host_id: int, host: str, order: SendOrder) -> Transfer:
-        """Have a host send something. Whoever opens it closes it. Raises Unavailable where too many are open."""
+        """Have a host send something. The caller closes it. Raises Unavailable where too many are open."""
         if len(self._open) >= MOST:
             raise Unavailable(f"{MOST} results are being copied already; try again when one is through")
         transfer = Transfer(host_id, host, order.model_copy(update={"id": uuid.uuid4().hex}))

@@ -106,6 +106,6 @@ def test_a_rank_that_dies_on_the_other_host_is_named_and_all_goes_on_from_the_ch
         (begun,) = database.execute(
             "SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]
         ).fetchone()
-    assert begun > 10, "the second attempt began anew"
+    assert begun > 10, "the second attempt began again"
     copies = other.glob(f"host/*/jobs/{job}/checkpoints/step-*")
     assert list(copies), "the second host had the lead's checkpoint to resume from"

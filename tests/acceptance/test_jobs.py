@@ -153,7 +153,7 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(fleet: Fleet):
         (begun,) = database.execute(
             "SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]
         ).fetchone()
-    assert begun > 5, "the second attempt began anew"
+    assert begun > 5, "the second attempt began again"
 
 
 def test_a_job_that_runs_out_of_memory_goes_on_a_rung_down_from_its_checkpoint(fleet: Fleet):

@@ -56,18 +56,18 @@ def test_a_draw_is_compared_with_the_whole_model():
 
 
 def test_a_real_step_is_counted_and_compared():
-    taken, foretold, _ = real.in_child(next(run for run in real.draws(40, 0) if run.model == "llama"))
+    taken, projected, _ = real.in_child(next(run for run in real.draws(40, 0) if run.model == "llama"))
     assert taken > 0
-    assert foretold == pytest.approx(taken, rel=0.08)
+    assert projected == pytest.approx(taken, rel=0.08)
 
 
 @pytest.mark.parametrize("name", ["bamba", "mamba2"])
 def test_a_real_step_of_layers_that_scan_takes_what_is_projected(name: str):
     """To 1 %: what their loops over chunks keep, filled up, is counted in the run itself."""
     one = next(run for run in real.scanning_draws(12, 1) if run.model == name)
-    taken, foretold, _ = real.in_child(one)
+    taken, projected, _ = real.in_child(one)
     assert taken > 0
-    assert foretold == pytest.approx(taken, rel=0.01)
+    assert projected == pytest.approx(taken, rel=0.01)
 
 
 def test_figures_and_goals():

@@ -189,11 +189,11 @@ def test_forget_asks_before_it_does(tuneyard: Tuneyard, measured: FakeServer) ->
     ran = tuneyard("accuracy", "forget")
     assert ran.code == 2 and "nothing is named" in ran.err
     ran = tuneyard("accuracy", "forget", "--family", "llama", "--card", "cpu")
-    assert ran.code == 2 and "2 measurements of 1 job would count no more; give --yes" in ran.err
+    assert ran.code == 2 and "2 measurements of 1 job would no longer count; give --yes" in ran.err
     asked = {"family": "llama", "card": "cpu"}
     assert measured.requests[-1] == ("POST", "/api/v1/accuracy/forget", {**asked, "dry_run": True})
     ran = tuneyard("accuracy", "forget", "--job", "7", "--yes")
-    assert (ran.code, ran.out) == (0, "2 measurements of 1 job will count no more\n")
+    assert (ran.code, ran.out) == (0, "2 measurements of 1 job will no longer count\n")
     assert measured.requests[-1] == ("POST", "/api/v1/accuracy/forget", {"job": "7"})
     assert tuneyard("accuracy", "forget", "--card", "cpu", "--yes", "--json").json == {
         "attempts": 2,

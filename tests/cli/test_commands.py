@@ -98,7 +98,7 @@ def fault(line: str) -> str | None:
 
 def test_every_quoted_command_is_one_that_there_is() -> None:
     commands = quoted()
-    assert len(commands) > 60, "the pattern finds them no more"
+    assert len(commands) > 60, "the pattern no longer finds them"
     wrong = {f"{place}: {line}": said for line, place in commands.items() if (said := fault(line))}
     assert wrong == {}
 

@@ -1,4 +1,4 @@
-"""Reasons with the times among their figures, by the clock of whoever reads them."""
+"""Reasons with the times among their figures, by the reader's clock."""
 
 from __future__ import annotations
 

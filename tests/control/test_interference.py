@@ -1,4 +1,4 @@
-"""Jobs side by side on a card: when they slow each other down too much, who goes, and beside whom nobody lies again."""
+"""Jobs on one card: when they slow each other down too much, which one goes, and which never share a card again."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_it_is_watched_for_the_whole_lease_before_it_is_taken(store: Store, now:
     assert not b.look()
     assert a.look(), "it beats"
     now[0] += LEASE_S - 0.1
-    assert not b.look(), "from then on it is watched anew"
+    assert not b.look(), "from then on it is watched again"
     now[0] += LEASE_S
     assert b.look() and b.said == ["heard"] * 3 + ["taken", "heard"]
     assert not a.look() and a.said[-1] == "lost"

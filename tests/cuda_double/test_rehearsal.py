@@ -111,7 +111,7 @@ def test_a_model_without_its_weights_is_built_from_its_config(folder: Path) -> N
 def test_torch_of_the_host_runs_in_front_of_the_double_though_nvidias_libraries_lie_beside_it(
     tmp_path: Path,
 ) -> None:
-    """Their wheels lie where torch's RPATH looks first. These can't be loaded: who finds them fails."""
+    """Their wheels are where torch's RPATH looks first. These can't be loaded: who finds them fails."""
     given = find()
     host = Environment(tmp_path / "host")
     host.packages.mkdir(parents=True)
@@ -149,9 +149,7 @@ def test_torch_of_the_host_runs_in_front_of_the_double_though_nvidias_libraries_
         )
 
     assert run().stdout == "NVIDIA L4\n", run().stderr
-    assert (
-        "nvidia/cu13/lib" in run(PYTHONPATH=str(host.packages)).stderr
-    )  # as it lies there, it does not load
+    assert "nvidia/cu13/lib" in run(PYTHONPATH=str(host.packages)).stderr  # as it is there, it does not load
     again = environment_of_host(tmp_path / "home" / "cuda-double", host.packages / "torch")
     assert again == made
     assert not build(made.libraries, made.packages / "torch", made.headers, made.beside())  # nothing to do

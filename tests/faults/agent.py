@@ -120,7 +120,7 @@ class Agent:
                 key=wanted.key,
                 profile=small_profile().as_dict() if wanted.key else None,
                 data_key=wanted.data_key,
-                data_error="not to be had here" if wanted.data_key else None,
+                data_error="not available here" if wanted.data_key else None,
             )
             for wanted in orders.traces
         }

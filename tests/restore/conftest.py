@@ -44,7 +44,7 @@ class Fleet:
         return self.now
 
     def open(self) -> None:
-        """Start the server on the database as it lies there."""
+        """Start the server on the database as it is."""
         url = f"sqlite:///{self.database}"
         self.store, self.dispatch = Store(url), FakeDispatch()
         self.restored = self.store.begin_epoch(self.now)

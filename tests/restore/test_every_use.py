@@ -89,7 +89,7 @@ def _begin(home: Path, now: Assignment, **more: Any) -> tuple[Path, int] | None:
 
 
 def _adopt(tmp_path: Path, left: Assignment, now: Assignment) -> bool:
-    """Job 8 goes on from job 7, in the folder of which something lies."""
+    """Job 8 goes on from job 7, whose folder is not empty."""
     home = tmp_path / "home"
     checkpoint(home, left)
     mine = Owner(job_id=8, job_uuid=new_uuid(), digest=now.mine.digest)
@@ -118,7 +118,7 @@ def _carry(tmp_path: Path, left: Assignment, now: Assignment) -> bool:
 
 
 def _publish(tmp_path: Path, left: Assignment, now: Assignment) -> bool:
-    """Whether a result that lies there makes way for the one of this job: only its own does."""
+    """Whether a result that is there makes way for the one of this job: only its own does."""
     target = tmp_path / "out" / "job-7"
     publish_result(_fill(b"before"), target, left, {}, "f")
     if (left.mine.job_uuid, left.mine.job_id) != (now.mine.job_uuid, 7) and left.mine.job_uuid:
@@ -151,7 +151,7 @@ def _pull(tmp_path: Path, left: Assignment, now: Assignment) -> bool:
 
 
 def _tidy(tmp_path: Path, left: Assignment, now: Assignment) -> bool:
-    """Whether they are removed. By the time that the order is obeyed something else lies there."""
+    """Whether they are removed. By the time that the order is obeyed something else is there."""
     home = tmp_path / "home"
     checkpoint(home, left)
     tidier = Tidier(home)

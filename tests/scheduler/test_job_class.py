@@ -58,9 +58,9 @@ def test_cards_that_change_hands_change_no_class():
 def test_another_fleet_has_other_classes(hosts):
     classes = JobClasses(Peaks(20, 10))
     before = job_class(classes)
-    anew = job_class(JobClasses(Peaks(20, 10)), hosts)
+    again = job_class(JobClasses(Peaks(20, 10)), hosts)
     after = job_class(classes, hosts)
-    assert after == anew
+    assert after == again
     assert after != before
     assert after.number > before.number
 

@@ -1,4 +1,4 @@
-"""A job that was stopped goes where its checkpoint lies, as long as carrying it elsewhere does not pay."""
+"""A job that was stopped goes where its checkpoint is, as long as carrying it elsewhere does not pay."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_a_card_that_was_cleared_goes_to_whom_it_was_cleared_for_or_to_one_that_
             for card in placement.gpus:
                 got.setdefault(card.id, []).append(job_id)
         for job_id, cards in world.promised().items():
-            # One that began elsewhere needs them no more; one whose project has all it may have can not use them.
+            # One that began elsewhere no longer needs them; one whose project has all it may have can not use them.
             if job_id in decided.starts or decided.waits[job_id].code is Code.QUOTA:
                 continue
             need = jobs[job_id].spec.resources.gpus

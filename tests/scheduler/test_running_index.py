@@ -21,7 +21,7 @@ SHORT = {"longest_s": 20_000.0, "median_s": 600.0, "mean_s": 3000.0}
 TERMS = {"a": Project(12), "b": Project(8, borrows=False), "c": Project(None)}
 
 
-class Anew:
+class FromNothing:
     """Plans each snapshot again from nothing, and compares."""
 
     def __init__(self, rules: Rules) -> None:
@@ -59,7 +59,7 @@ def trace(seed: int, load: float = 1.6) -> list[TraceJob]:
 def test_what_is_kept_changes_no_plan(policy, terms, known: Known):
     rules = Rules(policy, promote_after_s=7000.0, age_class_s=20_000.0, first_level_gpu_s=900.0)
     fleet = read_fleet("hosts: [{count: 4, gpus: 8, card: a100}]", "test")
-    seen = Anew(rules)
+    seen = FromNothing(rules)
     simulate(trace(seed=3), fleet.hosts, rules, terms, known=known, watch=seen)
     assert seen.plans > 100
     assert seen.stops > 8 or policy in ("fair", "fifo")
@@ -69,7 +69,7 @@ def test_what_is_kept_changes_no_plan(policy, terms, known: Known):
 def test_the_strict_are_served_in_the_same_order():
     rules = Rules("fifo", preempt=False, passing=False, reserve=0)
     fleet = read_fleet("hosts: [{count: 4, gpus: 8, card: a100}]", "test")
-    seen = Anew(rules)
+    seen = FromNothing(rules)
     simulate(trace(seed=5), fleet.hosts, rules, watch=seen)
     assert seen.plans > 100
 

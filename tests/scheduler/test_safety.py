@@ -357,7 +357,7 @@ def full_of_gangs(seed: int) -> Fleet:
 @given(SEEDS, st.sampled_from(DISCIPLINES))
 @settings(max_examples=150, deadline=None)
 def test_no_gang_keeps_a_project_below_its_guarantee(seed: int, policy):
-    """What a gang of higher priority has a reservation for is taken back, too, from whoever borrowed it."""
+    """What a gang of higher priority has a reservation for is taken back, too, from the job that borrowed it."""
     fleet, peaks = full_of_gangs(seed), Peaks(10, 5)
     for _ in range(16):
         fleet = after(

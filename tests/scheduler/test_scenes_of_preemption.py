@@ -1,4 +1,4 @@
-"""Who is stopped for whom, whose the cards are then, who lies beside whom: small scenes, as in tests/scenes.py.
+"""Who is stopped for whom, whose the cards are then, who shares a card with whom: small scenes, as in tests/scenes.py.
 
 Everything that is decided is named: a start, a stop or a wait that a scene does not expect fails it.
 """
@@ -240,7 +240,7 @@ SCENES = (
         waits="1 room; 2 busy",
     ),
     Scene(
-        "or has one for a card that lies free",
+        "or has one for a card that is free",
         "a 24 24",
         ("1 project=x prio=25 left=9000", "2 project=y prio=50 gpus=2"),
         running=("7 on=a0 project=y ends=500",),
@@ -266,7 +266,7 @@ SCENES = (
         waits="1 busy",
     ),
     Scene(
-        "a job that does not share never lies beside another",
+        "a job that does not share never runs beside another",
         "a 24",
         ("1",),
         running=("7 on=a0 share=4",),
@@ -288,7 +288,7 @@ SCENES = (
         waits="1 busy",
     ),
     Scene(
-        "nobody lies down beside one that leaves for another",
+        "nobody starts beside one that leaves for another",
         "a 24",
         ("1 prio=75", "2 share needs=8"),
         running=("7 on=a0 share=8 stopping=30 for=1",),
@@ -330,7 +330,7 @@ SCENES = (
         starts="1@a1",
     ),
     Scene(
-        "nobody lies down beside others where a gang's host would be held up",
+        "nobody starts beside others where a gang's host would be held up",
         "a 24 24",
         ("1 gpus=2 waited=7200", "2 share left=9000"),
         running=("7 on=a0 share=4 ends=100",),

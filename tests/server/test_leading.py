@@ -63,7 +63,7 @@ def leads(http: httpx.Client) -> bool:
 
 
 def pause(child: Any, url: str) -> None:
-    """Stop it, but not within a write to SQLite: that would hold up everybody who writes, whoever leads."""
+    """Stop it, but not within a write to SQLite: that would hold up every writer, also under another leader."""
     while True:
         child.send_signal(signal.SIGSTOP)
         if not url.startswith("sqlite"):

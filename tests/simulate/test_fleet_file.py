@@ -10,7 +10,7 @@ from jobs.errors import SpecError, UsageError
 from jobs.units import GiB
 from orchestrator.scheduler.fleet import Project
 from orchestrator.simulate.fleet_file import FleetFile, describe, load_fleet, read_clusters, read_fleet
-from orchestrator.simulate.pools import lay, misfits
+from orchestrator.simulate.pools import misfits, with_borders
 from orchestrator.simulate.trace import TraceJob
 
 MIXED = """
@@ -137,11 +137,11 @@ def test_files_that_can_not_be_read(tmp_path: Path):
 def test_pools_as_walls_guarantees_or_nothing():
     fleet = read_fleet(MIXED, "f")
     one = job(pool="west", project="vision")
-    assert lay([one], fleet, "pools") == ([one], dict(fleet.projects))
-    (opened,), projects = lay([one], fleet, "guarantees")
+    assert with_borders([one], fleet, "pools") == ([one], dict(fleet.projects))
+    (opened,), projects = with_borders([one], fleet, "guarantees")
     assert (opened.pool, opened.project) == ("", "west")
     assert (projects["west"].guarantee, projects["east"].guarantee) == (8, 12)
-    (opened,), projects = lay([one], fleet, "none")
+    (opened,), projects = with_borders([one], fleet, "none")
     assert (opened.pool, opened.project, set(projects)) == ("", "vision", {"vision", "text"})
 
 
@@ -149,7 +149,7 @@ def test_what_the_file_guarantees_goes_before_what_the_pool_has():
     fleet = read_fleet(
         "hosts: [{card: h100, gpus: 8, pool: a}]\nprojects: {a: {guarantee: 2, weight: 3}}", "f"
     )
-    assert lay([], fleet, "guarantees")[1] == {"a": Project(2, 3.0)}
+    assert with_borders([], fleet, "guarantees")[1] == {"a": Project(2, 3.0)}
 
 
 def test_jobs_that_could_never_run():

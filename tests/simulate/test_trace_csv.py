@@ -119,7 +119,7 @@ def test_ids_and_priorities():
         "line 2, priority: is no priority (given: urgent); write low, normal, high, a whole"
     )
     (said,) = faults("1,0,60,1,low:90", header=header)
-    assert said == "line 2, priority: lies outside its class (given: low:90); low goes from 0 to 37"
+    assert said == "line 2, priority: is outside its class (given: low:90); low goes from 0 to 37"
     assert "line 2, priority" in faults("1,0,60,1,101", header=header)[0]
 
 

@@ -123,7 +123,7 @@ class FakeServer:
                 return 429, {"error": {"kind": "busy", "message": "too many reports"}}
             report = HostReport.model_validate_json(body)
             if int(match[1]) not in self.known_hosts or report.epoch != self.epoch:
-                return 409, {"error": {"kind": "conflict", "message": "join anew"}}
+                return 409, {"error": {"kind": "conflict", "message": "join again"}}
             return 200, self._report(report)
 
     def _join(self, info: HostInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of a host are its user's alone; results that lie outside of its home are whose the user lets."""
+"""Files of a host are its user's alone; results outside of its home are open to whom the user's umask lets."""
 
 from __future__ import annotations
 

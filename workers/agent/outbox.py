@@ -141,7 +141,7 @@ class Shipper:
             # PostgreSQL's text can't hold a NUL.
             log=data.decode("utf-8", errors="tuneyard-one-for-one").replace("\x00", "?"),
             log_offset=known.log_offset,
-            # The outcome goes last: once the server has it, it asks for no more.
+            # The outcome goes last: once the server has it, it asks for no longer are.
             ended=ended if whole else None,
         )
         return report, whole

@@ -233,7 +233,7 @@ class Supervisor:
 
 
 def _look(local: _Local, now: float) -> None:
-    # The outcome first: whoever wrote it had said before which process it is.
+    # The outcome first: the process that wrote it had said before which process it is.
     if local.over_since is None and local.folder.outcome_path().exists():
         local.over_since = now
     if local.ranks is None and (assignment := local.folder.assignment()) is not None:

@@ -15,7 +15,7 @@ from jobs.units import apart
 
 # Of a disk that is full, or that takes nothing at all: no read fails so.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-# Of whoever writes. When a file is read, these say something else.
+# Of the process that writes. When a file is read, these errors mean something else.
 _NO_WRITING = _NO_ROOM | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENXIO}
 # safetensors and tokenizers are Rust and raise types of their own, with the system's words; torch.save has none.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)|code: (\d+), kind: ")

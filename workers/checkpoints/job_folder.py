@@ -80,7 +80,7 @@ def forget_job_folder(host_home: Path | str, job_id: int) -> None:
 def set_others_aside(root: Path, owner: Owner) -> None:
     """Of the checkpoints there those that are not this job's, or have other weights. root: of this host's."""
     for path, step in listed(root):
-        with contextlib.suppress(Corrupt):  # half of one: whoever looks for a good one passes over it
+        with contextlib.suppress(Corrupt):  # half of one: a search for a good one passes over it
             if fault := fault_of(read_manifest(path), owner):
                 text = f"the checkpoint of step {step} in the folder of job {owner.job_id} {fault}"
                 set_aside(home_of(root), path, f"job-{owner.job_id}-{path.name}", text, owner.job_id)

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: which tensors lie where. What is malformed is said, never believed."""
+"""The header of a safetensors file: which tensors are where. What is malformed is reported, never believed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def floats_in(file: BinaryIO, sizes: Mapping[str, int]) -> Iterator[tuple[str, s
         kind, begin, end = _facts(name, facts)
         if not 0 <= begin <= end <= size - 8 - length:
             there = f"{size - 8 - length:,} bytes of tensors"
-            raise Malformed(f"{name} is said to lie at {begin:,} to {end:,}, and the file has {there}")
+            raise Malformed(f"{name} is said to be at {begin:,} to {end:,}, and the file has {there}")
         if kind not in sizes:
             continue
         if math.prod(facts["shape"]) * sizes[kind] != end - begin:

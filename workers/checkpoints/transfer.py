@@ -63,7 +63,7 @@ class Keeper:
         self._files: dict[int, frozenset[str]] = {}
 
     def offers(self, after: int) -> list[Offer]:
-        """Complete ones of later steps, newest first, as their manifests say: whoever takes one verifies it."""
+        """Complete ones of later steps, newest first, as their manifests say. Verify the one that you take."""
         found = []
         for path, step in reversed(listed(self._root)):
             if step > after:

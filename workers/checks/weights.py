@@ -55,7 +55,7 @@ def weight_faults(folder: Path, config: Mapping[str, Any], field: str = "model.p
     """The first thing wrong with the weights of a folder that from_pretrained would load."""
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        # from_pretrained follows the file to its base model, whatever weights lie beside it.
+        # from_pretrained follows the file to its base model, whatever weights are beside it.
         problem = "holds an adapter (adapter_config.json), so another model would be loaded in its place"
         return [Fault(field, str(folder), problem, f"give {_base(adapter)}, or a folder with merged weights")]
     if "transformers_weights" in config:  # names another file: left to transformers

@@ -1,9 +1,9 @@
 """Right values where values decide something: shapes, which expert a token takes, whether a loss is finite.
 
-Nothing computes on a card that is not there. But its memory is memory of this process, so a CPU tensor can lie over a
-CUDA one: results of whole numbers and truth values, and a few floats, are computed on the CPU as well and written where
-the card would have written them. The CUDA operation still runs, for its allocations are the real ones. What can't be
-computed, because what it comes from never was, gets a value that means "all is well".
+Nothing computes on a card that is not there. But its memory is memory of this process, so a CPU tensor can be laid over
+a CUDA one: results of whole numbers and truth values, and a few floats, are computed on the CPU as well and written
+where the card would have written them. The CUDA operation still runs, for its allocations are the real ones. What can't
+be computed, because what it comes from never was, gets a value that means "all is well".
 """
 
 from __future__ import annotations

@@ -45,14 +45,14 @@ class Environment:
         return self.folder / "include-cuda"
 
     def beside(self) -> list[Path]:
-        """CUDA libraries of bitsandbytes, which lies in the environment below."""
+        """CUDA libraries of bitsandbytes, which is in the environment below."""
         found = importlib.util.find_spec("bitsandbytes")
         folder = Path(found.origin).parent if found and found.origin else None
         return sorted(folder.glob("libbitsandbytes_cuda13*.so")) if folder else []
 
 
 def find(folder: Path | None = None) -> Environment:
-    """The environment of this checkout, or one that lies elsewhere. Raises Unavailable saying how to make it."""
+    """The environment of this checkout, or one that is elsewhere. Raises Unavailable saying how to make it."""
     made = Environment(folder or Path(os.environ.get("TUNEYARD_CUDA_VENV") or CHECKOUT / ".venv-cuda"))
     if not (made.packages / "torch" / "lib" / "libtorch_cuda.so").exists():
         raise Unavailable(f"a CUDA build of torch is not in {made.folder}; {HOW}")

@@ -27,10 +27,10 @@ def torch_of_host() -> Path | None:
 
 
 def environment_of_host(folder: Path, torch: Path) -> Environment:
-    """Make, or bring up to date, an environment in a folder of the torch that lies in `torch`.
+    """Make, or bring up to date, an environment in a folder of the torch that is in `torch`.
 
     torch's libraries look for NVIDIA's beside themselves first ($ORIGIN/../../nvidia, their RPATH), before any
-    variable is looked at. So they are linked (copied, where the folder is on another disk) to where none lie.
+    variable is looked at. So they are linked (copied, where the folder is on another disk) to where there are none.
     Raises Unavailable saying what is missing.
     """
     packages = torch.parent

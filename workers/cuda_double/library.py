@@ -128,7 +128,7 @@ def _generated_source(names: dict[str, int]) -> str:
 
 
 def _version_script(imports: Imports, written: set[str]) -> str:
-    """A version node for each of NVIDIA's libraries: whoever was linked with them asks for symbols of that version."""
+    """A version node for each of NVIDIA's libraries: what was linked with them asks for symbols of that version."""
     nodes, done = [], set[str]()
     for version in sorted(name for name in imports.versions if name):
         names = set(imports.versions[version])

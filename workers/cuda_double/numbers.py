@@ -13,7 +13,7 @@ import torch
 class Numbers:
     """ill_from: the optimizer step from which on nothing is finite; None: never."""
 
-    _steps = 0  # optimizer steps of this process, whoever asks
+    _steps = 0  # optimizer steps of this process
 
     def __init__(self, ill_from: int | None = None) -> None:
         self._ill_from = ill_from

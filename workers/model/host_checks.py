@@ -85,7 +85,7 @@ def check_architecture(path: str, trust: bool, config: PreTrainedConfig) -> tupl
     """Tensors that the model of a folder has and its weights lack, or have in another shape; and warnings.
 
     transformers would begin those with random values. Only headers are read. Nothing is said where the model can't be
-    built here: whoever trains it will say. Raises Unavailable where a library is missing.
+    built here: the trainer will say. Raises Unavailable where a library is missing.
     """
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.CRITICAL)

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _LOCK = threading.RLock()
-# What Python's import system, or whoever walks sys.modules, asks every module for; a module may lack each of them.
+# What Python's import system, or code that walks sys.modules, asks every module for; a module may lack each of them.
 _ASKED_OF_ALL = frozenset({"__getattr__", "__warningregistry__", "__wrapped__", "__file__", "__cached__"})
 
 

@@ -2,7 +2,7 @@
 
 transformers' `offload` holds what a checkpoint saves by torch's `save_on_cpu(pin_memory=True)`, whose hooks run here
 as they are. A CPU build can't make a fake tensor of another memory, so what tells host from card is how it was made: a
-pinned tensor lies on the host and is not counted, and `.to` of one is a copy that lies on the card.
+pinned tensor is on the host and is not counted, and `.to` of one is a copy on the card.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def state_bytes(spec: JobSpec, parameter: nn.Parameter, embedding: bool = False)
 
     torch's AdamW keeps two moments in the parameter's own type and, when fused, a float32 step on the device;
     SGD without momentum, as transformers makes it, nothing. bitsandbytes keeps two float32 moments, or bytes
-    with their statistics; what a paged optimizer keeps in managed memory is counted: it lies on the card while
+    with their statistics; what a paged optimizer keeps in managed memory is counted: it is on the card while
     there is room. embedding: the parameter is among embedding_weights.
     """
     count, optimizer = parameter.numel(), spec.training.optimizer

@@ -72,7 +72,7 @@ def _start(device: int) -> None:
 def _take_workspaces(device: int) -> None:
     """cuBLAS takes a workspace at the first product of each thread, autograd's among them, and keeps it.
 
-    In the midst of a step it would lie behind the loss's largest tensor, whose place is then too small for the next
+    In the middle of a step it would be behind the loss's largest tensor, whose place is then too small for the next
     step's: a LoRA job of 31 million weights, 16 x 256 tokens, reserved 654 MiB instead of 414 (CUDA double: real
     allocator, no GPU).
     """
@@ -81,7 +81,7 @@ def _take_workspaces(device: int) -> None:
 
 
 def _expands(device: int) -> bool:
-    """What the segment of a first small tensor is; the next small ones lie in it."""
+    """What the segment of a first small tensor is; the next small ones go into it."""
     if torch.cuda.get_allocator_backend() != "native":
         torch.empty(1, device=f"cuda:{device}")
         return False

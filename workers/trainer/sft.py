@@ -20,8 +20,9 @@ class GuardedTrainer(SFTTrainer):
     """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
 
     longest_first: whether the first step has the longest rows (workers/trainer/longest_first.py); fixed_segments:
-    whether those of torch's CUDA allocator don't expand, so that optimizer state is to lie apart (state_apart.py).
-    Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the update.
+    whether those of torch's CUDA allocator don't expand, so that optimizer state gets segments of its own
+    (state_apart.py). Follows transformers 5.23, Trainer._run_epoch: `_get_grad_norm` is called between clipping and the
+    update.
     """
 
     longest_first = False

@@ -1,6 +1,6 @@
 """Optimizer state in segments of its own, for an allocator whose segments don't expand.
 
-State comes with the first update, when most of what the first step took lies free. Each of its tensors would take a
+State comes with the first update, when most of what the first step took is free again. Each of its tensors would take a
 piece of a segment that activations had, and keep it: the next step then finds no piece there that is large enough, and
 takes new segments (c10/cuda/CUDACachingAllocator.cpp, torch 2.13: the smallest free block that has room is cut).
 """
@@ -13,7 +13,7 @@ import torch
 
 
 def state_apart(optimizer: torch.optim.Optimizer) -> None:
-    """Have the update that makes this optimizer's state take its memory from segments that nothing else lies in."""
+    """Have the update that makes this optimizer's state take its memory from segments with nothing else in them."""
     entered: list[Any] = []
 
     def before(*_: Any) -> None:

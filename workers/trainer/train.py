@@ -132,7 +132,7 @@ def train(
 ) -> Ended:
     """Train to the end, or until the attempt is to stop.
 
-    figures: filled on the way, for whoever catches what this raises. line_every_s: see Reporter. reach: the way to
+    figures: filled on the way, for the caller if this raises. line_every_s: see Reporter. reach: the way to
     checkpoints on other hosts.
     Raises TuneyardError for what the job asks and can't have, and whatever the libraries raise.
     """

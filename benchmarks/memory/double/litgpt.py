@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory.double.litgpt FOLDER MODEL MICRO_BATCH LENGTH
 
-FOLDER: where lit_gpt and lightning_fabric lie unpacked (docs/accuracy.md says which versions). The loop is that of
+FOLDER: where lit_gpt and lightning_fabric are unpacked (docs/accuracy.md says which versions). The loop is that of
 finetune/lora.py, which the wheel does not have: the longest batch comes first, the head's products for 128 tokens at a
 time, an update after each second micro-batch.
 """
@@ -26,7 +26,7 @@ def libraries(folder: str) -> tuple[Any, Any, Any]:
     sys.path.insert(0, folder)
     if (
         "pkg_resources" not in sys.modules
-    ):  # setuptools has it no more; fabric 2.1 declares a namespace with it
+    ):  # setuptools no longer has it; fabric 2.1 declares a namespace with it
         stands_in: Any = ModuleType("pkg_resources")
         stands_in.declare_namespace = lambda name: None
         sys.modules["pkg_resources"] = stands_in

@@ -77,7 +77,7 @@ class Lanes:
         allowance = Allowance()
         try:
             made = work(allowance)
-        except Exception as error:  # whoever asked is told
+        except Exception as error:  # the caller is told
             end(error, allowance.used_s)
             return
         read_s = allowance.used_s
@@ -90,7 +90,7 @@ class Lanes:
             allowance = Allowance()
             try:
                 told = found if isinstance(found, Exception) else answer(found)
-            except Exception as error:  # whoever asked is told
+            except Exception as error:  # the caller is told
                 told = error
             end(told, read_s + allowance.used_s)
 

@@ -102,7 +102,7 @@ def _fault_of_job(request: Request) -> str | None:
 
 
 def _take_out(body: Any, error: dict[str, Any], noted: Noted) -> None:
-    """Removes the innermost member of a list that an error lies in, and notes it."""
+    """Removes the innermost member of a list that has an error, and notes it."""
     _, *path = error["loc"]
     found: tuple[list[Any], int, str] | None = None
     inner, at, listed = body, 0, ""

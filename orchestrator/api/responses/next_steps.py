@@ -83,9 +83,9 @@ def _requeues(row: JobRow, spec: JobSpec, changed_by: Sequence[Change], source: 
     for change in changed_by:
         made = changed(spec, change.overrides)
         assert made is not None  # remedies are changes that the job's rules accept
-        anew = any(one.effect is Effect.WEIGHTS for one in changes(spec, made))
-        flag = " --from-start" if anew and isinstance(source, Source) else ""
-        begins = "begins at step 0" if anew else _goes_on(source)
+        restarts = any(one.effect is Effect.WEIGHTS for one in changes(spec, made))
+        flag = " --from-start" if restarts and isinstance(source, Source) else ""
+        begins = "begins at step 0" if restarts else _goes_on(source)
         what = f" ({change.effect})" if change.effect else ""
         told.append(f"`tuneyard requeue {row.id} {change.flags}{flag}`{what} {begins}")
     return told

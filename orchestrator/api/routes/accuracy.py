@@ -74,7 +74,7 @@ class Unwanted(BaseModel):
 
 @router.post("/accuracy/forget", responses=raises(NotFound))
 def forget(request: Request, unwanted: Unwanted) -> schemas.Forgotten:
-    """Let what was measured of some attempts count no more, from the next plan on. It can't be undone."""
+    """Leave out what was measured of some attempts, from the next plan on. It can't be undone."""
     known = services(request)
     job_id = None if unwanted.job is None else known.store.find_job(unwanted.job).id
     what = Selection(job_id, unwanted.family, unwanted.card)

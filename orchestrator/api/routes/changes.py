@@ -65,8 +65,8 @@ def change(request: Request, job: str, changes: Changes) -> schemas.Changed:
 
 def _refuse(row: JobRow, paths: dict[str, Any]) -> None:
     """Raises where the job has come too far: Conflict for any change, SpecError for these keys."""
-    anew = " --from-start" if any(effect_of(path) is Effect.WEIGHTS for path in paths) else ""
-    again = f"`tuneyard requeue {row.id} --set {next(iter(paths))}=..{anew}`"
+    flag = " --from-start" if any(effect_of(path) is Effect.WEIGHTS for path in paths) else ""
+    again = f"`tuneyard requeue {row.id} --set {next(iter(paths))}=..{flag}`"
     if row.ended:
         raise Conflict(f"job {row.id} has ended ({row.state}); {again} submits it again with the change")
     if row.cancel_requested_at is not None:

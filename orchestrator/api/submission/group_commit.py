@@ -48,7 +48,7 @@ class GroupCommit:
         try:
             while group := self._next():
                 self._commit(group)
-        except BaseException:  # else every later submission would wait for a thread that writes no more
+        except BaseException:  # else every later submission would wait for a thread that no longer writes
             with self._lock:
                 self._writing = False
             raise

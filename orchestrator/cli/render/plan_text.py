@@ -59,7 +59,7 @@ TRIED_COLUMNS = (
 
 
 def tell(plan: PlanShape, explain: bool) -> None:
-    """Print a plan for whoever reads stdout: a line a card, and the parts of the pick; explain: all there is."""
+    """Print a plan for the reader of stdout: a line a card, and the parts of the pick; explain: all there is."""
     if not plan["cards"]:
         note(plan["reason"] or "no cards: no host has joined; --local plans on this machine")
         for line in [*plan["advice"], *plan["notes"]]:

@@ -119,7 +119,7 @@ def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def show(columns: Sequence[Column], rows: Sequence[Row], remedy: str = "") -> None:
-    """Print a table for whoever reads stdout; columns that a narrow terminal hides are named on stderr.
+    """Print a table for the reader of stdout; columns that a narrow terminal hides are named on stderr.
 
     remedy: what shows those columns beside a wider terminal, such as --columns.
     """

@@ -19,7 +19,7 @@ LEASE_S = 5.0  # a leader that has not beaten for so long has gone
 
 
 class Leadership:
-    """One thread. Whoever decides writes through `store`: the database itself refuses what comes too late."""
+    """One thread. The leader writes through `store`: the database itself refuses what comes too late."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Leadership:
         self.on_taken()
 
     def _may_take(self, seen: Lead) -> bool:
-        """Nobody has it; or who had it held the lock that this process holds now; or that one beats no more."""
+        """Nobody has it; or who had it held the lock that this process holds now; or that one no longer beats."""
         if seen.holder is None or (seen.place and seen.place == self._me.place):
             return True
         row, now = (seen.epoch, seen.beat, seen.holder), self._steady()

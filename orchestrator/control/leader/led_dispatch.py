@@ -27,7 +27,7 @@ class LedDispatch:
         self._one_by_one.submit(self._open)
 
     def shut(self) -> None:
-        """It leads no more: they end. What runs on hosts goes on."""
+        """It no longer leads: they end. What runs on hosts goes on."""
         self._one_by_one.submit(self._shut)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ LINES = 30  # that a pace is taken from: half a minute, where steps are short
 
 
 class Neighbours:
-    """Keeps for a while what a pace alone was: that is over and changes no more."""
+    """Keeps for a while what a pace alone was: that is over and no longer changes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -89,7 +89,7 @@ class Neighbours:
         ]
 
     def apart(self, queue: Sequence[PendingJob], rows: FleetRows) -> Mapping[int, frozenset[int]]:
-        """By job, those that it must not lie beside."""
+        """By job, those that it must not share a card with."""
         begun = {job.id for job in rows.queued if job.started_at is not None}
         shared = {job.job_id for job in queue if job.spec.resources.share and job.job_id in begun}
         shared |= {attempt.job_id for attempt in rows.attempts if attempt.shared}

@@ -115,7 +115,7 @@ def parting(sharers: Sequence[Sharer], rules: Rules) -> tuple[Sharer, Reason] | 
 
 
 def apart(parted: Iterable[tuple[int, int]]) -> dict[int, frozenset[int]]:
-    """By job, those that it must not lie beside: pairs hold both ways."""
+    """By job, those that it must not share a card with: pairs hold both ways."""
     found: dict[int, set[int]] = {}
     for one, other in parted:
         found.setdefault(one, set()).add(other)

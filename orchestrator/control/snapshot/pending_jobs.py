@@ -23,7 +23,7 @@ class _Record:
 class PendingJobs:
     """Jobs by id. One that is made from the same is the same object, with the same generation. Holds no truth.
 
-    Generations rise and never come again, so that whoever kept a job sees by its number alone that it is another.
+    Generations rise and never come again, so that the number alone says whether a job that was kept is still the same.
     """
 
     def __init__(self) -> None:

@@ -95,7 +95,7 @@ def steps_done(history: Sequence[AttemptRow]) -> float:
 
 
 def home_of(history: Sequence[AttemptRow]) -> int | None:
-    """The host where a queued job's newest checkpoint lies."""
+    """The host where a queued job's newest checkpoint is."""
     last = newest(history)
     return None if last is None else last.host_id
 

@@ -68,7 +68,7 @@ class PendingQueue:
         self._joined[job.job_id] = job
 
     def left(self, job_id: int) -> None:
-        """It waits no more."""
+        """It no longer waits."""
         self._joined.pop(job_id, None)
         self._drop(job_id)
 
@@ -131,7 +131,7 @@ class PendingQueue:
         return due
 
     def _owing(self, projects: Iterable[str]) -> list[int]:
-        """Jobs of these projects that are owed their cards now, or no more."""
+        """Jobs of these projects that are owed their cards now, or no longer are."""
         return [
             job_id
             for name in projects

@@ -196,7 +196,7 @@ class RunningIndex:
         return min((priority for priority, jobs in self._priorities.items() if jobs), default=100)
 
     def promised(self, cleared: Mapping[int, int], to_itself: Callable[[RunningJob], bool]) -> Promised:
-        """What is cleared, and was (cleared: card -> job). to_itself: whether nobody else lies on a job's cards."""
+        """What is cleared, and was (cleared: card -> job). to_itself: whether a job has its cards to itself."""
         cards: dict[int, list[int]] = {}
         coming: set[int] = set()
         for job in self.stopping.values():

@@ -38,9 +38,9 @@ class PlanInput:
 class SchedulerCache:
     """What is kept from plan to plan. An empty one gives the same plans.
 
-    Whoever knows the fleet only by snapshots calls observe() with each; whoever knows what happens (a simulation)
-    observes the fleet once, and then says so: submitted, started, changed, ended. Both then ask for plan_input().
-    Of one thread.
+    A caller that has snapshots only (the server) calls observe() with each. One that knows what happens (a simulation)
+    observes the fleet once, and then tells each event: submitted, started, changed, ended. Both then ask for
+    plan_input(). Not safe to use from several threads.
     """
 
     def __init__(self, chooser: Chooser) -> None:

@@ -90,7 +90,7 @@ class Capacity:
             self._before_change()
 
     def to_itself(self, job: RunningJob) -> bool:
-        """Whether nobody else lies on its cards, so that they are free once it has gone."""
+        """Whether it has its cards to itself, so that they are free once it has gone."""
         return not job.shares or all(self.on.get(gpu_id) == {job.job_id} for gpu_id in job.gpu_ids)
 
     def fit(self, job_class: JobClass, allows: Callable[[int, Choice], bool] | None = None) -> CardSet | None:

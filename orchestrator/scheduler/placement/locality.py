@@ -1,4 +1,4 @@
-"""The host where a queued job's checkpoint lies: what going elsewhere costs, and which cards are worth that. Pure."""
+"""The host where a queued job's checkpoint is: what going elsewhere costs, and which cards are worth that. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def at_home(
 
 
 def pays(job: PendingJob, local: JobClass, there: Tier, rules: Rules) -> bool:
-    """Whether a job had rather go on there than at home: its policy says so, and it ends sooner all the same.
+    """Whether a job prefers to go on there rather than at home: its policy says so, and it ends sooner all the same.
 
     local: its class at home.
     """

@@ -50,7 +50,7 @@ class Scarcity:
             self._of_group.setdefault(group, []).append(made)
 
     def served(self, entry: Ranked, cards: CardSet | None) -> None:
-        """A job waits no more for cards; cards: what it drew."""
+        """A job no longer waits for cards; cards: what it drew."""
         if not self._reaches:
             return
         job_class = entry.job_class
@@ -61,10 +61,11 @@ class Scarcity:
                     reach.free -= len(gpus)
 
     def rather(self, beside: CardSet, alone: CardSet, job_class: JobClass) -> bool:
-        """Whether a job that shares should lie beside others than take an idle card.
+        """Whether a job that shares should rather run beside others than take an idle card.
 
-        Where more cards are asked for than lie idle, so that somebody else needs it. Otherwise only where its own
-        policy prefers the shared card: `fastest` as far as it is faster by more than what lying beside others may cost.
+        Where more cards are asked for than are idle, so that somebody else needs it. Otherwise only where its own
+        policy prefers the shared card: `fastest` as far as it is faster by more than what running beside others may
+        cost.
         """
         group = alone.parts[0][0]
         for reach in self._of_group.get(group, ()):

@@ -1,4 +1,4 @@
-"""Who lay on a card beside whom, how fast, and who was parted."""
+"""Which jobs shared a card, how fast, and which were separated."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _CARDS = (
 _HELD = sa.select(leases.c.gpu_id, leases.c.exclusive, leases.c.memory_bytes).where(
     leases.c.gpu_id.in_(_IDS), leases.c.released_at.is_(None)
 )
-# Whoever else wants to move one of these jobs waits, in the order of their ids, until we have.
+# Other transactions that want to move one of these jobs wait, in the order of ids, until ours ends.
 _READY = (
     sa.select(jobs.c.id, jobs.c.revision)
     .where(jobs.c.id.in_(_IDS), jobs.c.state == JobState.QUEUED, jobs.c.cancel_requested_at.is_(None))
@@ -127,7 +127,7 @@ class StartStore(Database):
 
 
 def _lock(connection: sa.Connection, gpu_ids: Collection[int]) -> None:
-    """Whoever else wants one of these cards waits here, and then sees our leases.
+    """Another transaction that wants one of these cards waits here, and then sees our leases.
 
     In one order, and before any job, as a report takes them; jobs come in the order of their ids: two can't deadlock.
     """

@@ -54,7 +54,7 @@ def shown(url: sa.URL) -> str:
 def make_engine(url: sa.URL, patient: bool = False) -> sa.Engine:
     """An engine on url. Nothing is opened yet, but a SQLite file is made, readable by its owner alone.
 
-    patient: for what may take minutes, such as a migration; else whoever waits for PostgreSQL is told soon.
+    patient: for what may take minutes, such as a migration; else a caller that waits for PostgreSQL is told soon.
     """
     if url.drivername != "sqlite":
         given = {"connect_timeout": CONNECT_S} if patient else ARGUMENTS

@@ -70,7 +70,7 @@ class Watch:
 
 
 def _cut(line: int) -> None:
-    """Whoever waits on this connection sees that it is broken."""
+    """The thread that waits on this connection sees that it is broken."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(line)) as end:
         end.shutdown(socket.SHUT_RDWR)
 

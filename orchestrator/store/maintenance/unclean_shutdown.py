@@ -52,7 +52,7 @@ def look_after_unclean_end(url: str, look_s: float = LOOK_S) -> bool:
 
 
 def _left_open(path: Path) -> bool:
-    """Whether a write-ahead log with something in it is there: whoever closes the database last removes it."""
+    """Whether a write-ahead log with something in it is there: the last process to close the database removes it."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"{path}-wal").stat().st_size > 0
     return False

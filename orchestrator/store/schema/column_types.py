@@ -53,7 +53,7 @@ class Garbled(TuneyardError, ValueError):
 
 
 class Unreadable:
-    """In place of a stored value that is no JSON: whoever looks into it is told so, by Garbled."""
+    """In place of a stored value that is no JSON: reading it raises Garbled."""
 
     def __init__(self, why: str) -> None:
         self.why = why

@@ -31,7 +31,7 @@ def snug(yard: Yard, **sections: Any) -> float:
 
 
 def traced(yard: Yard, host: FakeHost) -> None:
-    """Answer what the server asks, until it asks no more."""
+    """Answer what the server asks, until it asks for nothing."""
     yard.tick()
     while wanted := host.report()["traces"]:
         for one in wanted:

@@ -41,7 +41,7 @@ def card(number: int, gib: float, **fields: Any) -> dict[str, Any]:
 
 def of(wanted: dict[str, Any]) -> dict[str, Any]:
     """The start of an answer to a trace that the server asks for: nobody could count the data."""
-    counted = {"data_key": wanted["data_key"], "data_error": "not to be had here"}
+    counted = {"data_key": wanted["data_key"], "data_error": "not available here"}
     return {"key": wanted["key"], **(counted if wanted["data_key"] else {})}
 
 

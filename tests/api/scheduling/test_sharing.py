@@ -79,10 +79,10 @@ def test_what_slows_down_beyond_the_rule_is_undone_and_not_done_again(yard, host
     assert job(yard, 1)["state"] == "running"
     share(yard)
     yard.tick()
-    assert job(yard, 3)["state"] == "running", "another may lie beside job 1"
+    assert job(yard, 3)["state"] == "running", "another may share the card of job 1"
     host.report(attempts=end(1, 1, Outcome.SUCCEEDED))
     yard.tick()
-    assert job(yard, 2)["state"] == "running", "job 1 is gone, and nothing bars it from job 3"
+    assert job(yard, 2)["state"] == "running", "job 1 is gone, and nothing keeps it from job 3"
 
 
 def test_nobody_is_stopped_while_the_one_that_came_is_still_coming_up(yard, host):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""A job goes on elsewhere: who is told where its checkpoint lies, what is waited for, and when it is removed."""
+"""A job goes on elsewhere: who is told where its checkpoint is, what is waited for, and when it is removed."""
 
 from __future__ import annotations
 

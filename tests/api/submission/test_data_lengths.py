@@ -220,7 +220,7 @@ def test_data_written_anew_while_its_job_waits_is_counted_anew(yard: Yard) -> No
     answers(host)
     yard.tick()
     assert [job(yard, number)["state"] for number in (1, 2)] == ["running", "queued"]
-    yard.data.write_text('{"text": "written anew, and longer than it was"}\n')
+    yard.data.write_text('{"text": "written again, and longer than it was"}\n')
     yard.now += LOOK_EVERY_S
     host.report(attempts=end(1, 1, Outcome.SUCCEEDED))
     yard.tick()

@@ -79,7 +79,7 @@ def test_priorities_and_their_classes():
 def test_a_priority_outside_its_class_is_named(given: str):
     name = given.partition(":")[0]
     first, last = PRIORITY_CLASSES[name]
-    said = f"priority: lies outside its class (given: {given}); {name} goes from {first} to {last}"
+    said = f"priority: is outside its class (given: {given}); {name} goes from {first} to {last}"
     assert faults(priority=given)["priority"] == said
 
 

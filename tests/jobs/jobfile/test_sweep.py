@@ -136,7 +136,9 @@ def test_every_fault_of_every_member_is_told_at_once():
         *("matrix.method.rank.0", "matrix.trainer.0"),
     }
     beside = faults(modle="x", training={"steps": -1}, data=7, matrix={"training.steps": 3})
-    assert set(beside) == {"matrix.training.steps", "modle", "data"}, "what an axis may mend is not told"
+    assert set(beside) == {"matrix.training.steps", "modle", "data"}, (
+        "a fault that an axis may correct is not told"
+    )
 
 
 def test_a_group_has_its_bound():

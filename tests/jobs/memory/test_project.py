@@ -163,7 +163,7 @@ def test_more_tokens_never_take_less(rung: Rung, layers: int, length: int) -> No
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(2, 30), st.integers(8, 4096))
 def test_checkpointing_never_raises_activations(every_n: int, size: int, layers: int, length: int) -> None:
-    """Save for the attention mask, which checkpoints keep for the second forward pass."""
+    """Except for the attention mask, which checkpoints keep for the second forward pass."""
     off, on = (_project(Rung(n, size), layers, length) for n in (0, every_n))
     mask = size * length**2 if size > 1 else 0
     if off.phase == on.phase:

@@ -1,4 +1,4 @@
-"""What sharing is judged by: who lay on a card when, lines of progress, and who was parted."""
+"""What sharing is judged by: which jobs shared a card when, lines of progress, and which were separated."""
 
 from __future__ import annotations
 

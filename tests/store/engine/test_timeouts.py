@@ -1,4 +1,4 @@
-"""A PostgreSQL that hangs, is locked or has no connection left: whoever asks is told soon."""
+"""A PostgreSQL that hangs, is locked or has no connection left: the caller is told soon."""
 
 from __future__ import annotations
 

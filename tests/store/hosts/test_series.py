@@ -56,7 +56,7 @@ def test_a_job_of_a_million_steps_stays_small(store: Store) -> None:
     )
     lost = {line.step - 1 for line in series.progress if line.loss is None}
     assert lost == spoilt, "a loss that is no number is not thinned away"
-    # What is older than the last batches lies evenly over the steps.
+    # What is older than the last batches is spread evenly over the steps.
     early = [line.step for line in series.progress if line.step < STEPS // 2]
     widest = max(after - before for before, after in itertools.pairwise(early))
     assert widest <= 2 * STEPS / (KEEP / 2)

@@ -49,7 +49,7 @@ def test_a_good_header_is_read(tmp_path: Path) -> None:
         ({"a": {**GOOD, "data_offsets": [0]}}, None, "a has no type, shape and place"),
         ({"a": {**GOOD, "data_offsets": [-4, 4]}}, None, "a has no type, shape and place"),
         ({"a": {**GOOD, "data_offsets": ["0", "8"]}}, None, "a has no type, shape and place"),
-        ({"a": {**GOOD, "data_offsets": [8, 0]}}, None, "a is said to lie at 8 to 0"),
+        ({"a": {**GOOD, "data_offsets": [8, 0]}}, None, "a is said to be at 8 to 0"),
         ({"a": {**GOOD, "data_offsets": [0, 2**60]}}, None, "and the file has 8 bytes of tensors"),
         ({"a": {**GOOD, "dtype": "I64", "data_offsets": [0, 2**60]}}, None, "and the file has 8 bytes"),
         ({"a": {**GOOD, "shape": [3]}}, None, "a has 8 bytes, which its shape [3] does not take"),

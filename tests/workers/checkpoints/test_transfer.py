@@ -199,7 +199,7 @@ def test_one_that_is_cut_short_at_its_source_is_never_seen(
     assert scene.newest(at("a", 50)) is None
     assert scene.there() == []
     assert "checkpoint step-00000050 of host a is passed over: weights ends after 10 bytes" in caplog.text
-    assert scene.network.opened == 1, "asking again would not mend it"
+    assert scene.network.opened == 1, "asking again would not help"
 
 
 def test_one_that_is_cut_short_on_the_way_is_asked_for_again(scene: Scene) -> None:

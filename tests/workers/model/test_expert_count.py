@@ -33,8 +33,8 @@ def test_a_real_step_with_the_load_balancing_loss_takes_what_is_projected() -> N
         model={"dtype": "bfloat16"},
         training={"sequence_length": 200, "global_batch": 2, "steps": real.STEPS},
     )
-    taken, foretold, _ = real.in_child(real.Run("granitemoe", "full", spec, Rung(1, 2)))
-    assert foretold == pytest.approx(taken, rel=0.03)
+    taken, projected, _ = real.in_child(real.Run("granitemoe", "full", spec, Rung(1, 2)))
+    assert projected == pytest.approx(taken, rel=0.03)
 
 
 @pytest.mark.parametrize("experts", [4, 0])

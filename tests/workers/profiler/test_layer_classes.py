@@ -172,7 +172,7 @@ def test_kept_layers_stay_what_they_were() -> None:
 
 
 def test_the_last_layer_that_shares_keys_takes_room_for_their_gradients() -> None:
-    """Whoever runs before it, in the backward pass, adds to what is there."""
+    """What runs before it in the backward pass adds to what is there."""
     profile = trace(_spec("gemma4_text", "lora"), [])
     sliding = profile.order[2:6]
     assert len({*sliding[:3]}) == 1 and sliding[3] != sliding[0]

@@ -56,7 +56,7 @@ def real(spec: JobSpec) -> FakeModel:
 
 
 def resting_bytes(fake: FakeModel) -> int:
-    """Bytes of every storage that weights, statistics and buffers lie in."""
+    """Bytes of every storage of weights, statistics and buffers."""
     parts: list[torch.Tensor] = []
     for tensor in [*fake.parameters(), *fake.model.buffers()]:
         parts.append(tensor)
@@ -83,11 +83,11 @@ def test_the_stand_in_takes_what_bitsandbytes_takes(method: dict[str, Any]) -> N
                 trace_step(model, spec, under, kind="cpu", padded=False, rows=2, length=128, marked=False)
             )
         assert list(found[0]) == list(found[1])
-        for name, foretold in found[0].items():
+        for name, projected in found[0].items():
             measured = found[1][name]
-            assert foretold.delta == measured.delta, (every_n, name)
+            assert projected.delta == measured.delta, (every_n, name)
             # The product's dequantised weight is made inside bitsandbytes' operator, where no mode looks.
-            beyond = foretold.peak(0, 0) - measured.peak(0, 0)
+            beyond = projected.peak(0, 0) - measured.peak(0, 0)
             assert 0 <= beyond <= SHAPE["hidden_size"] * SHAPE["intermediate_size"] * 2, (every_n, name)
             hidden += beyond > 0
     assert hidden or method, "plain QLoRA peaks where a weight is dequantised"

@@ -1,4 +1,4 @@
-"""A job that goes on from another's checkpoint: taken over where it lies, or fetched, if its weights are the same."""
+"""A job that goes on from another's checkpoint: taken over where it is, or fetched, if its weights are the same."""
 
 from __future__ import annotations
 

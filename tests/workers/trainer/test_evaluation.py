@@ -100,8 +100,8 @@ def test_a_real_evaluation_takes_what_is_projected_and_no_more_for_more_batches(
         one = real.Run("llama", method, spec, Rung(0, micro_batch), evaluation_batches=batches)
         found = real.in_child(one)
         assert not isinstance(found, str), found
-        measured, foretold, phase = found
-        assert phase == "evaluation" and foretold == pytest.approx(measured, rel=0.03)
+        measured, projected, phase = found
+        assert phase == "evaluation" and projected == pytest.approx(measured, rel=0.03)
         taken.append(measured)
     logits = 4 * micro_batch * 200 * 4096
     assert abs(taken[1] - taken[0]) < logits / 10

@@ -108,7 +108,7 @@ def test_they_train_as_one_and_resume_from_the_leads_checkpoint(
     found = latest_good(checkpoints_root(home_a, 1))
     assert found and found[1] == 5
     assert {path.name for path in found[0].glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
-    assert listed(checkpoints_root(home_b, 1)) == [], "checkpoints lie where rank 0 is"
+    assert listed(checkpoints_root(home_b, 1)) == [], "checkpoints are where rank 0 is"
     states = [(found[0] / f"rng_state_{rank}.pth").stat().st_size for rank in (0, 1)]
     assert min(states) > 1000
 

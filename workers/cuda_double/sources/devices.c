@@ -140,7 +140,7 @@ EXPORT cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
     if (greatest) *greatest = -5;
     return cudaSuccess;
 }
-/* No card reads another's memory: what lies on two cards is copied by way of the host. */
+/* No card reads another's memory: what is on two cards is copied by way of the host. */
 EXPORT cudaError_t cudaDeviceCanAccessPeer(int *can, int a, int b) { return (void)a, (void)b, *can = 0, cudaSuccess; }
 EXPORT cudaError_t cudaDeviceEnablePeerAccess(int a, unsigned flags) {
     return (void)a, (void)flags, failed(cudaErrorPeerAccessUnsupported);

@@ -20,8 +20,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-HIDDEN = ("bitsandbytes",)  # as if not installed: importing it fails, and whoever asks is told no
-# There, with all that lies below them, but each name in them is an empty class.
+HIDDEN = ("bitsandbytes",)  # as if not installed: importing it fails, and checks for it say no
+# There, with all that is below them, but each name in them is an empty class.
 HOLLOW = (
     "pandas",
     "datasets",
@@ -56,7 +56,7 @@ class _Hollow(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Makes hollow modules of HOLLOW and of what lies below."""
+    """Makes hollow modules of HOLLOW and of what is below."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         below = any(name == root or name.startswith(f"{root}.") for root in HOLLOW)

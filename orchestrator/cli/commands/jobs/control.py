@@ -45,7 +45,7 @@ def requeue_verb(
 ) -> int:
     """Submit ended jobs again, from where they had come to.
 
-    JOB is an id or a name. The new job has an id of its own, and the same job file but for --set, such as --set
+    JOB is an id or a name. The new job has an id of its own, and the same job file except for --set, such as --set
     time_limit=8h. It goes on from the newest checkpoint; a change that these steps would have been trained otherwise
     with needs --from-start.
     """

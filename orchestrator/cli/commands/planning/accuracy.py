@@ -103,7 +103,7 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
 def forget_verb(
     api: Api, as_json: bool, job: str | None, family: str | None, card: str | None, yes: bool
 ) -> None:
-    """Let measurements count no more: those that are all of what is named.
+    """Leave measurements out from now on: those that are all of what is named.
 
     For what says nothing of jobs to come, such as attempts that ran out of memory over data of their own. The next plan
     does without them; the jobs and how they ended stay. It can't be undone.
@@ -118,15 +118,15 @@ def forget_verb(
     if as_json:
         emit(found)
     else:
-        click.echo(f"{_of_jobs(found)} will count no more")
+        click.echo(f"{_of_jobs(found)} will no longer count")
 
 
 def _ask(found: Forgotten) -> None:
     """Raises UsageError where nobody can be asked, and Abort where the answer is no."""
     text = _of_jobs(found)
     if not sys.stdin.isatty():
-        raise UsageError(f"{text} would count no more; give --yes")
-    click.confirm(f"{text} will count no more. Forget them?", abort=True, err=True)
+        raise UsageError(f"{text} would no longer count; give --yes")
+    click.confirm(f"{text} will no longer count. Forget them?", abort=True, err=True)
 
 
 def _of_jobs(found: Forgotten) -> str:

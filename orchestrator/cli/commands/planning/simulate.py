@@ -107,7 +107,7 @@ def simulate_verb(context: click.Context, /, **given: Any) -> None:
 
     The jobs of TRACE (CSV: submit_s, duration_s, gpus; also job_id, user, project, pool, priority) run on a fleet that
     is not there, through the scheduler's own code on a clock of its own. JCT is completion minus submission; FAIRNESS
-    is Jain's index of the users' slowdowns, 1 where all fare alike. docs/simulate.md has the files.
+    is Jain's index of the users' slowdowns, 1 where all are equal. docs/simulate.md has the files.
     """
     found, drawn = _simulate(context, given)
     if given["as_json"]:
@@ -133,13 +133,13 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
     from orchestrator.simulate.engine import simulate
     from orchestrator.simulate.fleet_file import describe, guarantee_warnings
     from orchestrator.simulate.metrics import by_group, measure
-    from orchestrator.simulate.pools import lay
+    from orchestrator.simulate.pools import with_borders
 
     check_plot(given["plot"])
     trace, fleet = _inputs(context, given)
     warnings = list(fleet.warnings)
     trace = _fitting(trace, fleet, given, warnings)
-    jobs, projects = lay(trace.jobs, fleet, given["partition"])
+    jobs, projects = with_borders(trace.jobs, fleet, given["partition"])
     if not fleet.warnings:
         warnings += guarantee_warnings(projects, fleet.gpus)
     warnings += _strangers(jobs, projects)
