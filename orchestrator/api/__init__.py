@@ -10,6 +10,7 @@ orders.py        what hosts must do now, read for all whose reports were stored 
 readiness.py     whether jobs can be taken and started: database, loop, dispatcher
 edge/            what stands in front of every route: the gate, what a query may have, and the shape of every
                  refusal
+live/            the fleet as it is now, read once for all who watch, and sent to them as it changes
 responses/       rows of the store -> the JSON of an answer, with what can be done about it
 routes/          the routes, by subject
 submission/      from a request to validated jobs, stored under one commit

@@ -22,6 +22,7 @@ from orchestrator.api.edge.gate import SUBMIT, Gate, Route, Scope
 from orchestrator.api.edge.query import only_known
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.readiness import readiness
+from orchestrator.api.responses.fleet_state import FleetReader
 from orchestrator.api.responses.presence import is_online
 from orchestrator.api.routes import (
     accuracy,
@@ -39,9 +40,11 @@ from orchestrator.api.routes import (
     results,
     whatif,
 )
+from orchestrator.api.routes.watching import fleet
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
 
+STREAM = f"{PREFIX}/stream"
 _REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")
 
 
@@ -49,11 +52,16 @@ def create_app(services: Services) -> Gate:
     """The application over these services, behind its gate."""
     app = routes()
     app.state.services = services
+    services.window.read = FleetReader(services).read
     return Gate(app, services.settings.token, past_layers)
 
 
 def past_layers(scope: Scope) -> Route | None:
-    """The route of a submission or a host's report: FastAPI's layers would cost as much as the durable insert."""
+    """The route of a submission or a host's report, for FastAPI's layers would cost as much as the durable insert; and
+    that of the stream, which does not end.
+    """
+    if scope["method"] == "GET" and scope["path"] == STREAM:
+        return fleet.stream
     if scope["method"] != "POST":
         return None
     if scope["path"] == SUBMIT:
@@ -91,6 +99,7 @@ def routes() -> FastAPI:
         requeue,
         whatif,
         hosts,
+        fleet,
         reports,
         accuracy,
         history,

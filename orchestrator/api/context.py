@@ -10,6 +10,8 @@ from orchestrator import schemas
 from orchestrator.api.edge.database_probe import Pulse
 from orchestrator.api.edge.lanes import Lanes
 from orchestrator.api.edge.report_batches import ReportQueue
+from orchestrator.api.live.feed import Feed
+from orchestrator.api.live.window import Window
 from orchestrator.api.submission.group_commit import GroupCommit
 from orchestrator.api.submission.validation import FleetFacts
 from orchestrator.config import Settings
@@ -36,6 +38,8 @@ class Services:
     relay: Relay = field(default_factory=Relay)
     lanes: Lanes = field(init=False)
     lengths: RecentLengths = field(init=False)
+    window: Window = field(default_factory=Window)
+    feed: Feed = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
     reports: ReportQueue = field(default_factory=ReportQueue)
     # Hosts whose Ray was up when they last reported; for the thread that takes reports.
@@ -47,6 +51,7 @@ class Services:
     def __post_init__(self) -> None:
         self.lanes = Lanes(self.commits.add)
         self.lengths = RecentLengths(self.store)
+        self.feed = Feed(self.window)
 
     def ray_address(self) -> str | None:
         """Where raylets join: the head of the server that leads."""

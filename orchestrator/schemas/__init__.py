@@ -4,6 +4,7 @@ accuracy.py     projections beside measurements
 common.py       what several answers hold
 fleet.py        hosts, cards, projects, the server
 jobs.py         jobs, attempts, events, groups
+live.py         the fleet as it is now, by column
 plans.py        plans, and why a job waits
 results.py      metrics and results
 submissions.py  answers to a submission
@@ -68,6 +69,14 @@ from orchestrator.schemas.jobs import (
     SilenceShape,
     StartShape,
 )
+from orchestrator.schemas.live import (
+    CardColumns,
+    FleetState,
+    FleetTotals,
+    HostColumns,
+    QueueColumns,
+    RunningColumns,
+)
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
 from orchestrator.schemas.results import MetricPoint, Metrics, Result, ResultFile
 from orchestrator.schemas.submissions import Checked, Pending, Submitted
@@ -83,6 +92,7 @@ __all__ = [
     "ActionShape",
     "AfterShape",
     "Attempt",
+    "CardColumns",
     "Changed",
     "Checked",
     "Coverage",
@@ -94,6 +104,8 @@ __all__ = [
     "EventPage",
     "EventShape",
     "FaultShape",
+    "FleetState",
+    "FleetTotals",
     "Forgotten",
     "GoesOn",
     "Gpu",
@@ -104,6 +116,7 @@ __all__ = [
     "GroupTable",
     "Health",
     "Host",
+    "HostColumns",
     "HostList",
     "HostVerdict",
     "Job",
@@ -125,11 +138,13 @@ __all__ = [
     "ProjectionShape",
     "QuarantineEntry",
     "Quarantined",
+    "QueueColumns",
     "ReasonShape",
     "Requeued",
     "Result",
     "ResultFile",
     "RungShape",
+    "RunningColumns",
     "SilenceShape",
     "StartShape",
     "Submitted",

@@ -143,6 +143,7 @@ def _answer(
             timeout_graceful_shutdown=5,
         ),
         lambda: awake.beat("loop") if services.reports.admits else None,
+        services.feed.close,
     )
     controller.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.

@@ -28,6 +28,7 @@ from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
 from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
+from orchestrator.store.hosts.live import LiveStore
 from orchestrator.store.hosts.open_parts import OpenPartStore
 from orchestrator.store.hosts.reports import ReportStore
 from orchestrator.store.jobs.changes import ChangeStore
@@ -73,6 +74,7 @@ class Store(
     ChangeStore,
     ActionStore,
     HostFaultStore,
+    LiveStore,
     EpochStore,
     LeadStore,
 ):

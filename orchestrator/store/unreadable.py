@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -93,6 +93,26 @@ def rows(
         return make(row)
 
     return each(kind, found, key, checked)
+
+
+def checked(kind: str, found: Sequence[R], table: sa.Table, key: Callable[[Any], Key]) -> list[R]:
+    """The rows themselves, which have the columns of table, without those that have a wrong value where rows are left
+    out. By column: of thousands of good rows it takes a fraction of the time that rows() does.
+    """
+    if _noted.get() is None or not found or _all_good(found, table):
+        return [*found]
+    return rows(kind, found, table, key, lambda row: row)
+
+
+def _all_good(found: Sequence[Any], table: sa.Table) -> bool:
+    """Whether no value of any row can be wrong. Says False where it can't tell."""
+    _, wanted = _columns(table, *_names(found[0]))
+    columns = dict(zip(_names(found[0]), zip(*found, strict=True), strict=True))
+    none = type(None)
+    for name, kinds, _, nullable in wanted:
+        if not {*map(type, columns[name])} <= {*kinds, *((none,) if nullable else ())}:
+            return False
+    return True
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
 
     controller = Controller(store, dispatch, settings, clock, Hearing(awake_s))
     services = Services(settings, store, dispatch, controller, GroupCommit(store, controller.clock))
+    services.window.apart_s = 0.0
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "a line"}\n' * 4)
     app, guard = Documented(create_app(services)), LoopGuard(store, monkeypatch)
@@ -88,6 +89,7 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
         guard.stop()
     services.lanes.close()
     services.reports.close()
+    services.feed.close()
     assert not app.wrong and not guard.noted
     invariants.check_all(store)
     store.close()

@@ -15,6 +15,7 @@ BODY_S = 20.0  # to send a body, and longer by what has come
 SLOWEST = 16 * 1024  # bytes a second that a body may come at
 PER_ADDRESS = 64  # half-sent requests of one address; what is just beginning does not count
 BEGINNING_S = 3.0
+ABORT = "tuneyard.abort"  # of a scope's extensions: ends the connection, whatever is still to be sent
 KEPT_FILES = 512  # for the database, for files that are read, for processes
 MOST = 10_000
 
@@ -107,6 +108,8 @@ class Guarded(HttpToolsProtocol):
             self._owed_s = HEADER_S
 
     def on_headers_complete(self) -> None:
+        # Before the request is worked on: who sends without an end may have to end it.
+        self.scope["extensions"] = {ABORT: {"now": self.transport.abort}}
         super().on_headers_complete()
         self._owed_s, self._received = BODY_S, 0
 

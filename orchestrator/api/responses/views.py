@@ -308,8 +308,10 @@ def _card_bytes(row: AttemptRow) -> int:
     return int(row.projection.get("upper_bytes") or 0) if row.shared else row.gpus[0].memory_bytes
 
 
-def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
-    """stopped: its agent ended in good order; away: it fell silent; draining: no new work, and some is left on it;
+def host_state(row: HostRow, held: bool, online: bool) -> str:
+    """held: whether an attempt holds a card of it.
+
+    stopped: its agent ended in good order; away: it fell silent; draining: no new work, and some is left on it;
     faulty: no trainer could start there when one was to last.
     """
     if row.left:
@@ -317,12 +319,12 @@ def host_state(row: HostRow, gpus: list[GpuRow], online: bool) -> str:
     if not online:
         return "away"
     if row.drained:
-        return "draining" if row.running or any(gpu.holders for gpu in gpus) else "drained"
+        return "draining" if row.running or held else "drained"
     return "faulty" if row.fault else "online"
 
 
 def host(row: HostRow, gpus: list[GpuRow], online: bool) -> schemas.Host:
-    state = host_state(row, gpus, online)
+    state = host_state(row, any(gpu.holders for gpu in gpus), online)
     row.info["home"], row.info["output_root"]  # as orchestrator.control.readable looks at it
     present = [gpu for gpu in gpus if gpu.present]
     return {

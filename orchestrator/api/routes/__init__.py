@@ -14,4 +14,5 @@ reports.py     the route of hosts' reports, past FastAPI's layers
 requeue.py     route of requeue: an ended job submitted again
 results.py     routes of results: their bytes, on their way from the host to a client
 whatif.py      routes that ask the planner: plan, why
+watching/      routes for who watches
 """

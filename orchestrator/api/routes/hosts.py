@@ -84,10 +84,10 @@ def list_gpus(request: Request) -> schemas.GpuList:
     """Every card, with its latest reading and who holds it."""
     known = services(request)
     latest, gpus = known.store.latest_samples(), known.store.gpus()
-    by_host = _by_host(gpus)
+    busy = {gpu.host_id for gpu in gpus if gpu.holders}
 
     def state(row: HostRow) -> tuple[int, str, float]:
-        return row.id, views.host_state(row, by_host.get(row.id, []), is_online(known, row)), row.last_seen
+        return row.id, views.host_state(row, row.id in busy, is_online(known, row)), row.last_seen
 
     found = unreadable.each("host", known.store.hosts(), lambda row: row.name, state)
     hosts = {host_id: (said, seen) for host_id, said, seen in found}

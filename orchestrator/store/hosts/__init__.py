@@ -1,6 +1,7 @@
 """Hosts and cards, and what hosts report.
 
 fleet.py       hosts and cards
+live.py        the fleet as it is now, in narrow rows
 open_parts.py  what is open on hosts, for many of them at a time
 readings.py    readings of cards, pages of logs
 reports.py     what hosts report
