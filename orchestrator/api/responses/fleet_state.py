@@ -83,7 +83,7 @@ class FleetReader:
         made: dict[str, list[Any]] = {name: [] for name in CARD_COLUMNS}
         append = [column.append for column in made.values()]
         idle: dict[int, tuple[int, float]] = {}
-        for id_, host_id, index, uuid, name, kind, memory, fault in rows.cards:
+        for id_, host_id, index, uuid, name, kind, memory, fault, _ in rows.cards:
             host_state = states.get(host_id, "away")
             held = holders.get(id_, ())
             sample = read.get(id_) if host_state not in ("away", "stopped") else None

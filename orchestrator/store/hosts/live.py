@@ -21,10 +21,9 @@ _HOSTS = sa.select(*(column for column in hosts.c if column.name not in ("info",
 _CARDS = (
     sa.select(
         *(gpus.c.id, gpus.c.host_id, gpus.c.idx, gpus.c.uuid, gpus.c.name, gpus.c.kind),
-        *(gpus.c.memory_bytes, gpus.c.fault),
+        *(gpus.c.memory_bytes, gpus.c.fault, gpus.c.present),
     )
     .select_from(gpus.join(hosts))
-    .where(gpus.c.present)
     .order_by(hosts.c.name, gpus.c.idx)
 )
 _NEWEST = (
@@ -46,18 +45,15 @@ _OPEN = sa.select(
     attempts.c.id, attempts.c.job_id, attempts.c.number, attempts.c.uuid, attempts.c.started_at
 ).where(attempts.c.outcome.is_(None))
 _JOB = (
-    *(
-        jobs.c.id,
-        jobs.c.name,
-        jobs.c.user,
-        jobs.c.project,
-        jobs.c.priority,
-        jobs.c.reason_code,
-        jobs.c.reason_text,
-    ),
-    *(jobs.c.submitted_at, jobs.c.held_at, jobs.c.uuid, jobs.c.revision),
+    *(jobs.c.id, jobs.c.name, jobs.c.user, jobs.c.project, jobs.c.priority, jobs.c.state),
+    *(jobs.c.reason_code, jobs.c.reason_text, jobs.c.submitted_at),
 )
-_RUNNING = sa.select(*_JOB).where(jobs.c.state == JobState.RUNNING).order_by(jobs.c.id)
+# By their attempts, so that one in a state of another version is found, and named.
+_RUNNING = (
+    sa.select(*_JOB)
+    .where(jobs.c.id.in_(sa.select(attempts.c.job_id).where(attempts.c.outcome.is_(None))))
+    .order_by(jobs.c.id)
+)
 _WAITING = sa.select(*_JOB).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.priority.desc(), jobs.c.id)
 _QUEUED = sa.select(sa.func.count()).where(jobs.c.state == JobState.QUEUED)
 
@@ -87,15 +83,17 @@ class LiveStore(Database):
         with self.read() as connection:
             ask = connection.execute
             tries = unreadable.checked("attempt", ask(_OPEN).all(), attempts, lambda row: row.id)
+            cards = unreadable.checked("card", ask(_CARDS).all(), gpus, lambda row: row.id)
+            running = unreadable.checked("job", ask(_RUNNING).all(), jobs, lambda row: row.id)
             return LiveRows(
                 hosts=unreadable.rows("host", ask(_HOSTS), hosts, lambda row: row.name, _host),
-                cards=unreadable.checked("card", ask(_CARDS).all(), gpus, lambda row: row.id),
+                cards=[row for row in cards if row.present],
                 samples=unreadable.checked(
                     "sample of card", ask(_SAMPLES).all(), samples, lambda row: row.gpu_id
                 ),
                 held=unreadable.checked("lease of card", ask(_HELD).all(), leases, lambda row: row.gpu_id),
                 attempts=tries,
-                running=unreadable.checked("job", ask(_RUNNING).all(), jobs, lambda row: row.id),
+                running=unreadable.each("job", running, lambda row: row.id, _in_a_state),
                 queued=unreadable.checked(
                     "job", ask(_WAITING.limit(most_queued)).all(), jobs, lambda row: row.id
                 ),
@@ -114,6 +112,12 @@ class LiveStore(Database):
                     "attempt", asked, attempts, lambda row: row.id, lambda row: (row.id, dict(row.projection))
                 )
         return found
+
+
+def _in_a_state(row: Any) -> Any:
+    """The row itself. Raises ValueError for a state that this version has not."""
+    JobState(row.state)
+    return row
 
 
 def _host(row: Any) -> HostRow:
