@@ -1,5 +1,6 @@
 """The job file: its text, keys, cross-field rules, overrides, sweeps and errors.
 
+alike.py                 job files that differ only in names are validated once
 changes.py               which keys of a submitted job may change
 contradictions.py        what flags contradict in the job file that they change
 cross_field_rules.py     rules between a job file's values

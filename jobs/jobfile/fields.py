@@ -74,7 +74,8 @@ def read_priority(value: Any) -> Any:
     return value
 
 
-def _name(value: str) -> str:
+def valid_name(value: str) -> str:
+    """The value. Raises ValueError with what is wrong with it as a name."""
     if value and not re.fullmatch(NAME, value):
         raise ValueError(
             "is no name: use up to 100 letters, digits, dots, underscores and dashes, "
@@ -86,7 +87,7 @@ def _name(value: str) -> str:
 def _project(value: str) -> str:
     if not value:
         raise ValueError(f"is empty: name a project, or leave it out for {DEFAULT_PROJECT}")
-    return _name(value)
+    return valid_name(value)
 
 
 def _text(value: str) -> str:
@@ -98,7 +99,8 @@ def _text(value: str) -> str:
     return value
 
 
-def _output(value: str) -> str:
+def valid_output(value: str) -> str:
+    """The value. Raises ValueError with what is wrong with it as a folder for the result."""
     parts = value.rstrip("/").split("/")
     if value.startswith("~") or not value.isprintable() or any(part in ("", ".", "..") for part in parts):
         raise ValueError("leads out of the host's output root: write a folder inside it, such as team/run-1")
@@ -181,10 +183,12 @@ Priority = Annotated[
     ),
 ]
 Name = Annotated[
-    str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^({NAME})?$", "default": ""})
+    str,
+    AfterValidator(valid_name),
+    WithJsonSchema({"type": "string", "pattern": f"^({NAME})?$", "default": ""}),
 ]
 Project = Annotated[str, AfterValidator(_project), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})]
-Output = Annotated[str, Field(min_length=1), AfterValidator(_output)]
+Output = Annotated[str, Field(min_length=1), AfterValidator(valid_output)]
 Checkpointing = Annotated[
     Literal["auto", "off", "every_layer"] | dict[Literal["every_n"], Annotated[int, Field(ge=1)]],
     BeforeValidator(_checkpointing),

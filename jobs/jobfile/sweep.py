@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from jobs.errors import Fault, SpecError
+from jobs.jobfile.alike import parsed
 from jobs.jobfile.overrides import apply_overrides
 from jobs.jobfile.spec import JobSpec, parse_spec
 
@@ -23,10 +24,13 @@ Check = Callable[[JobSpec], list[Fault]]
 
 
 class Member(NamedTuple):
-    """A job of a group. values: what its matrix gave it, by dotted key; empty where there is no matrix."""
+    """A job of a group. values: what its matrix gave it, by dotted key; empty where there is no matrix; stored: see
+    jobs.jobfile.alike.
+    """
 
     spec: JobSpec
     values: Values
+    stored: dict[str, Any]
 
 
 class _Draft(NamedTuple):
@@ -62,14 +66,13 @@ def read_members(
     members = []
     for draft in _drafts(value, source):
         try:
-            spec = parse_spec(prepare(draft.value) if prepare else draft.value, source)
+            spec, stored = parsed(prepare(draft.value) if prepare else draft.value, source)
             found = check(spec) if check else []
+            members.append(Member(spec, draft.values, stored))
         except SpecError as error:
-            spec, found = None, error.faults
+            found = error.faults
         if found:
             faults |= dict.fromkeys(map(draft.placed, found))
-        if spec is not None:
-            members.append(Member(spec, draft.values))
     if faults:
         raise SpecError(list(faults), source)
     return members

@@ -58,7 +58,8 @@ class NewJob:
     """A job to submit. spec is what jobs.jobfile.spec.parse_spec accepts again; its `after` is in links, not there.
 
     group: those of one submission that have the same number here make one group; address: where it comes from;
-    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from; uuid: its own.
+    held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from; values: what a
+    matrix gave it; uuid: its own.
     """
 
     name: str
@@ -71,18 +72,16 @@ class NewJob:
     address: str | None = None
     held_by: str | None = None
     continues: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
     uuid: str = field(default_factory=new_uuid)
 
 
 @dataclass(frozen=True)
 class SubmitKey:
-    """What a client calls a submission, so that asking again makes no second one. digest: of all that was asked;
-    values: what a matrix gave each job, for the answer to who asks again.
-    """
+    """What a client calls a submission, so that asking again makes no second one. digest: of all that was asked."""
 
     key: str
     digest: str
-    values: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.api.edge.whole_answers import WholeAnswers
+
 HEADER_S = 15.0  # to send the head of a request, and to begin the first
 BODY_S = 20.0  # to send a body, and longer by what has come
 SLOWEST = 16 * 1024  # bytes a second that a body may come at
@@ -77,7 +79,7 @@ class Guarded(HttpToolsProtocol):
     connections_: ClassVar[Connections]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
         self._timer: asyncio.TimerHandle | None = None
         self._owed_s: float | None = None  # how long what it owes may take
         self._received = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from orchestrator.api.edge.budget import SMALL_BYTES, Allowance, Budget
+from orchestrator.api.edge.threads import Threads
 from orchestrator.store.jobs.submissions import Taken
 from orchestrator.store.requests import NewSubmission
 
@@ -36,8 +37,7 @@ class Lanes:
     def __init__(self, add: Add) -> None:
         self.budget = Budget()
         self._add = add
-        self._small = ThreadPoolExecutor(SMALL_THREADS, "submit")
-        self._large = ThreadPoolExecutor(1, "submit-large")
+        self._small, self._large = Threads(SMALL_THREADS, "submit"), Threads(1, "submit-large")
         self._done: deque[Callable[[], None]] = deque()
         self._told = False  # the event loop is going to look at what is done
 
@@ -63,13 +63,13 @@ class Lanes:
             self._hand(loop, tell)
 
         lane = self._small if size <= SMALL_BYTES else self._large
-        lane.submit(self._work, work, end)
+        lane.hand(partial(self._work, work, end))
         return await answer
 
     def close(self) -> None:
         """What has not begun never does."""
         for lane in (self._small, self._large):
-            lane.shutdown(wait=False, cancel_futures=True)
+            lane.close()
 
     def _work(
         self, work: Callable[[Allowance], T | ToStore[T]], end: Callable[[T | Exception, float], None]
@@ -96,7 +96,7 @@ class Lanes:
 
         try:
             self._add(made.wanted, stored)
-        except Exception as error:  # else nobody answers: an executor keeps what its threads raise
+        except Exception as error:  # else nobody answers
             end(error, read_s)
 
     def _hand(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:

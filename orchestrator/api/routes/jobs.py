@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -29,7 +28,7 @@ from orchestrator.api.edge.refusals import bad_parameter, of_body, raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import shower
-from orchestrator.api.submission.idempotency import key_of, with_values
+from orchestrator.api.submission.idempotency import key_of
 from orchestrator.api.submission.validation import Submission, read_jobs, replaced
 from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
 from orchestrator.store import unreadable
@@ -83,20 +82,19 @@ def _submitted(
         spend=allowance.check,
     )
     if dry_run:
-        answer: dict[str, Any] = {"jobs": [], "valid": [job.spec.model_dump(mode="json") for job in read]}
+        answer: dict[str, Any] = {"jobs": [], "valid": [spec.model_dump(mode="json") for spec, _ in read]}
         answer["replaced"] = replaced(wanted.jobs)
-        answer["warnings"] = remedies.warnings_of(job.spec for job in read)
+        answer["warnings"] = remedies.warnings_of(spec for spec, _ in read)
         return Response(json.dumps(answer), 200, media_type="application/json")
-    values = [job.values for job in read]
 
     def stored(made: Taken) -> Response:
         known.controller.wake()
         if made.again:  # another thread was quicker
             return _told(known, wanted, made)
-        linked = [row.id for row, job in zip(made.rows, read, strict=True) if job.new.links]
-        return _told(known, wanted, replace(made, values=values), linked, [job.spec for job in read])
+        linked = [row.id for row, (_, job) in zip(made.rows, read, strict=True) if job.links]
+        return _told(known, wanted, made, linked, [spec for spec, _ in read])
 
-    return ToStore(NewSubmission([job.new for job in read], with_values(key, values)), stored)
+    return ToStore(NewSubmission([job for _, job in read], key), stored)
 
 
 def _told(

@@ -6,10 +6,7 @@ After draft-ietf-httpapi-idempotency-key-header-07.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 from fastapi import Request
 
@@ -30,8 +27,3 @@ def key_of(request: Request, body: bytes) -> SubmitKey | None:
         raise bad_parameter(KEY_HEADER, repr(given[:80]), fix, "is no key")
     asked = f"{request.method} {request.url.path}\n".encode()
     return SubmitKey(given, sha256(asked + body).hexdigest())
-
-
-def with_values(key: SubmitKey | None, values: Sequence[Mapping[str, Any]]) -> SubmitKey | None:
-    """The key of a submission that was read. values: what a matrix gave each of its jobs."""
-    return None if key is None else replace(key, values=tuple(values))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ from jobs.errors import Fault, SpecError
 from jobs.jobfile.contradictions import without_contradicted
 from jobs.jobfile.overrides import apply_overrides
 from jobs.jobfile.spec import JobSpec, parse_yaml
-from jobs.jobfile.sweep import Member, Values, only_one, read_members
+from jobs.jobfile.sweep import Member, only_one, read_members
 from orchestrator.api.submission.dependencies import File, Newest, States, links_of
 from orchestrator.config import Settings
 from orchestrator.control.snapshot.build import length_fault
@@ -64,14 +64,6 @@ class FleetFacts:
     all_gpus: int | None = None
 
 
-class ReadJob(NamedTuple):
-    """A job as it was read. values: what a matrix gave it."""
-
-    spec: JobSpec
-    new: NewJob
-    values: Values
-
-
 def read_jobs(
     submission: Submission,
     settings: Settings,
@@ -80,7 +72,7 @@ def read_jobs(
     newest: Newest,
     asks: Actor | None = None,
     spend: Callable[[], None] = lambda: None,
-) -> list[ReadJob]:
+) -> list[tuple[JobSpec, NewJob]]:
     """All of the jobs, or SpecError with all of the faults. states, newest: see links_of; asks: who submits them;
     spend: called before each job, raises once they take too long.
     """
@@ -118,7 +110,7 @@ def read_jobs(
     if faults:
         raise _all(faults, len(submission.jobs))
     return [
-        ReadJob(member.spec, _new(member, asks, held_by, number, its_links), member.values)
+        (member.spec, _new(member, asks, held_by, number, its_links))
         for number, (file, its_links) in enumerate(zip(files, links, strict=True))
         for member in file.members
     ]
@@ -133,16 +125,14 @@ def _all(faults: Sequence[tuple[str, Fault]], items: int) -> SpecError:
 
 def _new(member: Member, asks: Actor, held_by: str | None, number: int, links: tuple[NewLink, ...]) -> NewJob:
     spec = member.spec
-    # What it waits for is kept as links: a name means a job of this submission, and nothing later.
-    stored = spec.model_dump(mode="json", exclude_unset=True, exclude={"after", "matrix"})
-    group = number if member.values else None
     return NewJob(
-        *(spec.name, asks.user, stored, spec.priority),
+        *(spec.name, asks.user, member.stored, spec.priority),
         project=spec.project,
-        group=group,
+        group=number if member.values else None,
         links=links,
         address=asks.address or None,
         held_by=held_by,
+        values=member.values,
     )
 
 

@@ -165,7 +165,8 @@ def data_of(store: Store, job: JobRow, attempts: Sequence[AttemptRow]) -> schema
 
 
 class RecentLengths:
-    """Lengths as they were read at most RECENT_S ago: a burst of submissions must not read them a thousand times.
+    """Lengths, and the files that they are of, as they were looked at RECENT_S ago at most: a burst of submissions must
+    not do that a thousand times.
 
     Any number of threads may call it.
     """
@@ -173,13 +174,25 @@ class RecentLengths:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._clock = store, clock
         self._found: dict[str, LengthsRow | None] = {}
+        self._keys: dict[tuple[object, ...], str] = {}
         self._since = 0.0
+
+    def key(self, spec: JobSpec, job_id: int, look: Callable[..., Any]) -> str:
+        """key_of() of a job."""
+        self._refresh()
+        training, model = spec.training, spec.model.model_dump_json()
+        kind = (spec.data, model, training.sequence_length, training.packing, spec.trainer)
+        known = self._keys
+        if (key := known.get(kind)) is not None:
+            return key
+        key = key_of(spec, job_id, look)
+        if look(spec.data.path) is not None or is_hub_id(spec.data.path):  # else the key is this job's alone
+            known[kind] = key
+        return key
 
     def of(self, keys: Collection[str]) -> dict[str, LengthsRow]:
         """Those that were ever asked for, by key."""
-        now = self._clock()
-        if now - self._since > RECENT_S or len(self._found) > MOST_RECENT:
-            self._found, self._since = {}, now
+        self._refresh()
         known = self._found
         if missing := [key for key in keys if key not in known]:
             rows = self._store.lengths(missing)
@@ -189,6 +202,11 @@ class RecentLengths:
     def forget(self) -> None:
         """There is something new."""
         self._found = {}
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now - self._since > RECENT_S or max(len(self._found), len(self._keys)) > MOST_RECENT:
+            self._found, self._keys, self._since = {}, {}, now
 
 
 def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
@@ -200,7 +218,7 @@ def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> 
         if len(kinds) < MOST_WARNED:
             kinds.setdefault(kind, (job_id, spec))
     look = cache(fingerprint)
-    keys = {key_of(spec, job_id, look): spec for job_id, spec in kinds.values()}
+    keys = {lengths.key(spec, job_id, look): spec for job_id, spec in kinds.values()}
     rows = lengths.of(keys)
     found = [
         text

@@ -1,18 +1,22 @@
 """Inserts of many rows, handed to the driver as they are: SQLAlchemy's share would be over half of the cost.
 
-SQLite takes them one by one in C (executemany), from its own driver: SQLAlchemy's shortest way, exec_driver_sql, costs
-twice what the statement does. PostgreSQL gets one array a column, in one statement whose text is the same whatever the
-number of rows: a fraction of what psycopg's executemany costs.
+SQLite gets hundreds of rows in one statement, from its own driver. Its driver lets go of the interpreter at each step
+and has to wait for it again: row by row (executemany), other threads would come between any two rows. PostgreSQL gets
+one array a column, in one statement whose text is the same whatever the number of rows: a fraction of what psycopg's
+executemany costs.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 
+# Rows of a statement on SQLite. Few sizes: the driver keeps the statements that it has prepared, by their text.
+_SIZES = (256, 64, 16, 4, 1)
 _ARRAY = {"BIGINT": "int8", "INTEGER": "int4", "DOUBLE": "float8", "BOOLEAN": "bool"}
 
 
@@ -25,7 +29,10 @@ class BulkInsert:
         marks = ", ".join("?" * len(columns))
         arrays = ", ".join(f"%s::{_ARRAY.get(_kind(table.c[name]), 'text')}[]" for name in columns)
         verb, end = ("INSERT OR IGNORE", " ON CONFLICT DO NOTHING") if ignore_known else ("INSERT", "")
-        self._sqlite = f"{verb} INTO {table.name} ({names}) VALUES ({marks})"
+        self._sqlite = {
+            size: f"{verb} INTO {table.name} ({names}) VALUES {', '.join([f'({marks})'] * size)}"
+            for size in _SIZES
+        }
         self._postgres = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){end}"
 
     def __call__(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -33,13 +40,24 @@ class BulkInsert:
         if not rows:
             return
         if connection.dialect.name == "sqlite":
-            try:
-                _driver(connection).executemany(self._sqlite, rows)
-            except sqlite3.IntegrityError as error:
-                raise sa.exc.IntegrityError(self._sqlite, None, error) from error
+            execute = _driver(connection).execute
+            for piece in _pieces(rows):
+                statement = self._sqlite[len(piece)]
+                try:
+                    execute(statement, tuple(chain.from_iterable(piece)))
+                except sqlite3.IntegrityError as error:
+                    raise sa.exc.IntegrityError(statement, None, error) from error
         else:
             columns = tuple(list(column) for column in zip(*rows, strict=True))
             connection.exec_driver_sql(self._postgres, columns)
+
+
+def _pieces(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    start = 0
+    for size in _SIZES:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
 
 
 def next_ids(connection: sa.Connection, table: sa.Table, count: int) -> range | list[int]:

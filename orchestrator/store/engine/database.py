@@ -130,12 +130,16 @@ class Database:
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
         # SQLite waits for another writer by sleeping; threads of one process queue here instead.
-        self.wrote_at: float | None = None  # when something was written last, on time.monotonic()
         self._one_writer: AbstractContextManager[Any] = InTurn() if self.is_sqlite else nullcontext()
+        self._kept: sa.Connection | None = None  # SQLite's writer, between two transactions
+        self.wrote_at: float | None = None  # when something was written last, on time.monotonic()
 
     def close(self) -> None:
         if self._watch is not None:
             self._watch.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         self._engine.dispose()
 
     @contextmanager
@@ -155,7 +159,7 @@ class Database:
         with (
             reachable(self.url),
             self._one_writer,
-            self._writer.connect() as connection,
+            self._writing() as connection,
             self._watched(connection),
             connection.begin(),
         ):
@@ -163,6 +167,23 @@ class Database:
                 self._admit(connection)
             yield connection
         self.wrote_at = time.monotonic()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A connection to write over. SQLite has one writer at a time, and its connection is kept: to take one from the
+        pool and give it back costs as much as an insert. After a fault, whatever it was, the next one is new.
+        """
+        if not self.is_sqlite:
+            with self._writer.connect() as connection:
+                yield connection
+            return
+        connection, self._kept = self._kept or self._writer.connect(), None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._kept = connection
 
     def _watched(self, connection: sa.Connection) -> AbstractContextManager[None]:
         return nullcontext() if self._watch is None else self._watch.over(connection)

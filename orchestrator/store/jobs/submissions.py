@@ -23,9 +23,7 @@ KEPT_S = 7 * 86_400.0  # a key that is older may be used again
 
 @dataclass(frozen=True)
 class Taken:
-    """The jobs of a submission. again: an earlier request with its key stored them; values: what a matrix gave each,
-    as that request had it.
-    """
+    """The jobs of a submission. again: an earlier request with its key stored them; values: what a matrix gave each."""
 
     rows: list[JobRow]
     again: bool = False
@@ -52,12 +50,13 @@ class SubmissionStore(Database):
         """
         with self.write() as connection:
             fresh = _fresh(connection, groups, now)
+            values = {at: [job.values for job in groups[at].jobs] for at in fresh}
             made = iter(insert_jobs(connection, [groups[at].jobs for at in fresh], now))
             rows = {at: list(itertools.islice(made, len(groups[at].jobs))) for at in fresh}
             for at in fresh:
-                _name_jobs(connection, groups[at].key, rows[at])
+                _name_jobs(connection, groups[at].key, rows[at], values[at])
             return [
-                Taken(rows[at]) if at in rows else _again(connection, group.key)
+                Taken(rows[at], values=values[at]) if at in rows else _again(connection, group.key)
                 for at, group in enumerate(groups)
             ]
 
@@ -90,7 +89,7 @@ class SubmissionStore(Database):
             reads.note(
                 connection, now, Note.COPIED, text, job_id=job_id, data={"job_id": copy.id}, actor=actor
             )
-            _name_jobs(connection, key, [copy])
+            _name_jobs(connection, key, [copy], [{}])
         return copy
 
     def continued_by(self, job_ids: Collection[int]) -> dict[int, list[JobRow]]:
@@ -119,7 +118,7 @@ def _fresh(connection: sa.Connection, groups: Sequence[NewSubmission], now: floa
 def _claim(connection: sa.Connection, key: SubmitKey | None, now: float) -> bool:
     """Whether nobody had this key before; another transaction that is about to have it is waited for."""
     assert key is not None
-    row = {"key": key.key, "digest": key.digest, "made_at": now, "jobs": [], "values": list(key.values)}
+    row = {"key": key.key, "digest": key.digest, "made_at": now, "jobs": [], "values": []}
     if connection.dialect.name == "sqlite":
         insert: Any = sa.dialects.sqlite.insert(submissions)
     else:
@@ -128,10 +127,15 @@ def _claim(connection: sa.Connection, key: SubmitKey | None, now: float) -> bool
     return connection.execute(made).first() is not None
 
 
-def _name_jobs(connection: sa.Connection, key: SubmitKey | None, rows: Sequence[JobRow]) -> None:
+def _name_jobs(
+    connection: sa.Connection,
+    key: SubmitKey | None,
+    rows: Sequence[JobRow],
+    values: Sequence[Mapping[str, Any]],
+) -> None:
     if key is not None:
         named = submissions.update().where(submissions.c.key == key.key)
-        connection.execute(named.values(jobs=[row.id for row in rows]))
+        connection.execute(named.values(jobs=[row.id for row in rows], values=list(values)))
 
 
 def _again(connection: sa.Connection, key: SubmitKey | None) -> Taken | UsageError:

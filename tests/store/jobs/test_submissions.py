@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,11 +16,12 @@ from orchestrator.store.requests import NewSubmission, SubmitKey
 from tests.builders import NOW, a_job, an_end, because, end_attempt, training
 from tests.store.engine.test_races import at_once
 
-KEY = SubmitKey("k1", "digest", ({"training.seed": 1}, {"training.seed": 2}))
+KEY = SubmitKey("k1", "digest")
+VALUES = [{"training.seed": 1}, {"training.seed": 2}]
 
 
 def two(key: SubmitKey | None = KEY) -> NewSubmission:
-    return NewSubmission([a_job("a"), a_job("b")], key)
+    return NewSubmission([replace(a_job(n), values=v) for n, v in zip("ab", VALUES, strict=True)], key)
 
 
 def test_the_second_request_is_given_the_jobs_of_the_first(store: Store) -> None:
@@ -29,7 +31,7 @@ def test_the_second_request_is_given_the_jobs_of_the_first(store: Store) -> None
     assert isinstance(first, Taken) and isinstance(second, Taken)
     assert (first.again, second.again) == (False, True)
     assert [row.id for row in second.rows] == [row.id for row in first.rows]
-    assert tuple(second.values) == KEY.values and store.taken(KEY) == second
+    assert first.values == second.values == VALUES and store.taken(KEY) == second
     assert store.count_jobs() == 2
 
 
