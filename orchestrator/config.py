@@ -44,8 +44,9 @@ class Settings:
     oom_requeues: how often a job that ran out of memory is put on a smaller rung or a larger card; stop_grace_s,
     preempt_grace_s: what a trainer gets to stop when cancelled, and to save a checkpoint first when another job
     takes its place; keep_checkpoints_s: how long the checkpoints of a job that ended stay on its hosts, None: not
-    at all where it succeeded, else a week; keep_samples_s: how long the cards' readings stay; keep_history_s: logs,
-    progress and events of jobs that ended; rules: the scheduler's.
+    at all where it succeeded, else a week; keep_samples_s: how long the cards' readings stay; keep_minutes_s,
+    keep_quarters_s: their means of each minute and quarter of an hour; keep_history_s: logs, progress and events of
+    jobs that ended; rules: the scheduler's.
     """
 
     home: Path
@@ -64,7 +65,9 @@ class Settings:
     start_deadline_s: float = 180.0
     stop_grace_s: float = 20.0
     preempt_grace_s: float = 120.0
-    keep_samples_s: float = 7 * 86400.0
+    keep_samples_s: float = 86400.0
+    keep_minutes_s: float = 30 * 86400.0
+    keep_quarters_s: float = 730 * 86400.0
     keep_history_s: float = 180 * 86400.0
     keep_checkpoints_s: float | None = None
     oom_requeues: int = OOM_REQUEUES
@@ -145,6 +148,7 @@ def load(home: Path, **flags: Any) -> Settings:
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
             *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s", "keep_samples_s", "keep_history_s"),
+            *("keep_minutes_s", "keep_quarters_s"),
         )
         if flags.get(name) is not None
     }

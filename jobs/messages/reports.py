@@ -72,6 +72,7 @@ class Progress(Message):
     total_steps: int
     loss: float | None = None
     learning_rate: float | None = None
+    grad_norm: float | None = None  # before clipping, of the last step
     tokens: int = 0  # trained so far in this attempt
     tokens_per_s: float | None = None
     step_s: float | None = None  # mean time of the steps since the last line

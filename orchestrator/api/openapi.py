@@ -53,6 +53,7 @@ _TAGS = {
     "actions": "audit",
     "whatif": "plan",
     "app": "server",
+    "series": "telemetry",
 }
 _JOB = {
     "model": "HuggingFaceTB/SmolLM2-135M-Instruct",

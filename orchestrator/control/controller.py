@@ -166,7 +166,9 @@ class Controller:
             good = True
         with self._step("handing over", now):  # 15: what was committed
             self.handover.hand(now)
-        with self._step("old samples", now):  # 16
+        with self._step("history", now):  # 16: a little of what is due
+            self.store.roll_up(now)
+        with self._step("old samples", now):  # 17
             self._prune(now)
         if good:
             self.rounds.good()
@@ -324,6 +326,7 @@ class Controller:
     def _prune(self, now: float) -> None:
         if now >= self._prune_at:
             self.store.prune_samples(now - self.settings.keep_samples_s)
+            self.store.prune_minutes(now - self.settings.keep_minutes_s, now - self.settings.keep_quarters_s)
             self.store.forget_submissions(now)
             more = self.store.prune_history(now - self.settings.keep_history_s)
             self._prune_at = now + (PRUNE_ON_S if more else PRUNE_EVERY_S)

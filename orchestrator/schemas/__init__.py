@@ -8,6 +8,7 @@ live.py         the fleet as it is now, by column
 plans.py        plans, and why a job waits
 results.py      metrics and results
 submissions.py  answers to a submission
+telemetry.py    what was measured over time
 """
 
 from orchestrator.schemas.accuracy import (
@@ -80,6 +81,7 @@ from orchestrator.schemas.live import (
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
 from orchestrator.schemas.results import MetricPoint, Metrics, Result, ResultFile
 from orchestrator.schemas.submissions import Checked, Pending, Submitted
+from orchestrator.schemas.telemetry import Series, SeriesLine
 
 __all__ = [
     "Accuracy",
@@ -145,6 +147,8 @@ __all__ = [
     "ResultFile",
     "RungShape",
     "RunningColumns",
+    "Series",
+    "SeriesLine",
     "SilenceShape",
     "StartShape",
     "Submitted",

@@ -14,6 +14,7 @@ unreadable.py        rows that this version can't read, left out of answers by n
 usage.py             GPU-seconds of projects and users, decayed
 attempts/            attempts and their leases: opened, stopped, ended
 engine/              connections, transactions, locks and time-outs, on SQLite and PostgreSQL alike
+history/             readings of cards in steps of a minute and more, and curves of jobs
 hosts/               hosts and cards, and what hosts report
 jobs/                jobs in the database: submitted, listed, changed, held, moved from state to state
 maintenance/         the database as a whole: upgrades, backups, restores, epochs, the audit of what must hold
@@ -28,6 +29,8 @@ from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
 from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
+from orchestrator.store.history.lines import LineStore
+from orchestrator.store.history.prune import PruneStore
 from orchestrator.store.hosts.live import LiveStore
 from orchestrator.store.hosts.open_parts import OpenPartStore
 from orchestrator.store.hosts.reports import ReportStore
@@ -77,6 +80,8 @@ class Store(
     LiveStore,
     EpochStore,
     LeadStore,
+    PruneStore,
+    LineStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -309,6 +309,7 @@ class ProgressRow:
     device_bytes: int | None
     loss_text: str | None = None
     skipped: int = 0
+    grad_norm: float | None = None
 
     @property
     def eta_s(self) -> float | None:

@@ -11,5 +11,6 @@ refusals.py        one shape of every refusal
 report_batches.py  reports of hosts, collected so that many are stored under one commit
 surviving.py       answers without the records that can't be read, which they name
 threads.py         threads that do what they are handed
+times.py           moments as people and programs write them
 whole_answers.py   an answer leaves in one piece
 """

@@ -23,12 +23,22 @@ _ARRAY = {"BIGINT": "int8", "INTEGER": "int4", "DOUBLE": "float8", "BOOLEAN": "b
 class BulkInsert:
     """INSERT of these columns of a table. Rows are tuples in their order, JSON and text as stored."""
 
-    def __init__(self, table: sa.Table, columns: Sequence[str], *, ignore_known: bool = False) -> None:
-        """ignore_known: a row whose key is there already stays as it is."""
+    def __init__(
+        self,
+        table: sa.Table,
+        columns: Sequence[str],
+        *,
+        ignore_known: bool = False,
+        replace: Sequence[str] = (),
+    ) -> None:
+        """ignore_known: a row whose key is there already stays as it is; replace: by this key, it is replaced."""
         names = ", ".join(f'"{name}"' for name in columns)
         marks = ", ".join("?" * len(columns))
         arrays = ", ".join(f"%s::{_ARRAY.get(_kind(table.c[name]), 'text')}[]" for name in columns)
         verb, end = ("INSERT OR IGNORE", " ON CONFLICT DO NOTHING") if ignore_known else ("INSERT", "")
+        if replace:
+            others = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in replace)
+            verb, end = "INSERT OR REPLACE", f" ON CONFLICT ({', '.join(replace)}) DO UPDATE SET {others}"
         self._sqlite = {
             size: f"{verb} INTO {table.name} ({names}) VALUES {', '.join([f'({marks})'] * size)}"
             for size in _SIZES

@@ -16,6 +16,7 @@ from jobs.messages.reports import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.attempts.host_faults import forget_fault
 from orchestrator.store.attempts.reported_ends import parts_of, report_end
+from orchestrator.store.history.late import mark_late
 from orchestrator.store.hosts.fleet import FleetStore
 from orchestrator.store.hosts.series import SeriesStore
 from orchestrator.store.hosts.telemetry import (
@@ -127,7 +128,9 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
             stored = _known(connection, stored.keys())
         self._record_attempts(connection, reports, now)
         note_aside(connection, reports, now)
-        insert_samples(connection, _sample_tuples(connection, reports, stored))
+        rows = _sample_tuples(connection, reports, stored)
+        insert_samples(connection, rows)
+        mark_late(connection, rows, now)
         for _, report in reports:
             for trace in report.traces:
                 if trace.key:

@@ -80,18 +80,6 @@ class TelemetryStore(Database):
         with self.read() as connection:
             return _samples(connection.execute(query.order_by(samples.c.ts)))
 
-    def prune_samples(self, before: float) -> int:
-        """Deletes samples older than before, a card at a time so that nobody waits long. Returns how many."""
-        oldest = sa.select(sa.func.min(samples.c.ts)).where(samples.c.gpu_id == gpus.c.id).scalar_subquery()
-        with self.read() as connection:
-            stale = connection.execute(sa.select(gpus.c.id).where(oldest < before)).scalars().all()
-        deleted = 0
-        for gpu_id in stale:
-            with self.write() as connection:
-                old = samples.delete().where(samples.c.gpu_id == gpu_id, samples.c.ts < before)
-                deleted += connection.execute(old).rowcount
-        return deleted
-
     def progress(self, attempt_id: int) -> list[ProgressRow]:
         """The attempt's progress, by step."""
         query = sa.select(progress).where(progress.c.attempt_id == attempt_id).order_by(progress.c.step)

@@ -13,19 +13,12 @@ import sqlalchemy as sa
 from jobs.identity import new_uuid
 from jobs.state import JobState, On, Outcome
 from orchestrator.store.schema.column_types import Flag, Json, Words
-
-# SQLite numbers rows by itself only where the type is spelt INTEGER.
-Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from orchestrator.store.schema.history_tables import curves as curves
+from orchestrator.store.schema.history_tables import history as history
+from orchestrator.store.schema.history_tables import history_late as history_late
+from orchestrator.store.schema.history_tables import history_state as history_state
+from orchestrator.store.schema.metadata import Key
+from orchestrator.store.schema.metadata import metadata as metadata
 
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
@@ -346,6 +339,7 @@ progress = sa.Table(
     sa.Column(
         "skipped", sa.Integer, nullable=False, server_default="0"
     ),  # steps left out so far (training.on_nan)
+    sa.Column("grad_norm", sa.Double),  # before clipping
     sqlite_with_rowid=False,
 )
 

@@ -124,7 +124,12 @@ def test_what_stands_in_front_of_every_route_answers_as_documented(yard, method,
 def test_what_may_be_missing_is_a_404(yard, method, path, operation):
     name = operation["operationId"]
     where = f"{path}?group=7" if name == "list_jobs" else path
-    query = {"job_result_files": {"manifest": "x"}, "send_piece": {"offset": 0, "total": 1}}.get(name)
+    queries = {
+        "job_result_files": {"manifest": "x"},
+        "send_piece": {"offset": 0, "total": 1},
+        "series": {"kind": "job", "of": "7"},
+    }
+    query = queries.get(name)
     answer = ask(yard, method, where, named="7", json=BODIES.get(name), params=query)
     assert answer.status_code == 404, answer.text
 

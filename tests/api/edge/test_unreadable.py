@@ -38,8 +38,9 @@ LISTS = {
     "/accuracy": "attempts",
     "/history": "jobs",
 }
-# Which database it is, and who leads: no record of anybody's, and read by nobody who asks for one.
-NOT_ROWS = ("yard", "leader")
+# Which database it is, who leads, and what of history is to be made: no record of anybody's, and read by nobody who
+# asks for one. Curves have a test of their own (tests/store/history).
+NOT_ROWS = ("yard", "leader", "history_state", "history_late", "curves")
 # By which it is asked for: one of another name is another one.
 NAMES = (("jobs", "group_id"),)
 ENUMS = {("jobs", "state"): JobState, ("attempts", "outcome"): Outcome, ("job_links", "on"): On}

@@ -51,13 +51,18 @@ def test_a_sample_that_is_stored_stays_as_it_is(store: Store) -> None:
     assert store.latest_samples()[card].utilization == 0.25
 
 
-def test_pruning_deletes_what_is_older(store: Store) -> None:
+def test_pruning_deletes_whole_quarters_of_an_hour_that_are_older(store: Store) -> None:
     _, (first, second) = joined(store, gpus=2)
-    store.record_samples([sample_tuple(first, None, a_sample(ts=NOW + ts)) for ts in range(10)])
-    store.record_samples([sample_tuple(second, None, a_sample(ts=NOW + 9))])
-    assert store.prune_samples(NOW + 7) == 7
-    assert store.prune_samples(NOW + 7) == 0
-    assert [row.ts - NOW for row in store.samples(first, 0, NOW * 2)] == [7, 8, 9]
+    begin = 1_000_800.0  # of a quarter
+    times = [begin - 5, begin - 1, begin, begin + 9]
+    store.record_samples([sample_tuple(first, None, a_sample(ts=ts)) for ts in times])
+    store.record_samples([sample_tuple(second, None, a_sample(ts=begin + 9))])
+    assert store.prune_samples(begin + 7) == 0, "history holds none of it yet"
+    while store.roll_up(begin + 99):
+        pass
+    assert store.prune_samples(begin + 7) == 2
+    assert store.prune_samples(begin + 7) == 0
+    assert [row.ts for row in store.samples(first, 0, NOW * 2)] == [begin, begin + 9]
     assert len(store.samples(second, 0, NOW * 2)) == 1
 
 

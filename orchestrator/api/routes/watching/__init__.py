@@ -1,4 +1,5 @@
 """Routes for who watches.
 
-fleet.py  the fleet as it is now: by column, and as a stream
+fleet.py   the fleet as it is now: by column, and as a stream
+series.py  what was measured over time: lines of cards, hosts, jobs, the fleet
 """

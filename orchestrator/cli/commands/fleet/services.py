@@ -172,7 +172,15 @@ def down_verb(as_json: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--keep-samples", "keep_samples_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_SAMPLES",
-    help="How long the cards' readings stay in the database; 7d by default. TUNEYARD_KEEP_SAMPLES.",
+    help="How long the cards' readings of each second stay in the database; 1d by default. TUNEYARD_KEEP_SAMPLES.",
+)  # fmt: skip
+@click.option(
+    "--keep-minutes", "keep_minutes_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_MINUTES",
+    help="How long their means of each minute stay; 30d by default. TUNEYARD_KEEP_MINUTES.",
+)  # fmt: skip
+@click.option(
+    "--keep-quarters", "keep_quarters_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_QUARTERS",
+    help="How long their means of each quarter of an hour stay; 730d by default. TUNEYARD_KEEP_QUARTERS.",
 )  # fmt: skip
 @click.option(
     "--keep-history", "keep_history_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_KEEP_HISTORY",
