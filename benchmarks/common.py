@@ -43,11 +43,18 @@ class Connection:
 
     def post(self, path: str, body: bytes, expect: int) -> bytes:
         """The answer's body. Ends the benchmark when the status is another."""
-        self._http.request("POST", path, body, self._headers)
+        return self._ask("POST", path, body, expect)
+
+    def get(self, path: str) -> bytes:
+        """The same of GET, which is to answer 200."""
+        return self._ask("GET", path, None, 200)
+
+    def _ask(self, method: str, path: str, body: bytes | None, expect: int) -> bytes:
+        self._http.request(method, path, body, self._headers)
         answer = self._http.getresponse()
         text = answer.read()
         if answer.status != expect:
-            sys.exit(f"POST {path} answered {answer.status}: {text.decode(errors='replace')[:500]}")
+            sys.exit(f"{method} {path} answered {answer.status}: {text.decode(errors='replace')[:500]}")
         return text
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """In front of every route: authentication, limits, known query parameters, one shape of every refusal.
 
+bodies.py          parses bodies on a thread
 budget.py          limits on what a request and a client may cost
 connections.py     time limits of requests, and a limit of connections
 database_probe.py  the state of the database for health, without waiting for it

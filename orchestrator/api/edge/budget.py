@@ -12,7 +12,7 @@ from jobs.units import MiB, gib
 
 SUBMISSION_BYTES = 16 * MiB  # some 10,000 job files
 REPORT_BYTES = 16 * MiB  # a host's news of an hour that the server was away
-# FastAPI reads these on the event loop: a job file has at most 256 KiB, three times that as JSON; the rest is small.
+# A job file has at most 256 KiB, three times that as JSON; the rest is small.
 BODY_BYTES, PLAIN_BYTES = MiB, 256 * 1024
 PIECE_BYTES = 2 * MiB  # of a file that is carried, which nobody parses
 SMALL_BYTES = 64 * 1024  # a submission of this size need not wait for those that are larger

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.errors import Conflict, InputError, NotFound, TuneyardError, UsageError
 from jobs.jobfile.spec import JobSpec
 from jobs.state import JobState
+from orchestrator.api.edge.bodies import parse
 from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.unreadable import LeftOut, Noted, each, leaving_out
 
@@ -34,7 +35,14 @@ class Surviving(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        return self._surviving(handle) if self.methods == {"GET"} else _telling(handle)
+        return self._surviving(handle) if self.methods == {"GET"} else self._parsing(_telling(handle))
+
+    def _parsing(self, handle: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            await parse(self, request)
+            return await handle(request)
+
+        return answer
 
     def _surviving(self, handle: Handler) -> Handler:
         async def answer(request: Request) -> Response:
