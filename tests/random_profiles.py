@@ -76,7 +76,7 @@ def _segment(draw: _Draw, gives_back: list[str] | None = None) -> Segment:
     return Segment(
         _line(draw),
         tuple(_line(draw) for _ in range(draw.randint(0, 4))),
-        Line(draw.randint(0, 50), draw.randint(0, 50), draw.randint(0, 2)),
+        Line(draw.randint(0, 50), draw.randint(0, 50), draw.randint(0, 2), valid=draw.choice([0, 0, 7])),
         draw.randint(0, 3000),
         _line(draw),
         {name: _line(draw) for name in owners},
@@ -87,4 +87,5 @@ def _line(draw: _Draw) -> Line:
     if draw.random() < 0.3:
         return Line()
     found = draw.randint(-5000, 9000), draw.randint(-50, 90), draw.choice([0, 0, 0, -1, 1, 2])
-    return Line(*(value * draw.scale for value in found))
+    valid = draw.choice([0, 0, 0, draw.randint(-20, 60)]) * draw.scale
+    return Line(*(value * draw.scale for value in found), valid=valid)

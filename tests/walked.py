@@ -33,20 +33,24 @@ class Walk:
 
     A layer brings the segments of its own kind, checkpointed or not, so any mix comes out right. With several
     micro-batches to a step the gradients of the first stay: their bytes are there from the start, and each
-    later one is added in place.
+    later one is added in place. valid: tokens of a micro-batch that are no padding, of which a card's loss alone knows.
     """
 
-    def __init__(self, profile: MemoryProfile, rung: Rung, length: int, kind: CardKind) -> None:
+    def __init__(
+        self, profile: MemoryProfile, rung: Rung, length: int, kind: CardKind, valid: int | None = None
+    ) -> None:
         if min(rung.micro_batch, rung.accumulation, length) < 1 or rung.every_n < 0:
             raise ProfileError(f"no such rung: {rung} at length {length}")
         self.profile, self.rung = profile, rung
         self.tokens = rung.micro_batch * length
+        known = valid if valid is not None and kind == "cuda" and not profile.packed else self.tokens
+        self.valid = max(1, min(known, self.tokens))
         self.pairs = self.tokens**2 if profile.packed else rung.micro_batch * length**2
         from_length = profile.mask_from_length
         padded = profile.packed or rung.micro_batch > 1 or (from_length is not None and length >= from_length)
         self._off = profile.body(kind, padded, every=False)
         self._every = profile.body(kind, padded, every=True)
-        self._loss = profile.loss(kind, self.tokens)
+        self._loss = profile.loss(kind, self.valid)
         self._worked = profile.loss(kind, 1)
         self._shared = self._every if rung.every_n else self._off
 
@@ -137,10 +141,10 @@ class Walk:
         return max(0.0, delta.token) * self.tokens * (self.rung.offload and self.checkpointed(index))
 
     def _at(self, line: Line) -> float:
-        return line.at(self.tokens, self.pairs)
+        return line.at(self.tokens, self.pairs, self.valid)
 
     def _peak(self, segment: Segment) -> float:
-        return segment.peak(self.tokens, self.pairs)
+        return segment.peak(self.tokens, self.pairs, self.valid)
 
 
 class _Held:

@@ -2,6 +2,7 @@
 
 bottleneck.py        which parts set a peak that checkpointing can't lower
 dropped_rows.py      warnings about rows that are cut or left out, and when a job is refused for them
+envelope.py          which of many lines of a profile can be the highest
 kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
 ladder.py            rungs, and choose(): the fastest that fits a card
 peak_candidates.py   where in a row of layers a step can peak

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jobs.cards import Card, CardKind
@@ -16,6 +17,7 @@ from jobs.state import Code, Reason
 from jobs.units import GiB, gib
 
 SAME_SIZE_FROM = 4 * GiB  # cards with less differ by less than a GiB
+NOTHING_KNOWN: Mapping[int, int] = MappingProxyType({})
 NO_OFFLOAD = "offload needs a card with memory of its own; a CPU card's is the host's"
 
 
@@ -142,6 +144,7 @@ def choose(
     *,
     length: int | None = None,
     means: Sequence[tuple[int, int]] = (),
+    fullest: Sequence[tuple[int, int]] = (),
     margin: Margin | None = None,
     speed: float = 1.0,
     exclude: Collection[Rung] = (),
@@ -153,8 +156,9 @@ def choose(
 
     length: longest sequence that can occur, None: spec.training.sequence_length. means: pairs of a micro-batch and the
     mean length that its rows are padded to (Lengths.batch_lengths): memory goes by the longest batch, time by those; of
-    micro-batches that are not among them, by the longest. margin: how far off projections of
-    this group were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
+    micro-batches that are not among them, by the longest. fullest: pairs of a micro-batch and the most tokens that are
+    no padding in one (Lengths.fullest_batches); of others all may be. margin: how far off projections of this group
+    were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
     out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
     equal_rows: all sequences of the data are of one length.
     """
@@ -164,7 +168,9 @@ def choose(
     off = [] if ladder[0].every_n == 0 else [Rung(0, size, batch // size) for size in sizes]
     longest = length or spec.training.sequence_length
     asked = [*ladder, *off]
-    projections = _projected(profile, spec, card, asked, [longest] * len(asked), margin, equal_rows)
+    projections = _projected(
+        profile, spec, card, asked, [longest] * len(asked), margin, equal_rows, dict(fullest)
+    )
     if means:
         mean_of = dict(means)
         lengths = [min(longest, mean_of.get(rung.micro_batch, longest)) for rung in asked]
@@ -211,7 +217,9 @@ def _projected(
     lengths: Sequence[int],
     margin: Margin | None,
     equal_rows: bool,
+    fullest: Mapping[int, int] = NOTHING_KNOWN,
 ) -> list[Projection]:
+    whole = [rung.micro_batch * length for rung, length in zip(ladder, lengths, strict=True)]
     return project_many(
         profile,
         ladder,
@@ -221,6 +229,7 @@ def _projected(
         confidence=spec.memory.confidence,
         margin=margin,
         equal_rows=equal_rows,
+        valid=[fullest.get(rung.micro_batch, most) for rung, most in zip(ladder, whole, strict=True)],
     )
 
 

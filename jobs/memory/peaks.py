@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from jobs.cards import CardKind
 from jobs.errors import ProfileError
+from jobs.memory.envelope import envelope
 from jobs.memory.peak_candidates import places
 from jobs.memory.profile import LOSS, Line, MemoryProfile, Pass
 from jobs.memory.rung import Rung
@@ -68,8 +69,12 @@ def highest_moments(
     lengths: Sequence[int],
     kind: CardKind,
     equal_rows: bool = False,
+    valid: Sequence[int] | None = None,
 ) -> Highest:
     """The high points of one optimizer step at each rung, on sequences that are all as long as its length, in tokens.
+
+    valid: most tokens of a micro-batch of each rung that are no padding, None: all of them may be. On CUDA TRL's loss
+    works on those alone, on a CPU on every position (trl 1.16, trainer/utils.py, _fused_forward).
 
     Unless all are so in every batch (equal_rows), several of them come with the attention mask of rows that are not:
     transformers makes none where nothing is padded (masking_utils, _ignore_causal_mask_sdpa).
@@ -83,7 +88,14 @@ def highest_moments(
     for rung, length in zip(rungs, lengths, strict=True):
         if rung.micro_batch < 1 or rung.accumulation < 1 or rung.every_n < 0 or length < 1:
             raise ProfileError(f"no such rung: {rung} at length {length}")
-    return _Steps(profile, rungs, _values(profile, rungs, lengths, kind, equal_rows)).highest()
+    whole = [rung.micro_batch * length for rung, length in zip(rungs, lengths, strict=True)]
+    if valid is None or profile.packed or kind == "cpu":
+        valid = whole
+    shapes = [
+        (rung.micro_batch, length, max(1, min(most, all_of_them)))
+        for rung, length, most, all_of_them in zip(rungs, lengths, valid, whole, strict=True)
+    ]
+    return _Steps(profile, rungs, _values(profile, shapes, kind, equal_rows)).highest()
 
 
 # Rows of a table. WHOLE: of the whole step, by WAYS. LAYER: by mode (off, every) and layer name. `held_at_loss` and
@@ -145,14 +157,19 @@ class _Table:
                 groups += [own, loss["loss"].peaks or own, [replace(line, fixed=0.0) for line in own]]
         except KeyError as error:
             raise ProfileError(f"the memory profile has no segment {error}; trace the model again") from None
-        envelopes = [_envelope(group) if group else [NOTHING] for group in groups]
-        lines = np.array([line.as_list() for group in envelopes for line in group])
+        envelopes = [envelope(group) if group else [NOTHING] for group in groups]
+        lines = [line for group in envelopes for line in group]
         self._starts = np.cumsum([0, *map(len, envelopes[:-1])])
-        self._fixed, self._token, self._pair = (np.ascontiguousarray(lines[:, i : i + 1]) for i in range(3))
+        self._fixed, self._token, self._pair = (
+            np.array([[getattr(line, name)] for line in lines]) for name in ("fixed", "token", "pair")
+        )
+        self._marked = np.array([index for index, line in enumerate(lines) if line.valid], dtype=np.int64)
+        self._valid = np.array([[lines[index].valid] for index in self._marked]).reshape(-1, 1)
 
-    def at(self, tokens: Floats, pairs: Floats) -> Floats:
+    def at(self, tokens: Floats, pairs: Floats, valid: Floats) -> Floats:
         """[row, shape]: the highest line of each row."""
         lines = self._fixed + self._token * tokens + self._pair * pairs
+        lines[self._marked] += self._valid * valid  # few: those of the loss
         return np.maximum.reduceat(lines, self._starts, axis=0)
 
 
@@ -211,54 +228,37 @@ def _layer(body: Pass, name: str, moves: bool) -> dict[str, Sequence[Line]]:
 
 
 def _sum(*lines: Line) -> Line:
-    return reduce(lambda a, b: Line(a.fixed + b.fixed, a.token + b.token, a.pair + b.pair), lines)
+    return reduce(Line.plus, lines)
 
 
 def _negative(line: Line) -> Line:
-    return Line(-line.fixed, -line.token, -line.pair)
-
-
-def _envelope(lines: Sequence[Line]) -> list[Line]:
-    """Those of the lines that are the highest for some number of tokens, among lines with the same share of pairs."""
-    by_pair: dict[float, list[Line]] = {}
-    for line in sorted(lines, key=lambda line: (line.token, line.fixed)):
-        hull = by_pair.setdefault(line.pair, [])
-        if hull and hull[-1].token == line.token:
-            hull.pop()
-        while hull and (hull[-1].fixed <= line.fixed or (len(hull) > 1 and _never(hull[-2], hull[-1], line))):
-            hull.pop()
-        hull.append(line)
-    return [line for hull in by_pair.values() for line in hull]
-
-
-def _never(flat: Line, middle: Line, steep: Line) -> bool:
-    """Whether the middle line of three, ordered by their share of tokens, is nowhere above both others."""
-    rising, falling = middle.token - flat.token, flat.fixed - middle.fixed
-    return (flat.fixed - steep.fixed) * rising <= falling * (steep.token - flat.token)
+    return Line().plus(line, -1)
 
 
 def _values(
-    profile: MemoryProfile, rungs: Sequence[Rung], lengths: Sequence[int], kind: CardKind, equal_rows: bool
+    profile: MemoryProfile, shapes: Sequence[tuple[int, int, int]], kind: CardKind, equal_rows: bool
 ) -> Floats:
-    """The rows of each rung: [row, rung]. They depend on its micro-batch's shape alone, which many rungs share."""
-    shapes = [(rung.micro_batch, length) for rung, length in zip(rungs, lengths, strict=True)]
+    """The rows of each rung: [row, rung]. They depend on its micro-batch's shape alone, which many rungs share.
+
+    shapes: rows, the length of each, and valid tokens.
+    """
     from_length = profile.mask_from_length
     chunk = profile.loss_chunk_tokens
-    ways: dict[tuple[bool, bool, int], list[tuple[int, int]]] = {}
-    for size, length in dict.fromkeys(shapes):
+    ways: dict[tuple[bool, bool, int], list[tuple[int, int, int]]] = {}
+    for size, length, valid in dict.fromkeys(shapes):
         padded = size > 1 and not equal_rows
         masked = profile.packed or padded or (from_length is not None and length >= from_length)
         row = (size * length if profile.packed else length) if profile.chunk_tokens else 0
-        ways.setdefault((masked, size * length > chunk, row), []).append((size, length))
+        ways.setdefault((masked, valid > chunk, row), []).append((size, length, valid))
     columns: list[Floats] = []
-    place: dict[tuple[int, int], int] = {}
+    place: dict[tuple[int, int, int], int] = {}
     for (padded, long, row), own in ways.items():
         key = f"{kind}.{padded}.{long}.{row}"
         if (table := profile.derived.get(key)) is None:
             table = profile.derived[key] = _Table(profile.at_length(row), kind, padded, chunk + long)
-        sizes, each = np.array(own, dtype=np.float64).T
+        sizes, each, known = np.array(own, dtype=np.float64).T
         tokens = sizes * each
-        columns.append(table.at(tokens, tokens**2 if profile.packed else tokens * each))
+        columns.append(table.at(tokens, tokens**2 if profile.packed else tokens * each, known))
         place |= {shape: index for index, shape in enumerate(own, len(place))}
     found = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
     return found.take([place[shape] for shape in shapes], axis=1)

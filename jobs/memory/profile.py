@@ -21,16 +21,17 @@ from jobs.cards import CardKind
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-FORMAT = 5  # raise when a profile's meaning changes: older cached ones are then traced again
+FORMAT = 6  # raise when a profile's meaning changes: older cached ones are then traced again
 
 
 @dataclass(frozen=True)
 class Line:
-    """fixed + token x tokens + pair x pairs, in bytes or in floating-point operations.
+    """fixed + token x tokens + pair x pairs + valid x valid tokens, in bytes or in floating-point operations.
 
     tokens: sequences x length of one micro-batch; pairs: rows x (row length)^2, the size of an attention
-    mask. row, chunk, chunk_pair: per row, rows x chunks and rows x chunks^2, where layers scan their tokens in
-    chunks, of which the last is filled up (MemoryProfile.chunk_tokens); read at_length() first.
+    mask; valid: tokens that are no padding, which is what TRL's loss works on on CUDA. row, chunk, chunk_pair: per
+    row, rows x chunks and rows x chunks^2, where layers scan their tokens in chunks, of which the last is filled up
+    (MemoryProfile.chunk_tokens); read at_length() first.
     """
 
     fixed: float = 0.0
@@ -39,15 +40,18 @@ class Line:
     row: float = 0.0
     chunk: float = 0.0
     chunk_pair: float = 0.0
+    valid: float = 0.0
 
-    def at(self, tokens: int, pairs: int) -> float:
-        return self.fixed + self.token * tokens + self.pair * pairs
+    def at(self, tokens: int, pairs: int, valid: int | None = None) -> float:
+        """valid: None: no token is padding."""
+        known = tokens if valid is None else valid
+        return self.fixed + self.token * tokens + self.pair * pairs + self.valid * known
 
     def at_length(self, length: int, chunk_tokens: int) -> Line:
         """The same for rows of this length alone, in tokens and pairs."""
         chunks = -(-length // chunk_tokens)
         each = self.row + self.chunk * chunks + self.chunk_pair * chunks**2
-        return Line(self.fixed, self.token + each / length, self.pair) if each else self
+        return Line(self.fixed, self.token + each / length, self.pair, valid=self.valid) if each else self
 
     def plus(self, other: Line, times: int = 1) -> Line:
         return Line(*(a + times * b for a, b in zip(self._values(), other._values(), strict=True)))
@@ -57,7 +61,7 @@ class Line:
         return list(values if any(values[3:]) else values[:3])
 
     def _values(self) -> tuple[float, ...]:
-        return (self.fixed, self.token, self.pair, self.row, self.chunk, self.chunk_pair)
+        return (self.fixed, self.token, self.pair, self.row, self.chunk, self.chunk_pair, self.valid)
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class Segment:
     of_before: Line = Line()
     of_layers: Mapping[str, Line] = field(default_factory=dict)
 
-    def peak(self, tokens: int, pairs: int) -> float:
-        return max((line.at(tokens, pairs) for line in self.peaks), default=0.0)
+    def peak(self, tokens: int, pairs: int, valid: int | None = None) -> float:
+        return max((line.at(tokens, pairs, valid) for line in self.peaks), default=0.0)
 
     def at_length(self, length: int, chunk_tokens: int) -> Segment:
         return Segment(
@@ -223,7 +227,7 @@ class MemoryProfile:
         return self._first_of([f"{kind}.{shape}.{mode}" for shape in shapes])
 
     def loss(self, kind: CardKind, tokens: int) -> Pass:
-        """The LOSS pass for this many tokens, whose peaks stand for those of the body. Raises ProfileError."""
+        """The LOSS pass of this many valid tokens, whose peaks stand for those of the body. Raises ProfileError."""
         return self._first_of([f"{kind}.loss.{'short' if tokens <= self.loss_chunk_tokens else 'long'}"])
 
     def _first_of(self, names: list[str]) -> Pass:

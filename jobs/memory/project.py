@@ -32,12 +32,14 @@ def project(
     confidence: float = 0.95,
     margin: Margin | None = None,
     equal_rows: bool = False,
+    valid: int | None = None,
 ) -> Projection:
     """The peak and the time of one optimizer step at this rung on this card. Raises ProfileError.
 
     sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data parallelism;
     margin: how far off such projections were, at this confidence; None: the prior. equal_rows: all rows are of one
-    length, so that none is padded, and the allocator holds less.
+    length, so that none is padded, and the allocator holds less. valid: most tokens of a micro-batch that are no
+    padding (Lengths.fullest_batches), None: all of them may be.
     """
     (found,) = project_many(
         profile,
@@ -48,6 +50,7 @@ def project(
         confidence=confidence,
         margin=margin,
         equal_rows=equal_rows,
+        valid=None if valid is None else [valid],
     )
     return found
 
@@ -62,10 +65,11 @@ def project_many(
     confidence: float = 0.95,
     margin: Margin | None = None,
     equal_rows: bool = False,
+    valid: Sequence[int] | None = None,
 ) -> list[Projection]:
     """project() of every rung, in their order and at a fraction of the time: the more at once, the less for each.
 
-    sequence_length: of all, or one for each rung. Raises ProfileError.
+    sequence_length: of all, or one for each rung; valid: one for each rung. Raises ProfileError.
     """
     # Here: numpy takes 17 MB and a tenth of a second, which an idle server and a client's verb have no use for.
     from jobs.memory.projector import projections
@@ -77,6 +81,8 @@ def project_many(
     lengths = [sequence_length] * len(rungs) if isinstance(sequence_length, int) else sequence_length
     if len(lengths) != len(rungs):
         raise ProfileError(f"{len(rungs)} rungs can't have {len(lengths)} sequence lengths")
+    if valid is not None and len(valid) != len(rungs):
+        raise ProfileError(f"{len(rungs)} rungs can't have {len(valid)} numbers of valid tokens")
     return projections(
         profile,
         rungs,
@@ -85,4 +91,5 @@ def project_many(
         card=card,
         margin=margin or prior(card.kind, confidence, card.allocator, profile.packed or equal_rows),
         equal_rows=equal_rows,
+        valid=valid,
     )

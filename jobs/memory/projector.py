@@ -36,9 +36,10 @@ def projections(
     card: Card,
     margin: Margin,
     equal_rows: bool = False,
+    valid: Sequence[int] | None = None,
 ) -> list[Projection]:
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
-    found = highest_moments(profile, rungs, lengths, card.kind, equal_rows)
+    found = highest_moments(profile, rungs, lengths, card.kind, equal_rows, valid)
     alike = profile.packed or equal_rows
     here = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=False)
     if not _pages(profile, card):

@@ -140,9 +140,32 @@ class Lengths:
         """
         if spec.training.packing or not self.count:
             return ()
-        batch, fixed = spec.batch_per_gpu, spec.memory.micro_batch
-        sizes = [fixed] if isinstance(fixed, int) else [k for k in range(1, batch + 1) if batch % k == 0]
-        return tuple((size, max(1, round(self.batch_length(size)))) for size in sizes)
+        return tuple((size, max(1, round(self.batch_length(size)))) for size in _micro_batches(spec))
+
+    def fullest_batches(self, spec: JobSpec) -> tuple[tuple[int, int], ...]:
+        """Pairs of a micro-batch that divides the batch of one GPU, and the most tokens in one that are no padding.
+
+        Of the longest rows, which a shuffled epoch may bring together: no batch is longer, and none has more to learn.
+        None where rows are packed, or not all were counted: then every token may be one to learn from.
+        """
+        if spec.training.packing or self.sampled or not self.count:
+            return ()
+        return tuple((size, self.most_valid(size)) for size in _micro_batches(spec))
+
+    def most_valid(self, micro_batch: int) -> int:
+        """Tokens of the `micro_batch` longest sequences together: exact, or at most 1/PER_OCTAVE too many.
+
+        Of fewer sequences than that each may come more than once (accelerate fills up the last batch of each rank).
+        """
+        if micro_batch > self.count:
+            return micro_batch * self.longest
+        wanted, found = micro_batch, 0
+        for one in reversed(self.bins):
+            if wanted < one.count:
+                return found + min(wanted * one.longest, one.tokens)
+            wanted -= one.count
+            found += one.tokens
+        return found
 
     def padding_waste(self, micro_batch: int) -> float:
         """Share of what is computed that is padding, 0 to 1, in random batches of that many sequences.
@@ -239,6 +262,12 @@ def _vocabulary(config: Mapping[str, Any]) -> list[Any]:
     text = config.get("text_config")
     within = text.get("vocab_size") if isinstance(text, Mapping) else None
     return [config.get("model_type"), config.get("vocab_size"), within]
+
+
+def _micro_batches(spec: JobSpec) -> list[int]:
+    """What the job file fixes, or all that divide the batch of one GPU."""
+    batch, fixed = spec.batch_per_gpu, spec.memory.micro_batch
+    return [fixed] if isinstance(fixed, int) else [k for k in range(1, batch + 1) if batch % k == 0]
 
 
 def _length(spec: JobSpec) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,9 +77,14 @@ def checkpointing_saves(
     length: int,
     world_size: int = 1,
     equal_rows: bool = False,
+    fullest: Sequence[tuple[int, int]] = (),
 ) -> int:
-    """Device bytes that checkpointing every layer takes off the peak without any, at the projection's micro-batch."""
+    """Device bytes that checkpointing every layer takes off the peak without any, at the projection's micro-batch.
+
+    fullest: as choose() has it.
+    """
     rung = projection.rung
+    valid = dict(fullest).get(rung.micro_batch)
     off, every = project_many(
         profile,
         [Rung(every_n, rung.micro_batch, rung.accumulation) for every_n in (0, 1)],
@@ -87,6 +92,7 @@ def checkpointing_saves(
         world_size=world_size,
         card=card,
         equal_rows=equal_rows,
+        valid=None if valid is None else [valid, valid],
     )
     return off.device_bytes - every.device_bytes
 

@@ -103,11 +103,11 @@ class PendingJob:
     keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
     it was lost or never started: taken only when no other will do; family: of its model, for calibration; ran_out: the
     rungs on which it ran out of memory, oldest first; length: the longest sequence of its data in tokens, None where
-    nobody counted; means: pairs of a micro-batch and the mean length that its rows are padded to; equal_rows: all
-    sequences are known to be of one length; data_key, counted: of
-    its data's lengths, and whether they are known ("yes", also where nobody could count them), being counted ("under
-    way"), or were never asked for ("no"). project, user: who it is charged
-    to; waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
+    nobody counted; means: pairs of a micro-batch and the mean length that its rows are padded to; fullest: of one
+    and the most tokens in it that are no padding; equal_rows: all sequences are known to be of one length;
+    data_key, counted: of its data's lengths, and whether they are known ("yes", also where nobody could count them),
+    being counted ("under way"), or were never asked for ("no"). project, user: who it is charged to;
+    waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
     steps_done, steps_left: optimizer steps up to its last checkpoint, and from there to its end, None where nobody
     knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing keeps it;
     apart: jobs beside which it was too slow on a shared card, or they beside it;
@@ -132,6 +132,7 @@ class PendingJob:
     ran_out: tuple[RanOut, ...] = ()
     length: int | None = None
     means: tuple[tuple[int, int], ...] = ()
+    fullest: tuple[tuple[int, int], ...] = ()
     equal_rows: bool = False
     data_key: str = ""
     counted: Counted = "yes"

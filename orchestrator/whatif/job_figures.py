@@ -55,7 +55,9 @@ class Asked:
     def ladder(self, profile: MemoryProfile, spec: JobSpec, card: Card, length: int | None) -> Choice | NoFit:
         """choose() for this data, with nothing measured in it. spec, length: the job's own, or changed a little."""
         means = self.lengths.batch_lengths(spec) if self.lengths else ()
-        return choose(profile, spec, card, length=length, means=means, equal_rows=self.equal_rows)
+        fullest = self.lengths.fullest_batches(spec) if self.lengths else ()
+        equal = self.equal_rows
+        return choose(profile, spec, card, length=length, means=means, fullest=fullest, equal_rows=equal)
 
     def priced(self, card: Card) -> Card:
         """The card with its price, if it has one."""
@@ -226,9 +228,14 @@ def misfit_advice(asked: Asked, profile: MemoryProfile, card: Card, ladder: Ladd
 
 
 def _saves(asked: Asked, profile: MemoryProfile, projection: Projection, card: Card) -> int:
-    gpus, equal = asked.spec.resources.gpus, asked.equal_rows
     return checkpointing_saves(
-        profile, projection, card, length=asked.length, world_size=gpus, equal_rows=equal
+        profile,
+        projection,
+        card,
+        length=asked.length,
+        world_size=asked.spec.resources.gpus,
+        equal_rows=asked.equal_rows,
+        fullest=asked.lengths.fullest_batches(asked.spec) if asked.lengths else (),
     )
 
 

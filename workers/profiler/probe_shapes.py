@@ -16,7 +16,7 @@ END_STEPS = 2  # at each end of a loop: what the last one leaves unused, the one
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 # Places of a share, in the order of Line's fields; then what the steps of a loop over tokens or over chunks take, but
 # for those at its ends, which leave other things: no state comes before the first, and none is wanted after the last.
-FIXED, TOKEN, PAIR, ROW, CHUNK, CHUNK_PAIR, TOKEN_STEPS, CHUNK_STEPS = PLACES = range(8)
+FIXED, TOKEN, PAIR, ROW, CHUNK, CHUNK_PAIR, VALID, TOKEN_STEPS, CHUNK_STEPS = PLACES = range(9)
 Shares = tuple[tuple[int, int], ...]  # (place, amount) of those that are not zero
 
 # Safe primes (p and (p - 1) / 2 are both prime) whose successor has a prime factor of 19 or more. A length that is
@@ -26,6 +26,7 @@ _LENGTHS = (1283, 1307, 1523, 3203, 3623, 3803, 4007, 4547, 5387, 5483)
 _LEAST_CHUNKS = 13  # fewer would be told apart from what a model's dimensions are made of too seldom
 _MOST_CHUNKS = 97
 _FEWEST_ROWS, _MOST_ROWS = 11, 400
+_ROOM = 100  # tokens beyond what the loss takes at once, so that there is a prime number of valid ones beyond it, too
 # For layers that take tokens one by one: each step of such a loop is traced.
 _FEW_STEPS = (23, 59, 83, 107, 167, 179, 227, 263)
 
@@ -62,9 +63,10 @@ def marked_length(dimensions: set[int], shortest: int, longest: int | None = Non
 
 
 def marked_rows(dimensions: set[int], scan: Scan, length: int, tokens: int) -> int:
-    """A prime number of rows that has so many tokens at least, and shares no mark with the rest."""
+    """A prime number of rows that has so many labels at least (one less than tokens to a row), and shares no mark with
+    the rest."""
     others = {*_marks(length), *_scan_marks(scan, length)}
-    for rows in range(max(_FEWEST_ROWS, -(-tokens // length)), _MOST_ROWS):
+    for rows in range(max(_FEWEST_ROWS, -(-tokens // (length - 1))), _MOST_ROWS):
         if _prime(rows) and rows not in others and _unmistakable(dimensions, (rows,)):
             return rows
     return _MOST_ROWS + 1
@@ -90,6 +92,18 @@ def scanned_length(dimensions: set[int], scan: Scan) -> int:
     return marked_length(dimensions, 8 * scan.chunk)
 
 
+def marked_valid(dimensions: set[int], scan: Scan, rows: int, length: int) -> int:
+    """A prime number of valid tokens for this shape, nearly all of them, that shares no mark with the rest; 0 where
+    there is none.
+    """
+    others = {rows, *_marks(length), *_scan_marks(scan, length)}
+    most = rows * (length - 1)  # the loss has no use for the first label of a row
+    for count in range(most, most // 2, -1):
+        if _prime(count) and count not in others and _unmistakable(dimensions, (count,)):
+            return count
+    return 0
+
+
 Shape = tuple[int, int]  # rows, and the length of each
 
 
@@ -111,7 +125,7 @@ def shapes_to_trace(
     short = (1 if packed else 3, few)
     if scan.chunk:
         length = scanned_length(dimensions, scan)
-        many = (marked_rows(dimensions, scan, length, at_once + 2), length)
+        many = (marked_rows(dimensions, scan, length, at_once + _ROOM), length)
         if packed:  # one row, however long: its rows leave no mark
             return Shapes((1, length), (1, length), short, many)
         small = (marked_rows(dimensions, scan, length, 1), length) if scan.chunk == 1 else many
@@ -119,7 +133,7 @@ def shapes_to_trace(
     if packed and (beyond := marked_length(dimensions, at_once + 2, longest)) > at_once:
         return Shapes(short, (1, beyond), short, (1, beyond))
     # Many rows rather than long ones, which some models have no positions for.
-    many = (7 if 7 * few > at_once else marked_rows(dimensions, scan, few, at_once + 2), few)
+    many = (7 if 7 * few > at_once else marked_rows(dimensions, scan, few, at_once + _ROOM), few)
     return Shapes(short, (1, few) if packed else many, short, many)
 
 
@@ -154,14 +168,16 @@ def _largest_factor(number: int) -> int:
 
 
 class Marks:
-    """Takes sizes apart by the marks of one shape. With length 0 nothing is marked, and every size is fixed."""
+    """Takes sizes apart by the marks of one shape, and of its valid tokens where the loss works on those.
 
-    def __init__(self, rows: int, length: int, scan: Scan = ALL_AT_ONCE) -> None:
-        self._rows, self._length, self._scan = rows, length, scan
+    With length 0 nothing is marked, and every size is fixed."""
+
+    def __init__(self, rows: int, length: int, scan: Scan = ALL_AT_ONCE, valid: int = 0) -> None:
+        self._rows, self._length, self._scan, self._valid = rows, length, scan, valid
         self._chunks = scan.chunks(length)
         self._found: dict[int, Shares] = {}
         chunks = self._chunks
-        self._units = (1, rows * length, rows * length**2, rows, rows * chunks, rows * chunks**2)
+        self._units = (1, rows * length, rows * length**2, rows, rows * chunks, rows * chunks**2, valid)
 
     def steps(self, count: int) -> int | None:
         """TOKEN_STEPS for a loop with a step for each token, CHUNK_STEPS for one over the chunks, else None."""
@@ -193,7 +209,9 @@ class Marks:
         if not length or not amount:
             yield FIXED, _blocks(amount)
             return
-        if amount % length == 0:
+        if self._valid and amount % self._valid == 0:
+            yield VALID, amount
+        elif amount % length == 0:
             # A square of scores, or one with a sink beside it (gpt-oss).
             if amount % (length * length) == 0:
                 yield PAIR, self._of_all_rows(amount)

@@ -19,9 +19,10 @@ from jobs.memory.profile import Segment
 from workers.profiler import router_loss, scan_loops
 from workers.profiler.emulation import grouped_mm
 from workers.profiler.emulation.cuda_paths import COPYING, cuda_paths
+from workers.profiler.emulation.valid_tokens import ValidTokens
 from workers.profiler.fake_model import FakeModel
 from workers.profiler.offload import HostMemory
-from workers.profiler.probe_shapes import ALL_AT_ONCE, Scan
+from workers.profiler.probe_shapes import ALL_AT_ONCE, Scan, marked_valid
 from workers.profiler.storage_tracker import LiveBytes
 
 
@@ -77,11 +78,14 @@ def traced_once(
     for parameter in parameters:
         parameter.grad = None
     tracked = [p for p in parameters if p.requires_grad]
+    dimensions = {n for parameter in parameters for n in parameter.shape}
+    valid = marked_valid(dimensions, scan, rows, length) if marked and kind == "cuda" else 0
     live = LiveBytes(
         rows * marked,
         length * marked,
         lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None),
         scan,
+        valid,
     )
     gc.collect()
     gc.disable()  # a collection in the middle would free cycles at moments that differ from run to run
@@ -93,7 +97,7 @@ def traced_once(
             waiting = stack.enter_context(router_loss.at_whole_depth(fake))
             stack.enter_context(scan_loops.followed(fake.base, live, length, scan))
             if kind == "cuda":
-                stack.enter_context(cuda_paths())
+                stack.enter_context(cuda_paths(ValidTokens(rows, length, valid or rows * (length - 1))))
                 live.passing = COPYING
             for tensor in [*parameters, *fake.model.buffers()]:
                 live.ignore(tensor)

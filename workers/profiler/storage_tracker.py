@@ -35,10 +35,15 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(
-        self, rows: int, length: int, gradients: Callable[[], int], scan: Scan = ALL_AT_ONCE
+        self,
+        rows: int,
+        length: int,
+        gradients: Callable[[], int],
+        scan: Scan = ALL_AT_ONCE,
+        valid: int = 0,
     ) -> None:
         super().__init__()
-        self.marks = Marks(rows, length, scan)
+        self.marks = Marks(rows, length, scan, valid)
         self.loop: int | None = None
         self.passing: frozenset[Any] = frozenset()
         self._gradients = gradients

@@ -38,6 +38,7 @@ from workers.checks.libraries import quantised_needs
 from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
 from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note
+from workers.profiler.emulation.valid_tokens import with_loss_flops
 from workers.profiler.fake_model import (
     FakeModel,
     PlainFakeTensorMode,
@@ -120,7 +121,7 @@ def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan) ->
             if f"{kind}.loss.{size}" not in passes:
                 found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length)
                 passes[f"{kind}.loss.{size}"] = Pass({segment: found[segment] for segment in LOSS})
-    return _with_loss_flops(passes) | (
+    return with_loss_flops(passes) | (
         _evaluation(spec, fake, mode, scan, *shapes.long) if spec.data.holdout else {}
     )
 
@@ -147,25 +148,6 @@ def _maskings(spec: JobSpec) -> list[tuple[str, bool]]:
     if spec.training.packing or spec.model.attention == "eager":
         return [("padded", True)]
     return [("plain", False), ("padded", True)]
-
-
-def _with_loss_flops(passes: dict[str, Pass]) -> dict[str, Pass]:
-    """The CUDA loss backward does the CPU's arithmetic, in products that workers/profiler/emulation/cuda_paths.py
-    leaves out.
-    """
-    made = dict(passes)
-    for size in ("short", "long"):
-        cuda, cpu = passes[f"cuda.loss.{size}"], passes[f"cpu.loss.{size}"]
-        found = cuda["loss_backward"]
-        made[f"cuda.loss.{size}"] = Pass(
-            {
-                "loss": cuda["loss"],
-                "loss_backward": Segment(
-                    found.delta, found.peaks, cpu["loss_backward"].flops, found.gradients
-                ),
-            }
-        )
-    return made
 
 
 def _profile(

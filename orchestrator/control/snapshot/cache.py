@@ -37,6 +37,7 @@ class LadderTerms:
     ceiling_bytes: int | None
     length: int | None
     means: tuple[tuple[int, int], ...]
+    fullest: tuple[tuple[int, int], ...]
     equal_rows: bool
 
 
@@ -49,7 +50,14 @@ def terms_of(job: PendingJob, card: Card, stack: str, calibration: Calibration) 
     here = margin or prior(card.kind, confidence, card.allocator, alike)
     exclude, ceiling = spent(job.ran_out, card, here.least)
     return LadderTerms(
-        margin, calibration.speed(group), exclude, ceiling, job.length, job.means, job.equal_rows
+        margin=margin,
+        speed=calibration.speed(group),
+        exclude=exclude,
+        ceiling_bytes=ceiling,
+        length=job.length,
+        means=job.means,
+        fullest=job.fullest,
+        equal_rows=job.equal_rows,
     )
 
 
@@ -168,6 +176,7 @@ class SnapshotCache:
             job.shaky,
             job.length,
             job.means,
+            job.fullest,
             job.equal_rows,
             job.counted,
             job.apart,

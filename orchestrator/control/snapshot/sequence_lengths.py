@@ -50,7 +50,7 @@ class DataLengths:
         self._known: dict[str, Lengths] = {}
         self._notes: dict[str, str] = {}
         self._at_fault: dict[str, LengthsRow] = {}
-        self._means: dict[tuple[str, int, int | str, bool], tuple[tuple[int, int], ...]] = {}
+        self._batches: dict[tuple[str, int, int | str, bool], dict[str, Any]] = {}
         self._needs: dict[str, Needs] = {}
 
     def filled(self, queue: Sequence[PendingJob], now: float) -> list[PendingJob]:
@@ -68,7 +68,7 @@ class DataLengths:
         self._keys = {job.job_id: kept.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue}
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
-        self._means = {shape: means for shape, means in self._means.items() if shape[0] in keys}
+        self._batches = {shape: found for shape, found in self._batches.items() if shape[0] in keys}
         specs = {self._keys[job.job_id]: job.spec for job in queue}
         self._needs = {
             key: self._needs[key] if key in self._needs else needs_of(spec) for key, spec in specs.items()
@@ -109,12 +109,13 @@ class DataLengths:
         said = spec.model_dump(mode="json", exclude_unset=True)
         self._store.want_lengths(key, said, host_id, now, RETRY_S)
 
-    def _means_of(self, key: str, known: Lengths, spec: JobSpec) -> tuple[tuple[int, int], ...]:
-        """Lengths.batch_lengths(), worked out once for all jobs of the same data and batch."""
+    def _batches_of(self, key: str, known: Lengths, spec: JobSpec) -> dict[str, Any]:
+        """What Lengths says of its micro-batches, worked out once for all jobs of the same data and batch."""
         shape = (key, spec.batch_per_gpu, spec.memory.micro_batch, spec.training.packing)
-        found = self._means.get(shape)
+        found = self._batches.get(shape)
         if found is None:
-            found = self._means[shape] = known.batch_lengths(spec)
+            found = {"means": known.batch_lengths(spec), "fullest": known.fullest_batches(spec)}
+            self._batches[shape] = found
         return found
 
     def _figures(self, job: PendingJob, key: str, rows: dict[str, LengthsRow], now: float) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class DataLengths:
         found: dict[str, Any] = {"needs": self._needs[key], "data_key": key, "counted": "yes"}
         if known is not None:
             found["length"] = known.longest_batch_tokens(training.sequence_length, training.packing)
-            found["means"] = self._means_of(key, known, job.spec)
+            found |= self._batches_of(key, known, job.spec)
             found["equal_rows"] = known.equal_rows
             found["steps_left"] = steps_left(known.steps(job.spec), job.steps_done)
             return found

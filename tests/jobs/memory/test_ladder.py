@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec, ModelSpec, Policy
 from jobs.memory.ladder import Choice, NoFit, choose, preference, rungs, useful_n
-from jobs.memory.profile import Line, Pass
+from jobs.memory.profile import LOSS, Line, Pass
 from jobs.memory.project import Rung, project
 from jobs.state import Code
 from jobs.units import GiB, MiB
@@ -286,3 +286,36 @@ def test_memory_goes_by_the_longest_batch_and_time_by_the_mean_one():
     for one in typical.tried:
         assert one.projection.upper_bytes == same[one.rung].upper_bytes
         assert one.projection.step_s <= same[one.rung].step_s
+
+
+def test_the_loss_of_a_batch_with_one_long_row_is_that_of_its_tokens():
+    """The padding beside a long row takes no part in the loss: a card that is short by it runs a larger micro-batch."""
+    charged = profile()
+    passes = {
+        name: Pass(
+            {
+                key: replace(one, peaks=(Line(valid=100_000),)) if key in LOSS else one
+                for key, one in found.segments.items()
+            }
+        )
+        for name, found in charged.passes.items()
+    }
+    made, spec = replace(charged, passes=passes), _spec()
+    batch, length = spec.batch_per_gpu, spec.training.sequence_length
+    fullest = [(size, length + 10 * (size - 1)) for size in range(1, batch + 1)]
+    whole, known = (choose(made, spec, card(2**40), fullest=pairs) for pairs in ((), fullest))
+    assert isinstance(whole, Choice) and isinstance(known, Choice)
+    before = {one.rung: one.projection for one in whole.tried}
+    for one in known.tried:
+        assert one.projection.allocated_bytes <= before[one.rung].allocated_bytes
+        if one.rung.micro_batch == 1:
+            assert one.projection.allocated_bytes == before[one.rung].allocated_bytes
+    off = Rung(0, batch)
+    now = next(one.projection for one in known.tried if one.rung == off)
+    here = card(now.upper_bytes)
+    assert before[off].upper_bytes > now.upper_bytes
+    fits = [
+        {one.rung for one in found.tried if one.fits}
+        for found in (choose(made, spec, here, fullest=pairs) for pairs in ((), fullest))
+    ]
+    assert off not in fits[0] and off in fits[1] and fits[0] < fits[1]

@@ -55,16 +55,24 @@ def test_many_at_once_are_those_made_one_by_one(
 def test_a_length_for_each_rung() -> None:
     with pytest.raises(ProfileError, match="2 rungs can't have 1 sequence lengths"):
         project_many(profile(), [Rung(0, 1), Rung(1, 1)], sequence_length=[512], card=ON)
+    with pytest.raises(ProfileError, match="2 rungs can't have 1 numbers of valid tokens"):
+        project_many(profile(), [Rung(0, 1), Rung(1, 1)], sequence_length=512, card=ON, valid=[512])
 
 
 @many
-@given(SEEDS, RUNGS, st.integers(1, 700), st.sampled_from(["cuda", "cpu"]))
+@given(
+    SEEDS,
+    RUNGS,
+    st.integers(1, 700),
+    st.sampled_from(["cuda", "cpu"]),
+    st.one_of(st.none(), st.integers(1, 9000)),
+)
 def test_the_closed_form_is_what_a_walk_through_the_step_finds(
-    seed: int, rung: Rung, length: int, kind: str
+    seed: int, rung: Rung, length: int, kind: str, valid: int | None
 ) -> None:
     made, on = random_profile(seed), replace(ON, kind=kind)
-    found = project(made, rung, sequence_length=length, card=on)
-    walk = Walk(made, rung, length, on.kind)
+    found = project(made, rung, sequence_length=length, card=on, valid=valid)
+    walk = Walk(made, rung, length, on.kind, valid)
     moments = list(walk.moments())
     resting = made.weight_bytes + made.adapter_bytes + made.optimizer_bytes
     for phase in (FORWARD, LOSS, BACKWARD):

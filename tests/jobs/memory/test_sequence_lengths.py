@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -224,3 +225,29 @@ def test_each_micro_batch_has_the_mean_length_that_its_rows_are_padded_to():
         )
         == ()
     )
+
+
+@given(st.dictionaries(st.integers(1, 3000), st.integers(1, 5), min_size=1, max_size=30), st.integers(1, 40))
+def test_the_fullest_batch_has_the_longest_rows_and_is_never_taken_for_less(
+    counts: dict[int, int], micro_batch: int
+) -> None:
+    found = Lengths.counted(counts, rows=sum(counts.values()))
+    rows = sorted((length for length, times in counts.items() for _ in range(times)), reverse=True)
+    most = found.most_valid(micro_batch)
+    if micro_batch > len(rows):
+        assert most == micro_batch * rows[0]
+    else:
+        assert sum(rows[:micro_batch]) <= most <= sum(rows[:micro_batch]) * (1 + 1 / PER_OCTAVE)
+        assert most <= micro_batch * rows[0]
+
+
+def test_padding_is_known_only_where_every_row_was_counted_and_none_are_packed():
+    """One long row among short ones: two micro-batches of four differ by the three short ones beside it."""
+    spec = parse_spec(
+        {"model": "org/m", "data": "d", "training": {"sequence_length": 2048, "global_batch": 4}}
+    )
+    skewed = Lengths.counted({2048: 1, 100: 99}, rows=100)
+    assert skewed.fullest_batches(spec) == ((1, 2048), (2, 2148), (4, 2348))
+    packed = spec.model_copy(update={"training": spec.training.model_copy(update={"packing": True})})
+    assert skewed.fullest_batches(packed) == ()
+    assert replace(skewed, sampled=True).fullest_batches(spec) == ()

@@ -163,6 +163,24 @@ def test_what_is_imported_in_a_step_does_not_count(tmp_path: Path, monkeypatch: 
         sys.modules.pop("holds_frames", None)
 
 
+def test_a_cards_loss_goes_by_valid_tokens_and_a_cpus_by_all(profiles: dict[str, MemoryProfile]) -> None:
+    for profile in profiles.values():
+        for size in ("short", "long"):
+            of_card, of_cpu = (
+                [line for name in LOSS for line in profile.passes[f"{kind}.loss.{size}"][name].peaks]
+                for kind in ("cuda", "cpu")
+            )
+            assert any(line.valid for line in of_card) and not any(line.valid for line in of_cpu)
+        layers = [profile.passes["cuda.padded.every"][name] for name in ("first", "layer", "layer_backward")]
+        assert not any(line.valid for segment in layers for line in (segment.delta, *segment.peaks))
+        rung = Rung(0, 4)
+        few, half, whole = (
+            project(profile, rung, sequence_length=512, card=BARE["cuda"], valid=count).phases["loss"]
+            for count in (513, 1024, None)
+        )
+        assert few < half < whole
+
+
 def test_the_loss_keeps_no_logits(profiles: dict[str, MemoryProfile]) -> None:
     """On CUDA what the loss takes at once stays under half of what the float32 logits alone would."""
     vocabulary, tokens = 6007, 65536

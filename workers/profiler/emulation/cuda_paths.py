@@ -1,9 +1,11 @@
 """What a CUDA card does differently from the CPU that traces for it, put in place for the length of a trace.
 
 A CPU build of torch can't make fake CUDA tensors, so the trace runs CPU kernels; the memory of a step differs
-in seven places, each of which is swapped here for something that allocates what the CUDA path allocates:
+in eight places, each of which is swapped here for something that allocates what the CUDA path allocates:
 - TRL's loss folds each tile of logits with a Triton kernel in place (trl/kernels/chunked_logprob.py,
   `_forward_kernel`, `_backward_kernel`), where the CPU makes several float32 copies of the tile;
+- it works on the tokens alone that are no padding, where the CPU's works on all (workers/profiler/emulation/
+  valid_tokens.py);
 - its gradient products accumulate into float32 through `torch.addmm(.., out_dtype=float32)` without float32
   copies;
 - libraries that ask whether autocast is on, and name no device, ask about CUDA's (PEFT's 4-bit layers do);
@@ -25,8 +27,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from trl.kernels import chunked_logprob
+from trl.trainer import utils
 
 from workers.profiler.emulation.attention import attention
+from workers.profiler.emulation.valid_tokens import ValidTokens
 
 _NAMES = """
 __pow__ __rdiv__ __rpow__ __rtruediv__ acos asin binary_cross_entropy_with_logits cdist cosh
@@ -41,7 +45,11 @@ COPYING = frozenset({torch.ops.aten._softmax_backward_data})
 
 
 class _CudaFunctions(TorchFunctionMode):
-    """Casts to float32 what CUDA's autocast would, and drops out with CUDA's mask."""
+    """Casts to float32 what CUDA's autocast would, drops out with CUDA's mask, and lets the loss take valid tokens."""
+
+    def __init__(self, valid: ValidTokens | None) -> None:
+        super().__init__()
+        self._valid = valid
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -49,6 +57,8 @@ class _CudaFunctions(TorchFunctionMode):
             return _dropout(*args, **kwargs)
         if func is functional.scaled_dot_product_attention:
             return attention(*args, **kwargs)
+        if self._valid is not None and self._valid.takes(func, args):
+            return self._valid.run(func, args)
         if getattr(func, "__name__", "") in _FLOAT32 and torch.is_autocast_enabled("cpu"):
             args, kwargs = tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
         return func(*args, **kwargs)
@@ -89,8 +99,9 @@ def _accumulate(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 @contextmanager
-def cuda_paths() -> Iterator[None]:
-    """Trace as a CUDA card would run. Not reentrant; for a process that only traces."""
+def cuda_paths(valid: ValidTokens | None = None) -> Iterator[None]:
+    """Trace as a CUDA card would run. valid: tokens of the micro-batch that are no padding, where there is a
+    loss. Not reentrant; for a process that only traces."""
     swapped = {
         "_use_triton": lambda device: True,
         "_forward_kernel": _InPlaceKernel(),
@@ -101,12 +112,13 @@ def cuda_paths() -> Iterator[None]:
     kept = {name: getattr(chunked_logprob, name, None) for name in swapped}
     for name, value in swapped.items():
         setattr(chunked_logprob, name, value)
-    asked = torch.is_autocast_enabled
+    asked, compacts = torch.is_autocast_enabled, utils._use_triton
+    utils._use_triton = lambda device: True
     torch.is_autocast_enabled = lambda device="cpu": asked(device)
     try:
-        with _CudaFunctions():
+        with _CudaFunctions(valid):
             yield
     finally:
-        torch.is_autocast_enabled = asked
+        torch.is_autocast_enabled, utils._use_triton = asked, compacts
         for name, value in kept.items():
             setattr(chunked_logprob, name, value)
