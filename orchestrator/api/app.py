@@ -40,7 +40,7 @@ from orchestrator.api.routes import (
     results,
     whatif,
 )
-from orchestrator.api.routes.watching import fleet, series
+from orchestrator.api.routes.watching import fleet, series, usage
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
 
@@ -106,6 +106,7 @@ def routes() -> FastAPI:
         actions,
         quarantine,
         series,
+        usage,
     ):
         app.include_router(room.router, prefix=PREFIX, tags=[openapi.tag(room.__name__)])
     made = functools.cache(lambda: openapi.document(app))

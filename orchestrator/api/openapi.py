@@ -54,6 +54,7 @@ _TAGS = {
     "whatif": "plan",
     "app": "server",
     "series": "telemetry",
+    "usage": "telemetry",
 }
 _JOB = {
     "model": "HuggingFaceTB/SmolLM2-135M-Instruct",

@@ -54,6 +54,11 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "hosts": ("fleet.tables", "List hosts."),
         "events": ("fleet.events", "List what happened to jobs and hosts, and who asked for it."),
         "gpus": ("fleet.tables", "List cards with what they are doing."),
+        "stats": (
+            "watching.stats",
+            "Show what was measured over time: utilisation, memory, power, temperature.",
+        ),
+        "usage": ("watching.usage", "Show where GPU-hours and energy went."),
         "project": ("fleet.project", "Set what projects may count on of the fleet."),
         "accuracy": (
             "planning.accuracy",

@@ -81,7 +81,7 @@ from orchestrator.schemas.live import (
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
 from orchestrator.schemas.results import MetricPoint, Metrics, Result, ResultFile
 from orchestrator.schemas.submissions import Checked, Pending, Submitted
-from orchestrator.schemas.telemetry import Series, SeriesLine
+from orchestrator.schemas.telemetry import Series, SeriesLine, Usage, UsageLine
 
 __all__ = [
     "Accuracy",
@@ -154,5 +154,7 @@ __all__ = [
     "Submitted",
     "Tried",
     "Unreadable",
+    "Usage",
+    "UsageLine",
     "Why",
 ]

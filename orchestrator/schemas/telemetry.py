@@ -36,3 +36,38 @@ class Series(TypedDict):
     ts: list[int]
     series: list[SeriesLine]
     unreadable: NotRequired[list[Unreadable]]
+
+
+class UsageLine(TypedDict):
+    """What one project, user, job or card used. Its five parts add up to gpu_s: the leased time, of a shared card by
+    the share of its memory.
+
+    startup_s: until the first step; training_s; recompute_s: what checkpointing cost; lost_s: after the last
+    checkpoint of attempts that ended by a fault or were preempted; idle_s: held, and the card did nothing. price: null
+    where a card has none.
+    """
+
+    name: str
+    id: NotRequired[int]  # of a job
+    user: NotRequired[str]  # of a job
+    attempts: int
+    gpu_s: float
+    startup_s: float
+    training_s: float
+    recompute_s: float
+    lost_s: float
+    idle_s: float
+    energy_j: float
+    energy_kwh: float
+    price: float | None
+
+
+class Usage(TypedDict):
+    """`GET /usage`. by: project, user, job or card; lines: the most GPU-seconds first; total: of all of them."""
+
+    by: str
+    since: float
+    until: float
+    lines: list[UsageLine]
+    total: UsageLine
+    unreadable: NotRequired[list[Unreadable]]

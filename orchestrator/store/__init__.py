@@ -12,6 +12,7 @@ rows.py              what the store gives
 sequence_lengths.py  lengths of data
 unreadable.py        rows that this version can't read, left out of answers by name
 usage.py             GPU-seconds of projects and users, decayed
+accounting/          where GPU-seconds and energy went
 attempts/            attempts and their leases: opened, stopped, ended
 engine/              connections, transactions, locks and time-outs, on SQLite and PostgreSQL alike
 history/             readings of cards in steps of a minute and more, and curves of jobs
@@ -24,6 +25,7 @@ schema/              tables, constraints, indexes and column types
 from __future__ import annotations
 
 from jobs.errors import TuneyardError
+from orchestrator.store.accounting.report import AccountingStore
 from orchestrator.store.actions import ActionStore
 from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
@@ -82,6 +84,7 @@ class Store(
     LeadStore,
     PruneStore,
     LineStore,
+    AccountingStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -84,6 +84,7 @@ def basis_of(job: PendingJob, placement: Placement, calibration: Calibration) ->
         "margin": [terms.margin.low, terms.margin.high] if terms.margin else None,
         "margin_beside": list(terms.margin.beside) if terms.margin and terms.margin.beside else None,
         "speed": terms.speed,
+        "slowdown": placement.choice.slowdown,
         "expandable": placement.gpus[0].card.expandable,
     }
 

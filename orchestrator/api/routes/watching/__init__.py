@@ -2,4 +2,5 @@
 
 fleet.py   the fleet as it is now: by column, and as a stream
 series.py  what was measured over time: lines of cards, hosts, jobs, the fleet
+usage.py   where GPU-seconds and energy went
 """

@@ -1,0 +1,109 @@
+"""stats and usage: tables, JSON and CSV of what the server answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import pytest
+
+from jobs.units import GiB
+from orchestrator.cli.commands.watching.stats import BARS, FIELDS, spark
+from tests.cli.conftest import Tuneyard
+from tests.cli.fake_server import FakeServer
+
+PARTS = ("training_s", "startup_s", "recompute_s", "lost_s", "idle_s")
+
+
+def line(name: str, **parts: float) -> dict[str, Any]:
+    seconds = {part: parts.get(part, 0.0) for part in PARTS}
+    beside = {"energy_j": 7.2e6, "energy_kwh": 2.0, "price": parts.get("price")}
+    return {"name": name, "attempts": 2, "gpu_s": sum(seconds.values()), **seconds, **beside}
+
+
+def answer(server: FakeServer, value: Any) -> None:
+    server.raw = (200, "application/json", json.dumps(value).encode())
+
+
+USAGE = {
+    "by": "project",
+    "since": 0.0,
+    "until": 86400.0,
+    "lines": [line("nlp", training_s=5400, idle_s=1800, price=4.5), line("vision\x1b[2J", lost_s=3600)],
+    "total": line("total", training_s=5400, idle_s=1800, lost_s=3600),
+}
+
+
+def test_usage_is_hours_and_shares(server: FakeServer, tuneyard: Tuneyard) -> None:
+    answer(server, USAGE)
+    told = tuneyard("usage").out
+    head, nlp, vision, total = told.splitlines()
+    assert head.split() == [
+        *("PROJECT", "GPU-HOURS", "TRAINING", "START-UP", "RECOMPUTE", "LOST", "IDLE", "KWH", "PRICE")
+    ]
+    assert nlp.split() == ["nlp", "2.00", "75.0%", "0.0%", "0.0%", "0.0%", "25.0%", "2.00", "4.50"]
+    assert vision.split()[-8:] == ["1.00", "0.0%", "0.0%", "0.0%", "100.0%", "0.0%", "2.00", "-"]
+    assert total.split()[:2] == ["total", "3.00"] and "\x1b" not in told
+
+
+def test_usage_as_json_and_csv(server: FakeServer, tuneyard: Tuneyard) -> None:
+    answer(server, USAGE)
+    assert json.loads(tuneyard("usage", "--json").out) == USAGE
+    rows = list(csv.DictReader(tuneyard("usage", "--csv").out.splitlines()))
+    assert [row["gpu_s"] for row in rows] == ["7200.0", "3600.0"]
+    assert "\x1b" not in rows[1]["name"]
+
+
+def test_usage_of_nothing_says_so(server: FakeServer, tuneyard: Tuneyard) -> None:
+    answer(server, {**USAGE, "lines": []})
+    done = tuneyard("usage")
+    assert done.out == "" and "no card was held" in done.err
+
+
+def series(**values: Any) -> dict[str, Any]:
+    empty = {stat: [None, None, None] for stat in ("mean", "min", "max")}
+    told = {field: values.get(field, empty) for field in FIELDS}
+    counts = {"n": [2, 0, 4], "cards": [1, 0, 1], "faults": [0, 0, 1], "energy_j": [None, None, 3.6e5]}
+    found = [{"id": 1, "name": "h1", **counts, "values": told}]
+    head = {"kind": "host", "since": 0.0, "until": 180.0, "step_s": 60, "source": "minute"}
+    return {**head, "ts": [0, 60, 120], "series": found}
+
+
+LOADED = series(
+    utilization={"mean": [0.2, None, 0.8], "min": [0.1, None, 0.7], "max": [0.3, None, 1.0]},
+    memory_used_bytes={"mean": [GiB, None, 4 * GiB], "min": [GiB, None, GiB], "max": [GiB, None, 8 * GiB]},
+)
+
+
+def test_stats_are_figures_and_a_sparkline(server: FakeServer, tuneyard: Tuneyard) -> None:
+    answer(server, LOADED)
+    done = tuneyard("stats", "--host", "h1", "--since", "3m")
+    assert "/series" in server.requests[-1][1] and "kind=host" in server.requests[-1][1]
+    _, load, memory, energy = done.out.splitlines()
+    assert load.split()[:8] == ["h1", "utilisation", "60", "%", "10", "%", "100", "%"]
+    assert load.rstrip().endswith("▂ ▇")
+    assert memory.split() == ["memory", "3.0", "GiB", "1.0", "GiB", "8.0", "GiB", "▃", "█"]
+    assert energy.split() == ["energy", "0.100", "kWh"]
+
+
+def test_stats_as_csv_have_a_line_a_step_that_was_measured(server: FakeServer, tuneyard: Tuneyard) -> None:
+    answer(server, LOADED)
+    rows = list(csv.DictReader(tuneyard("stats", "--csv").out.splitlines()))
+    assert [(row["ts"], row["n"], row["utilization_max"]) for row in rows] == [
+        ("0", "2", "0.3"),
+        ("120", "4", "1.0"),
+    ]
+
+
+def test_stats_of_two_kinds_at_once_are_refused(server: FakeServer, tuneyard: Tuneyard) -> None:
+    done = tuneyard("stats", "--host", "h1", "--job", "7")
+    assert done.code == 2 and "give one of them" in done.err
+
+
+@pytest.mark.parametrize("count", [1, 40, 41, 300])
+def test_a_sparkline_is_never_wider_than_its_column_and_keeps_the_peak(count: int) -> None:
+    values: list[float | None] = [0.0] * count
+    values[count // 2] = 1.0
+    found = spark(values, "utilization")
+    assert len(found) <= 40 and found.count(BARS[-1]) == 1
