@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 KiB, MiB, GiB, TiB = 2**10, 2**20, 2**30, 2**40
 _SIZES = {
@@ -53,6 +54,12 @@ def parse_duration(text: str) -> float:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """How many there are, in words: 1 step, 2 steps, 1,000 rows. plural: where that takes more than an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed_jobs(ids: Sequence[int], most: int = 5) -> str:
+    """Jobs by their ids, in words: job 3, jobs 1, 2, or jobs 1, 2, 3, 4, 5 … where there are more than `most`."""
+    numbers = ", ".join(map(str, ids[:most]))
+    return f"job{'s' if len(ids) > 1 else ''} {numbers}{' …' if len(ids) > most else ''}"
 
 
 def gib(count: float) -> str:

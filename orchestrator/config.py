@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.cards import check_prices
 from jobs.errors import UsageError
@@ -29,9 +32,22 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 RULE_FLAGS = ("policy", "preempt", "min_run_s", "patience_s", "share_slowdown", "move", "carry_bytes_s")
 
 
-def home_folder(given: str | Path | None = None) -> Path:
-    """TUNEYARD_HOME, by default ~/.tuneyard."""
-    return Path(given or os.environ.get("TUNEYARD_HOME") or Path.home() / ".tuneyard").expanduser().absolute()
+def _listed(given: str | Sequence[str]) -> Sequence[str]:
+    return given.split(",") if isinstance(given, str) else given
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]  # with commas between
+
+
+class Environment(BaseSettings):
+    """What the server takes from TUNEYARD_* variables where no flag says it. An empty one counts as not set."""
+
+    model_config = SettingsConfigDict(env_prefix="TUNEYARD_", env_ignore_empty=True, frozen=True)
+
+    database: str = ""
+    token: str = ""
+    trusted_models: _Names = ()
+    trusted_proxies: _Names = ()
 
 
 @dataclass(frozen=True)
@@ -120,10 +136,8 @@ def load(home: Path, **flags: Any) -> Settings:
 
     Raises UsageError for a setting that can't be used.
     """
-    known = read_client_config(home)
-    database = (
-        flags.get("database") or os.environ.get("TUNEYARD_DATABASE") or f"sqlite:///{home / 'tuneyard.db'}"
-    )
+    known, environment = read_client_config(home), Environment()
+    database = flags.get("database") or environment.database or f"sqlite:///{home / 'tuneyard.db'}"
     if database.startswith("postgresql://"):
         database = "postgresql+psycopg://" + database.removeprefix("postgresql://")
     if not database.startswith(("sqlite:///", "postgresql+psycopg://")):
@@ -136,13 +150,8 @@ def load(home: Path, **flags: Any) -> Settings:
     if not 0 <= port <= 65535:
         raise UsageError(f"port: {port} is not a port; write a number from 1 to 65535, or 0 for any free one")
     host = flags.get("host") or "127.0.0.1"
-    trusted = flags.get("trusted_models") or os.environ.get("TUNEYARD_TRUSTED_MODELS", "").split(",")
-    token = (
-        flags.get("token")
-        or os.environ.get("TUNEYARD_TOKEN")
-        or known.get("token")
-        or secrets.token_urlsafe(32)
-    )
+    trusted = flags.get("trusted_models") or environment.trusted_models
+    token = flags.get("token") or environment.token or known.get("token") or secrets.token_urlsafe(32)
     chosen = {
         name: flags[name]
         for name in (
@@ -159,9 +168,7 @@ def load(home: Path, **flags: Any) -> Settings:
         database=database,
         token=token,
         trusted_models=tuple(name for name in trusted if name),
-        proxies=read_proxies(
-            flags.get("proxies") or os.environ.get("TUNEYARD_TRUSTED_PROXIES", "").split(",")
-        ),
+        proxies=read_proxies(flags.get("proxies") or environment.trusted_proxies),
         rules=Rules(**{name: flags[name] for name in RULE_FLAGS if flags.get(name) is not None}),
         prices={
             **check_prices(known.get("prices") or {}, f"{home / 'config.json'}: prices"),

@@ -14,7 +14,7 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.ladder import Choice, NoFit
 from jobs.memory.profile import MemoryProfile
 from jobs.state import Code, Reason
-from jobs.units import counted, gib
+from jobs.units import counted, gib, listed_jobs
 from orchestrator.scheduler.fleet import Gpu, Host, NoProfile, PendingJob
 
 Profiles = Mapping[str, MemoryProfile | NoProfile]
@@ -131,9 +131,7 @@ def busy(spec: JobSpec, options: Sequence[Option], free: frozenset[int]) -> Reas
         "upper_bytes": smallest.choice.projection.upper_bytes,
     }
     label = smallest.gpus[0].label
-    who = f"held by job{'s' if len(holders) > 1 else ''} {', '.join(map(str, holders[:MOST_NAMED]))}" + (
-        " …" if len(holders) > MOST_NAMED else ""
-    )
+    who = f"held by {listed_jobs(holders, MOST_NAMED)}"
     if all(len(option.gpus) < spec.resources.gpus for option in options):  # it goes over several hosts
         figures["free"] = sum(gpu.id in free for option in options for gpu in option.gpus)
         text = f"needs {spec.resources.gpus} cards; {figures['free']} of {figures['fitting']} that it fits are free"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.state import Code, Reason
-from jobs.units import counted, span
+from jobs.units import counted, listed_jobs, span
 from orchestrator.scheduler.feasibility import Option, busy, coming_up
 from orchestrator.scheduler.fleet import PendingJob, Project, RunningJob
 from orchestrator.scheduler.job_class import JobClass
@@ -25,12 +25,12 @@ def preempting(preemption: Preemption, awaited: Sequence[RunningJob]) -> Reason:
     """Others are being stopped for it. awaited: those that were asked before."""
     who = sorted(job.job_id for job in preemption.stops)
     figures: dict[str, Any] = {"stops": who} if who else {}
-    said = [f"{_jobs(who)} {'are' if len(who) > 1 else 'is'} being stopped for it"] if who else []
+    said = [f"{listed_jobs(who)} {'are' if len(who) > 1 else 'is'} being stopped for it"] if who else []
     if awaited:
         asked = [job.asked_at for job in awaited if job.asked_at is not None]
         figures |= {"awaits": [job.job_id for job in awaited], "asked_at": min(asked, default=None)}
         has = "have" if len(awaited) > 1 else "has"
-        said.append(f"waits until {_jobs(figures['awaits'])} {has} saved and stopped")
+        said.append(f"waits until {listed_jobs(figures['awaits'])} {has} saved and stopped")
     return Reason(Code.ROOM, "; ".join(said) or "cards that come back are kept for it", figures)
 
 
@@ -107,8 +107,3 @@ def coarse(at: float, now: float) -> float | None:
     while grid * 16 < at - now:
         grid *= 2
     return math.ceil(at / grid) * grid
-
-
-def _jobs(ids: Sequence[int]) -> str:
-    """Several jobs in words, the first five by number."""
-    return f"job{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}"

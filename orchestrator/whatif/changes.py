@@ -9,6 +9,7 @@ from jobs.errors import SpecError
 from jobs.jobfile.fields import PRIORITIES
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.state import Code
+from jobs.units import listed_jobs
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.eta import PROJECTED_SPREAD
 from orchestrator.scheduler.feasibility import Chooser
@@ -165,9 +166,7 @@ def _where(placed: Placement) -> str:
 
 
 def _jobs(ids: list[int]) -> str:
-    more = " and others" if len(ids) > 5 else ""
-    numbers = ", ".join(map(str, ids[:5]))
-    return f"job {numbers} has" if len(ids) == 1 else f"jobs {numbers}{more} have"
+    return f"{listed_jobs(ids)} {'has' if len(ids) == 1 else 'have'}"
 
 
 _Changes = Sequence[tuple[str, JobSpec]]

@@ -92,6 +92,16 @@ def test_proxies_are_addresses(tmp_path, monkeypatch):
         load(tmp_path, proxies=("proxy.local",))
 
 
+def test_names_in_the_environment_have_commas_between_and_an_empty_variable_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNEYARD_TRUSTED_MODELS", "a/one,b/two,")
+    assert load(tmp_path).trusted_models == ("a/one", "b/two")
+    assert load(tmp_path, trusted_models=("c/three",)).trusted_models == ("c/three",)
+    for name in ("TUNEYARD_TRUSTED_MODELS", "TUNEYARD_DATABASE", "TUNEYARD_TOKEN"):
+        monkeypatch.setenv(name, "")
+    made = load(tmp_path)
+    assert made.trusted_models == () and made.database.startswith("sqlite:") and len(made.token) >= 32
+
+
 def test_secrets_are_for_the_owner_alone(tmp_path):
     write_client_config(load(tmp_path, port=7001))
     assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o600

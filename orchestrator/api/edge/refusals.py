@@ -6,12 +6,13 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -98,8 +99,46 @@ def invalid(request: Request, error: Exception) -> JSONResponse:
     if found[0]["type"] == "json_invalid":
         faults = [body_fault(error.body)]
     else:
-        faults = [_fault(item, item["loc"][1:]) for item in found[: MOST_FAULTS + 1]]
+        numbers = _numbers(request)
+        faults = [
+            _not_in_range(item, numbers[name])
+            if item["loc"][0] == "query" and (name := str(item["loc"][1])) in numbers
+            else _fault(item, item["loc"][1:])
+            for item in found[: MOST_FAULTS + 1]
+        ]
     return known_error(request, unreadable(faults))
+
+
+def _numbers(request: Request) -> dict[str, str]:
+    """The numbers among the parameters of a request's route: which ones each takes, in words."""
+    fields = request.scope["route"].dependant.query_params
+    return {field.alias: text for field in fields if (text := _range(field.field_info))}
+
+
+def _range(field: FieldInfo) -> str:
+    """Such as "a whole number from 1 to 1000"; empty for what is no number."""
+    kinds = {field.annotation, *get_args(field.annotation)} & {int, float}
+    if not kinds:
+        return ""
+    words = "a whole number" if int in kinds else "a number"
+    bounds = {
+        name: getattr(one, name)
+        for one in field.metadata
+        for name in ("ge", "le", "lt")
+        if hasattr(one, name)
+    }
+    if "ge" in bounds:
+        words += f" from {bounds['ge']}"
+    if "le" in bounds:
+        words += f" to {bounds['le']}"
+    elif "lt" in bounds:
+        words += f" to {bounds['lt'] - 1}"
+    return f"{words} ({field.description})" if field.description else words
+
+
+def _not_in_range(item: dict[str, Any], wanted: str) -> Fault:
+    """A parameter that is no number, or one out of its range."""
+    return Fault(str(item["loc"][1]), str(item.get("input"))[:_SHOWN], "is not usable", f"write {wanted}")
 
 
 def http_error(request: Request, error: Exception) -> JSONResponse:

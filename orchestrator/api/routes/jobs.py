@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from pydantic_core import to_json
 
@@ -137,30 +136,22 @@ def _dry_run(request: Request) -> bool:
 def list_jobs(
     request: Request,
     state: str = "",
-    limit: int = 50,
-    before: int | None = None,
+    limit: int = Query(50, ge=1, le=MAX_PAGE),
+    before: int | None = Query(None, ge=0, lt=2**31, description="the id of a job"),
     group: str | None = None,
     project: str | None = None,
     user: str | None = None,
     name: str | None = None,
-    since: float | None = None,
+    since: float | None = Query(None, allow_inf_nan=False, description="Unix seconds"),
     sort: str = "-id",
-    offset: int = 0,
+    offset: int = Query(0, ge=0, lt=2**31, description="rows to pass over"),
 ) -> schemas.JobPage:
     """Newest first. state: names with commas between; group: its id or name; name: a pattern with * ? [abc];
     since: submitted then or later, Unix seconds; sort: a column, with a minus in front for the greatest first;
     before: an id, for the next page of the newest first; offset: rows to pass over, for the next page of others.
     """
-    if not 1 <= limit <= MAX_PAGE:
-        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_PAGE}")
-    if before is not None and not 0 <= before < 2**31:
-        raise bad_parameter("before", before, "write the id of a job", "is no id of a job")
     if before is not None and sort != "-id":
         raise bad_parameter("before", before, "use offset", f"goes by id, and these are sorted by {sort}")
-    if not 0 <= offset < 2**31:
-        raise bad_parameter("offset", offset, "write how many rows to pass over")
-    if since is not None and not math.isfinite(since):
-        raise bad_parameter("since", since, "write Unix seconds", "is no time")
     for key, value in (("group", group), ("project", project), ("user", user), ("name", name)):
         if value is not None and not value.strip():
             raise bad_parameter(key, repr(value), "write a name, or leave it out for all jobs", "is empty")
@@ -243,20 +234,14 @@ def logs(
     request: Request,
     job: str,
     attempt: int | None = None,
-    offset: int | None = None,
-    limit: int = 1_000_000,
-    since: float | None = None,
+    offset: int | None = Query(None, ge=0, description="bytes of the log to pass over"),
+    limit: int = Query(1_000_000, ge=1, le=MAX_LOG_BYTES, description="bytes"),
+    since: float | None = Query(None, allow_inf_nan=False, description="Unix seconds"),
 ) -> schemas.LogPage:
     """The log of an attempt (the latest by default) from a byte offset, or what was stored since then.
 
     since: Unix seconds, in place of an offset; what an older version stored has no time and comes too.
     """
-    if offset is not None and offset < 0:
-        raise bad_parameter("offset", offset, "write a number from 0")
-    if not 1 <= limit <= MAX_LOG_BYTES:
-        raise bad_parameter("limit", limit, f"write a number from 1 to {MAX_LOG_BYTES}")
-    if since is not None and not math.isfinite(since):
-        raise bad_parameter("since", since, "write Unix seconds", "is no time")
     if since is not None and offset is not None:
         raise bad_parameter("since", since, "leave out one of the two", "stands beside an offset")
     store = services(request).store

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from jobs.errors import NotFound
 from orchestrator import schemas
-from orchestrator.api.edge.refusals import bad_parameter, raises
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses.views import not_finite
 from orchestrator.api.routes.jobs import services
@@ -22,13 +22,12 @@ T = TypeVar("T")
 
 
 @router.get("/jobs/{job}/metrics", responses=raises(NotFound))
-def metrics(request: Request, job: str, every: int = 1, last: int | None = None) -> schemas.Metrics:
+def metrics(
+    request: Request, job: str, every: int = Query(1, ge=1), last: int | None = Query(None, ge=1)
+) -> schemas.Metrics:
     """What a job told of its steps: loss, evaluation loss, learning rate, tokens/s, by step. Of a long training some
     hundred lines are kept, spread over all steps. every: each n-th point and the last; last: only the n last.
     """
-    for name, given in (("every", every), ("last", last)):
-        if given is not None and given < 1:
-            raise bad_parameter(name, given, "write a number from 1")
     store = services(request).store
     row = store.find_job(job)
     with unreadable.one("job", row.id):

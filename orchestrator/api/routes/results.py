@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Literal
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Send
@@ -19,7 +19,7 @@ from jobs.messages.send_result import SendOrder
 from jobs.state import JobState, Outcome
 from orchestrator import schemas
 from orchestrator.api.context import Services
-from orchestrator.api.edge.refusals import bad_parameter, raises
+from orchestrator.api.edge.refusals import raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses.presence import is_online
 from orchestrator.api.routes.jobs import services
@@ -54,12 +54,10 @@ async def result(request: Request, job: str) -> schemas.Result:
 
 
 @router.get("/jobs/{job}/result/files", responses=raises(NotFound, Conflict))
-async def files(request: Request, job: str, manifest: str, offset: int = 0) -> StreamingResponse:
+async def files(request: Request, job: str, manifest: str, offset: int = Query(0, ge=0)) -> StreamingResponse:
     """The bytes of a result's files, one after the other by name. manifest: sha256 of the one that the reader goes
     by; offset: of the first byte, over all files.
     """
-    if offset < 0:
-        raise bad_parameter("offset", offset, "write a number of bytes")
     known = services(request)
     row, attempt = await run_in_threadpool(_where, known, job)
     order = await run_in_threadpool(_order, known, row, attempt, "files", offset, manifest)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from jobs.state import Code, Reason
+from jobs.units import listed_jobs
 from orchestrator.control.snapshot.progress import learned_pace, projected_step_s
 from orchestrator.scheduler.eta import PROJECTED_SPREAD, SETTLED_STEPS
 from orchestrator.scheduler.policy import Rules
@@ -99,7 +100,7 @@ def parting(sharers: Sequence[Sharer], rules: Rules) -> tuple[Sharer, Reason] | 
     last = max(sharers, key=lambda one: (one.opened_at, one.attempt_id))
     slowest = max(sharers, key=lambda one: one.slowdown or 0.0)
     others = sorted(one.job_id for one in sharers if one is not last)
-    names = f"job{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}"
+    names = listed_jobs(others, len(others))
     text = (
         f"stopped: beside each other on one card, job {slowest.job_id} took {slowest.slowdown:.1f} times as long "
         f"as alone; continues from its checkpoint, and not beside {names}"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from jobs.state import Reason
-from jobs.units import span
+from jobs.units import listed_jobs, span
 from orchestrator.scheduler.fleet import RunningJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.policy import Ranked
@@ -40,11 +40,9 @@ class MinRuntimeNotices:
             return found
         self._named |= {job.job_id for job in stops}
         ids = sorted(job.job_id for job in stops)
-        who = f"job{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:5]))}{' …' if len(ids) > 5 else ''}"
         has = "they have" if len(ids) > 1 else "it has"
-        text = (
-            f"{found.text}; preempts {who} once {has} run {span(self.victims.rules.min_run_s)}, the minimum"
-        )
+        minimum = span(self.victims.rules.min_run_s)
+        text = f"{found.text}; preempts {listed_jobs(ids)} once {has} run {minimum}, the minimum"
         return Reason(found.code, text, {**found.figures, "preempts": ids, "preempts_at": at})
 
     def _on(self, group: int, entry: Ranked, need: int) -> tuple[float, list[RunningJob]]:

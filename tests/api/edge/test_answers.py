@@ -123,7 +123,7 @@ def test_what_stands_in_front_of_every_route_answers_as_documented(yard, method,
 )
 def test_what_may_be_missing_is_a_404(yard, method, path, operation):
     name = operation["operationId"]
-    where = f"{path}?group=7" if name == "list_jobs" else path
+    where = path + {"list_jobs": "?group=7", "events": "?job=7"}.get(name, "")
     queries = {
         "job_result_files": {"manifest": "x"},
         "send_piece": {"offset": 0, "total": 1},
