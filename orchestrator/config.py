@@ -54,6 +54,7 @@ class Environment(BaseSettings):
 class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
+    scrape_token: what opens /metrics alone, for Prometheus.
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the
     hosts' files, so that data and model folders are checked at submit; None: it does while it listens on loopback
     only; proxies: whose X-Forwarded-For is believed; prices: of an hour of one GPU by card name, in any one unit;
@@ -70,6 +71,7 @@ class Settings:
     port: int = DEFAULT_PORT
     database: str = ""
     token: str = ""
+    scrape_token: str = ""
     ray: bool = True
     ray_ip: str = ""
     ray_port: int = 0
@@ -167,6 +169,7 @@ def load(home: Path, **flags: Any) -> Settings:
         port=port or free_port(host),
         database=database,
         token=token,
+        scrape_token=_scrape_token(os.environ.get("TUNEYARD_SCRAPE_TOKEN", ""), token),
         trusted_models=tuple(name for name in trusted if name),
         proxies=read_proxies(flags.get("proxies") or environment.trusted_proxies),
         rules=Rules(**{name: flags[name] for name in RULE_FLAGS if flags.get(name) is not None}),
@@ -187,6 +190,16 @@ def load(home: Path, **flags: Any) -> Settings:
             "host: Ray needs one private address that hosts can reach; name it with --ray-ip (for example 10.0.0.5)"
         )
     return settings
+
+
+def _scrape_token(given: str, token: str) -> str:
+    """Raises UsageError."""
+    if given and (len(given) < 20 or given == token):
+        raise UsageError(
+            "TUNEYARD_SCRAPE_TOKEN: a token that opens /metrics alone has 20 characters or more and is not the "
+            "server's own; `openssl rand -hex 32` makes one"
+        )
+    return given
 
 
 def read_proxies(given: Sequence[str]) -> tuple[Network, ...]:

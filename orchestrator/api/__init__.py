@@ -11,6 +11,7 @@ readiness.py     whether jobs can be taken and started: database, loop, dispatch
 edge/            what stands in front of every route: the gate, what a query may have, and the shape of every
                  refusal
 live/            the fleet as it is now, read once for all who watch, and sent to them as it changes
+prometheus/      the fleet as Prometheus scrapes it
 responses/       rows of the store -> the JSON of an answer, with what can be done about it
 routes/          the routes, by subject
 submission/      from a request to validated jobs, stored under one commit

@@ -40,7 +40,7 @@ from orchestrator.api.routes import (
     results,
     whatif,
 )
-from orchestrator.api.routes.watching import fleet, series, usage
+from orchestrator.api.routes.watching import fleet, prometheus, series, usage
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
 
@@ -53,7 +53,7 @@ def create_app(services: Services) -> Gate:
     app = routes()
     app.state.services = services
     services.window.read = FleetReader(services).read
-    return Gate(app, services.settings.token, past_layers)
+    return Gate(app, services.settings.token, past_layers, services.settings.scrape_token)
 
 
 def past_layers(scope: Scope) -> Route | None:
@@ -112,6 +112,7 @@ def routes() -> FastAPI:
     made = functools.cache(lambda: openapi.document(app))
     app.openapi = made  # type: ignore[method-assign]
     app.add_api_route(f"{PREFIX}/openapi.json", document, methods=["GET"], include_in_schema=False)
+    app.add_api_route(prometheus.PATH, prometheus.scrape, methods=["GET"], include_in_schema=False)
     return app
 
 

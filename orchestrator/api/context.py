@@ -12,6 +12,7 @@ from orchestrator.api.edge.lanes import Lanes
 from orchestrator.api.edge.report_batches import ReportQueue
 from orchestrator.api.live.feed import Feed
 from orchestrator.api.live.window import Window
+from orchestrator.api.prometheus.scrape import Scrape
 from orchestrator.api.submission.group_commit import GroupCommit
 from orchestrator.api.submission.validation import FleetFacts
 from orchestrator.config import Settings
@@ -40,6 +41,7 @@ class Services:
     lengths: RecentLengths = field(init=False)
     window: Window = field(default_factory=Window)
     feed: Feed = field(init=False)
+    scrape: Scrape = field(default_factory=Scrape)
     pulse: Pulse = field(default_factory=Pulse)
     reports: ReportQueue = field(default_factory=ReportQueue)
     # Hosts whose Ray was up when they last reported; for the thread that takes reports.

@@ -148,6 +148,7 @@ class Controller:
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
+        self.rounds.begin()
         self._take_reports(now)  # 1: what hosts said becomes record
         with self._step("links", now):  # 2: jobs whose dependency can't be met any more fail
             self.store.fail_unmet(now)

@@ -15,9 +15,19 @@ class Rounds:
         self._good_at = clock()
         self._rest_s = 0.0
         self.trouble = ""  # what the last round failed with, "" where it did not
+        self._began: float | None = None
+        self.took_s = 0.0  # the last good one
+        self.count = 0  # good ones
+
+    def begin(self) -> None:
+        """A round begins."""
+        self._began = self._clock()
 
     def good(self) -> None:
-        """A whole round was made: reports taken, planned, committed, handed over."""
+        """A whole round was made, where one was due: reports taken, planned, committed, handed over."""
+        if self._began is not None:
+            self.took_s, self._began = self._clock() - self._began, None
+            self.count += 1
         self._good_at, self._rest_s, self.trouble = self._clock(), 0.0, ""
 
     def failed(self, error: Exception) -> None:

@@ -33,6 +33,7 @@ from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
 from orchestrator.store.history.lines import LineStore
 from orchestrator.store.history.prune import PruneStore
+from orchestrator.store.hosts.exported import ExportedStore
 from orchestrator.store.hosts.live import LiveStore
 from orchestrator.store.hosts.open_parts import OpenPartStore
 from orchestrator.store.hosts.reports import ReportStore
@@ -85,6 +86,7 @@ class Store(
     PruneStore,
     LineStore,
     AccountingStore,
+    ExportedStore,
 ):
     """The database of jobs. Call upgrade(url) first: without, this raises SchemaMismatch.
 

@@ -24,6 +24,7 @@ from orchestrator.api.edge.refusals import known_error, unknown_error
 from orchestrator.client.responses import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
+SCRAPE = "/metrics"
 STREAMED = "/result/files"  # whose answer a host would have to send
 # Of a body that is refused, so much is taken in: a client that is still sending it does not read the answer.
 DRAINED_BYTES = 128 * 2**20
@@ -39,11 +40,15 @@ Route = Callable[[Request], Awaitable[Response]]
 class Gate:
     """Before any route is looked for: the token, and a bound on the body.
 
-    Plain ASGI. direct: the route of a request that goes past FastAPI, None for one that does not.
+    Plain ASGI. direct: the route of a request that goes past FastAPI, None for one that does not. scrape_token: opens
+    /metrics alone, beside the token; empty: there is none.
     """
 
-    def __init__(self, app: FastAPI, token: str, direct: Callable[[Scope], Route | None]) -> None:
+    def __init__(
+        self, app: FastAPI, token: str, direct: Callable[[Scope], Route | None], scrape_token: str = ""
+    ) -> None:
         self.app, self._expected, self._direct = app, f"Bearer {token}".encode(), direct
+        self._scrapes = f"Bearer {scrape_token}".encode() if scrape_token else self._expected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +76,11 @@ class Gate:
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises Unauthorized and TooLarge."""
         open_route = scope["path"] == f"{PREFIX}/health" and scope["method"] in ("GET", "HEAD")
-        if not open_route and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+        given = headers.get(b"authorization", b"")
+        opens = hmac.compare_digest(given, self._expected)
+        if scope["path"] == SCRAPE and scope["method"] in ("GET", "HEAD"):
+            opens |= hmac.compare_digest(given, self._scrapes)
+        if not open_route and not opens:
             raise Unauthorized("the token is missing or wrong; give it as `Authorization: Bearer TOKEN`")
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or len(length) > 18:

@@ -46,6 +46,7 @@ class ReportQueue:
         self._began = -math.inf  # when the last group did
         self._at_work = False
         self._drain: asyncio.Task[None] | None = None
+        self.taken = 0  # since the server began
 
     async def put(self, host_id: int, body: bytes, work: Work) -> bytes:
         """The answer to a report. work: for the thread. Raises Busy where too many wait, and what work answers."""
@@ -55,7 +56,9 @@ class ReportQueue:
         self._bytes += len(body)
         if self._drain is None:
             self._drain = asyncio.create_task(self._all(work))
-        return await mine.answer
+        answer = await mine.answer
+        self.taken += 1
+        return answer
 
     def close(self) -> None:
         """What has not begun never does."""

@@ -1,6 +1,7 @@
 """Routes for who watches.
 
-fleet.py   the fleet as it is now: by column, and as a stream
-series.py  what was measured over time: lines of cards, hosts, jobs, the fleet
-usage.py   where GPU-seconds and energy went
+fleet.py       the fleet as it is now: by column, and as a stream
+prometheus.py  /metrics
+series.py      what was measured over time: lines of cards, hosts, jobs, the fleet
+usage.py       where GPU-seconds and energy went
 """
