@@ -122,9 +122,12 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """A code for programs, a sentence for people, and the figures behind it (bytes, seconds, counts)."""
+    """A code for programs, a sentence for people, and the figures behind it (bytes, seconds, counts).
 
-    code: Code
+    code: a plain text where another version of tuneyard stored one that this version does not know.
+    """
+
+    code: Code | str
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
 

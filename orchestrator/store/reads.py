@@ -113,7 +113,7 @@ _id = attrgetter("id")
 
 def _job(row: Any) -> JobRow:
     id_, name, user, state, code, text, figures, *rest = row
-    return JobRow(id_, name, user, _STATES[state], Reason(_CODES.get(code, Code.NEW), text, figures), *rest)
+    return JobRow(id_, name, user, _STATES[state], Reason(_CODES.get(code, code), text, figures), *rest)
 
 
 def one_job(connection: sa.Connection, job_id: int) -> JobRow:

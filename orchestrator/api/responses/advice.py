@@ -101,7 +101,7 @@ def misfit(job: PendingJob, fleet: Fleet, reason: Reason) -> list[str]:
         "training.sequence_length",
         Code.PROFILE_FAILED: "correct what the error names; the model is traced again every 5 minutes",
     }
-    told = [texts[reason.code]] if reason.code in texts else []
+    told = [text for code, text in texts.items() if code == reason.code]
     if reason.code is Code.PROFILE_FAILED and "huggingface.co" in reason.text:
         told.append(
             f"a host without a way to huggingface.co: download {spec.model.path} to a folder that every host sees "

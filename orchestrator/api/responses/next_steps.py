@@ -53,7 +53,7 @@ def after_end(row: JobRow, source: Source | str) -> list[str]:
         return _after_divergence(row, spec, source)
     if row.reason.code is Code.OOM:
         return _after_no_memory(row, spec, source)
-    return [texts[row.reason.code]] if row.reason.code in texts else []
+    return [text for code, text in texts.items() if code == row.reason.code]
 
 
 def _after_divergence(row: JobRow, spec: JobSpec, source: Source | str) -> list[str]:

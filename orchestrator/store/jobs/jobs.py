@@ -234,12 +234,8 @@ class JobStore(Database):
         """
         with self.read() as connection:
             stored = {id_: tuple(rest) for id_, *rest in connection.execute(_REASONS).all()}
-        # Jobs that are alike are given the same reason: it is encoded once.
-        encoded = {
-            id(reason): (reason.code.value, clean_text(reason.text), to_json(reason.figures))
-            for reason in {id(reason): reason for reason in reasons.values()}.values()
-        }
-        said = {id_: encoded[id(reason)] for id_, reason in reasons.items() if id_ in stored}
+        encoded = _Encoded()
+        said = {id_: encoded(reason) for id_, reason in reasons.items() if id_ in stored}
         changed = [
             {"job": id_, "code": values[0], "text": values[1], "figures": values[2]}
             for id_, values in sorted(said.items())
@@ -373,3 +369,21 @@ def _page(
 
 def _ended_as(row: JobRow) -> str:
     return "was cancelled" if row.state == JobState.CANCELLED else str(row.state)
+
+
+class _Encoded:
+    """Reasons as they are stored. Equivalent jobs have equal reasons: such are encoded once.
+
+    By code and text it has the last one only, so that many with other figures cost no more than encoding each.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[Reason, tuple[str, str, str]]] = {}
+
+    def __call__(self, reason: Reason) -> tuple[str, str, str]:
+        """Code, text, and figures as JSON."""
+        found = self._last.get((reason.code, reason.text))
+        if found is None or found[0] != reason:
+            made = (str(reason.code), clean_text(reason.text), to_json(reason.figures))
+            found = self._last[reason.code, reason.text] = (reason, made)
+        return found[1]

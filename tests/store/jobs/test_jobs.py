@@ -9,6 +9,7 @@ from jobs.errors import Conflict, NotFound
 from jobs.state import Code, Event, JobState, Outcome, Reason
 from orchestrator.store import Store
 from orchestrator.store.requests import NewSubmission
+from orchestrator.store.schema.tables import jobs
 from tests.builders import (
     NOW,
     a_job,
@@ -191,3 +192,22 @@ def test_reasons_are_written_only_where_they_changed_and_only_to_queued_jobs(sto
     assert store.job(waiting.id).reason == busy
     assert store.job(running).reason.code == Code.STARTING
     assert store.job(other.id).reason.code == Code.NEW
+
+
+def test_reasons_of_one_text_keep_their_own_figures(store: Store) -> None:
+    ids = [submitted(store).id for _ in range(4)]
+    given = {id_: Reason(Code.BUSY, "busy", {"free": number // 2}) for number, id_ in enumerate(ids)}
+    assert store.set_reasons(given) == 4
+    assert [store.job(id_).reason for id_ in ids] == list(given.values())
+    given[ids[0]].figures["free"] = 7  # the same object, with another value
+    assert store.set_reasons(given) == 1 and store.job(ids[0]).reason.figures == {"free": 7}
+
+
+def test_a_reason_of_another_version_is_shown_with_its_code(store: Store) -> None:
+    made = submitted(store)
+    stored = {"reason_code": "awaits_licence", "reason_text": "waits for a licence"}
+    with store.write() as connection:
+        connection.execute(sa.update(jobs).values(**stored))
+    found = store.job(made.id).reason
+    assert (found.code, found.text) == ("awaits_licence", "waits for a licence")
+    assert found.as_dict()["code"] == "awaits_licence"
