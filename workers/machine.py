@@ -12,13 +12,14 @@ from pathlib import Path
 
 import psutil
 
+from jobs.jobfile.trackers import TRACKERS
 from jobs.units import GiB
 from workers.checks.libraries import PACKAGES
 
 # What a memory profile depends on, and what some jobs need (jobs/jobfile/requirements.py).
 _STACK = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth")
 # What some jobs need and no profile depends on, where it is installed.
-_BESIDE = ("flash-attn", "kernels")
+_BESIDE = ("flash-attn", "kernels", *(name for names in TRACKERS.values() for name in names))
 _WARM_FROM_BYTES = 8 * GiB  # of the host's memory: a rank actor with its imports done holds about 0.6 GiB
 
 

@@ -12,5 +12,6 @@ requirements.py          libraries that a job needs on a host
 resume_compatibility.py  which keys decide a job's weights: whether it may resume from a checkpoint
 spec.py                  JobSpec: what to train, on what, how, on which cards
 sweep.py                 a job file with a matrix -> the jobs of a group
+trackers.py              trackers that a run can report to
 validation_errors.py     pydantic's errors -> faults in our words
 """

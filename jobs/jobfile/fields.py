@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from jobs.jobfile.trackers import TRACKERS
 from jobs.units import parse_duration, parse_size
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -38,6 +39,16 @@ def _number(value: Any) -> Any:
             raise ValueError("is not a number") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("is not a number")
+    return value
+
+
+def _trackers(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _once(value: list[str]) -> list[str]:
+    if twice := next((name for at, name in enumerate(value) if name in value[:at]), None):
+        raise ValueError(f"names {twice} twice: leave one out")
     return value
 
 
@@ -226,6 +237,22 @@ Targets = Annotated[
                 {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
             ],
             "default": "all-linear",
+        }
+    ),
+]
+_Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+_TRACKER_SCHEMA = {"enum": list(TRACKERS)}
+Trackers = Annotated[
+    list[_Tracker],
+    BeforeValidator(_trackers),
+    AfterValidator(_once),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TRACKER_SCHEMA,
+                {"type": "array", "items": _TRACKER_SCHEMA, "uniqueItems": True},
+            ],
+            "default": [],
         }
     ),
 ]

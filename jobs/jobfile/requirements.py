@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from jobs.jobfile.spec import JobSpec
+from jobs.jobfile.trackers import TRACKERS
 from jobs.state import Code, Reason
 
 # bitsandbytes' CPU kernels pack 4-bit weights and run 8-bit optimizers from here on (0.49 lacks the optimizers).
@@ -34,6 +35,10 @@ def lacking(
             return Reason(Code.LIBRARY, text, {"library": name})
     if spec.model.attention == "flash_attention_2" and (reason := _no_flash(stack, kind)) is not None:
         return reason
+    for tracker in spec.report_to:
+        if not any(name in stack for name in TRACKERS[tracker]):
+            text = f"has no {tracker}, which report_to needs: pip install {tracker}, or leave it out of report_to"
+            return Reason(Code.LIBRARY, text, {"library": tracker})
     for name in spec.libraries:
         found = stack.get(name)
         if found is None:

@@ -81,6 +81,7 @@ EFFECTS: Mapping[str, Effect] = {
     "sweep.early_stop": _N,
     "retries": _N,
     "time_limit": _N,
+    "report_to": _N,
     "output": _N,
 }
 

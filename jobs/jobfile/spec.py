@@ -28,6 +28,7 @@ from jobs.jobfile.fields import (
     Size,
     Targets,
     Text,
+    Trackers,
     Whole,
 )
 from jobs.jobfile.loader import MAX_FILE_BYTES, parse_yaml
@@ -311,6 +312,11 @@ class JobSpec(Section):
     time_limit: Duration | None = Field(
         None,
         description="End an attempt of the job after this long in training, such as 4h; `requeue` goes on from there.",
+    )
+    report_to: Trackers = Field(
+        default_factory=list,
+        description="Where the run's curves go besides: tensorboard, wandb, mlflow, trackio, or a list of these. All "
+        "attempts of the job are one run there.",
     )
     output: Output | None = Field(
         None,

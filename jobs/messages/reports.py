@@ -85,6 +85,7 @@ class Progress(Message):
     expandable: bool | None = None  # as in Ended
     skipped: int = 0  # steps of this attempt so far whose update was left out (training.on_nan: skip)
     note: str | None = None  # for the job's events, in words
+    tracker: str | None = None  # a tracker that training goes on without, and why, for the job's events
 
 
 class Evaluated(Message):

@@ -23,6 +23,7 @@ class Note(StrEnum):
     DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
     TRAINING = "training"  # its process is up
     DATA_CHANGED = "data_changed"  # since the checkpoint that the attempt goes on from
+    TRACKER_LOST = "tracker_lost"  # training goes on without one that report_to names
     STOP_REQUESTED = "stop_requested"
     HOST_JOINED = "host_joined"
     HOST_DRAINED = "host_drained"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import Conflict
+from jobs.jobfile.trackers import TRACKERS
 from tests.workers.agents import REPOSITORY
 from tests.workers.fake_server import TOKEN, FakeServer
 from workers import machine
@@ -41,7 +42,8 @@ print([name for name in ("torch", "transformers", "ray", "sqlalchemy") if name i
 
 
 def test_the_stack_names_what_a_profile_depends_on() -> None:
-    only_some_hosts_have = {"bitsandbytes", "unsloth"}
+    trackers = {package for packages in TRACKERS.values() for package in packages}
+    only_some_hosts_have = {"bitsandbytes", "unsloth", *trackers}
     assert set(machine.stack()) - only_some_hosts_have == {
         "python",
         "torch",

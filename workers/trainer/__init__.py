@@ -10,6 +10,7 @@ publishing.py     publishes a trained model to its result folder
 ray_actor.py      the Ray actor
 sft.py            TRL's trainer; each step is checked before its update
 state_apart.py    optimizer state in segments of its own, where segments don't expand
+trackers.py       TensorBoard, Weights & Biases, MLflow, trackio: they can't hold up the training
 train.py          TRL: build the trainer of an assignment, run it
 faults/           numbers that are not finite, and why a trainer ended with an exception
 ranks/            the ranks of one attempt: they meet, watch each other and decide together

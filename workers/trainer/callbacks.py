@@ -54,7 +54,7 @@ class Figures:
     train_s: float | None = None
     step_times: array[float] = field(default_factory=lambda: array("d"))
     marks: list[tuple[float, int]] = field(default_factory=list)  # first and last line: seconds, tokens
-
+    trackers_lost: list[str] = field(default_factory=list)
     measured: bool = True  # False: this attempt trained nothing, so its memory says nothing
 
     def take_up(self, step: int, manifest: dict[str, Any]) -> None:
@@ -133,6 +133,7 @@ class Reporter(TrainerCallback):
         self.data: Fingerprint | None = None  # of the rows, for checkpoints
         self.longest_first = False  # whether the first step has the longest rows, for checkpoints
         self.note: str | None = None  # what the next progress line is to tell of besides
+        self.lost_trackers: Callable[[], str | None] = lambda: None  # the same, asked for each line
         self.last: Path | None = None  # the checkpoint of the last step, once it is published
 
     def on_train_begin(
@@ -213,6 +214,7 @@ class Reporter(TrainerCallback):
                     device_bytes=peaks.device_bytes,
                     expandable=figures.meter.expandable,
                     note=self.note,
+                    tracker=self.lost_trackers(),
                 )
             )
             self.note = None
@@ -303,6 +305,9 @@ class Reporter(TrainerCallback):
             log.warning("the last step has no checkpoint: %s", refused)
         else:
             self.last = Path(self._figures.last_checkpoint) if self._figures.last_checkpoint else None
+
+    def trained_whole(self) -> bool:
+        return self.stopped is None and self.guard.fault is None
 
     def close(self) -> None:
         """Wait until the last checkpoint is published. Raises what its publishing raised."""

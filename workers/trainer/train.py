@@ -39,6 +39,7 @@ from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model, build_tokenizer, check_method, trusts
 from workers.model.late_imports import load
 from workers.model.token_ids import Room
+from workers.trainer import trackers as tracking
 from workers.trainer.allocator import settle
 from workers.trainer.callbacks import LINE_EVERY_S, Figures, Reporter
 from workers.trainer.faults.diverging import diverged
@@ -50,6 +51,7 @@ from workers.trainer.ranks import rank_watch, rendezvous
 from workers.trainer.saving.artifacts import check_free, clear_unfinished
 from workers.trainer.saving.resume import checkpoint_of, finished, left_out, longest_first, take_rows
 from workers.trainer.sft import GuardedTrainer
+from workers.trainer.trackers import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +197,13 @@ def _trained(
     def give_up(**how: Any) -> None:
         folder.write_ended(figures.ended(ts=time.time(), **how), assignment.local_rank)
 
-    with closing(reporter), rank_watch.Watch(assignment, folder, give_up):
+    trackers = Trackers(assignment, checkpoints.parent)
+    reporter.lost_trackers, figures.trackers_lost = trackers.news, trackers.lost
+    with (
+        trackers.running(reporter.trained_whole),
+        closing(reporter),
+        rank_watch.Watch(assignment, folder, give_up),
+    ):
         # Hosts first meet: what one of them has to resume from all of them need.
         others = reporter.others = rendezvous.join(assignment, staging, give_up) if assignment.spans else None
         with figures.meter.apart():
@@ -212,7 +220,8 @@ def _trained(
             reporter.guard.left_out = left_out(resume[0])
         if assignment.rank == 0:
             check_room(assignment, target, checkpoints)
-        callbacks, guard = [reporter, SavesGeneration()], reporter.guard
+        # Trackers first: what they put into a checkpoint is there when it is published.
+        callbacks, guard = [trackers, reporter, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
         reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
         allocator = figures.meter.allocator
@@ -224,10 +233,12 @@ def _trained(
         refusal = allocator.refusal if allocator else None
         reporter.note = "; ".join(filter(None, [note, refusal])) or None
         _obey_stop(folder)
+        trackers.begin(trainer.args, resume[0] if resume else None)
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
         if reporter.stopped is None and guard.fault is None:
             guard.fault = trainer.fault_of_all()
             if guard.fault is None:
+                trackers.keep(staging, trainer.state.global_step)
                 reporter.save_last(trainer)
     return reporter.last or trainer
 
@@ -295,6 +306,7 @@ def run_attempt(
     if card.kind == "cpu":
         set_threads(len(assignment.ranks_here))
         _load_bitsandbytes(assignment.spec)
+    tracking.load(assignment, host_home)
     figures = Figures(Meter(card, assignment.shared))
     try:
         if not folder.is_mine(assignment):
@@ -353,4 +365,6 @@ def _summary(figures: Figures) -> str:
         text += f", loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
     if figures.skipped:
         text += f"; {counted(figures.skipped, 'step')} skipped: the loss or the gradients were not finite"
+    if figures.trackers_lost:
+        text += f"; not reported to {', '.join(figures.trackers_lost)}, see the log"
     return text

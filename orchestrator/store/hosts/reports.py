@@ -182,7 +182,9 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         for row, item in current:
             for line in item.progress:
                 if line.note:
-                    _note_once(connection, row, line.note, now)
+                    _note_once(connection, row, Note.DATA_CHANGED, line.note, now)
+                if line.tracker:
+                    _note_once(connection, row, Note.TRACKER_LOST, line.tracker, now)
         self._record_ends(connection, known)
 
     def _append(self, connection: sa.Connection, news: list[tuple[Any, AttemptReport]], now: float) -> None:
@@ -271,11 +273,13 @@ def _start(connection: sa.Connection, row: Any, started: Started, now: float) ->
         reads.note(connection, now, Note.TRAINING, text, job_id=row.job_id, attempt_id=row.id, data=said)
 
 
-def _note_once(connection: sa.Connection, row: Any, text: str, now: float) -> None:
+def _note_once(connection: sa.Connection, row: Any, kind: Note, text: str, now: float) -> None:
     """An event of what a progress line tells besides; a report may come twice."""
-    kind = Note.DATA_CHANGED
     there = sa.select(events.c.id).where(
-        events.c.job_id == row.job_id, events.c.attempt_id == row.id, events.c.kind == kind
+        events.c.job_id == row.job_id,
+        events.c.attempt_id == row.id,
+        events.c.kind == kind,
+        events.c.text == text,
     )
     if connection.execute(there).first() is None:
         reads.note(connection, now, kind, text, job_id=row.job_id, attempt_id=row.id)

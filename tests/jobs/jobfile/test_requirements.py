@@ -44,6 +44,9 @@ UNSLOTH = {"model": {"path": "org/model", "engine": "unsloth"}}
         (FLASH, {"flash-attn": "2.3.2"}, "cuda", "has flash-attn 2.3.2, older than 2.3.3"),
         (FLASH, {"kernels": "0.9.0"}, "cuda", None),
         (FLASH, {"flash-attn": "2.8.3"}, "cpu", "needs a CUDA card; use one, or set model.attention: sdpa"),
+        ({"report_to": "wandb"}, {}, "cuda", "has no wandb, which report_to needs: pip install wandb"),
+        ({"report_to": ["tensorboard", "mlflow"]}, {"tensorboard": "2.21"}, "cpu", "has no mlflow"),
+        ({"report_to": ["tensorboard", "mlflow"]}, {"tensorboardX": "2", "mlflow-skinny": "3"}, "cpu", None),
         ({**UNSLOTH, "method": "qlora"}, {"unsloth": "2026.10.9"}, "cuda", "has no bitsandbytes"),
     ],
 )

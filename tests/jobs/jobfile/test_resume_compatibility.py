@@ -70,6 +70,7 @@ OTHERS: dict[str, Any] = {
     "resources.share": True,
     "project": "p",
     "priority": 75,
+    "report_to": ["wandb"],
     "after": [{"job": 3}],
     "retries": 3,
     "time_limit": "8h",

@@ -133,6 +133,10 @@ AGREED: dict[str, tuple[list[Any], list[Any]]] = {
     "priority": (["high", 7], ["urgent", 101, True]),
     "model": (["a", {"path": "a"}], ["", 3, {"path": ""}, {"pth": "a"}]),
     "output": (["a/b"], [""]),
+    "report_to": (
+        ["wandb", [], ["tensorboard", "mlflow"]],
+        ["wandbb", ["wandb", "wandb"], [3], "", {"a": 1}],
+    ),
     "name": (["a-b"], ["a b", "../x", 3]),
 }
 
