@@ -19,6 +19,7 @@ from jobs.jobfile.overrides import apply_overrides
 from jobs.jobfile.spec import parse_yaml
 from jobs.jobfile.sweep import Member, read_members
 from jobs.memory.remedies import warnings_of
+from tests.cli.fake_fleet import fleet
 
 TOKEN = "secret-of-the-tests"
 KINDS = {
@@ -185,6 +186,8 @@ class FakeServer:
                 return 200, {"hosts": self.hosts}
             case "POST", ["hosts", name, "drain"]:
                 return 200, {"hosts": [host for host in self.hosts if host["name"] == name]}
+            case "GET", ["fleet"]:
+                return 200, fleet(self.gpus, list(self.jobs.values()), query)
             case "GET", ["gpus"]:
                 return 200, {"gpus": self.gpus}
             case "GET", ["groups", name]:

@@ -19,7 +19,7 @@ from tests.cli.fake_server import TOKEN, FakeServer
 
 HEAVY = (
     "torch", "ray", "sqlalchemy", "pydantic", "fastapi", "httpx", "yaml", "rich", "transformers", "alembic",
-    "asyncio", "psutil", "importlib.metadata",
+    "asyncio", "psutil", "importlib.metadata", "textual",
 )  # fmt: skip
 VERBS = [verb for verbs in SECTIONS.values() for verb in verbs]
 
@@ -45,7 +45,17 @@ def imported(environment: dict[str, str], *args: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "args",
-    [("--help",), ("list",), ("list", "--json"), ("show", "1"), ("gpus",), ("top", "--once"), ()],
+    [
+        ("--help",),
+        ("list",),
+        ("list", "--json"),
+        ("show", "1"),
+        ("gpus",),
+        ("top", "--once"),
+        ("logs", "1"),
+        ("events",),
+        (),
+    ],
     ids=str,
 )
 def test_client_verbs_import_nothing_heavy(

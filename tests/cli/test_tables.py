@@ -237,18 +237,28 @@ def test_top_in_a_pipe_prints_once(tuneyard: Tuneyard, server: FakeServer) -> No
     ran = tuneyard("top")
     assert ran.out == tuneyard("top", "--once").out
     assert ran.out.splitlines() == [
-        "2 cards, 1 busy, 310 W; 1 running, 1 queued",
+        "2 cards, 1 busy, 1 free, 1 running, 1 queued, 310 W, 30.00 GiB of 80.00 GiB, 1 host",
         "",
-        "HOST   #  CARD       MEMORY                            USE              POWER   TEMP  JOB"
-        "          PROGRESS    ETA",
-        "box-1  0  A100-40GB  ████████░░ 30.00 GiB / 40.00 GiB  ██████████  98%  310 W  61 °C  1 docs-lora"
-        "       41%  7m01s",
-        "box-1  1  A100-40GB  ░░░░░░░░░░ - / 40.00 GiB          -                    -      -  idle",
+        "HOST   #  CARD       MEMORY                            USE              POWER   TEMP     JOB"
+        "          PROGRESS  TOKENS/S    ETA",
+        "box-1  0  A100-40GB  ████████░░ 30.00 GiB / 40.00 GiB  ██████████  98%  310 W  61 °C  ●  1 docs-lora"
+        "       41%     5,123  7m01s",
+        "box-1  1  A100-40GB  ░░░░░░░░░░ - / 40.00 GiB          -                    -      -  ○  free",
         "",
-        "ID  NAME     GPUS  SUBMITTED  REASON",
-        " 2  too-big     1     1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
+        "ID  NAME     USER  SUBMITTED  REASON",
+        " 2  too-big  ada      1m ago  needs 91.20 GiB at least; the largest card has 39.56 GiB",
     ]  # fmt: skip
-    assert set(tuneyard("top", "--json").json) == {"gpus", "jobs", "total"}
+    told = tuneyard("top", "--json").json
+    assert told["cards"]["job"] == [1, None] and told["totals"]["waiting"] == 1
+    asked = [path for _, path, _ in server.requests if "/fleet" in path]
+    assert all("limit=500" in path for path in asked)
+
+
+def test_top_in_a_pipe_has_every_host_page_by_page(tuneyard: Tuneyard, server: FakeServer) -> None:
+    server.gpus = [scenes.gpu(number, host=f"box-{number:04d}") for number in range(1, 1102)]
+    lines = tuneyard("top").out.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == [f"box-{number:04d}" for number in range(1, 1102)]
+    assert len(tuneyard("top", "--json").json["cards"]["id"]) == 1101
 
 
 def test_top_counts_no_card_of_a_host_that_is_not_there(tuneyard: Tuneyard, server: FakeServer) -> None:
@@ -259,12 +269,12 @@ def test_top_counts_no_card_of_a_host_that_is_not_there(tuneyard: Tuneyard, serv
         scenes.gpu(3, host="c", host_state="drained"),
     ]
     out = tuneyard("top").out
-    assert out.startswith("3 cards (1 on hosts that are not there), 0 busy, 621 W; 1 running, 0 queued\n")
-    away, online, drained = out.splitlines()[3:6]
+    assert out.startswith("3 cards, 0 busy, 1 free, 1 away, 1 closed, 1 running, 0 queued, 621 W, ")
+    online, away, drained = out.splitlines()[3:6]  # by name
     assert "30.00 GiB / 40.00 GiB" not in away  # what it was before
-    assert "host is away, had 1 docs-lora" in away
-    assert online.endswith("idle")
-    assert drained.endswith("idle, host is drained")
+    assert away.endswith("?  host is away, had 1 docs-lora"), "and no pace of a job that nobody sees"
+    assert online.endswith("○  free")
+    assert drained.endswith("–  host is drained")
 
 
 def test_show(tuneyard: Tuneyard, server: FakeServer) -> None:

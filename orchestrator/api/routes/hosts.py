@@ -32,6 +32,7 @@ class Drain(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     drained: bool = Field(strict=True)
+    reason: str = Field("", max_length=200)  # for the event; of those who ask without, none is wanted
 
 
 @router.post("/hosts/join", responses=raises(Conflict))
@@ -107,6 +108,7 @@ def drain(request: Request, host: str, wanted: Drain) -> dict[str, list[schemas.
     """Take a host, by name or id, out of planning, or back in. What runs there goes on."""
     known = services(request)
     row = known.store.find_host(host)
-    known.store.set_drained(row.id, wanted.drained, known.controller.clock(), actor(request))
+    now = known.controller.clock()
+    known.store.set_drained(row.id, wanted.drained, now, actor(request), wanted.reason.strip())
     known.controller.wake()
     return {"hosts": [shown for shown in list_hosts(request)["hosts"] if shown["id"] == row.id]}

@@ -57,14 +57,17 @@ class FleetStore(Database):
             reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
         return host_id
 
-    def set_drained(self, host_id: int, drained: bool, now: float, actor: Actor | None = None) -> None:
-        """Takes a host out of planning, or back in; what runs there goes on. Raises NotFound."""
+    def set_drained(
+        self, host_id: int, drained: bool, now: float, actor: Actor | None = None, why: str = ""
+    ) -> None:
+        """Takes a host out of planning, or back in; what runs there goes on. why: for the event. Raises NotFound."""
         with self.write() as connection:
             update = hosts.update().where(hosts.c.id == host_id, hosts.c.drained != drained)
             if connection.execute(update.values(drained=drained)).rowcount:
                 kind, text = (
                     (Note.HOST_DRAINED, "drained") if drained else (Note.HOST_RESUMED, "takes work again")
                 )
+                text += f": {why}" if why else ""
                 reads.note(connection, now, kind, text, host_id=host_id, actor=actor)
             else:
                 _one_host(connection, hosts.c.id == host_id, str(host_id))

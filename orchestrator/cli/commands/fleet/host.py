@@ -75,10 +75,11 @@ def run_verb(
 
 @host_verb.command("drain")
 @click.argument("host")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for `tuneyard events`.")
 @client_verb
-def drain_verb(api: Api, as_json: bool, host: str) -> None:
+def drain_verb(api: Api, as_json: bool, host: str, reason: str) -> None:
     """Give a host no new jobs; those on it go on."""
-    _drain(api, as_json, host, True)
+    _drain(api, as_json, host, True, reason)
 
 
 @host_verb.command("undrain")
@@ -89,8 +90,9 @@ def undrain_verb(api: Api, as_json: bool, host: str) -> None:
     _drain(api, as_json, host, False)
 
 
-def _drain(api: Api, as_json: bool, name: str, drained: bool) -> None:
-    _, answer = api.post(f"/hosts/{quote(name, safe='')}/drain", {"drained": drained})
+def _drain(api: Api, as_json: bool, name: str, drained: bool, reason: str = "") -> None:
+    body = {"drained": drained, **({"reason": reason} if reason else {})}
+    _, answer = api.post(f"/hosts/{quote(name, safe='')}/drain", body)
     if as_json:
         emit(answer)
     else:

@@ -1,0 +1,1 @@
+"""`tuneyard top` by Textual's own Pilot, over a real server."""
