@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := cli submit agents restart start telemetry memory gpu.memory gpu.speed gpu.job gpu.double launches coverage trace scheduling plan admission carry
+BENCHMARKS := cli submit agents restart start telemetry memory gpu.memory gpu.speed gpu.job gpu.double launches coverage trace scheduling plan admission carry watch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

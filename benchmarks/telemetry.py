@@ -23,6 +23,8 @@ from benchmarks.common import CHECKOUT, finish, machine
 from jobs.messages.reports import GpuInfo, GpuSample, HostInfo, HostReport
 from jobs.units import GiB
 from orchestrator.store import Store, upgrade
+from orchestrator.store.history.fields import FLEET, FLEET_ID, MINUTE_S
+from orchestrator.store.history.rollup import read_buckets
 from tests.postgres import binaries, running
 
 CARDS = 8  # a host
@@ -81,9 +83,10 @@ def _info(host: int) -> HostInfo:
 
 
 def write(url: str, hosts: int, seconds: int) -> dict[str, Any]:
-    """Write telemetry on schedule for that long; what it cost this process.
+    """Write telemetry on schedule for that long, and roll it up as the controller does; what it cost this process.
 
-    core: CPU seconds a second; lag_s: the longest that a transaction ended after its reports were due.
+    minutes: that were rolled up; core: CPU seconds a second; lag_s: the longest that a transaction ended after its
+    reports were due.
     """
     store = Store(url)
     ids = join(store, hosts)
@@ -99,12 +102,16 @@ def write(url: str, hosts: int, seconds: int) -> dict[str, Any]:
         store.record_reports(everything[tick % TICKS :: TICKS], time.time())
         commits.append(time.monotonic() - asked)
         lags.append(time.monotonic() - due)
+        store.roll_up(time.time())
     wall = time.monotonic() - began
     cpu = sum(os.times()[:2]) - began_cpu
     stored = sum(len(store.samples(gpu.id, 0.0, first + seconds)) for gpu in store.gpus()[:CARDS]) * hosts
+    with store.read() as connection:
+        minutes = len(read_buckets(connection, FLEET, [FLEET_ID], MINUTE_S, 0.0, first + seconds))
     store.close()
     return {
         "rows": stored,
+        "minutes": minutes,
         "rows_per_s": round(stored / max(wall, seconds), 1),
         "core": round(cpu / wall, 3),
         "lag_s": round(max(lags), 3),

@@ -107,6 +107,7 @@ class Code(StrEnum):
     STARTING = "starting"
     TRAINING = "training"
     STOPPING = "stopping"
+    IDLE = "idle"  # it held its cards and did nothing (serve --idle-after); also of a job that ended so
     EARLY_STOP = "early_stop"  # it is among the worst of its sweep; also of a job that ended so
     # ended
     SUCCEEDED = "succeeded"

@@ -54,7 +54,8 @@ class Environment(BaseSettings):
 class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
-    scrape_token: what opens /metrics alone, for Prometheus.
+    scrape_token: what opens /metrics alone, for Prometheus; idle_after_s: how long an attempt may hold its cards and
+    do nothing before it is ended, None: for ever.
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the
     hosts' files, so that data and model folders are checked at submit; None: it does while it listens on loopback
     only; proxies: whose X-Forwarded-For is believed; prices: of an hour of one GPU by card name, in any one unit;
@@ -83,6 +84,7 @@ class Settings:
     start_deadline_s: float = 180.0
     stop_grace_s: float = 20.0
     preempt_grace_s: float = 120.0
+    idle_after_s: float | None = None
     keep_samples_s: float = 86400.0
     keep_minutes_s: float = 30 * 86400.0
     keep_quarters_s: float = 730 * 86400.0
@@ -159,10 +161,12 @@ def load(home: Path, **flags: Any) -> Settings:
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
             *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s", "keep_samples_s", "keep_history_s"),
-            *("keep_minutes_s", "keep_quarters_s"),
+            *("keep_minutes_s", "keep_quarters_s", "idle_after_s"),
         )
         if flags.get(name) is not None
     }
+    if (idle_after_s := chosen.get("idle_after_s")) is not None and idle_after_s < 300:
+        raise UsageError(f"idle after: {idle_after_s:g} s is too short to tell; write 5m or more")
     settings = Settings(
         home=home,
         host=host,

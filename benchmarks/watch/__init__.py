@@ -1,4 +1,7 @@
-"""Benchmarks of watching: one module a subject, each run by itself.
+"""Benchmarks of watching, one module a subject. `make bench-watch` runs all, `python -m benchmarks.watch.NAME` one.
 
-top.py  the terminal: `tuneyard top` at 4,000 cards, `top --once` beside `import click`
+history.py  the telemetry of 500 hosts' last hour and of a card's week through the API, a month of it behind
+rollups.py  4,000 samples a second stored and rolled up, on both databases
+scrape.py   /metrics at 4,000 cards
+top.py      the terminal: `tuneyard top` at 4,000 cards, `top --once` beside `import click`
 """

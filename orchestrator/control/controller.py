@@ -19,6 +19,7 @@ from orchestrator.config import Settings
 from orchestrator.control.assignments import Handover
 from orchestrator.control.early_stop import stop_the_worst
 from orchestrator.control.host_silence import Hearing
+from orchestrator.control.idle_attempts import IdleAttempts
 from orchestrator.control.lost_attempts import Silent
 from orchestrator.control.outcomes import faulty, refusal, verdict
 from orchestrator.control.plan_due import PlanDue
@@ -86,6 +87,7 @@ class Controller:
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
         self.rounds, self.due = Rounds(REPLAN_S), PlanDue(store, REPLAN_S)
         self.likely = Likely()
+        self.idle = IdleAttempts(store, settings.idle_after_s)
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = 0.0
         self._calibrated_at: float | None = None
@@ -157,6 +159,8 @@ class Controller:
         rows = readable(rows, self.quarantine, self.settings, now)  # 5: without what can't be read
         with self._step("early stops", now):  # 6
             stop_the_worst(self.store, rows, self.snapshot_cache.readable_specs(rows.running), now)
+        with self._step("idle attempts", now):  # 6 too: what holds cards and does nothing
+            self.idle.end(rows, now)
         with self._step("shared cards", now):  # 7: jobs that slow each other down are parted
             self.snapshots.neighbours.part(rows, self.settings.rules, now)
         with self._step("calibration", now):  # 8: what was measured
@@ -267,7 +271,7 @@ class Controller:
         cancelled = job.cancel_requested_at is not None
         ran_out = ran_out_of(attempt) if ended.outcome is Outcome.OOM else None
         spec, most = JobSpec.model_validate(job.spec), self.settings.oom_requeues
-        because = job.reason if job.reason.code is Code.EARLY_STOP else None
+        because = job.reason if job.reason.code in (Code.EARLY_STOP, Code.IDLE) else None
         decision = decide(history, ended, spec, cancelled, ran_out, most, because)
         not_before = now + decision.delay_s if isinstance(decision, Requeue) and decision.delay_s else None
         at_fault = faulty(attempt, ended) | suspected(self.store, attempt, ended, self.handover.handed_from)

@@ -31,6 +31,7 @@ from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
 from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
+from orchestrator.store.history.idle import ActivityStore
 from orchestrator.store.history.lines import LineStore
 from orchestrator.store.history.prune import PruneStore
 from orchestrator.store.hosts.exported import ExportedStore
@@ -85,6 +86,7 @@ class Store(
     LeadStore,
     PruneStore,
     LineStore,
+    ActivityStore,
     AccountingStore,
     ExportedStore,
 ):

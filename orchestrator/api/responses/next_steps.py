@@ -38,6 +38,7 @@ def after_end(row: JobRow, source: Source | str) -> list[str]:
         Code.SUCCEEDED: f"`tuneyard pull {row.id}` copies its result here",
         Code.CANCELLED: f"{again} runs it again, and {_goes_on(source)}",
         Code.EARLY_STOP: f"{again} runs it to its end, and {_goes_on(source)}",
+        Code.IDLE: f"`tuneyard logs {row.id}` may say what it waited for; {again} {_goes_on(source)}",
         Code.FAILED: f"`tuneyard logs {row.id}` has the traceback; {again} tries again, and {_goes_on(source)}",
         Code.LOST: f"{again} runs it again, and {_goes_on(source)}; `tuneyard hosts` shows how its host is",
         Code.NOT_STARTED: f"{again} runs it again; `tuneyard hosts` shows how its hosts are",

@@ -14,12 +14,11 @@ from jobs.state import Outcome
 from orchestrator.store.accounting.parts import Parts, Phases, Told, phases, split
 from orchestrator.store.engine.database import Database
 from orchestrator.store.history.fields import CARD, MINUTE_S, QUARTER_S, SCALES
+from orchestrator.store.history.idle import IDLE_BELOW
 from orchestrator.store.history.rollup import MINUTES_GONE, state
 from orchestrator.store.schema.tables import attempts, gpus, history, hosts, jobs, leases, progress
 from workers.checkpoints.folders import step_of
 
-# A card that was never busier in a step of history did nothing.
-IDLE_BELOW = 0.05
 # Steps of a minute to read for one answer: more, and quarters of an hour are read.
 MOST_MINUTES = 500_000
 _AT_A_TIME = 500

@@ -1,6 +1,7 @@
 """Readings of cards in steps of a minute and a quarter of an hour, and curves of jobs, kept longer than samples.
 
 fields.py     what is kept of each step, in which units
+idle.py       whether cards did anything lately
 late.py       minutes whose samples came late
 prune.py      what goes once it was taken up
 raw.py        samples in steps of any width, made in SQL

@@ -165,6 +165,11 @@ def down_verb(as_json: bool) -> None:
     "TUNEYARD_LOST_AFTER.",
 )  # fmt: skip
 @click.option(
+    "--idle-after", "idle_after_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_IDLE_AFTER",
+    help="How long a job may hold its GPUs and do nothing before it is ended, 5m or more; by default for ever. "
+    "TUNEYARD_IDLE_AFTER.",
+)  # fmt: skip
+@click.option(
     "--keep-checkpoints", "keep_checkpoints_s", callback=seconds, metavar="TIME",
     envvar="TUNEYARD_KEEP_CHECKPOINTS",
     help="How long checkpoints of a job that ended stay on its hosts; by default until it has succeeded, else 7d. "
