@@ -112,7 +112,9 @@ not on others), the job does not wait for it: it is planned for the whole
 - Settings: JSON files of the model and tokenizer that are not objects, and values that transformers
   refuses, are reported with their file.
 - Quantised models (`quantization_config` in config.json): `method: full` is refused, and `qlora`
-  for all but 4 bits of bitsandbytes; `lora` trains adapters beside the weights as they are.
+  for all but 4 bits of bitsandbytes; `lora` trains adapters beside the weights as they are. Weights
+  in 4 bits of bitsandbytes are projected as they lie; others as if they were not quantised, which
+  `plan` says.
 - Tokenizers: a folder without a vocabulary, or whose tokenizer can't be built, is refused.
 - Libraries: a model or tokenizer that needs a library (optimum and gptqmodel for GPTQ,
   sentencepiece for a tokenizer without tokenizer.json) goes only to hosts that have it. If no host

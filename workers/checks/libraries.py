@@ -109,7 +109,7 @@ def counted_whole(spec: JobSpec, config: Mapping[str, Any] | None = None) -> lis
     """What a user should know of a base that is quantised already: a trace builds it from its config alone."""
     found = _quantisation(_config(spec) if config is None else config)
     method = _quant_method(found) if isinstance(found, Mapping) else ""
-    if not method or spec.method.kind == "qlora":  # which is traced as packed
+    if not method or found.get("load_in_4bit"):  # which is traced as packed
         return []
     return [
         f"The weights of {spec.model.path} are quantised ({method}) and are projected as if they were not: it takes "

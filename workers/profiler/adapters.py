@@ -1,4 +1,4 @@
-"""The model under trace as the method trains it: LoRA adapters, and a base packed in 4 bits for QLoRA.
+"""The model under trace as the method trains it: LoRA adapters, and a base in 4 bits (of the job, or of its folder).
 
 SFTTrainer wraps with `get_peft_model(model, config)` (trl 1.16, trl/trainer/sft_trainer.py). PEFT's
 `autocast_adapter_dtype=True` then keeps LoRA weights in float32 beside a bfloat16 base; TRL casts them to bfloat16
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.spec import JobSpec, MethodSpec
 from workers.model.adapters import cast_adapters, lora_config
-from workers.profiler.emulation.fake_four_bit import FourBitLinear, adapter_class, pack
+from workers.profiler.emulation.fake_four_bit import FourBitLinear, adapter_class, pack, packing_of
 
 
 def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
@@ -42,8 +42,9 @@ def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
         raise SpecError(
             [Fault("method.targets", ", ".join(method.targets), problem, f"leave out {head_name}")]
         )
-    if method.kind == "qlora":
-        pack(base, getattr(torch, spec.model.dtype))
+    packing = packing_of(method.kind, getattr(torch, spec.model.dtype), base.config)
+    if packing is not None:
+        pack(base, packing)
         config._register_custom_module({FourBitLinear: adapter_class()})
     try:
         with _without_bitsandbytes():

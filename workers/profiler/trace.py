@@ -37,7 +37,7 @@ from workers import machine
 from workers.checks.libraries import quantised_needs
 from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
-from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note
+from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note, packing_of
 from workers.profiler.emulation.valid_tokens import with_loss_flops
 from workers.profiler.fake_model import (
     FakeModel,
@@ -155,6 +155,7 @@ def _profile(
 ) -> MemoryProfile:
     sizes = _Sizes(fake, spec)
     text = config.get_text_config()
+    packing = packing_of(spec.method.kind, getattr(torch, spec.model.dtype), config)
     return MemoryProfile(
         layers=len(fake.order),
         order=fake.order if len({*fake.order}) > len(UNIFORM) else (),
@@ -171,11 +172,11 @@ def _profile(
         passes=passes,
         load_bytes=load_transient_bytes(fake.base),
         optimizer_transient_bytes=transient_bytes(spec, sizes.whole("trained")),
-        quantised="nf4" if spec.method.kind == "qlora" else "",
+        quantised=packing.kind if packing else "",
         paged_optimizer=paged(spec),
         chunk_tokens=scan.chunk,
         model_type=config.model_type,
-        notes=packed_note(sizes.whole("packed"), sizes.unpacked) if spec.method.kind == "qlora" else (),
+        notes=packed_note(sizes.whole("packed"), sizes.unpacked) if packing else (),
     )
 
 

@@ -13,6 +13,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,33 +22,77 @@ import torch
 from peft import import_utils
 from peft.tuners import lora
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+# What a BitsAndBytesConfig has where it does not say (transformers 5.23, utils/quantization_config.py).
+_SAID_NOTHING = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_compute_dtype": "float32"}
 BLOCK, NESTED_BLOCK = 64, 256  # bitsandbytes' defaults: weights to a statistic, statistics to a nested one
 _CODE, _NESTED_CODE = 16, 256  # entries of the lookup tables, float32; each weight has its own
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a base lies in 4 bits.
+
+    kind: "nf4" or "fp4"; nested: whether statistics are quantised too; dtype: that weights are unpacked to; compute:
+    that products are made in; skipped: modules that its folder says are not packed, None: transformers' own choice;
+    packed_before: nothing is packed as it loads.
+    """
+
+    kind: str
+    nested: bool
+    dtype: torch.dtype
+    compute: torch.dtype
+    skipped: tuple[str, ...] | None = None
+    packed_before: bool = False
+
+
+def packing_of(method: str, dtype: torch.dtype, config: PretrainedConfig) -> Packing | None:
+    """How the base of a job lies in 4 bits; None where it does not.
+
+    What a folder's config.json says of weights that are packed already goes before what a job asks for
+    (transformers 5.23, quantizers/auto.py, merge_quantization_configs).
+    """
+    said = getattr(config, "quantization_config", None)
+    if isinstance(said, Mapping) and said.get("load_in_4bit"):
+        found = _SAID_NOTHING | {key: value for key, value in said.items() if value is not None}
+        stored = getattr(config, "dtype", None)
+        skipped = said.get("llm_int8_skip_modules")
+        return Packing(
+            kind=str(found["bnb_4bit_quant_type"]),
+            nested=bool(said.get("bnb_4bit_use_double_quant")),
+            dtype=stored if isinstance(stored, torch.dtype) else dtype,
+            compute=getattr(torch, str(found["bnb_4bit_compute_dtype"]).removeprefix("torch.")),
+            skipped=None if skipped is None else tuple(map(str, skipped)),
+            packed_before=True,
+        )
+    return Packing("nf4", True, dtype, torch.bfloat16) if method == "qlora" else None
 
 
 class FourBitLinear(nn.Linear):
     """Linear4bit: packed weights and their statistics, dequantised for each product."""
 
     def __init__(
-        self, features_in: int, features_out: int, bias: nn.Parameter | None, dtype: torch.dtype
+        self, features_in: int, features_out: int, bias: nn.Parameter | None, packing: Packing
     ) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = features_in, features_out
-        self.dtype, self.compute_dtype = dtype, torch.bfloat16
+        self.dtype, self.compute_dtype = packing.dtype, packing.compute
+        self.nested_statistics, self.packed_before = packing.nested, packing.packed_before
         weights = features_in * features_out
         statistics = -(-weights // BLOCK)
         packed = torch.empty((-(-weights // 2), 1), dtype=torch.uint8)
         self.packed = nn.Parameter(packed, requires_grad=False)
-        self.register_buffer("absmax", torch.empty(statistics, dtype=torch.uint8))
-        self.register_buffer("nested", torch.empty(-(-statistics // NESTED_BLOCK), dtype=torch.float32))
+        kind = torch.uint8 if packing.nested else torch.float32
+        self.register_buffer("absmax", torch.empty(statistics, dtype=kind))
         self.register_buffer("code", torch.empty(_CODE, dtype=torch.float32))
-        self.register_buffer("nested_code", torch.empty(_NESTED_CODE, dtype=torch.float32))
-        self.register_buffer("offset", torch.empty((), dtype=torch.float32))
+        if packing.nested:
+            self.register_buffer("nested", torch.empty(-(-statistics // NESTED_BLOCK), dtype=torch.float32))
+            self.register_buffer("nested_code", torch.empty(_NESTED_CODE, dtype=torch.float32))
+            self.register_buffer("offset", torch.empty((), dtype=torch.float32))
         self.bias = bias
 
     @property
@@ -57,8 +102,10 @@ class FourBitLinear(nn.Linear):
 
     def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
         """A new tensor of the whole weight, by way of the statistics in float32."""
-        statistics = torch.empty(self.absmax.shape, dtype=torch.float32, device=self.absmax.device)
-        statistics = statistics + self.offset
+        statistics = self.absmax
+        if self.nested_statistics:
+            statistics = torch.empty(self.absmax.shape, dtype=torch.float32, device=self.absmax.device)
+            statistics = statistics + self.offset
         return torch.empty((self.out_features, self.in_features), dtype=dtype, device=statistics.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,12 +133,14 @@ class _Product(torch.autograd.Function):
         return torch.matmul(gradient, weight), None, None
 
 
-def pack(base: PreTrainedModel, dtype: torch.dtype) -> None:
+def pack(base: PreTrainedModel, packing: Packing) -> None:
     """Put a FourBitLinear for every layer that transformers would quantise (integrations/bitsandbytes.py).
 
-    That leaves out the output embeddings, tied weights, and what is no plain linear layer, as fused experts are.
+    That leaves out the output embeddings, tied weights (unless the folder of a packed base names others), and what is
+    no plain linear layer, as fused experts are.
     """
-    kept = [*get_keys_to_not_convert(base), *(getattr(base, "_keep_in_fp32_modules", None) or ())]
+    left = get_keys_to_not_convert(base) if packing.skipped is None else packing.skipped
+    kept = [*left, *(getattr(base, "_keep_in_fp32_modules", None) or ())]
     for name, module in list(base.named_modules()):
         if not should_convert_module(name, kept):
             continue
@@ -102,7 +151,7 @@ def pack(base: PreTrainedModel, dtype: torch.dtype) -> None:
         else:
             continue
         with torch.device("meta"):
-            base.set_submodule(name, FourBitLinear(*features, module.bias, dtype))
+            base.set_submodule(name, FourBitLinear(*features, module.bias, packing))
 
 
 NEARLY_ALL = 0.9  # of the weights in 4 bits: no word on the rest
@@ -130,7 +179,9 @@ def elements(parameter: nn.Parameter) -> int:
 
 def load_transient_bytes(base: nn.Module) -> int:
     """Most that loading takes beside what stays: one weight before it is packed (Params4bit._quantize); 0 without."""
-    packed = [module for module in base.modules() if isinstance(module, FourBitLinear)]
+    packed = [
+        module for module in base.modules() if isinstance(module, FourBitLinear) and not module.packed_before
+    ]
     return max((m.in_features * m.out_features * m.dtype.itemsize for m in packed), default=0)
 
 
