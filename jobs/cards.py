@@ -1,4 +1,4 @@
-"""The card catalogue: memory as NVML reports it, bandwidth, arithmetic, what a process takes beside its tensors."""
+"""The card catalogue: memory, bandwidth, arithmetic, what a process takes beside its tensors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ BANDWIDTH_SHARE = 0.8
 class Card:
     """One type of card.
 
-    memory_bytes: all of it, as NVML reports it; bandwidth_bytes_s and flops: bytes and dense bfloat16
-    operations a second that training reaches; context_bytes: what the driver and libraries take on the card
-    for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other.
+    memory_bytes: what processes can have of it, contexts included, as a host reports it; total_bytes: all of it, as
+    nvidia-smi shows it, of which the driver keeps the rest, 0: not known. bandwidth_bytes_s and flops: bytes and
+    dense bfloat16 operations a second that training reaches; context_bytes: what the driver and libraries take on the
+    card for one process, before any tensor; distributed_bytes: more of it when ranks talk to each other.
     workspace_bytes: of cuBLAS, for each thread that uses it; expandable: whether segments of torch's CUDA allocator can
     expand there. On a card with workspaces jobs/memory/allocator says what is held beside live tensors; else that is
     reserve_bytes, adapter_reserve_bytes more with LoRA, and reserve_share of the bytes that come and go outside the
@@ -60,6 +61,7 @@ class Card:
     short: str = ""
     price: float | None = None
     expandable: bool = True
+    total_bytes: int = 0
 
     @property
     def keeps_scores(self) -> bool:
@@ -105,6 +107,7 @@ def _cuda(
     name: str,
     short: str,
     memory_mib: int,
+    usable_mib: int,
     gb_s: float,
     tflops: float,
     context_mib: int,
@@ -114,7 +117,8 @@ def _cuda(
     return Card(
         name=name,
         short=short,
-        memory_bytes=memory_mib * MiB,
+        memory_bytes=usable_mib * MiB,
+        total_bytes=memory_mib * MiB,
         bandwidth_bytes_s=gb_s * 1e9 * BANDWIDTH_SHARE,
         flops=tflops * 1e12 * ARITHMETIC_SHARE,
         context_bytes=context_mib * MiB,
@@ -132,44 +136,52 @@ _BLACKWELL = "NVIDIA RTX Blackwell architecture whitepaper" + _SMI
 _PRO = "NVIDIA RTX Blackwell PRO architecture whitepaper" + _SMI
 _SHEET = "NVIDIA data sheet of the card" + _SMI
 _SPARSE = "NVIDIA data sheet of the card, half of its figure with sparsity" + _SMI
-# Name as NVML gives it, short name, memory MiB, GB/s, dense bfloat16 TFLOP/s with float32 accumulation (float16 where
-# a card has no bfloat16), context MiB. GeForce cards accumulate in float32 at half the rate of their professional
-# twins: an RTX 4090 reaches 165 where an L40S reaches 362. Contexts are priors inside the 0.47 to 1.78 GiB that
-# others report by card and library; not measured here.
+# Name as NVML gives it, short name, memory MiB, usable MiB, GB/s, dense bfloat16 TFLOP/s with float32 accumulation
+# (float16 where a card has no bfloat16), context MiB. GeForce cards accumulate in float32 at half the rate of their
+# professional twins: an RTX 4090 reaches 165 where an L40S reaches 362. Contexts are priors inside the 0.47 to 1.78 GiB
+# that others report by card and library; not measured here. Usable is the "total capacity" of torch's out-of-memory
+# messages that users of such cards report, to 0.02 GiB; it moves by some MiB with the driver.
 CATALOGUE: tuple[Card, ...] = (
-    _cuda("Tesla T4", "t4", 15360, 320, 65, 550, _SHEET),
-    _cuda("Tesla V100-SXM2-16GB", "v100-16gb", 16384, 900, 125, 550, _SHEET),
-    _cuda("Tesla V100-SXM2-32GB", "v100-32gb", 32768, 900, 125, 550, _SHEET),
-    _cuda("GeForce RTX 3080", "rtx3080", 10240, 760, 59.5, 550, _GA102),
-    _cuda("GeForce RTX 3090", "rtx3090", 24576, 936, 71, 550, _GA102),
-    _cuda("GeForce RTX 4080", "rtx4080", 16376, 717, 97.5, 600, _ADA),
-    _cuda("GeForce RTX 4090", "rtx4090", 24564, 1008, 165.2, 600, _ADA),
-    _cuda("GeForce RTX 5090", "rtx5090", 32607, 1792, 209.5, 900, _BLACKWELL),
-    _cuda("RTX A4000", "a4000", 16376, 448, 76.7, 550, _SPARSE),
-    _cuda("RTX A5000", "a5000", 24564, 768, 111.1, 550, _SPARSE),
-    _cuda("RTX A6000", "a6000", 49140, 768, 154.8, 550, _GA102),
-    _cuda("RTX 6000 Ada Generation", "rtx6000ada", 49140, 960, 364.2, 600, _ADA),
-    _cuda("RTX PRO 6000 Blackwell Workstation Edition", "rtxpro6000", 97887, 1792, 503.8, 900, _PRO),
-    _cuda("RTX PRO 6000 Blackwell Server Edition", "rtxpro6000-server", 97887, 1597, 503.8, 900, _PRO),
+    _cuda("Tesla T4", "t4", 15360, 15095, 320, 65, 550, _SHEET),
+    _cuda("Tesla V100-SXM2-16GB", "v100-16gb", 16384, 16151, 900, 125, 550, _SHEET),
+    _cuda("Tesla V100-SXM2-32GB", "v100-32gb", 32768, 32501, 900, 125, 550, _SHEET),
+    _cuda("GeForce RTX 3080", "rtx3080", 10240, 10010, 760, 59.5, 550, _GA102),
+    _cuda("GeForce RTX 3090", "rtx3090", 24576, 24257, 936, 71, 550, _GA102),
+    _cuda("GeForce RTX 4080", "rtx4080", 16376, 16076, 717, 97.5, 600, _ADA),
+    _cuda("GeForce RTX 4090", "rtx4090", 24564, 24210, 1008, 165.2, 600, _ADA),
+    _cuda("GeForce RTX 5090", "rtx5090", 32607, 32110, 1792, 209.5, 900, _BLACKWELL),
+    _cuda("RTX A4000", "a4000", 16376, 16109, 448, 76.7, 550, _SPARSE),
+    _cuda("RTX A5000", "a5000", 24564, 24248, 768, 111.1, 550, _SPARSE),
+    _cuda("RTX A6000", "a6000", 49140, 48677, 768, 154.8, 550, _GA102),
+    _cuda("RTX 6000 Ada Generation", "rtx6000ada", 49140, 48508, 960, 364.2, 600, _ADA),
+    _cuda("RTX PRO 6000 Blackwell Workstation Edition", "rtxpro6000", 97887, 97248, 1792, 503.8, 900, _PRO),
+    _cuda("RTX PRO 6000 Blackwell Server Edition", "rtxpro6000-server", 97887, 97248, 1597, 503.8, 900, _PRO),
     _cuda(
-        "RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtxpro6000-maxq", 97887, 1792, 438.9, 900, _PRO
+        "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+        "rtxpro6000-maxq",
+        97887,
+        97248,
+        1792,
+        438.9,
+        900,
+        _PRO,
     ),
-    _cuda("A10", "a10", 23028, 600, 125, 550, _SHEET),
-    _cuda("A10G", "a10g", 23028, 600, 70, 550, _SHEET),
-    _cuda("A30", "a30", 24576, 933, 165, 550, _SHEET),
-    _cuda("A40", "a40", 46068, 696, 149.7, 550, _SHEET),
-    _cuda("L4", "l4", 23034, 300, 121, 600, _SPARSE),
-    _cuda("L40", "l40", 46068, 864, 181, 600, _SHEET),
-    _cuda("L40S", "l40s", 46068, 864, 362, 600, _SHEET),
-    _cuda("A100-PCIE-40GB", "a100-pcie-40gb", 40960, 1555, 312, 600, _SHEET),
-    _cuda("A100-SXM4-40GB", "a100-40gb", 40960, 1555, 312, 600, _SHEET),
-    _cuda("A100 80GB PCIe", "a100-pcie-80gb", 81920, 1935, 312, 600, _SHEET),
-    _cuda("A100-SXM4-80GB", "a100-80gb", 81920, 2039, 312, 600, _SHEET),
-    _cuda("H100 PCIe", "h100-pcie", 81559, 2039, 756, 900, _SPARSE, hopper=True),
-    _cuda("H100 80GB HBM3", "h100", 81559, 3350, 989, 900, _SPARSE, hopper=True),
-    _cuda("H100 NVL", "h100-nvl", 95830, 3938, 835, 900, _SPARSE, hopper=True),
-    _cuda("H200", "h200", 143771, 4800, 989, 900, _SPARSE, hopper=True),
-    _cuda("B200", "b200", 183359, 8000, 2250, 1000, _SPARSE, hopper=True),
+    _cuda("A10", "a10", 23028, 22589, 600, 125, 550, _SHEET),
+    _cuda("A10G", "a10g", 23028, 22503, 600, 70, 550, _SHEET),
+    _cuda("A30", "a30", 24576, 24062, 933, 165, 550, _SHEET),
+    _cuda("A40", "a40", 46068, 45403, 696, 149.7, 550, _SHEET),
+    _cuda("L4", "l4", 23034, 22563, 300, 121, 600, _SPARSE),
+    _cuda("L40", "l40", 46068, 45458, 864, 181, 600, _SHEET),
+    _cuda("L40S", "l40s", 46068, 45458, 864, 362, 600, _SHEET),
+    _cuda("A100-PCIE-40GB", "a100-pcie-40gb", 40960, 40339, 1555, 312, 600, _SHEET),
+    _cuda("A100-SXM4-40GB", "a100-40gb", 40960, 40339, 1555, 312, 600, _SHEET),
+    _cuda("A100 80GB PCIe", "a100-pcie-80gb", 81920, 81051, 1935, 312, 600, _SHEET),
+    _cuda("A100-SXM4-80GB", "a100-80gb", 81920, 81051, 2039, 312, 600, _SHEET),
+    _cuda("H100 PCIe", "h100-pcie", 81559, 81008, 2039, 756, 900, _SPARSE, hopper=True),
+    _cuda("H100 80GB HBM3", "h100", 81559, 81008, 3350, 989, 900, _SPARSE, hopper=True),
+    _cuda("H100 NVL", "h100-nvl", 95830, 95354, 3938, 835, 900, _SPARSE, hopper=True),
+    _cuda("H200", "h200", 143771, 143167, 4800, 989, 900, _SPARSE, hopper=True),
+    _cuda("B200", "b200", 183359, 182642, 8000, 2250, 1000, _SPARSE, hopper=True),
 )
 # What a plan shows where nobody says which.
 COMMON = (
@@ -192,6 +204,7 @@ _ALSO = {
 _UNKNOWN = _cuda(
     "unknown",
     "",
+    0,
     0,
     300,
     55,
@@ -303,11 +316,11 @@ def read_card(text: str) -> Card:
     if name.strip().lower() == "cpu":
         return card_for("cpu", "cpu", memory_bytes)
     card = find_card(name)
-    if memory_bytes > card.memory_bytes * NOMINAL:
+    if memory_bytes > card.total_bytes * NOMINAL:
         raise UsageError(
-            f"card {text.strip()!r} has more memory than there is on a {card.name}: {gib(card.memory_bytes)}"
+            f"card {text.strip()!r} has more memory than there is on a {card.name}: {gib(card.total_bytes)}"
         )
-    return replace(card, memory_bytes=memory_bytes)
+    return replace(card, memory_bytes=min(memory_bytes, card.memory_bytes))
 
 
 def check_prices(value: object, where: str = "prices") -> dict[str, float]:

@@ -146,7 +146,7 @@ def _describe(handle: Any, index: int) -> GpuInfo:
         index=index,
         kind="cuda",
         name=pynvml.nvmlDeviceGetName(handle),
-        memory_bytes=_memory_bytes(handle),
+        memory_bytes=usable_bytes(handle),
         fault=_standing_fault(handle),
     )
 
@@ -183,7 +183,7 @@ def _read(handle: Any, uuid: str, now: float) -> GpuSample:
     )
 
 
-def _memory_bytes(handle: Any) -> int:
+def usable_bytes(handle: Any) -> int:
     """What processes can have of the card: what the driver keeps of it for itself CUDA never gives.
 
     An RTX 4090 has 24,564 MiB by NVML, of which CUDA has 24,210.

@@ -145,7 +145,8 @@ def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seen_by_telemetry": sum(bool(row["samples"]) and bool(row["sampled_bytes"]) for row in good),
         "against_always": ratios,
         "met": len(rows) > 0
-        and all(row["state"] == "succeeded" and row["attempts"] == 1 and row["samples"] for row in rows)
+        and all(row["state"] == "succeeded" and row["attempts"] == 1 for row in rows)
+        and all(row["samples"] and row["sampled_bytes"] for row in rows)
         and not over
         and all(ratio >= LEAST for ratio in ratios.values()),
     }

@@ -31,6 +31,7 @@ from jobs.cards import Card, card_for
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import project_many
 from jobs.units import GiB
+from workers.gpus import usable_bytes
 
 CSV = Path(__file__).with_name("memory.csv")
 CHECKOUT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def the_card() -> dict[str, Any]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         found = {
             "card": str(pynvml.nvmlDeviceGetName(handle)),
-            "card_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            "card_bytes": usable_bytes(handle),
             "driver": str(pynvml.nvmlSystemGetDriverVersion()),
         }
     except pynvml.NVMLError as error:

@@ -51,7 +51,8 @@ def test_every_card_of_the_catalogue_has_its_figures(nvml: Path) -> None:
         some = CATALOGUE[begin : begin + 16]
         cards = seen(nvml, CUDA_DOUBLE_CARDS=",".join(card.short for card in some))
         assert [card[1] for card in cards] == [f"NVIDIA {card.name}" for card in some]
-        assert [card[2] for card in cards] == [card.memory_bytes for card in some]
+        assert [card[2] for card in cards] == [card.total_bytes for card in some]
+        assert [card[2] - card[3] for card in cards] == [card.memory_bytes for card in some]
         assert all(0.003 * card[2] < card[3] < 0.03 * card[2] for card in cards)
         assert len({card[0] for card in cards}) == len(some)
 

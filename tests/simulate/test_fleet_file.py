@@ -48,7 +48,7 @@ def test_hosts_cards_and_projects():
     assert cards[0].price == 2.5 and cards[-1].price is None
     assert fleet.projects == {"vision": Project(8, 2.0), "text": Project(borrows=False)}
     assert fleet.warnings == ()
-    assert describe(fleet).startswith("4 hosts, 2 pools: 8 × H100 80GB HBM3 79.65 GiB, 12 × GeForce RTX 4090")
+    assert describe(fleet).startswith("4 hosts, 2 pools: 8 × H100 80GB HBM3 79.11 GiB, 12 × GeForce RTX 4090")
 
 
 def test_memory_of_a_card():

@@ -16,13 +16,12 @@ _DNN_BYTES = 64 * MiB
 
 @dataclass(frozen=True)
 class Figures:
-    """capability: compute capability; usable_mib: what cudaMemGetInfo gives as total, the driver keeping the rest;
-    processors: streaming multiprocessors; threads: of one of them; shared_kib: shared memory of one of them, of which
-    a block can have all but 1 KiB; binary: the architecture of torch's own kernels that run on it, 86 for 89.
+    """capability: compute capability; processors: streaming multiprocessors; threads: of one of them; shared_kib:
+    shared memory of one of them, of which a block can have all but 1 KiB; binary: the architecture of torch's own
+    kernels that run on it, 86 for 89.
     """
 
     capability: tuple[int, int]
-    usable_mib: int
     processors: int
     threads: int
     bus_bits: int
@@ -35,42 +34,41 @@ class Figures:
         return 86 if self.capability == (8, 9) else 10 * major + minor
 
 
-# usable_mib: the "total capacity" of torch's out-of-memory messages that users of such cards report, to 0.02 GiB; it
-# moves by some MiB with the driver. The rest: NVIDIA's architecture whitepapers, and the table "Technical
-# Specifications per Compute Capability" of the CUDA C++ Programming Guide.
+# From NVIDIA's architecture whitepapers, and the table "Technical Specifications per Compute Capability" of the CUDA
+# C++ Programming Guide.
 _TURING, _AMPERE, _ADA, _HOPPER, _BLACKWELL = (7, 5), (8, 6), (8, 9), (9, 0), (12, 0)
 FIGURES: dict[str, Figures] = {
-    "t4": Figures(_TURING, 15095, 40, 1024, 256, 4, 64),
-    "v100-16gb": Figures((7, 0), 16151, 80, 2048, 4096, 6, 96),
-    "v100-32gb": Figures((7, 0), 32501, 80, 2048, 4096, 6, 96),
-    "rtx3080": Figures(_AMPERE, 10010, 68, 1536, 320, 5, 100),
-    "rtx3090": Figures(_AMPERE, 24257, 82, 1536, 384, 6, 100),
-    "rtx4080": Figures(_ADA, 16076, 76, 1536, 256, 64, 100),
-    "rtx4090": Figures(_ADA, 24210, 128, 1536, 384, 72, 100),
-    "rtx5090": Figures(_BLACKWELL, 32110, 170, 1536, 512, 96, 100),
-    "a4000": Figures(_AMPERE, 16109, 48, 1536, 256, 4, 100),
-    "a5000": Figures(_AMPERE, 24248, 64, 1536, 384, 6, 100),
-    "a6000": Figures(_AMPERE, 48677, 84, 1536, 384, 6, 100),
-    "rtx6000ada": Figures(_ADA, 48508, 142, 1536, 384, 96, 100),
-    "rtxpro6000": Figures(_BLACKWELL, 97248, 188, 1536, 512, 128, 100),
-    "rtxpro6000-server": Figures(_BLACKWELL, 97248, 188, 1536, 512, 128, 100),
-    "rtxpro6000-maxq": Figures(_BLACKWELL, 97248, 188, 1536, 512, 128, 100),
-    "a10": Figures(_AMPERE, 22589, 72, 1536, 384, 6, 100),
-    "a10g": Figures(_AMPERE, 22503, 80, 1536, 384, 6, 100),
-    "a30": Figures((8, 0), 24062, 56, 2048, 3072, 24, 164),
-    "a40": Figures(_AMPERE, 45403, 84, 1536, 384, 6, 100),
-    "l4": Figures(_ADA, 22563, 58, 1536, 192, 48, 100),
-    "l40": Figures(_ADA, 45458, 142, 1536, 384, 96, 100),
-    "l40s": Figures(_ADA, 45458, 142, 1536, 384, 96, 100),
-    "a100-pcie-40gb": Figures((8, 0), 40339, 108, 2048, 5120, 40, 164),
-    "a100-40gb": Figures((8, 0), 40339, 108, 2048, 5120, 40, 164),
-    "a100-pcie-80gb": Figures((8, 0), 81051, 108, 2048, 5120, 40, 164),
-    "a100-80gb": Figures((8, 0), 81051, 108, 2048, 5120, 40, 164),
-    "h100-pcie": Figures(_HOPPER, 81008, 114, 2048, 5120, 50, 228),
-    "h100": Figures(_HOPPER, 81008, 132, 2048, 5120, 50, 228),
-    "h100-nvl": Figures(_HOPPER, 95354, 132, 2048, 6016, 60, 228),
-    "h200": Figures(_HOPPER, 143167, 132, 2048, 6144, 60, 228),
-    "b200": Figures((10, 0), 182642, 148, 2048, 8192, 126, 228),
+    "t4": Figures(_TURING, 40, 1024, 256, 4, 64),
+    "v100-16gb": Figures((7, 0), 80, 2048, 4096, 6, 96),
+    "v100-32gb": Figures((7, 0), 80, 2048, 4096, 6, 96),
+    "rtx3080": Figures(_AMPERE, 68, 1536, 320, 5, 100),
+    "rtx3090": Figures(_AMPERE, 82, 1536, 384, 6, 100),
+    "rtx4080": Figures(_ADA, 76, 1536, 256, 64, 100),
+    "rtx4090": Figures(_ADA, 128, 1536, 384, 72, 100),
+    "rtx5090": Figures(_BLACKWELL, 170, 1536, 512, 96, 100),
+    "a4000": Figures(_AMPERE, 48, 1536, 256, 4, 100),
+    "a5000": Figures(_AMPERE, 64, 1536, 384, 6, 100),
+    "a6000": Figures(_AMPERE, 84, 1536, 384, 6, 100),
+    "rtx6000ada": Figures(_ADA, 142, 1536, 384, 96, 100),
+    "rtxpro6000": Figures(_BLACKWELL, 188, 1536, 512, 128, 100),
+    "rtxpro6000-server": Figures(_BLACKWELL, 188, 1536, 512, 128, 100),
+    "rtxpro6000-maxq": Figures(_BLACKWELL, 188, 1536, 512, 128, 100),
+    "a10": Figures(_AMPERE, 72, 1536, 384, 6, 100),
+    "a10g": Figures(_AMPERE, 80, 1536, 384, 6, 100),
+    "a30": Figures((8, 0), 56, 2048, 3072, 24, 164),
+    "a40": Figures(_AMPERE, 84, 1536, 384, 6, 100),
+    "l4": Figures(_ADA, 58, 1536, 192, 48, 100),
+    "l40": Figures(_ADA, 142, 1536, 384, 96, 100),
+    "l40s": Figures(_ADA, 142, 1536, 384, 96, 100),
+    "a100-pcie-40gb": Figures((8, 0), 108, 2048, 5120, 40, 164),
+    "a100-40gb": Figures((8, 0), 108, 2048, 5120, 40, 164),
+    "a100-pcie-80gb": Figures((8, 0), 108, 2048, 5120, 40, 164),
+    "a100-80gb": Figures((8, 0), 108, 2048, 5120, 40, 164),
+    "h100-pcie": Figures(_HOPPER, 114, 2048, 5120, 50, 228),
+    "h100": Figures(_HOPPER, 132, 2048, 5120, 50, 228),
+    "h100-nvl": Figures(_HOPPER, 132, 2048, 6016, 60, 228),
+    "h200": Figures(_HOPPER, 132, 2048, 6144, 60, 228),
+    "b200": Figures((10, 0), 148, 2048, 8192, 126, 228),
 }
 
 
@@ -90,7 +88,7 @@ def _row(card: Card) -> str:
     # Volta and Turing have no KiB of each block for the system (Programming Guide, "Shared Memory").
     block = shared if of.capability < (8, 0) else shared - KiB
     numbers = (
-        *(card.memory_bytes, of.usable_mib * MiB),
+        *(card.total_bytes, card.memory_bytes),
         *(card.context_bytes - _BLAS_BYTES, _BLAS_BYTES, _DNN_BYTES, card.distributed_bytes),
         *(*of.capability, of.binary, of.processors, of.threads, of.bus_bits, int(of.capability >= (9, 0))),
         *(round(of.l2_mib * MiB), block, shared),
