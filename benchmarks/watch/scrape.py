@@ -21,6 +21,7 @@ from benchmarks.common import Service, finish, machine, tuneyard_server
 from benchmarks.telemetry import CARDS, join, reports
 from orchestrator.api.prometheus.scrape import APART_S
 from orchestrator.store import Store, upgrade
+from orchestrator.store.schema.tables import gpus
 
 HOSTS = 500
 TIMES = 5
@@ -67,6 +68,8 @@ def main() -> int:
         ids, now = join(store, HOSTS), time.time()
         for second in range(-5, 0):
             store.record_reports(list(zip(ids, reports(HOSTS, now + second), strict=True)), now + second)
+        with store.write() as connection:
+            connection.execute(gpus.update().values(present=True))  # those reports name none
         store.close()
         with tuneyard_server(
             Path(folder), "--database", url, "--away-after", "1h", "--lost-after", "2h"

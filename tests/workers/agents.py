@@ -16,6 +16,7 @@ from jobs.units import GiB
 from tests.workers.builders import make_assignment
 from tests.workers.fake_server import TOKEN, FakeServer
 from workers.agent.agent import Agent
+from workers.agent.dcgm_mapping import DcgmMapping
 from workers.agent.server_client import Link
 from workers.attempt_folder import AttemptFolder, yard_root
 from workers.gpus import CpuCards
@@ -111,7 +112,9 @@ class Host:
         self.trainers: list[subprocess.Popen[bytes]] = []
         cards = CpuCards("alpha", [GiB, 2 * GiB])
         link = Link(server.url, TOKEN)
-        self.agent = Agent(link, host_info(), home, cards, self.raylet, trace, period_s=0.1, chance=chance)
+        self.dcgm_folder = home / "dcgm"
+        given = (link, host_info(), home, cards, self.raylet, trace)
+        self.agent = Agent(*given, period_s=0.1, chance=chance, dcgm=DcgmMapping(self.dcgm_folder))
 
     def train(self, attempt_id: int, then: str, uuid: str = "") -> subprocess.Popen[bytes]:
         """A process that is the trainer of an attempt of job 1; returns once it has said so."""

@@ -2,6 +2,7 @@
 
 agent.py           the loop: sample, report, obey
 checkpoint_gc.py   removes checkpoints that are no longer needed
+dcgm_mapping.py    the folder in which dcgm-exporter looks up jobs
 death_cause.py     whether a trainer that died ran out of memory
 disks.py           free space on a host's disks, even if one of them hangs
 foreign_memory.py  memory of cards that belongs to no trainer

@@ -30,6 +30,7 @@ from jobs.messages.reports import (
     TraceResult,
 )
 from workers import machine, processes
+from workers.agent.dcgm_mapping import DcgmMapping
 from workers.agent.disks import Disks
 from workers.agent.foreign_memory import ForeignMemory
 from workers.agent.profile_queue import TIMEOUT_S, Tracer, trace_memory_bytes
@@ -84,6 +85,7 @@ class Agent:
         clock: Callable[[], float] = time.time,
         period_s: float = PERIOD_S,
         chance: Callable[[], float] = random.random,
+        dcgm: DcgmMapping | None = None,
     ) -> None:
         self._link = link
         self._info = info
@@ -93,6 +95,7 @@ class Agent:
         self._clock = clock
         self._period_s = period_s
         self._chance = chance
+        self._dcgm = dcgm or DcgmMapping(None)
         self._quiet_until = 0.0  # on the monotonic clock: the server asked not to be asked before
         self._boot = uuid.uuid4().hex
         self._yard = Yard(home, last_yard(home))
@@ -185,6 +188,7 @@ class Agent:
             if self._flight is not None:
                 self._take(self._flight, time.monotonic() + self._period_s)
             self.tick()
+        self._dcgm.clear()
         self._yard.close()
         self._raylet.stop()
         processes.end_all(processes.children(psutil.Process()))  # a trace, for instance
@@ -233,6 +237,8 @@ class Agent:
         infos = self._cards.infos()
         for info in infos:
             self._cards.assign(info.uuid, on_cards.get(info.uuid, {}))
+        jobs = self._yard.supervisor.jobs_on_cards()
+        self._dcgm.write({info.index: jobs.get(info.uuid, ()) for info in infos})
         samples = self._cards.sample(now)
         self._foreign.look(infos, samples, on_cards)
         if self._joined or self._yard.uuid:  # nobody asks what was before the host joined for the first time
@@ -336,12 +342,14 @@ def run_host(
     labels: dict[str, str] | None = None,
     output_root: Path | str | None = None,
     warm: int | None = None,
+    dcgm_folder: Path | None = None,
 ) -> int:
     """Run the agent until SIGTERM or SIGINT. Returns the exit code: 0, or 1 when the token or name is refused.
 
     home: the host's own folder (TUNEYARD_HOME/host); cpu_cards: bytes of each, None for what NVML shows;
     name: the machine's by default; warm: rank actors to keep with their imports done, by default 1 from 8 GiB
-    of memory on. Raises Conflict when another agent runs on this home, Unavailable where there are no cards.
+    of memory on; dcgm_folder: where dcgm-exporter looks up jobs. Raises Conflict when another agent runs on this
+    home, Unavailable where there are no cards.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
@@ -367,7 +375,9 @@ def run_host(
         warm=machine.warm_default() if warm is None else warm,
         named=True,
     )
-    agent = Agent(Link(server_url, token), info, home, cards, Raylet(home, name), _trace)
+    agent = Agent(
+        Link(server_url, token), info, home, cards, Raylet(home, name), _trace, dcgm=DcgmMapping(dcgm_folder)
+    )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: agent.end())
     log.info("host %s: %d cards, %s", name, len(info.gpus), server_url)

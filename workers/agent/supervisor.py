@@ -151,6 +151,17 @@ class Supervisor:
                     found.setdefault(local.cards[rank], {})[process.pid] = baseline
         return found
 
+    def jobs_on_cards(self) -> dict[str, list[int]]:
+        """uuid -> the jobs of the trainers that are on a card now."""
+        found: dict[str, list[int]] = {}
+        for local in self._local.values():
+            if local.key is None:
+                continue
+            for rank in local.live:
+                if rank < len(local.cards):
+                    found.setdefault(local.cards[rank], []).append(local.key.job_id)
+        return found
+
     def stop(self, order: StopOrder, now: float, fenced: bool = False) -> None:
         """Ask the trainer to end, and hold it to that. The same order again changes nothing."""
         local = self._local.setdefault(order.attempt_id, _Local(AttemptFolder(self._home, order.attempt_id)))

@@ -49,6 +49,7 @@ def test_a_card_shows_the_trainer_that_is_on_it(server: FakeServer, host: Host) 
     host.tick_until(seen)
     assert server.reports[-1].running == [7]
     assert host.raylet.asked[-1][2] == {trainer.pid}, "the raylet must spare it"
+    assert [(path.name, path.read_text()) for path in host.dcgm_folder.iterdir()] == [("1", "1\n")]
 
 
 def test_an_absent_server_costs_no_sample_no_line_and_no_step(server: FakeServer, host: Host) -> None:

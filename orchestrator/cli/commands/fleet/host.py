@@ -43,6 +43,12 @@ def _labels(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
 )
 @click.option("--output-root", type=click.Path(path_type=Path, file_okay=False), help="Folder for results.")
 @warm_option
+@click.option(
+    "--dcgm-job-mapping-dir", "dcgm_folder", type=click.Path(path_type=Path, file_okay=False),
+    envvar=["TUNEYARD_DCGM_JOB_MAPPING_DIR", "DCGM_HPC_JOB_MAPPING_DIR"],
+    help="Folder that dcgm-exporter --hpc-job-mapping-dir reads: the jobs on each card are kept there. "
+    "TUNEYARD_DCGM_JOB_MAPPING_DIR, DCGM_HPC_JOB_MAPPING_DIR.",
+)  # fmt: skip
 def run_verb(
     server: str | None,
     token: str | None,
@@ -51,6 +57,7 @@ def run_verb(
     labels: dict[str, str],
     output_root: Path | None,
     warm: int | None,
+    dcgm_folder: Path | None,
 ) -> int:
     """Join a server with this machine's cards, in the foreground.
 
@@ -70,6 +77,7 @@ def run_verb(
         labels=labels,
         output_root=output_root,
         warm=warm,
+        dcgm_folder=dcgm_folder,
     )
 
 
