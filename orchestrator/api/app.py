@@ -40,7 +40,7 @@ from orchestrator.api.routes import (
     results,
     whatif,
 )
-from orchestrator.api.routes.watching import fleet, prometheus, series, usage
+from orchestrator.api.routes.watching import curves, fleet, prometheus, series, usage
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
 
@@ -93,6 +93,7 @@ def routes() -> FastAPI:
         projects,
         jobs,
         metrics,
+        curves,
         results,
         groups,
         changes,

@@ -33,6 +33,7 @@ _IDS = {
     "requeue": "requeue_job",
     "logs": "job_logs",
     "metrics": "job_metrics",
+    "curves": "job_curves",
     "result": "job_result",
     "files": "job_result_files",
     "put_piece": "send_piece",
@@ -53,6 +54,7 @@ _TAGS = {
     "actions": "audit",
     "whatif": "plan",
     "app": "server",
+    "curves": "jobs",
     "series": "telemetry",
     "usage": "telemetry",
 }

@@ -54,6 +54,7 @@ SETTLE_S = 0.02
 # ended: cards would be idle meanwhile. Of CPU time, which requests lack; while the disk writes, they go on.
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
+CURVES_EVERY_S = 600.0
 # What fails, where a record is set aside.
 _ENDING = "ending it"
 # What this loop ends is read at once; this is for what another server of the same database ends.
@@ -89,7 +90,7 @@ class Controller:
         self.likely = Likely()
         self.idle = IdleAttempts(store, settings.idle_after_s)
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
-        self._prune_at = 0.0
+        self._prune_at = self._curves_at = 0.0
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
         self._news = threading.Event()
@@ -173,6 +174,8 @@ class Controller:
             self.handover.hand(now)
         with self._step("history", now):  # 16: a little of what is due
             self.store.roll_up(now)
+        with self._step("curves", now):  # of what ended, while its samples are there
+            self._keep_curves(now)
         with self._step("old samples", now):  # 17
             self._prune(now)
         if good:
@@ -327,6 +330,11 @@ class Controller:
             self.store.assign_profile(key, host_id, now)
         for key, (job_id, host_id) in decided.counts.items():
             self.snapshots.data.want(key, specs[job_id], host_id, now)
+
+    def _keep_curves(self, now: float) -> None:
+        if now >= self._curves_at:
+            more = self.store.keep_curves(now, now - self.settings.keep_minutes_s)
+            self._curves_at = now + (PRUNE_ON_S if more else CURVES_EVERY_S)
 
     def _prune(self, now: float) -> None:
         if now >= self._prune_at:

@@ -81,7 +81,16 @@ from orchestrator.schemas.live import (
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
 from orchestrator.schemas.results import MetricPoint, Metrics, Result, ResultFile
 from orchestrator.schemas.submissions import Checked, Pending, Submitted
-from orchestrator.schemas.telemetry import Series, SeriesLine, Usage, UsageLine
+from orchestrator.schemas.telemetry import (
+    AttemptTelemetry,
+    CurveColumns,
+    Curves,
+    EvaluationColumns,
+    Series,
+    SeriesLine,
+    Usage,
+    UsageLine,
+)
 
 __all__ = [
     "Accuracy",
@@ -94,13 +103,17 @@ __all__ = [
     "ActionShape",
     "AfterShape",
     "Attempt",
+    "AttemptTelemetry",
     "CardColumns",
     "Changed",
     "Checked",
     "Coverage",
+    "CurveColumns",
+    "Curves",
     "DiskShape",
     "ErrorBody",
     "ErrorShape",
+    "EvaluationColumns",
     "EvaluationShape",
     "EventLine",
     "EventPage",

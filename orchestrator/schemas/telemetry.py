@@ -38,6 +38,53 @@ class Series(TypedDict):
     unreadable: NotRequired[list[Unreadable]]
 
 
+class CurveColumns(TypedDict):
+    """What a job told by step, over all attempts; steps that were trained again stand once. All lists are as long."""
+
+    step: list[int]
+    ts: list[float]
+    attempt: list[int]
+    loss: list[float | None]
+    learning_rate: list[float | None]
+    grad_norm: list[float | None]
+    tokens_per_s: list[float | None]
+    step_s: list[float | None]
+    device_bytes: list[int | None]
+
+
+class EvaluationColumns(TypedDict):
+    """The loss on the rows that are held out."""
+
+    step: list[int]
+    ts: list[float]
+    attempt: list[int]
+    loss: list[float | None]
+
+
+class AttemptTelemetry(TypedDict):
+    """What the cards of one attempt measured, as one: by step of so many seconds."""
+
+    attempt: int
+    step_s: int
+    ts: list[int]
+    n: list[int]
+    energy_j: list[float | None]
+    values: dict[str, dict[str, list[float | None]]]
+
+
+class Curves(TypedDict):
+    """`GET /jobs/{id}/curves`. total: lines of training that there are; thinned to the points that were asked for."""
+
+    job: int
+    name: str
+    state: str
+    total: int
+    training: CurveColumns
+    evaluation: EvaluationColumns
+    telemetry: list[AttemptTelemetry]
+    unreadable: NotRequired[list[Unreadable]]
+
+
 class UsageLine(TypedDict):
     """What one project, user, job or card used. Its five parts add up to gpu_s: the leased time, of a shared card by
     the share of its memory.

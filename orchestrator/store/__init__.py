@@ -31,6 +31,7 @@ from orchestrator.store.attempts.attempts import AttemptStore
 from orchestrator.store.attempts.colocation import SharingStore
 from orchestrator.store.attempts.host_faults import HostFaultStore
 from orchestrator.store.attempts.starts import StartStore
+from orchestrator.store.history.curves import CurveStore
 from orchestrator.store.history.idle import ActivityStore
 from orchestrator.store.history.lines import LineStore
 from orchestrator.store.history.prune import PruneStore
@@ -87,6 +88,7 @@ class Store(
     PruneStore,
     LineStore,
     ActivityStore,
+    CurveStore,
     AccountingStore,
     ExportedStore,
 ):

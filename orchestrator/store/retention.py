@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from jobs.state import Event
 from orchestrator.store.engine.database import Database
+from orchestrator.store.history.curves import EVALUATIONS, PROGRESS, keep_rows
 from orchestrator.store.observations import NEWEST
 from orchestrator.store.requests import Note
 from orchestrator.store.schema.tables import (
@@ -33,8 +34,9 @@ class RetentionStore(Database):
     """What goes. Jobs, their attempts and what moved them stay."""
 
     def prune_history(self, before: float) -> bool:
-        """Removes logs, and progress except for its last line, of attempts that ended before; events and observations
-        that are as old. Whether there is more: it does some at a time.
+        """Removes logs, and progress except for its last line, of attempts that ended before, whose curves stay
+        (orchestrator.store.history.curves); events and observations that are as old. Whether there is more: it does
+        some at a time.
         """
         logs = sa.select(attempts.c.id).where(
             attempts.c.ended_at < before, attempts.c.log_bytes > len(LOG_GONE)
@@ -90,5 +92,6 @@ def _drop_log(connection: sa.Connection, attempt_id: int) -> None:
 
 
 def _drop_steps(table: sa.Table, connection: sa.Connection, attempt_id: int) -> None:
+    keep_rows(connection, table, PROGRESS if table is progress else EVALUATIONS, attempt_id)
     last = sa.select(sa.func.max(table.c.step)).where(table.c.attempt_id == attempt_id).scalar_subquery()
     connection.execute(table.delete().where(table.c.attempt_id == attempt_id, table.c.step < last))

@@ -206,6 +206,7 @@ class Reporter(TrainerCallback):
                     loss_text=None if math.isfinite(loss) else word(loss),
                     skipped=figures.skipped,
                     learning_rate=logs.get("learning_rate"),
+                    grad_norm=norm if math.isfinite(norm := float(logs.get("grad_norm", math.nan))) else None,
                     tokens=tokens,
                     tokens_per_s=(tokens - before) / took if took > 0 else None,
                     step_s=statistics.fmean(steps) if steps else None,

@@ -1,5 +1,6 @@
 """Readings of cards in steps of a minute and a quarter of an hour, and curves of jobs, kept longer than samples.
 
+curves.py     curves of attempts that ended, kept for good
 fields.py     what is kept of each step, in which units
 idle.py       whether cards did anything lately
 late.py       minutes whose samples came late

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from orchestrator.store.engine.database import Database
+from orchestrator.store.history.curves import EVALUATIONS, PROGRESS, kept_rows
 from orchestrator.store.rows import EvaluationRow, ProgressRow
 from orchestrator.store.schema.tables import attempts, evaluations, jobs, progress
 
@@ -49,6 +50,8 @@ class SeriesStore(Database):
             ids = [row.id for row in known]
             lines = _by_attempt(connection, progress, ids, ProgressRow)
             tests = _by_attempt(connection, evaluations, ids, EvaluationRow)
+            lines |= _kept(connection, PROGRESS, ids, ProgressRow)
+            tests |= _kept(connection, EVALUATIONS, ids, EvaluationRow)
         found: list[AttemptSeries] = []
         begins: int | None = None  # the first step of a later attempt
         for row in reversed(known):
@@ -80,6 +83,17 @@ def _by_attempt(
         for row in reads.lines_of(kind, table, connection.execute(query)):
             found.setdefault(row.attempt_id, []).append(row)
     return found
+
+
+def _kept(
+    connection: sa.Connection, kind: str, ids: Collection[int], made: type[Any]
+) -> dict[int, list[Any]]:
+    """Of attempts whose rows are gone, as their curves have them."""
+    names = {one.name for one in fields(made)}
+    return {
+        attempt_id: [made(**{name: value for name, value in row.items() if name in names}) for row in rows]
+        for attempt_id, rows in kept_rows(connection, kind, ids).items()
+    }
 
 
 def _thin(connection: sa.Connection, table: sa.Table, attempt_id: int) -> None:
