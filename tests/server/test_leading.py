@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.store import Store
 from tests import invariants
-from tests.server.servers import Home, trained_job, training, until
+from tests.server.servers import SOON_S, Home, trained_job, training, until
 
 TAKEOVER_S = 10.0
 
@@ -116,7 +116,7 @@ def test_a_leader_that_ends_is_followed_at_once_and_one_that_is_killed_in_ten_se
     until(lambda: leads(one))
     second, two = pair.serve(1)
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(timeout=SOON_S)
     ended_at = time.monotonic()
     until(lambda: leads(two))
     print(f"followed {time.monotonic() - ended_at:.1f} s after its end")

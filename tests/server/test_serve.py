@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from orchestrator.store import upgrade
-from tests.server.servers import job
+from tests.server.servers import SOON_S, job
 
 
 def test_acknowledged_jobs_survive_a_kill_and_a_restart(home):
@@ -31,7 +31,7 @@ def test_sigterm_ends_it_cleanly(home):
     child = home.serve("--port", "0")
     home.client().close()
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=20)
+    child.communicate(timeout=SOON_S)
     assert child.returncode == 0
     assert not (home.path / "run" / "server.json").exists()
 
@@ -112,7 +112,7 @@ def test_plain_http_beyond_loopback_is_warned_of_at_every_start(home):
         with home.client() as http:
             assert http.get("/health").json()["exposed"] is True
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=20)
+        _, said = child.communicate(timeout=SOON_S)
         (line,) = [line for line in said.splitlines() if "plain HTTP" in line]
         assert " WARNING " in line and f"{address}:" in line and "TLS" in line
 
