@@ -70,14 +70,7 @@ class Handover:
                 present[host.id] = host
                 warm |= {host.name: int(host.info.get("warm", 0))} if host.ray_ready else {}
         self._dispatch.pool(warm)
-        waiting = [
-            attempt
-            for attempt in self._store.open_attempts()
-            if attempt.started_at is None
-            and attempt.stop_requested_at is None
-            and attempt.reported is None
-            and attempt.id not in self._handed
-        ]
+        waiting = [one for one in self._store.attempts_to_hand() if one.id not in self._handed]
         if not waiting:
             return
         jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()

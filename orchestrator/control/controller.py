@@ -220,7 +220,7 @@ class Controller:
             event["attempt_id"]: event for event in self.dispatch.events() if event["event"] == "refused"
         }
         over: list[tuple[AttemptRow, Ended]] = []
-        found = self.store.open_attempts()
+        found = self.store.attempts_to_end(refused)
         for attempt in self.quarantine.each("attempt", found, lambda one: one.id, _ENDING, now):
             with self.quarantine.part("attempt", attempt.id, _ENDING, now, attempt.job_id):
                 if (ended := verdict(attempt)) is not None:

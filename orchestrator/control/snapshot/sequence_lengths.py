@@ -65,7 +65,8 @@ class DataLengths:
         same = {job.job_id for job in queue if self._revisions.get(job.job_id) == job.revision}
         kept = {job_id: key for job_id, key in self._keys.items() if job_id in same}
         self._revisions = {job.job_id: job.revision for job in queue}
-        self._keys = {job.job_id: kept.get(job.job_id) or key_of(job.spec, job.job_id, look) for job in queue}
+        keys_of = KeysOf(look)
+        self._keys = {job.job_id: kept.get(job.job_id) or keys_of(job.spec, job.job_id) for job in queue}
         keys = set(self._keys.values())
         self._known = {key: found for key, found in self._known.items() if key in keys}
         self._batches = {shape: found for shape, found in self._batches.items() if shape[0] in keys}
@@ -175,21 +176,13 @@ class RecentLengths:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._clock = store, clock
         self._found: dict[str, LengthsRow | None] = {}
-        self._keys: dict[tuple[object, ...], str] = {}
+        self._keys_of = KeysOf(cache(fingerprint))
         self._since = 0.0
 
-    def key(self, spec: JobSpec, job_id: int, look: Callable[..., Any]) -> str:
+    def key(self, spec: JobSpec, job_id: int) -> str:
         """key_of() of a job."""
         self._refresh()
-        training, model = spec.training, spec.model.model_dump_json()
-        kind = (spec.data, model, training.sequence_length, training.packing, spec.trainer)
-        known = self._keys
-        if (key := known.get(kind)) is not None:
-            return key
-        key = key_of(spec, job_id, look)
-        if look(spec.data.path) is not None or is_hub_id(spec.data.path):  # else the key is this job's alone
-            known[kind] = key
-        return key
+        return self._keys_of(spec, job_id)
 
     def of(self, keys: Collection[str]) -> dict[str, LengthsRow]:
         """Those that were ever asked for, by key."""
@@ -206,8 +199,8 @@ class RecentLengths:
 
     def _refresh(self) -> None:
         now = self._clock()
-        if now - self._since > RECENT_S or max(len(self._found), len(self._keys)) > MOST_RECENT:
-            self._found, self._keys, self._since = {}, {}, now
+        if now - self._since > RECENT_S or max(len(self._found), len(self._keys_of)) > MOST_RECENT:
+            self._found, self._keys_of, self._since = {}, KeysOf(cache(fingerprint)), now
 
 
 def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> list[str]:
@@ -218,8 +211,7 @@ def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> 
         kind = (spec.data.path, model.path, model.tokenizer, training.sequence_length, training.packing)
         if len(kinds) < MOST_WARNED:
             kinds.setdefault(kind, (job_id, spec))
-    look = cache(fingerprint)
-    keys = {lengths.key(spec, job_id, look): spec for job_id, spec in kinds.values()}
+    keys = {lengths.key(spec, job_id): spec for job_id, spec in kinds.values()}
     rows = lengths.of(keys)
     found = [
         text
@@ -228,6 +220,27 @@ def warnings_of(lengths: RecentLengths, jobs: Sequence[tuple[int, JobSpec]]) -> 
         for text in dropped_rows.warnings(counted, spec)
     ]
     return list(dict.fromkeys(found))
+
+
+class KeysOf:
+    """key_of() of many jobs, worked out once for those that share data and model. look: see there."""
+
+    def __init__(self, look: Callable[..., Any]) -> None:
+        self._look = look
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def __call__(self, spec: JobSpec, job_id: int) -> str:
+        training, model = spec.training, spec.model.model_dump_json()
+        kind = (spec.data, model, training.sequence_length, training.packing, spec.trainer)
+        if (key := self._known.get(kind)) is not None:
+            return key
+        key, path = key_of(spec, job_id, self._look), spec.data.path
+        if self._look(path) is not None or is_hub_id(path):  # else the key is of this job alone
+            self._known[kind] = key
+        return key
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def key_of(spec: JobSpec, job_id: int, look: Callable[..., Any] | None = None) -> str:

@@ -150,6 +150,20 @@ class AttemptStore(Database):
         with self.read() as connection:
             return reads.attempt_rows(connection, attempts.c.outcome.is_(None))
 
+    def attempts_to_end(self, also: Collection[int] = ()) -> list[AttemptRow]:
+        """Those of the open attempts of which a host told the end, and those of `also`. Of a fleet that trains this is
+        none of thousands, which are not read.
+        """
+        told = sa.or_(attempts.c.reported.is_not(None), attempts.c.id.in_(sorted(also)))
+        with self.read() as connection:
+            return reads.attempt_rows(connection, attempts.c.outcome.is_(None), told)
+
+    def attempts_to_hand(self) -> list[AttemptRow]:
+        """Open attempts without a trainer, which nobody asked to stop and of whose end no host told."""
+        not_yet = (attempts.c[name].is_(None) for name in ("started_at", "stop_requested_at", "reported"))
+        with self.read() as connection:
+            return reads.attempt_rows(connection, attempts.c.outcome.is_(None), *not_yet)
+
     def closed(self, attempt_ids: Collection[int]) -> set[int]:
         """Those of the attempts that have ended, or never were."""
         still_open: set[int] = set()

@@ -35,12 +35,12 @@ class BulkInsert:
         names = ", ".join(f'"{name}"' for name in columns)
         marks = ", ".join("?" * len(columns))
         arrays = ", ".join(f"%s::{_ARRAY.get(_kind(table.c[name]), 'text')}[]" for name in columns)
-        verb, end = ("INSERT OR IGNORE", " ON CONFLICT DO NOTHING") if ignore_known else ("INSERT", "")
+        end = " ON CONFLICT DO NOTHING" if ignore_known else ""
         if replace:
             others = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in replace)
-            verb, end = "INSERT OR REPLACE", f" ON CONFLICT ({', '.join(replace)}) DO UPDATE SET {others}"
+            end = f" ON CONFLICT ({', '.join(replace)}) DO UPDATE SET {others}"
         self._sqlite = {
-            size: f"{verb} INTO {table.name} ({names}) VALUES {', '.join([f'({marks})'] * size)}"
+            size: f"INSERT INTO {table.name} ({names}) VALUES {', '.join([f'({marks})'] * size)}{end}"
             for size in _SIZES
         }
         self._postgres = f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}){end}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from jobs.messages.reports import AttemptReport, Ended, HostReport, Started
 from jobs.state import Code, JobState, Reason
 from orchestrator.store.attempts.host_faults import forget_fault
 from orchestrator.store.attempts.reported_ends import parts_of, report_end
+from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.history.late import mark_late
 from orchestrator.store.hosts.fleet import FleetStore
 from orchestrator.store.hosts.series import SeriesStore
@@ -76,6 +78,11 @@ _GROW = (
     .values(log_bytes=attempts.c.log_bytes + sa.bindparam("more"))
 )
 _PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
+_TEST = ["step", "ts", "loss", "loss_text"]
+_insert_progress = BulkInsert(progress, ["attempt_id", *_PROGRESS], ignore_known=True)
+_insert_tests = BulkInsert(evaluations, ["attempt_id", *_TEST], ignore_known=True)
+_insert_logs = BulkInsert(log_chunks, ["attempt_id", "start_byte", "text", "ts"])
+_line, _test = attrgetter(*_PROGRESS), attrgetter(*_TEST)
 
 
 @dataclass(frozen=True)
@@ -158,27 +165,11 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         for row, item in current:
             _keep(connection, row, item)
         self._append(connection, [(row, item) for row, item in mine if item.log], now)
-        lines = [
-            {"attempt_id": row.id, **{name: _plain(getattr(line, name)) for name in _PROGRESS}}
-            for row, item in current
-            for line in item.progress
-        ]
-        if lines:
-            connection.execute(self.upsert(progress).on_conflict_do_nothing(), lines)
-        tests = [
-            {
-                "attempt_id": row.id,
-                "step": line.step,
-                "ts": line.ts,
-                "loss": _plain(line.loss),
-                "loss_text": line.loss_text,
-            }
-            for row, item in current
-            for line in item.evaluations
-        ]
-        if tests:
-            connection.execute(self.upsert(evaluations).on_conflict_do_nothing(), tests)
-        self.thin_lines(connection, Counter(line["attempt_id"] for line in (*lines, *tests)))
+        lines = [(row.id, *map(_plain, _line(line))) for row, item in current for line in item.progress]
+        _insert_progress(connection, lines)
+        tests = [(row.id, *map(_plain, _test(line))) for row, item in current for line in item.evaluations]
+        _insert_tests(connection, tests)
+        self.thin_lines(connection, Counter(line[0] for line in (*lines, *tests)))
         for row, item in current:
             for line in item.progress:
                 if line.note:
@@ -191,16 +182,12 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         """Stores what of these logs is new. The rows are locked: another server may take the same report again."""
         items = {row.id: item for row, item in news}
         stored = [row for ids in reads.chunks(items) for row in connection.execute(_LOGS, {"ids": ids}).all()]
-        chunks = [
-            {"attempt_id": id_, "start_byte": known, "text": text, "ts": now}
-            for id_, known in stored
-            if (text := _new_text(items[id_], known))
-        ]
+        chunks = [(id_, known, text, now) for id_, known in stored if (text := _new_text(items[id_], known))]
         if chunks:
             connection.execute(
-                _GROW, [{"attempt": one["attempt_id"], "more": len(one["text"].encode())} for one in chunks]
+                _GROW, [{"attempt": id_, "more": len(text.encode())} for id_, _, text, _ in chunks]
             )
-            connection.execute(log_chunks.insert(), chunks)
+            _insert_logs(connection, chunks)
 
     def _record_ends(self, connection: sa.Connection, known: list[tuple[Any, int, AttemptReport]]) -> None:
         """Ends of open attempts, from the hosts that take part in them."""
