@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from jobs.identity import AttemptKey
 from jobs.jobfile.spec import JobSpec
-from jobs.messages.reports import HostOrders, HostReport, StopOrder, TraceRequest
+from jobs.messages.reports import AttemptOffsets, HostOrders, HostReport, StopOrder, TraceRequest
 from orchestrator.api.checkpoints import kept_orders
 from orchestrator.api.context import Services
 from orchestrator.config import Settings
@@ -19,6 +19,8 @@ from orchestrator.store.rows import AttemptRow
 def orders(known: Services, reports: Mapping[int, HostReport]) -> dict[int, HostOrders]:
     """The answer to each of these reports, by host."""
     open_on, traces = known.store.open_on(reports), _traces(known, reports)
+    for host_id, here in open_on.items():
+        here.offsets.extend(_as_told(reports[host_id], here.unreadable))
     # Most of what hosts speak of is open there: only the rest is looked for.
     ours = {(one.attempt_id, one.uuid) for here in open_on.values() for one in here.offsets}
     others = [key for news in reports.values() for key in news.here if (key.attempt_id, key.uuid) not in ours]
@@ -39,6 +41,15 @@ def orders(known: Services, reports: Mapping[int, HostReport]) -> dict[int, Host
         )
         for host_id, news in reports.items()
     }
+
+
+def _as_told(news: HostReport, unreadable: Collection[int]) -> list[AttemptOffsets]:
+    """Open attempts that can't be read, by the host's own word: what it is not told of as open, it ends."""
+    return [
+        AttemptOffsets(**dict(key), lead=False)  # it goes on without telling
+        for key in news.here
+        if key.attempt_id in unreadable
+    ]
 
 
 def _mentioned(news: HostReport, strange: Collection[AttemptKey]) -> set[int]:

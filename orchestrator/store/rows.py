@@ -41,7 +41,7 @@ class JobRow:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """The spec as a mapping, read on first use: most rows of a long queue are only counted."""
-        value: dict[str, Any] = json.loads(self.spec_json)
+        value: dict[str, Any] = json.loads(self.spec_json.encode())  # raises for what was no UTF-8
         return value
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobs.errors import TuneyardError
-from orchestrator.store.schema.column_types import Garbled, Json, Unreadable
+from orchestrator.store.schema.column_types import Garbled, Json, Unreadable, is_text
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +71,7 @@ def each(kind: str, found: Iterable[T], key: Callable[[T], Key], make: Callable[
             if isinstance(error, TuneyardError) and not isinstance(error, Garbled):
                 raise
             named = key(one)
-            if not isinstance(named, Key):
+            if not isinstance(named, Key) or (isinstance(named, str) and not is_text(named)):
                 named = repr(named)
             noted.setdefault((kind, named), LeftOut(kind, named, _said(error)))
     return made
@@ -99,18 +99,27 @@ def checked(kind: str, found: Sequence[R], table: sa.Table, key: Callable[[Any],
     """The rows themselves, which have the columns of table, without those that have a wrong value where rows are left
     out. By column: of thousands of good rows it takes a fraction of the time that rows() does.
     """
-    if _noted.get() is None or not found or _all_good(found, table):
+    if _noted.get() is None or all_good(found, table):
         return [*found]
     return rows(kind, found, table, key, lambda row: row)
 
 
-def _all_good(found: Sequence[Any], table: sa.Table) -> bool:
-    """Whether no value of any row can be wrong. Says False where it can't tell."""
-    _, wanted = _columns(table, *_names(found[0]))
-    columns = dict(zip(_names(found[0]), zip(*found, strict=True), strict=True))
-    none = type(None)
-    for name, kinds, _, nullable in wanted:
-        if not {*map(type, columns[name])} <= {*kinds, *((none,) if nullable else ())}:
+def all_good(found: Sequence[Any], table: sa.Table) -> bool:
+    """Whether check() passes each of these rows of one kind: by column, which takes a tenth of the time."""
+    if not found:
+        return True
+    get, wanted = _columns(table, *_names(found[0]))
+    for values, (_, kinds, _, nullable) in zip(zip(*map(get, found), strict=True), wanted, strict=True):
+        for kind in {*map(type, values)}:
+            if kind is type(None):
+                good = nullable
+            elif kind is bool:
+                good = kinds[0] is bool
+            else:
+                good = issubclass(kind, kinds) and kind is not Unreadable
+            if not good:
+                return False
+        if kinds[0] is str and not all(is_text(value) for value in values if value is not None):
             return False
     return True
 
@@ -137,6 +146,8 @@ def check(row: Any, table: sa.Table) -> None:
                 raise Garbled(f"{name} is missing")
         elif not isinstance(value, kinds) or (kinds[0] is not bool and value.__class__ is bool):
             raise Garbled(f"{name} is {str(value)[:60]!r}, {problem}")
+        elif kinds[0] is str and not is_text(value):
+            raise Garbled(f"{name} is {value[:60]!r}, no UTF-8 text")
 
 
 def _names(row: Any) -> tuple[str, ...]:

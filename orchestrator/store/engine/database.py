@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ def make_engine(url: sa.URL, patient: bool = False) -> sa.Engine:
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
-    """We begin transactions ourselves: sqlite3 begins late, and fails where another writer came between."""
+    """We begin transactions ourselves: sqlite3 begins late, and fails where another writer came between.
+
+    Text that is no UTF-8 is read all the same (column_types.is_text), else the driver refuses all rows beside it.
+    """
     connection.isolation_level = None
+    connection.text_factory = methodcaller("decode", "utf-8", "surrogateescape")
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -11,6 +11,7 @@ import orchestrator.store.reads as reads
 from jobs.messages.reports import AttemptOffsets
 from orchestrator.store.engine.database import Database
 from orchestrator.store.rows import AttemptRow
+from orchestrator.store.schema.column_types import is_text
 from orchestrator.store.schema.tables import attempts, evaluations, gpus, leases, progress
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
@@ -50,11 +51,12 @@ _OPEN = (
 
 @dataclass(frozen=True)
 class OpenHere:
-    """The open attempts with a part on one host, by id. ending: those that were asked to end, or that have ended on
-    some of their hosts.
+    """The open attempts with a part on one host, by id. unreadable: ids of those whose number or uuid can't be read;
+    ending: those that were asked to end, or that have ended on some of their hosts.
     """
 
     offsets: list[AttemptOffsets] = field(default_factory=list)
+    unreadable: set[int] = field(default_factory=set)
     ending: list[AttemptRow] = field(default_factory=list)
 
 
@@ -79,6 +81,9 @@ class OpenPartStore(Database):
                     tested,
                     ends,
                 ) in connection.execute(_OPEN, {"ids": ids}):
+                    if not isinstance(number, int) or not isinstance(uuid, str) or not is_text(uuid):
+                        found[here].unreadable.add(id_)
+                        continue
                     known = {"attempt_id": id_, "job_id": job_id, "number": number, "uuid": uuid}
                     news = {"log_offset": log_bytes, "step": step or 0}
                     news["evaluated"] = -1 if tested is None else tested

@@ -48,6 +48,19 @@ def clean_text(text: str) -> str:
     return text.replace("\0", "\x1a") if "\0" in text else text
 
 
+def is_text(value: str) -> bool:
+    """Whether all of it is text. Bytes that are no UTF-8, which SQLite keeps in a column of text, are read as halves of
+    surrogate pairs (orchestrator.store.engine.database).
+    """
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Garbled(TuneyardError, ValueError):
     """A stored value is not what it must be."""
 
@@ -78,8 +91,10 @@ class Json(TypeDecorator[Any]):
         if value is None:
             return None
         try:
+            if not is_text(value):
+                return Unreadable(f"a stored value is no UTF-8 text: {value[:60]!r}")
             return json.loads(value)
-        except ValueError as error:  # one row must not keep all others from being read
+        except (ValueError, AttributeError) as error:  # one row must not keep all others from being read
             return Unreadable(f"a stored value is no JSON ({error}): {value[:60]!r}")
 
 

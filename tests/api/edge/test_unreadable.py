@@ -16,7 +16,7 @@ from orchestrator.api.app import PREFIX
 from orchestrator.store.schema.column_types import Flag, Json
 from orchestrator.store.schema.tables import metadata
 from tests.api.conftest import Yard
-from tests.api.scheduling.test_quarantine import key_of, runs
+from tests.api.scheduling.test_quarantine import MARK, NO_UTF8, bound, is_text, key_of, runs
 from tests.api.scheduling.test_scheduling import FakeHost, card, end
 from tests.documented import DOCUMENT
 
@@ -65,12 +65,12 @@ def paths() -> list[tuple[str, str]]:
 def poisons(column: sa.Column[Any]) -> list[Any]:
     """What may stand there that this version can't read."""
     if isinstance(column.type, Json) or (column.table.name, column.name) == ("jobs", "spec"):
-        return ["{no json", '{"colour": "red"}', "[1]"]
+        return ["{no json", '{"colour": "red"}', "[1]", NO_UTF8]
     if isinstance(column.type, sa.Integer | sa.Double | Flag):
         return ["garbage"]
     if (column.table.name, column.name) in ENUMS:
         return ["bored"]
-    return [b"\x01\x02"]  # a BLOB; any text is one of a column of text
+    return [b"\x01\x02", NO_UTF8]  # a BLOB; any other text is one of a column of text
 
 
 def poisoned() -> Iterator[tuple[str, str, Any]]:
@@ -147,7 +147,8 @@ def test_who_changes_a_job_that_can_t_be_read_is_told_that_it_can_t(yard: Yard, 
             connection.exec_driver_sql("PRAGMA ignore_check_constraints = 1")
             name = f'"{column}"'
             old = connection.exec_driver_sql(f"SELECT {name} FROM jobs WHERE id = ?", (job,)).scalar()
-            connection.exec_driver_sql(f"UPDATE jobs SET {name} = ? WHERE id = ?", (value, job))
+            wrong_one = f"UPDATE jobs SET {name} = {MARK[is_text(value)]} WHERE id = ?"
+            connection.exec_driver_sql(wrong_one, (bound(value), job))
         try:
             answer = yard.http.post(f"{PREFIX}/jobs/{job}/{ask}")
             if answer.status_code == 409 and answer.json()["error"]["kind"] == "unreadable":
@@ -202,7 +203,8 @@ def poison_one(yard: Yard, table: str, column: str, value: Any) -> list[tuple[An
         row = connection.exec_driver_sql(first).one()
         mine = " AND ".join(f"{name} = ?" for name in keys)
         old = connection.exec_driver_sql(f'SELECT "{column}" FROM {table} WHERE {mine}', tuple(row)).scalar()
-        connection.exec_driver_sql(f'UPDATE {table} SET "{column}" = ? WHERE {mine}', (value, *row))
+        wrong = f'UPDATE {table} SET "{column}" = {MARK[is_text(value)]} WHERE {mine}'
+        connection.exec_driver_sql(wrong, (bound(value), *row))
     if column in keys:
         row = tuple(value if name == column else part for name, part in zip(keys, row, strict=True))
     return [(old, *row)]

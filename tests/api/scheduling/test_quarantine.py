@@ -14,6 +14,7 @@ from orchestrator.control import controller
 from orchestrator.control.quarantine import RETRY_S
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.plan import Plan
+from orchestrator.store.schema import column_types
 from orchestrator.store.schema.tables import metadata
 from tests.api.conftest import Yard
 from tests.api.scheduling.test_scheduling import FakeHost, card, end, job
@@ -65,7 +66,7 @@ POISON: dict[str, tuple[str, str, str]] = {
         f"{column} of {table}": (table, column, "garbage")
         for table, columns in {
             "jobs": "started_at ended_at cancel_requested_at not_before queued_at held_at revision",
-            "attempts": "opened_at dispatched_at started_at stop_requested_at log_bytes steps stop_for",
+            "attempts": "number opened_at dispatched_at started_at stop_requested_at log_bytes steps stop_for",
             "hosts": "joined_at drained ray_ready fault_at fault_times",
             "gpus": "memory_bytes idx present expandable",
             "leases": "exclusive",
@@ -79,6 +80,35 @@ POISON: dict[str, tuple[str, str, str]] = {
 }
 
 
+# Bytes that are no UTF-8 can stand in a column of text: written here as Python reads them.
+NO_UTF8 = "h\udcff"
+MARK = {True: "?", False: "CAST(? AS TEXT)"}
+POISON |= {
+    f"{column} of {table}, no UTF-8": (table, column, NO_UTF8)
+    for table, columns in {
+        "jobs": "name user reason_text spec reason_figures",
+        "attempts": "stop_reason message uuid rung projection reported",
+        "hosts": "boot fault info running",
+        "gpus": "name kind",
+        "profiles": "error profile spec",
+        "data_lengths": "error lengths",
+        "events": "text data",
+        "progress": "loss_text",
+        "log_chunks": "text",
+        "samples": "fault process_memory",
+    }.items()
+    for column in columns.split()
+}
+
+
+def is_text(value: Any) -> bool:
+    return not isinstance(value, str) or column_types.is_text(value)
+
+
+def bound(value: Any) -> Any:
+    return value if is_text(value) else value.encode(errors="surrogateescape")
+
+
 def key_of(table: str) -> list[str]:
     return [column.name for column in metadata.tables[table].primary_key]
 
@@ -89,7 +119,7 @@ def poison(yard: Yard, table: str, column: str, value: str) -> list[tuple[Any, .
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = 1")
         keys = ", ".join(key_of(table))
         before = connection.exec_driver_sql(f'SELECT "{column}", {keys} FROM {table}').all()
-        connection.exec_driver_sql(f'UPDATE {table} SET "{column}" = ?', (value,))
+        connection.exec_driver_sql(f'UPDATE {table} SET "{column}" = {MARK[is_text(value)]}', (bound(value),))
     return [tuple(row) for row in before]
 
 
@@ -139,6 +169,20 @@ def test_others_start_and_end_beside_a_running_job_that_can_t_be_read(yard: Yard
     yard.tick()
     assert yard.services.store.job_states([2])[2] == "succeeded"
     heal(yard, table, column, before)
+
+
+@pytest.mark.parametrize(("column", "value"), [("number", "garbage"), ("uuid", NO_UTF8), ("uuid", b"\x01")])
+def test_a_host_goes_on_with_an_attempt_that_can_t_be_named(yard: Yard, column: str, value: Any) -> None:
+    """What a host is not told of as open, it ends: it is told by its own word."""
+    host = runs(yard)
+    (open_before,) = host.report()["attempts"]
+    key = {name: open_before[name] for name in ("attempt_id", "job_id", "number", "uuid")}
+    before = poison(yard, "attempts", column, value)
+    told = host.report(here=[key], running=[1])
+    assert [{name: one[name] for name in key} for one in told["attempts"]] == [key]
+    assert not told["strange"] and not told["forget"] and not told["stops"]
+    heal(yard, "attempts", column, before)
+    assert host.report(here=[key], running=[1])["attempts"] == [open_before]
 
 
 def test_a_job_that_the_plan_itself_raises_for_is_found_and_left_alone(
