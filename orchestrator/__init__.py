@@ -15,5 +15,6 @@ simulate/   the scheduler on a virtual clock: a trace and a fleet through the ve
 store/      every SQL statement. Store is the one door to the database, for one process and any number of
             threads
 transfer/   a job's result on its way from the GPU host through the server to a client
+vault.py    secrets at rest
 whatif/     questions to the planner that change nothing: job figures, likely start times, what would help
 """

@@ -23,6 +23,7 @@ from jobs.cards import check_prices
 from jobs.errors import UsageError
 from jobs.recovery import OOM_REQUEUES
 from orchestrator.scheduler.policy import Rules
+from orchestrator.vault import Vault
 from workers.durable import publish
 from workers.ports import free_port
 
@@ -48,6 +49,7 @@ class Environment(BaseSettings):
     token: str = ""
     trusted_models: _Names = ()
     trusted_proxies: _Names = ()
+    secrets_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Settings:
     takes its place; keep_checkpoints_s: how long the checkpoints of a job that ended stay on its hosts, None: not
     at all where it succeeded, else a week; keep_samples_s: how long the cards' readings stay; keep_minutes_s,
     keep_quarters_s: their means of each minute and quarter of an hour; keep_history_s: logs, progress and events of
-    jobs that ended; rules: the scheduler's.
+    jobs that ended; secrets_key: file of the key that secrets are stored under, None: secrets.key in home, made when
+    it is first needed; rules: the scheduler's.
     """
 
     home: Path
@@ -91,8 +94,14 @@ class Settings:
     keep_history_s: float = 180 * 86400.0
     keep_checkpoints_s: float | None = None
     oom_requeues: int = OOM_REQUEUES
+    secrets_key: Path | None = None
     rules: Rules = field(default_factory=Rules)
     prices: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Seals the secrets of projects."""
+        return Vault(self.secrets_key or self.home / "secrets.key", given=self.secrets_key is not None)
 
     @property
     def url(self) -> str:
@@ -167,8 +176,10 @@ def load(home: Path, **flags: Any) -> Settings:
     }
     if (idle_after_s := chosen.get("idle_after_s")) is not None and idle_after_s < 300:
         raise UsageError(f"idle after: {idle_after_s:g} s is too short to tell; write 5m or more")
+    key = flags.get("secrets_key") or environment.secrets_key
     settings = Settings(
         home=home,
+        secrets_key=Path(key).expanduser().absolute() if key else None,
         host=host,
         port=port or free_port(host),
         database=database,

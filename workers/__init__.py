@@ -4,6 +4,7 @@ attempt_folder.py       the attempt folder: every file name
 durable.py              files that are complete or absent
 expandable_segments.py  cards on which torch's memory segments can't expand, recorded for the agent
 gpus.py                 cards as seen by NVML, or the operating system
+hidden_values.py       values that no text of a trainer has: secrets of its job
 input_errors.py         errors of data, with the place that the reader knows
 lfs_pointers.py         Git LFS pointers
 machine.py              what a host reports of itself

@@ -34,6 +34,7 @@ from jobs.messages.reports import Assignment, Ended, Evaluated, Progress, Resume
 from jobs.state import Outcome
 from workers import processes
 from workers.durable import locked, publish, publish_once
+from workers.hidden_values import shown
 from workers.set_aside import set_aside
 
 StopReason = Literal["cancelled", "timeout", "preempted", "stale", "host_stopped"]
@@ -248,7 +249,7 @@ class AttemptFolder:
 
     def write_ended(self, ended: Ended, rank: int = 0) -> bool:
         """Record how a rank ended; rank 0's is the outcome. The first one counts: False if there was one."""
-        return publish_once(self.outcome_path(rank), ended.model_dump_json())
+        return publish_once(self.outcome_path(rank), shown(ended.model_dump_json()))
 
     def ended(self, rank: int = 0) -> Ended | None:
         return _read(self.outcome_path(rank), Ended)
@@ -290,7 +291,7 @@ class AttemptFolder:
 
 def _append(path: Path, message: Message) -> None:
     """One line in one write, so that a reader sees it whole or torn at the end, never mixed."""
-    line = (message.model_dump_json(exclude_none=True) + "\n").encode()
+    line = (shown(message.model_dump_json(exclude_none=True)) + "\n").encode()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(file, line)

@@ -20,9 +20,9 @@ def publish(path: Path, text: str, private: bool = False) -> None:
     sync_folder(path.parent)
 
 
-def publish_once(path: Path, text: str) -> bool:
-    """Put a file in place, whole, unless there is one. False if there is one."""
-    staged = _staged(path, text)
+def publish_once(path: Path, text: str, private: bool = False) -> bool:
+    """Put a file in place, whole, unless there is one. False if there is one. private: see publish."""
+    staged = _staged(path, text, private)
     try:
         # A hard link fails where the name exists, as O_EXCL does, but never shows a half-written file.
         os.link(staged, path)

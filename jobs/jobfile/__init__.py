@@ -10,6 +10,7 @@ loader.py                the text of a job file -> a mapping
 overrides.py             `training.steps=20` applied to a job file
 requirements.py          libraries that a job needs on a host
 resume_compatibility.py  which keys decide a job's weights: whether it may resume from a checkpoint
+secret_names.py          names of secrets, and what they may not be
 spec.py                  JobSpec: what to train, on what, how, on which cards
 sweep.py                 a job file with a matrix -> the jobs of a group
 trackers.py              trackers that a run can report to

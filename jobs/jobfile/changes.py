@@ -11,7 +11,7 @@ from jobs.errors import Fault
 # What the scheduler alone looks at. The rest of a running job is with its trainer.
 WHILE_RUNNING = frozenset({"priority", "retries"})
 # Of a job that goes on from a checkpoint, what changes nothing about what it trains.
-ONCE_TRAINED = WHILE_RUNNING | {"name", "project", "time_limit", "resources", "report_to"}
+ONCE_TRAINED = WHILE_RUNNING | {"name", "project", "time_limit", "resources", "report_to", "secrets"}
 # Links are made, and members of a sweep named, when jobs are submitted.
 NEVER = frozenset({"after", "matrix", "sweep"})
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from jobs.jobfile.secret_names import NAME as SECRET_NAME
+from jobs.jobfile.secret_names import fault_of_name
 from jobs.jobfile.trackers import TRACKERS
 from jobs.units import parse_duration, parse_size
 
@@ -44,6 +46,12 @@ def _number(value: Any) -> Any:
 
 def _trackers(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _secret(name: str) -> str:
+    if fault := fault_of_name(name):
+        raise ValueError(fault)
+    return name
 
 
 def _once(value: list[str]) -> list[str]:
@@ -252,6 +260,18 @@ Trackers = Annotated[
                 _TRACKER_SCHEMA,
                 {"type": "array", "items": _TRACKER_SCHEMA, "uniqueItems": True},
             ],
+            "default": [],
+        }
+    ),
+]
+Secrets = Annotated[
+    list[Annotated[str, AfterValidator(_secret)]],
+    AfterValidator(_once),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^{SECRET_NAME}$"},
+            "uniqueItems": True,
             "default": [],
         }
     ),

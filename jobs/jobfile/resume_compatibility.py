@@ -82,6 +82,7 @@ EFFECTS: Mapping[str, Effect] = {
     "retries": _N,
     "time_limit": _N,
     "report_to": _N,
+    "secrets": _N,
     "output": _N,
 }
 

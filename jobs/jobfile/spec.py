@@ -25,6 +25,7 @@ from jobs.jobfile.fields import (
     Positive,
     Priority,
     Project,
+    Secrets,
     Size,
     Targets,
     Text,
@@ -306,17 +307,18 @@ class JobSpec(Section):
     sweep: SweepSpec = Field(
         default_factory=_defaults(SweepSpec), description="What holds for all jobs of a matrix together."
     )
-    retries: Whole = Field(
-        0, ge=0, le=100, description="How often to try again after a failure of the job's own."
-    )
+    retries: Whole = Field(0, ge=0, le=100, description="How often to try again after a failure of its own.")
     time_limit: Duration | None = Field(
         None,
         description="End an attempt of the job after this long in training, such as 4h; `requeue` goes on from there.",
     )
     report_to: Trackers = Field(
         default_factory=list,
-        description="Where the run's curves go besides: tensorboard, wandb, mlflow, trackio, or a list of these. All "
-        "attempts of the job are one run there.",
+        description="Where curves go besides: tensorboard, wandb, mlflow, trackio, or a list of these.",
+    )
+    secrets: Secrets = Field(
+        default_factory=list,
+        description="Secrets of the project that the trainer gets in its environment, such as [WANDB_API_KEY].",
     )
     output: Output | None = Field(
         None,

@@ -38,6 +38,7 @@ from orchestrator.api.routes import (
     reports,
     requeue,
     results,
+    secrets,
     whatif,
 )
 from orchestrator.api.routes.watching import curves, fleet, prometheus, series, usage
@@ -91,6 +92,7 @@ def routes() -> FastAPI:
     app.add_api_route(f"{PREFIX}/health", health, methods=["GET"], tags=[openapi.tag(__name__)])
     for room in (
         projects,
+        secrets,
         jobs,
         metrics,
         curves,

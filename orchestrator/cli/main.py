@@ -60,6 +60,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "usage": ("watching.usage", "Show where GPU-hours and energy went."),
         "project": ("fleet.project", "Set what projects may count on of the fleet."),
+        "secret": ("fleet.secret", "Set what trainers may use and nobody may read."),
         "accuracy": (
             "planning.accuracy",
             "Show projected against measured memory, coverage and the worst misses.",

@@ -25,6 +25,7 @@ from jobs.errors import Unanswered, Unavailable, UsageError
 from jobs.jobfile.loader import parse_yaml
 from jobs.state import TERMINAL, JobState
 from orchestrator.client.idempotent import once
+from orchestrator.client.project_calls import ProjectCalls
 from orchestrator.client.responses import KEY_HEADER, PREFIX, USER_HEADER, decode, gone
 from orchestrator.client.settings import find_server, user_name
 from orchestrator.schemas import (
@@ -42,7 +43,6 @@ from orchestrator.schemas import (
     LogPage,
     Metrics,
     PlanShape,
-    ProjectPage,
     Requeued,
     Why,
 )
@@ -52,7 +52,7 @@ JobFile = Mapping[str, Any] | str | Path
 """A job: the path of a job file, its text, or a mapping as it has one. Relative paths in a file are from its folder."""
 
 
-class Client:
+class Client(ProjectCalls):
     """A connection to a tuneyard server. Use it as a context manager, or call close()."""
 
     def __init__(self, url: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
@@ -288,18 +288,6 @@ class Client:
     def drain(self, host: str, drained: bool = True) -> None:
         """Give a host no new jobs, or jobs again. Raises NotFound."""
         self._post(f"/hosts/{quote(host, safe='')}/drain", {"drained": drained})
-
-    def projects(self) -> ProjectPage:
-        """Projects with terms of their own, or with jobs that are queued or running."""
-        return cast(ProjectPage, self._get("/projects"))
-
-    def set_project(self, name: str, **terms: Any) -> ProjectPage:
-        """Change terms of a project (guarantee, weight, borrows), or make it. Raises UsageError."""
-        return cast(ProjectPage, self._ask("PUT", f"/projects/{quote(name, safe='')}", json=terms))
-
-    def remove_project(self, name: str) -> ProjectPage:
-        """Take a project's terms away. Raises NotFound."""
-        return cast(ProjectPage, self._ask("DELETE", f"/projects/{quote(name, safe='')}"))
 
     def accuracy(self, limit: int = 2000) -> Accuracy:
         """Projected against measured of the newest attempts: coverage, errors by group, the worst misses."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from jobs.errors import Conflict
 from jobs.identity import Owner
 from jobs.jobfile.resume_compatibility import weights_digest
 from jobs.jobfile.spec import JobSpec
@@ -19,6 +20,7 @@ from orchestrator.control.snapshot.progress import checkpoint_bytes, checkpoint_
 from orchestrator.dispatch.dispatcher import Dispatch, Part
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
+from orchestrator.vault import Sealed
 from workers.attempt_folder import yard_root
 from workers.ports import free_port
 
@@ -89,6 +91,8 @@ class Handover:
                 job = jobs[attempt.job_id]
                 named = {"uuid": attempt.uuid, "epoch": epoch, **owners.of(job)}
                 parts = self._parts(attempt, job, kept, hosts, yard, named)
+                if env := secrets_of(self._store, self._settings, job):
+                    parts = [{**part, "env": env} for part in parts]
                 if self._dispatch.start(attempt.id, parts):
                     handed.add(attempt.id)
         self._handed |= dict.fromkeys(handed, self._hearing.awake_s())
@@ -149,6 +153,21 @@ class Handover:
             **named,
         ).model_dump(mode="json")
         return [{**whole, "rank": rank, "host": name} for rank, name in enumerate(names)]
+
+
+def secrets_of(store: Store, settings: Settings, job: JobRow) -> dict[str, str]:
+    """What a job's trainers get in their environment. Raises Conflict where one is gone, or can't be opened."""
+    wanted = job.spec.get("secrets") or []
+    if not wanted:
+        return {}
+    there = {row.name: row for row in store.secrets(job.project)}
+    if missing := next((name for name in wanted if name not in there), None):
+        text = f"secret {missing} of project {job.project} is gone: set it again with `tuneyard secret set {missing}`"
+        raise Conflict(text)
+    return {
+        name: settings.vault.open(job.project, name, Sealed(there[name].key_id, there[name].box))
+        for name in wanted
+    }
 
 
 class Owners:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from orchestrator.dispatch.child import GONE_S, Child, Limits
 from orchestrator.dispatch.ray_head import Head
@@ -24,12 +24,15 @@ EVENTS = 10_000  # kept for a controller that does not take them
 
 
 class Part(TypedDict):
-    """What one host does of an attempt. home, output_root: folders there; assignments: one a rank, in their order."""
+    """What one host does of an attempt. home, output_root: folders there; assignments: one a rank, in their order; env:
+    secrets of the job, for the trainer's environment: nobody logs or stores them.
+    """
 
     host: str
     home: str
     output_root: str
     assignments: list[dict[str, Any]]
+    env: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 A driver whose GCS stays away is ended from C++ after 60 s, so it must not be the server. The server writes commands as
 JSON lines to this process's stdin and reads events from its stdout:
 
-    {"op": "start", "attempt_id": 7, "parts": [{"host": "a", "home": .., "output_root": .., "assignments": [..]}]}
+    {"op": "start", "attempt_id": 7, "parts": [{"host": "a", "home": .., "output_root": .., "assignments": [..],
+     "env": {..}}]}                              env: secrets of the job, for the trainer's environment alone
     {"op": "pool", "warm": {"a": 1}}            rank actors to keep ready on each host
     {"op": "shutdown"}                          leave; the server then ends the Ray head
 
@@ -182,7 +183,7 @@ def meet(taken: list[tuple[Any, Any, dict[str, Any]]], addresses: dict[str, str]
 
 
 def _adopt(actor: Any, part: Any, given: dict[str, Any]) -> Any:
-    return actor.adopt.remote(json.dumps(given), part["home"], part["output_root"], {})
+    return actor.adopt.remote(json.dumps(given), part["home"], part["output_root"], part.get("env", {}))
 
 
 def _kill(taken: list[tuple[Any, Any, dict[str, Any]]]) -> None:

@@ -45,6 +45,8 @@ from orchestrator.schemas.fleet import (
     ProjectShape,
     Quarantined,
     QuarantineEntry,
+    SecretPage,
+    SecretShape,
 )
 from orchestrator.schemas.jobs import (
     ActionPage,
@@ -160,6 +162,8 @@ __all__ = [
     "ResultFile",
     "RungShape",
     "RunningColumns",
+    "SecretPage",
+    "SecretShape",
     "Series",
     "SeriesLine",
     "SilenceShape",

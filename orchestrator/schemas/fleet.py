@@ -21,6 +21,20 @@ class ProjectShape(TypedDict):
     gpus: int
 
 
+class SecretShape(TypedDict):
+    """A secret of a project: its name, and who set it when."""
+
+    name: str
+    set_at: float
+    set_by: str
+
+
+class SecretPage(TypedDict):
+    """`GET /projects/NAME/secrets`."""
+
+    secrets: list[SecretShape]
+
+
 class ProjectPage(TypedDict):
     """`GET /projects`. gpus: that the fleet has; warnings: what the terms promise and the fleet can't keep."""
 

@@ -4,6 +4,7 @@ actions.py           what happened, and who asked for it
 leader_lease.py      the lease of who leads, checked in every decision
 observations.py      what calibration reads
 profiles.py          memory profiles
+project_secrets.py   secrets of projects, sealed
 projects.py          terms of projects, what each holds
 reads.py             rows as they are read
 requests.py          what the store takes
@@ -54,6 +55,7 @@ from orchestrator.store.maintenance.restore import restore
 from orchestrator.store.maintenance.unclean_shutdown import look_after_unclean_end
 from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
+from orchestrator.store.project_secrets import SecretStore
 from orchestrator.store.projects import ProjectStore
 from orchestrator.store.retention import RetentionStore
 from orchestrator.store.sequence_lengths import LengthStore
@@ -77,6 +79,7 @@ class Store(
     GroupStore,
     StartStore,
     ProjectStore,
+    SecretStore,
     SharingStore,
     HoldStore,
     ChangeStore,

@@ -35,6 +35,8 @@ class Note(StrEnum):
     FORGOTTEN = "forgotten"  # what was measured of some attempts no longer counts
     PROJECT_SET = "project_set"
     PROJECT_REMOVED = "project_removed"
+    SECRET_SET = "secret_set"
+    SECRET_REMOVED = "secret_removed"
 
 
 @dataclass(frozen=True)

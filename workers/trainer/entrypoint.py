@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +19,7 @@ from jobs.state import Outcome
 from workers.attempt_folder import AttemptFolder
 from workers.checkpoints.transfer import Reach
 from workers.expandable_segments import ALLOCATOR, EXPANDS
+from workers.hidden_values import filter_to, hide
 from workers.model.late_imports import load, put_off
 from workers.trainer.ranks import rank_watch
 
@@ -82,11 +83,13 @@ def run_rank(
 ) -> Ended:
     """Run a claimed rank in this process, which must end afterwards: its memory and limits are the job's.
 
-    reach: the way to checkpoints on other hosts.
+    env: secrets of the job, which are in no file: the log has their names in their place. reach: the way to
+    checkpoints on other hosts.
     """
     folder = AttemptFolder(host_home, assignment.attempt_id)
     own_process_group()
-    redirect_output(folder.log_path)
+    hide(env or {})
+    redirect_output(folder.log_path, env or {})
     os.environ.update({**(env or {}), **rank_watch.environment(assignment)})
     try:
         warm()
@@ -106,12 +109,15 @@ def own_process_group() -> None:
         os.setpgid(0, 0)
 
 
-def redirect_output(path: Path) -> None:
-    """Everything this process prints goes to the end of a file, also from C and from other threads."""
+def redirect_output(path: Path, hidden: Mapping[str, str] | None = None) -> None:
+    """Everything this process prints goes to the end of a file, also from C and from other threads.
+
+    hidden: what the file is not to have, by name.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = filter_to(path, hidden) if hidden else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)

@@ -20,7 +20,7 @@ from orchestrator.api.edge.refusals import raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.routes.jobs import services
-from orchestrator.api.submission.validation import JobInput, absolute, read_job
+from orchestrator.api.submission.validation import JobInput, absolute, check_secrets, read_job
 from orchestrator.store.jobs.changes import Change
 from orchestrator.store.rows import JobRow
 
@@ -47,6 +47,7 @@ def change(request: Request, job: str, changes: Changes) -> schemas.Changed:
         raise SpecError(faults, source)
     wanted = JobInput(spec=row.spec, overrides=resolved(changes.overrides, changes.base_dir), source=source)
     spec = read_job(wanted, known.settings, known.facts())
+    check_secrets([spec], known.store.secret_names)
     old, new = (one.model_dump(mode="json") for one in (JobSpec.model_validate(row.spec), spec))
     differ = differences(old, new)
     if differ:

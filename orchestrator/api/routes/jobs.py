@@ -28,7 +28,7 @@ from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import shower
 from orchestrator.api.submission.idempotency import key_of
-from orchestrator.api.submission.validation import Submission, read_jobs, replaced
+from orchestrator.api.submission.validation import Submission, check_secrets, read_jobs, replaced
 from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
 from orchestrator.store import unreadable
 from orchestrator.store.jobs.listing import Wanted
@@ -80,6 +80,7 @@ def _submitted(
         *(wanted, known.settings, known.facts(), store.job_states, store.newest_of, asks),
         spend=allowance.check,
     )
+    check_secrets((spec for spec, _ in read), store.secret_names)
     if dry_run:
         answer: dict[str, Any] = {"jobs": [], "valid": [spec.model_dump(mode="json") for spec, _ in read]}
         answer["replaced"] = replaced(wanted.jobs)

@@ -25,7 +25,7 @@ from orchestrator.api.responses.next_steps import Source
 from orchestrator.api.routes.changes import resolved
 from orchestrator.api.routes.jobs import services
 from orchestrator.api.submission.idempotency import key_of
-from orchestrator.api.submission.validation import JobInput, read_job
+from orchestrator.api.submission.validation import JobInput, check_secrets, read_job
 from orchestrator.control.snapshot.progress import checkpoint_step, newest
 from orchestrator.store.requests import NewJob
 from orchestrator.store.rows import JobRow
@@ -59,6 +59,7 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
         raise Conflict(f"job {row.id} is {row.state}; only an ended job can be requeued")
     old = JobSpec.model_validate(row.spec)
     spec = _spec(known, row, wanted) if wanted.overrides else old
+    check_secrets([spec], known.store.secret_names)
     changed = changes(old, spec)
     found = source_of(known, row)
     source = found if isinstance(found, Source) and not wanted.from_start else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,24 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
         given = spec.model.config["model_type"]
         faults += check_model_type(given, facts.model_types, "model.config.model_type")
     return faults
+
+
+def check_secrets(specs: Iterable[JobSpec], known: Callable[[set[str]], set[tuple[str, str]]]) -> None:
+    """known: pairs of a project and a name, of projects. Raises SpecError for a secret that its project lacks."""
+    wanted = {(spec.project, name) for spec in specs for name in spec.secrets}
+    if not wanted:
+        return
+    missing = sorted(wanted - known({project for project, _ in wanted}))
+    faults = [
+        Fault("secrets", name, f"is not there in project {project}", f"set it: {_how(project, name)}")
+        for project, name in missing
+    ]
+    if faults:
+        raise SpecError(faults)
+
+
+def _how(project: str, name: str) -> str:
+    return f"tuneyard secret set {name} --project {project}"
 
 
 def _gang(spec: JobSpec, facts: FleetFacts) -> Sequence[Fault]:

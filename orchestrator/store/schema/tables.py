@@ -19,6 +19,7 @@ from orchestrator.store.schema.history_tables import history_late as history_lat
 from orchestrator.store.schema.history_tables import history_state as history_state
 from orchestrator.store.schema.metadata import Key
 from orchestrator.store.schema.metadata import metadata as metadata
+from orchestrator.store.schema.secret_tables import project_secrets as project_secrets
 
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:

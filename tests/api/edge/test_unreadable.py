@@ -21,7 +21,7 @@ from tests.api.scheduling.test_scheduling import FakeHost, card, end
 from tests.documented import DOCUMENT
 
 # What stands for the parameters of a path; a route with another one has to be added here.
-GIVEN = {"job": ("1", "2", "3"), "group": ("3",)}
+GIVEN = {"job": ("1", "2", "3"), "group": ("3",), "name": ("default",)}
 # Beside each route alone: what reads other columns.
 QUERIES = {
     "/jobs": ("sort=gpus", "sort=-submitted"),
@@ -33,6 +33,7 @@ LISTS = {
     "/hosts": "hosts",
     "/gpus": "gpus",
     "/projects": "projects",
+    "/projects/{name}/secrets": "secrets",
     "/audit": "actions",
     "/events": "events",
     "/accuracy": "attempts",
@@ -105,6 +106,7 @@ def lived_in(yard: Yard) -> None:
     yard.now += 30  # h2 is away: nobody waits for what it is to send
     first.report()
     yard.tick()
+    yard.http.put(f"{PREFIX}/projects/default/secrets/TOKEN", json={"value": "0123456789"})
 
 
 def test_every_table_has_rows_in_the_fleet_of_these_tests(yard: Yard) -> None:

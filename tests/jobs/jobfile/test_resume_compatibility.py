@@ -71,6 +71,7 @@ OTHERS: dict[str, Any] = {
     "project": "p",
     "priority": 75,
     "report_to": ["wandb"],
+    "secrets": ["WANDB_API_KEY"],
     "after": [{"job": 3}],
     "retries": 3,
     "time_limit": "8h",

@@ -133,6 +133,7 @@ AGREED: dict[str, tuple[list[Any], list[Any]]] = {
     "priority": (["high", 7], ["urgent", 101, True]),
     "model": (["a", {"path": "a"}], ["", 3, {"path": ""}, {"pth": "a"}]),
     "output": (["a/b"], [""]),
+    "secrets": ([["WANDB_API_KEY"], []], ["WANDB_API_KEY", ["a b"], ["X", "X"], [3]]),
     "report_to": (
         ["wandb", [], ["tensorboard", "mlflow"]],
         ["wandbb", ["wandb", "wandb"], [3], "", {"a": 1}],

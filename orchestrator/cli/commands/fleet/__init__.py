@@ -6,6 +6,7 @@ doctor.py    tuneyard doctor: each thing that must be right, and what to do when
 events.py    tuneyard events: what happened across jobs and hosts
 host.py      tuneyard host: run a host agent, drain hosts
 project.py   tuneyard project
+secret.py    tuneyard secret: what trainers may use and nobody may read
 services.py  tuneyard up, down, serve: the processes of the control host
 tables.py    tuneyard hosts and gpus: the tables
 top.py       tuneyard top: cards and jobs, live

@@ -112,6 +112,10 @@ def down_verb(as_json: bool) -> None:
     "TUNEYARD_TRUSTED_PROXIES.",
 )  # fmt: skip
 @click.option(
+    "--secrets-key", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Key of the projects' secrets; secrets.key in its home by default. TUNEYARD_SECRETS_KEY.",
+)  # fmt: skip
+@click.option(
     "--price", "prices", multiple=True, metavar="CARD=PRICE",
     help="Price of an hour of one GPU, such as L40S=0.9; kept in config.json. May be given again.",
 )  # fmt: skip
