@@ -12,7 +12,7 @@ from jobs.state import Code, Reason
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.fair_share import FairShareQueue
 from orchestrator.scheduler.feasibility import Chooser
-from orchestrator.scheduler.fleet import Fleet, Gpu, PendingJob
+from orchestrator.scheduler.fleet import Fleet, PendingJob
 from orchestrator.scheduler.job_class import JobClass
 from orchestrator.scheduler.placement.card_groups import CardSet
 from orchestrator.scheduler.placement.place import Misfit, Placement, place, wants
@@ -97,7 +97,7 @@ class _Cycle:
             for job_id in self.given.promised.cards
             if (entry := queue.entry(job_id)) is not None and (not self.fleet.projects or self._may(entry))
         ]
-        self.nominations = Nominations(self.given.promised, self.capacity, promised, self._soon)
+        self.nominations = Nominations(self.given.promised, self.capacity, promised)
         self.reservations = Reservations(
             self.now,
             self.capacity,
@@ -111,7 +111,15 @@ class _Cycle:
             for entry in sorted(queue.lanes, key=lambda entry: entry.key):  # whom each may stop goes by rank
                 if entry.job.job_id not in self.starts:
                     self._say(entry)
-        return self._plan(self.reservations.by_job if self.reasons else self.reservations.found)
+        reserved_until = self.reservations.by_job if self.reasons else self.reservations.found
+        self._close()
+        return self._plan(reserved_until)
+
+    def _close(self) -> None:
+        """Drop what refers back to its owner: else each plan would be left to the garbage collector."""
+        self.capacity.watch(None)
+        if self._victims is not None:
+            self._victims.close()
 
     def _plan(self, reserved_until: Mapping[int, float]) -> Plan:
         stops: Mapping[int, Reason] = self.stops
@@ -174,9 +182,6 @@ class _Cycle:
                 waited_s = self.now - since(job)
                 self.reservations.ask(job.job_id, entry.job_class, waited_s, most, entry.owed)
         return outcome is _Outcome.SERVED
-
-    def _soon(self) -> dict[int, list[Gpu]] | None:
-        return None if self._victims is None else self._victims.soon
 
     def _serve(self, entry: Ranked) -> _Outcome:
         """Start it, or make room for it."""
@@ -303,9 +308,11 @@ class _Cycle:
 
     def _search(self) -> VictimSearch:
         hidden = self.nominations.hidden
-        return VictimSearch(
+        made = VictimSearch(
             self.rules, self.now, self.capacity, self.given.running, self.fleet.projects, hidden
         )
+        self.nominations.soon = made.soon
+        return made
 
     def _may_stop(self, entry: Ranked) -> bool:
         """Whether anything could give way to it, or does already: most of the time a look at the rules tells."""

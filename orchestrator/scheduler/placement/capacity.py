@@ -61,8 +61,8 @@ class Capacity:
         """One to plan with: taking from it leaves this one as it is."""
         return Capacity(self.layout, [*self.free], {**self.left_bytes}, {**self.on})
 
-    def watch(self, before_change: Callable[[], None]) -> None:
-        """Call this before any card changes hands."""
+    def watch(self, before_change: Callable[[], None] | None) -> None:
+        """Call this before any card changes hands; None: nothing any more."""
         self._before_change = before_change
 
     def take(self, gpu_ids: Iterable[int]) -> None:

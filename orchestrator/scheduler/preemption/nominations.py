@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Nominations:
     """The nominations of one plan: cards that are kept for jobs.
 
     cards: the ids of all of them; hidden: those that are still to come back, which nobody may count on; soon: by card
-    group, cards that come back and that nobody was promised, None while nobody asks for them.
+    group, cards that come back and that nobody was promised, None until somebody looks for victims.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Nominations:
         promised: Promised,
         capacity: Capacity,
         ranked: Iterable[Ranked],
-        soon: Callable[[], Soon | None],
     ) -> None:
         """Keep what was cleared for these jobs, as far as they need it."""
-        self._promised, self._capacity, self._soon = promised, capacity, soon
+        self._promised, self._capacity = promised, capacity
+        self.soon: Soon | None = None
         self._held: dict[int, _Nomination] = {}
         self._lent: list[int] = []
         self.cards: set[int] = set()
@@ -130,7 +130,7 @@ class Nominations:
         return bool(self._lent)
 
     def _take_back(self) -> None:
-        soon = self._soon()
+        soon = self.soon
         for job_id in self._lent:
             kept = self._held[job_id]
             kept.back = {
@@ -148,7 +148,7 @@ class Nominations:
         self._lent.clear()
 
     def _give(self, kept: _Nomination, first: bool = False) -> None:
-        soon = self._soon()
+        soon = self.soon
         for gpu_ids in kept.back.values():
             self._capacity.give(gpu_ids)
         for group, gpu_ids in kept.coming.items():

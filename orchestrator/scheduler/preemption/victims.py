@@ -374,6 +374,10 @@ class VictimSearch:
         for group, _ in preemption.parts:
             self._costs.pop(group, None)
 
+    def close(self) -> None:
+        """Nobody looks for victims any more."""
+        self._thresholds.clear()
+
     def look_again(self, group: int) -> None:
         """Who gives way on a card group is another matter now."""
         self._known.pop(group, None)
