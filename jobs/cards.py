@@ -13,6 +13,8 @@ from jobs.errors import UsageError
 from jobs.units import GiB, MiB, gib, parse_size
 
 CardKind = Literal["cuda", "cpu"]
+# What a profile tells apart: cards older than Ampere have other attention kernels.
+Traced = Literal["cuda", "cpu", "cuda.old"]
 Allocator = Literal["", "expandable", "default"]  # of torch on CUDA; "": nothing is known of one
 
 # Of the data sheet's figures, what fine-tuning through plain PyTorch reaches. Only ratios between rungs and
@@ -64,11 +66,10 @@ class Card:
     total_bytes: int = 0
 
     @property
-    def keeps_scores(self) -> bool:
-        """Whether attention may keep scores that no trace counts: older than Ampere
-        (workers/profiler/emulation/attention.py).
-        """
-        return self.name.removeprefix("NVIDIA ").startswith(("Tesla T4", "Tesla V100"))
+    def traced(self) -> Traced:
+        """Which passes of a profile are this card's (workers/profiler/emulation/attention.py)."""
+        old = self.name.removeprefix("NVIDIA ").startswith(("Tesla T4", "Tesla V100"))
+        return "cuda.old" if old and self.kind == "cuda" else self.kind
 
     @property
     def allocator(self) -> Allocator:

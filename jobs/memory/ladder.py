@@ -18,6 +18,12 @@ from jobs.units import GiB, gib
 
 SAME_SIZE_FROM = 4 * GiB  # cards with less differ by less than a GiB
 NOTHING_KNOWN: Mapping[int, int] = MappingProxyType({})
+# torch 2.13: gemm with bfloat16 inputs and a float32 output, of which TRL 1.16's loss makes its gradients, is "only
+# supported for CUDA devices with compute capability 8.0 or higher".
+NO_BFLOAT16 = (
+    "cards older than Ampere can't train in bfloat16: the loss of TRL has no product for it there; set model.dtype: "
+    "float16, or float32 with training.autocast: off"
+)
 NO_OFFLOAD = "offload needs a card with memory of its own; a CPU card's is the host's"
 
 
@@ -67,6 +73,11 @@ class NoFit:
     reason: Reason
     tried: tuple[Tried, ...]
     smallest: Projection
+
+
+def computes_in(spec: JobSpec) -> str:
+    """Type of a step's products: autocast's, else that of the weights."""
+    return spec.autocast_dtype or spec.model.dtype
 
 
 def rungs(spec: JobSpec, layers: int, kind: CardKind = "cuda") -> list[Rung]:
@@ -196,6 +207,8 @@ def choose(
     smallest = min((entry.projection for entry in entries), key=lambda projection: projection.upper_bytes)
     if card.kind == "cpu" and spec.memory.offload is True:
         return NoFit(Reason(Code.NO_CARD, NO_OFFLOAD), entries, smallest)
+    if card.traced == "cuda.old" and computes_in(spec) == "bfloat16":
+        return NoFit(Reason(Code.NO_CARD, NO_BFLOAT16), entries, smallest)
     for entry in entries:
         if entry.fits:
             return Choice(entry.rung, entry.projection, entry.relative_time - 1, entries, speed)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.cards import CardKind
+from jobs.cards import Traced
 from jobs.errors import ProfileError
 from jobs.memory.envelope import envelope
 from jobs.memory.peak_candidates import places
@@ -67,7 +67,7 @@ def highest_moments(
     profile: MemoryProfile,
     rungs: Sequence[Rung],
     lengths: Sequence[int],
-    kind: CardKind,
+    kind: Traced,
     equal_rows: bool = False,
     valid: Sequence[int] | None = None,
 ) -> Highest:
@@ -132,10 +132,10 @@ NOTHING = Line()
 class _Table:
     """The lines of one profile for one kind of body and loss, as columns of numbers."""
 
-    def __init__(self, profile: MemoryProfile, kind: CardKind, padded: bool, tokens: int) -> None:
+    def __init__(self, profile: MemoryProfile, kind: Traced, padded: bool, tokens: int) -> None:
         names = tuple(dict.fromkeys(profile.layer_names))
         bodies = [profile.body(kind, padded, every) for every in (False, True)]
-        loss, evaluation = profile.loss(kind, tokens), profile.passes.get(f"{kind}.eval")
+        loss, evaluation = profile.loss(kind, tokens), profile.evaluation(kind)
         try:
             # Its arithmetic goes with the tokens, in however many chunks: a trace of several has it as of that many
             # tokens, for chunks of whatever length bear no mark (workers/profiler/probe_shapes.py).
@@ -236,7 +236,7 @@ def _negative(line: Line) -> Line:
 
 
 def _values(
-    profile: MemoryProfile, shapes: Sequence[tuple[int, int, int]], kind: CardKind, equal_rows: bool
+    profile: MemoryProfile, shapes: Sequence[tuple[int, int, int]], kind: Traced, equal_rows: bool
 ) -> Floats:
     """The rows of each rung: [row, rung]. They depend on its micro-batch's shape alone, which many rungs share.
 

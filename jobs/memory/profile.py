@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from jobs.cards import CardKind
+from jobs.cards import Traced
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-FORMAT = 6  # raise when a profile's meaning changes: older cached ones are then traced again
+FORMAT = 7  # raise when a profile's meaning changes: older cached ones are then traced again
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,9 @@ class MemoryProfile:
     adapter_bytes: LoRA weights; trained_bytes: gradients of one step; optimizer_bytes: AdamW's state;
     parameter_count: of the base. mask_from_length: sequences at least this long get a materialised attention
     mask even without padding (sliding windows), None when none do. passes: "<card
-    kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>". `padded` is a batch with rows of
-    unequal length, which is what a micro-batch of two or more has to be ready for. "<card kind>.eval", where
+    kind>.<plain|padded>.<off|every>" and "<card kind>.loss.<short|long>"; the first also for "cuda.old", cards older
+    than Ampere, where their attention differs. `padded` is a batch with rows of unequal length, which is what a
+    micro-batch of two or more has to be ready for. "<card kind>.eval", where
     there is one: the same segments of a forward pass without gradients. The loss works in chunks of
     loss_chunk_tokens: up to one chunk its buffers grow with the tokens, beyond they do not. load_bytes: most that
     loading takes beside the weights and adapters; save_bytes: what saving takes beside what rests;
@@ -220,15 +221,25 @@ class MemoryProfile:
         }
         return replace(self, passes=passes, chunk_tokens=0)
 
-    def body(self, kind: CardKind, padded: bool, every: bool) -> Pass:
-        """The pass over SEGMENTS for a card kind; the padded one where there is no plain one. Raises ProfileError."""
+    def body(self, kind: Traced, padded: bool, every: bool) -> Pass:
+        """The pass over SEGMENTS for a card kind; the padded one where there is no plain one. Raises ProfileError.
+
+        Older cards have passes of their own only where their attention differs; without a mask they never have the
+        kernel of newer ones.
+        """
         mode = "every" if every else "off"
         shapes = ("padded",) if padded else ("plain", "padded")
-        return self._first_of([f"{kind}.{shape}.{mode}" for shape in shapes])
+        newer = [f"cuda.padded.{mode}"] if kind == "cuda.old" else []
+        return self._first_of([*(f"{kind}.{shape}.{mode}" for shape in shapes), *newer])
 
-    def loss(self, kind: CardKind, tokens: int) -> Pass:
+    def evaluation(self, kind: Traced) -> Pass | None:
+        """The pass without gradients, where there is one."""
+        return self.passes.get(f"{kind.partition('.')[0]}.eval")
+
+    def loss(self, kind: Traced, tokens: int) -> Pass:
         """The LOSS pass of this many valid tokens, whose peaks stand for those of the body. Raises ProfileError."""
-        return self._first_of([f"{kind}.loss.{'short' if tokens <= self.loss_chunk_tokens else 'long'}"])
+        of_kind = kind.partition(".")[0]
+        return self._first_of([f"{of_kind}.loss.{'short' if tokens <= self.loss_chunk_tokens else 'long'}"])
 
     def _first_of(self, names: list[str]) -> Pass:
         for name in names:

@@ -21,9 +21,6 @@ from jobs.memory.projection import EVALUATION, PHASES, Breakdown, Margin, Projec
 from jobs.memory.rung import Rung
 from jobs.units import gib
 
-OLD_CARD = (
-    "older than Ampere: in bfloat16, and where heads share keys, attention keeps scores that are not counted"
-)
 HOST_LINK_BYTES_S = 12e9  # pinned copies over PCIe 3 x16, the slowest link among the cards of the catalogue
 
 
@@ -39,7 +36,7 @@ def projections(
     valid: Sequence[int] | None = None,
 ) -> list[Projection]:
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
-    found = highest_moments(profile, rungs, lengths, card.kind, equal_rows, valid)
+    found = highest_moments(profile, rungs, lengths, card.traced, equal_rows, valid)
     alike = profile.packed or equal_rows
     here = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=False)
     if not _pages(profile, card):
@@ -88,7 +85,7 @@ def _projections(
     device = high + beyond + context + nccl
     (_, of_live), (_, of_device) = margin.shares
     upper = np.rint(device + of_live * high + of_device * device).astype(np.int64)
-    notes = (*_notes(profile, paged_out), *((OLD_CARD,) if card.keeps_scores else ()))
+    notes = _notes(profile, paged_out)
     resting = (weights, adapters, optimizer, buckets, context, nccl)
     details = _Details(resting, peak, allocated, allocator)
     return [

@@ -65,6 +65,7 @@ def traced_once(
     scan: Scan = ALL_AT_ONCE,
     training: bool = True,
     offload: bool = False,
+    old: bool = False,
 ) -> dict[str, Segment]:
     """The segments of one forward and backward pass of rows x length tokens, by name.
 
@@ -72,7 +73,8 @@ def traced_once(
     and the last are numbered: layer1, layer2, .. and layer1_backward, ... padded: rows of unequal length, so that
     attention needs a mask. marked: rows and length come from workers/profiler/probe_shapes.py, so that lines can be
     read off. scan: how layers go through the tokens. The caller switches checkpointing; offload: it did so with
-    offload. training: else an evaluation's forward pass alone, without gradients. Raises LoopsOverTokens.
+    offload. training: else an evaluation's forward pass alone, without gradients. old: of cards older than
+    Ampere. Raises LoopsOverTokens.
     """
     parameters = fake.parameters()
     for parameter in parameters:
@@ -97,7 +99,7 @@ def traced_once(
             waiting = stack.enter_context(router_loss.at_whole_depth(fake))
             stack.enter_context(scan_loops.followed(fake.base, live, length, scan))
             if kind == "cuda":
-                stack.enter_context(cuda_paths(ValidTokens(rows, length, valid or rows * (length - 1))))
+                stack.enter_context(cuda_paths(ValidTokens(rows, length, valid or rows * (length - 1)), old))
                 live.passing = COPYING
             for tensor in [*parameters, *fake.model.buffers()]:
                 live.ignore(tensor)

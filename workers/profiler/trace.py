@@ -30,6 +30,7 @@ from jobs.cards import Card, CardKind
 from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.requirements import LACKS
 from jobs.jobfile.spec import JobSpec
+from jobs.memory.ladder import computes_in
 from jobs.memory.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
 from jobs.memory.project import Rung, project
 from jobs.messages.reports import TraceRequest, TraceResult
@@ -104,14 +105,21 @@ def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan) ->
     for every, (rows, length) in ((False, shapes.off), (True, shapes.every)):
         checkpoint(fake, int(every))
         size = "short" if rows * length <= TOKEN_CHUNK_SIZE else "long"
+        way = "every" if every else "off"
         for name, padded in _maskings(spec):
             for kind in _KINDS:
                 found = trace_step(
                     fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, scan=scan
                 )
                 body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
-                passes[f"{kind}.{name}.{'every' if every else 'off'}"] = Pass(body)
+                passes[f"{kind}.{name}.{way}"] = Pass(body)
                 passes.setdefault(f"{kind}.loss.{size}", Pass({segment: body[segment] for segment in LOSS}))
+        for name, padded in _apart_on_old_cards(spec):
+            found = trace_step(
+                fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=length, scan=scan, old=True
+            )
+            body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
+            passes[f"cuda.old.{name}.{way}"] = Pass(body)
     for name, _ in reversed(_maskings(spec)):  # the first one last: the loss was traced with it
         for kind in _KINDS:
             passes = cross_layer_tensors.in_passes(passes, fake.names, kind, name)
@@ -148,6 +156,16 @@ def _maskings(spec: JobSpec) -> list[tuple[str, bool]]:
     if spec.training.packing or spec.model.attention == "eager":
         return [("padded", True)]
     return [("plain", False), ("padded", True)]
+
+
+def _apart_on_old_cards(spec: JobSpec) -> list[tuple[str, bool]]:
+    """Of _maskings(spec), those in which attention differs on cards older than Ampere: without a mask.
+
+    None in bfloat16, which they can't train (jobs/memory/ladder.py).
+    """
+    if spec.model.attention != "sdpa" or computes_in(spec) == "bfloat16":
+        return []
+    return [one for one in _maskings(spec) if one[0] == "plain"]
 
 
 def _profile(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.cards import Card
+from jobs.cards import Card, card_for
 from jobs.jobfile.spec import JobSpec, ModelSpec, Policy
 from jobs.memory.ladder import Choice, NoFit, choose, preference, rungs, useful_n
 from jobs.memory.profile import LOSS, Line, Pass
@@ -319,3 +319,37 @@ def test_the_loss_of_a_batch_with_one_long_row_is_that_of_its_tokens():
         for found in (choose(made, spec, here, fullest=pairs) for pairs in ((), fullest))
     ]
     assert off not in fits[0] and off in fits[1] and fits[0] < fits[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "trains"),
+    [
+        ({"dtype": "bfloat16"}, {}, False),
+        ({"dtype": "float32"}, {"autocast": "bfloat16"}, False),
+        ({"dtype": "float16"}, {}, True),
+        ({"dtype": "float32"}, {"autocast": "off"}, True),
+    ],
+    ids=["bfloat16", "autocast", "float16", "float32"],
+)
+def test_a_card_older_than_ampere_does_not_train_in_bfloat16(
+    model: dict[str, str], training: dict[str, str], trains: bool
+) -> None:
+    spec = JobSpec.model_validate(
+        {"model": {"path": "org/m", **model}, "data": "d", "method": "lora", "training": training}
+    )
+    found = choose(profile(), spec, card_for("cuda", "Tesla T4", 2**40))
+    assert isinstance(found, Choice) is trains
+    if isinstance(found, NoFit):
+        assert found.reason.code is Code.NO_CARD and "model.dtype: float16" in found.reason.text
+    assert isinstance(choose(profile(), spec, card_for("cuda", "NVIDIA A10", 2**40)), Choice)
+
+
+def test_an_older_card_has_the_passes_of_its_attention() -> None:
+    """Those of its own where it has them, else the ones with a mask: without one it never has the newer kernel."""
+    known = profile()
+    body = known.passes["cuda.plain.off"]
+    made = replace(known, passes={**known.passes, "cuda.old.plain.off": body})
+    assert made.body("cuda.old", padded=False, every=False) is body
+    assert made.body("cuda.old", padded=False, every=True) is known.passes["cuda.padded.every"]
+    assert made.body("cuda.old", padded=True, every=True) is known.passes["cuda.padded.every"]
+    assert made.loss("cuda.old", 1) is known.passes["cuda.loss.short"]

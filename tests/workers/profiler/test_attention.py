@@ -31,9 +31,11 @@ def _inputs(shape: Shape, dtype: torch.dtype, masked: bool) -> tuple[list[Any], 
     return leaves, views, torch.empty(rows, 1, length, length, dtype=torch.bool) if masked else None
 
 
-def charged(shape: Shape, dtype: torch.dtype, masked: bool, dropout: float = 0.0) -> tuple[Segment, Segment]:
-    """A call and its backward pass, as a trace for CUDA charges them."""
-    with FakeTensorMode(), cuda_paths():
+def charged(
+    shape: Shape, dtype: torch.dtype, masked: bool, dropout: float = 0.0, old: bool = False
+) -> tuple[Segment, Segment]:
+    """A call and its backward pass, as a trace for CUDA charges them. old: on a card older than Ampere."""
+    with FakeTensorMode(), cuda_paths(old=old):
         leaves, views, mask = _inputs(shape, dtype, masked)
         live = LiveBytes(0, 0, lambda: 0)
         live.passing = COPYING

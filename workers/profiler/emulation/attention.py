@@ -12,7 +12,7 @@ measured on the allocator of its CUDA build (no GPU; tests/cuda_double/test_atte
   traced as the other two are;
 - math, where none of these will do, keeps the scores. float32 heads that share keys go there, where transformers hands
   them over as they are (without a mask); so does a single key that is broadcast to all heads (Falcon). Cards older
-  than Ampere take it for bfloat16, and for all heads that share keys; traces are not made for those.
+  than Ampere have no flash kernel: they take this one for bfloat16, and where heads share keys without a mask.
 """
 
 from __future__ import annotations
@@ -64,11 +64,16 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    old: bool = False,
 ) -> Tensor:
-    """functional.scaled_dot_product_attention with the allocations of the CUDA kernel that would take it."""
+    """functional.scaled_dot_product_attention with the allocations of the CUDA kernel that would take it.
+
+    old: on a card older than Ampere.
+    """
     query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
     with torch.autocast("cpu", enabled=False):
-        kernel = kernel_for(query, key, value, attn_mask, dropout_p, enable_gqa)
+        kernel = kernel_for(query, key, value, attn_mask, dropout_p, enable_gqa, old)
         if kernel == MATH:
             return _math(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
         mask = _as_bias(attn_mask, query.dtype)
@@ -82,9 +87,20 @@ def attention(
 
 
 def kernel_for(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, grouped: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    grouped: bool,
+    old: bool = False,
 ) -> str:
-    """FLASH, EFFICIENT or MATH: what a card of compute capability 8.0 or newer takes."""
+    """FLASH, EFFICIENT or MATH: what a card takes; old: of a compute capability below 8.0 (check_sm_version).
+
+    Below 8.0 the memory-efficient kernel has no bfloat16 (check_tensor_dtype).
+    """
+    if old and query.dtype is torch.bfloat16:
+        return MATH
     shapes = [one.shape for one in (query, key, value)]
     if any(len(shape) != 4 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
         return MATH
@@ -92,7 +108,13 @@ def kernel_for(
     if shared != value.shape[1] or (heads != shared and not (grouped and heads % shared == 0)):
         return MATH
     half = query.dtype in _HALF
-    if half and mask is None and width == out <= _WIDEST_FLASH and not (dropout and width > _WIDE_HALF):
+    if (
+        not old
+        and half
+        and mask is None
+        and width == out <= _WIDEST_FLASH
+        and not (dropout and width > _WIDE_HALF)
+    ):
         return FLASH
     aligned = all(size * query.element_size() % _ALIGNMENT_BYTES == 0 for size in (width, out))
     return EFFICIENT if aligned and heads == shared else MATH

@@ -47,16 +47,16 @@ COPYING = frozenset({torch.ops.aten._softmax_backward_data})
 class _CudaFunctions(TorchFunctionMode):
     """Casts to float32 what CUDA's autocast would, drops out with CUDA's mask, and lets the loss take valid tokens."""
 
-    def __init__(self, valid: ValidTokens | None) -> None:
+    def __init__(self, valid: ValidTokens | None, old: bool) -> None:
         super().__init__()
-        self._valid = valid
+        self._valid, self._old = valid, old
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is functional.dropout:
             return _dropout(*args, **kwargs)
         if func is functional.scaled_dot_product_attention:
-            return attention(*args, **kwargs)
+            return attention(*args, **kwargs, old=self._old)
         if self._valid is not None and self._valid.takes(func, args):
             return self._valid.run(func, args)
         if getattr(func, "__name__", "") in _FLOAT32 and torch.is_autocast_enabled("cpu"):
@@ -99,9 +99,9 @@ def _accumulate(acc: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 @contextmanager
-def cuda_paths(valid: ValidTokens | None = None) -> Iterator[None]:
+def cuda_paths(valid: ValidTokens | None = None, old: bool = False) -> Iterator[None]:
     """Trace as a CUDA card would run. valid: tokens of the micro-batch that are no padding, where there is a
-    loss. Not reentrant; for a process that only traces."""
+    loss; old: a card older than Ampere. Not reentrant; for a process that only traces."""
     swapped = {
         "_use_triton": lambda device: True,
         "_forward_kernel": _InPlaceKernel(),
@@ -116,7 +116,7 @@ def cuda_paths(valid: ValidTokens | None = None) -> Iterator[None]:
     utils._use_triton = lambda device: True
     torch.is_autocast_enabled = lambda device="cpu": asked(device)
     try:
-        with _CudaFunctions(valid):
+        with _CudaFunctions(valid, old):
             yield
     finally:
         torch.is_autocast_enabled, utils._use_triton = asked, compacts
