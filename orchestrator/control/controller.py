@@ -55,6 +55,7 @@ SETTLE_S = 0.02
 REST_AFTER_PLAN, REST_AFTER_WORK = 15.0, 1.0
 PRUNE_EVERY_S, PRUNE_ON_S = 3600.0, 10.0  # on: there was more than it does at a time
 CURVES_EVERY_S = 600.0
+REST_AFTER_HISTORY = 5.0  # what is behind is caught up with a sixth of a core
 # What fails, where a record is set aside.
 _ENDING = "ending it"
 # What this loop ends is read at once; this is for what another server of the same database ends.
@@ -91,6 +92,7 @@ class Controller:
         self.idle = IdleAttempts(store, settings.idle_after_s)
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = self._curves_at = 0.0
+        self._roll_at = self._rolled_s = 0.0  # CPU seconds of this round that went into history
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
         self._news = threading.Event()
@@ -132,12 +134,14 @@ class Controller:
                 self.rounds.good()  # none is due
                 continue
             began, used_s, self._moved = time.monotonic(), time.thread_time(), False
+            self._rolled_s = 0.0
             try:
                 if woken or self.due.now(began, self.clock()):
                     self.tick(now := self.clock())
                     self.due.planned(began, self.seen[0] if self.seen else None, now)
                 else:
                     self._take_reports(self.clock())
+                    self._roll_up(self.clock())
             except (
                 Exception
             ) as error:  # the loop's outermost edge: a fault in one tick must not end scheduling
@@ -145,7 +149,7 @@ class Controller:
                 log.error("tick failed: %s", error, exc_info=not isinstance(error, TuneyardError))
             if not self._closing:
                 rest = REST_AFTER_WORK if self._moved else REST_AFTER_PLAN
-                rest_s = rest * (time.thread_time() - used_s)
+                rest_s = rest * (time.thread_time() - used_s - self._rolled_s)
                 self.rounds.rests(rest_s)
                 time.sleep(rest_s)
 
@@ -172,8 +176,7 @@ class Controller:
             good = True
         with self._step("handing over", now):  # 15: what was committed
             self.handover.hand(now)
-        with self._step("history", now):  # 16: a little of what is due
-            self.store.roll_up(now)
+        self._roll_up(now)  # 16: a little of what is due
         with self._step("curves", now):  # of what ended, while its samples are there
             self._keep_curves(now)
         with self._step("old samples", now):  # 17
@@ -330,6 +333,18 @@ class Controller:
             self.store.assign_profile(key, host_id, now)
         for key, (job_id, host_id) in decided.counts.items():
             self.snapshots.data.want(key, specs[job_id], host_id, now)
+
+    def _roll_up(self, now: float) -> None:
+        """A little of history, and then for a while none. No round waits for others because of it: it is not counted
+        in what the loop rests for.
+        """
+        if time.monotonic() < self._roll_at:
+            return
+        used_s = time.thread_time()
+        with self._step("history", now):
+            self.store.roll_up(now)
+        self._rolled_s = time.thread_time() - used_s
+        self._roll_at = time.monotonic() + REST_AFTER_HISTORY * self._rolled_s
 
     def _keep_curves(self, now: float) -> None:
         if now >= self._curves_at:

@@ -110,11 +110,15 @@ class UsageLine(TypedDict):
 
 
 class Usage(TypedDict):
-    """`GET /usage`. by: project, user, job or card; lines: the most GPU-seconds first; total: of all of them."""
+    """`GET /usage`. by: project, user, job or card; lines: the most GPU-seconds first; total: of all of them.
+
+    measured_until: energy and idle time are known up to then, null: of none of it.
+    """
 
     by: str
     since: float
     until: float
+    measured_until: float | None
     lines: list[UsageLine]
     total: UsageLine
     unreadable: NotRequired[list[Unreadable]]

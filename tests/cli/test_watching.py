@@ -30,6 +30,7 @@ USAGE = {
     "by": "project",
     "since": 0.0,
     "until": 86400.0,
+    "measured_until": 86300.0,
     "lines": [line("nlp", training_s=5400, idle_s=1800, price=4.5), line("vision\x1b[2J", lost_s=3600)],
     "total": line("total", training_s=5400, idle_s=1800, lost_s=3600),
 }
@@ -53,6 +54,17 @@ def test_usage_as_json_and_csv(server: FakeServer, tuneyard: Tuneyard) -> None:
     rows = list(csv.DictReader(tuneyard("usage", "--csv").out.splitlines()))
     assert [row["gpu_s"] for row in rows] == ["7200.0", "3600.0"]
     assert "\x1b" not in rows[1]["name"]
+
+
+@pytest.mark.parametrize(
+    ("known", "said"), [(86300.0, ""), (43200.0, "1970-01-01 12:00 UTC"), (None, "so far")]
+)
+def test_usage_says_what_is_not_measured_yet(
+    server: FakeServer, tuneyard: Tuneyard, known: float | None, said: str
+) -> None:
+    answer(server, {**USAGE, "measured_until": known})
+    told = tuneyard("usage").err
+    assert said in told and bool(said) == ("not taken up yet" in told)
 
 
 def test_usage_of_nothing_says_so(server: FakeServer, tuneyard: Tuneyard) -> None:

@@ -47,7 +47,14 @@ def usage(request: Request, by: str = "project", since: str = "30d", until: str 
     lines = [_line(by, some, prices) for some in together.values()]
     lines.sort(key=lambda line: (-line["gpu_s"], line["name"]))
     total = _sum("total", found, prices)
-    return {"by": by, "since": begin, "until": min(end, now), "lines": lines, "total": total}
+    return {
+        "by": by,
+        "since": begin,
+        "until": min(end, now),
+        "measured_until": known.store.history_until(),
+        "lines": lines,
+        "total": total,
+    }
 
 
 def _line(by: str, some: Sequence[LeaseUsage], prices: Mapping[str, float]) -> schemas.UsageLine:

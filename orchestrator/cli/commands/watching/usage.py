@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BY = ("project", "user", "job", "card")
 PARTS = ("training_s", "startup_s", "recompute_s", "lost_s", "idle_s")
+BEHIND_S = 180.0  # history is two minutes behind at most, where it is not catching up
 CSV = ("name", "id", "user", "attempts", "gpu_s", *PARTS, "energy_j", "energy_kwh", "price")
 
 
@@ -49,6 +51,12 @@ def usage_verb(api: Api, as_json: bool, by: str, since: str, until: str, as_csv:
     else:
         rows = [_row(line, by) for line in found["lines"]]
         show(_columns(by), [*rows, _row(found["total"], by)] if len(rows) > 1 else rows)
+    known = found["measured_until"]
+    if not as_json and found["lines"] and (known is None or known < found["until"] - BEHIND_S):
+        until = (
+            "so far" if known is None else f"after {datetime.fromtimestamp(known, UTC):%Y-%m-%d %H:%M} UTC"
+        )
+        note(f"what cards measured {until} is not taken up yet: IDLE and KWH lack it")
 
 
 def _columns(by: str) -> tuple[Column, ...]:
