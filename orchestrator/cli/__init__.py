@@ -11,5 +11,6 @@ times.py      a time that is past, as an option takes it
 welcome.py    what `tuneyard` alone prints: where to start, and the server's state
 commands/     the verbs of the command line, each imported when it runs
 render/       how answers are drawn: words, tables, text and pictures. Pure: the time comes in as an argument
+report/       tuneyard report: one job as one page that needs nothing else
 top/          tuneyard top: the fleet live in a terminal
 """

@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.",
         ),
         "logs": ("jobs.logs", "Print the log of a job's attempt."),
+        "report": ("jobs.report", "Write what there is to know of one job into one HTML file."),
         "pull": ("jobs.pull", "Copy a job's result to this machine."),
         "cancel": ("jobs.control", "Cancel jobs."),
         "requeue": ("jobs.control", "Submit ended jobs again, from where they had come to."),

@@ -97,7 +97,16 @@ def running(server: FakeServer, **fields: Any) -> dict[str, Any]:
                 "eta_s": 421.0,
             },
             "attempts_detail": [attempt()],
-            "events": [{"ts": time.time() - 50, "kind": "started", "text": "on box-1", "attempt": 1}],
+            "events": [
+                {
+                    "ts": time.time() - 50,
+                    "kind": "started",
+                    "text": "on box-1",
+                    "attempt": 1,
+                    "by": None,
+                    "address": None,
+                }
+            ],
             **fields,
         }
     )

@@ -219,7 +219,7 @@ def test_completion_completes(bare: Tuneyard) -> None:
         ran = bare(_TUNEYARD_COMPLETE="bash_complete", COMP_WORDS=text, COMP_CWORD=count)
         return {line.partition(",")[2] for line in ran.out.splitlines()}
 
-    assert words("tuneyard re") == {"rehearse", "release", "requeue"}
+    assert words("tuneyard re") == {"rehearse", "release", "report", "requeue"}
     assert words("tuneyard db ") == {"upgrade", "check", "backup", "restore"}
     assert {"--steps", "--set", "--sequence-length"} <= words("tuneyard submit --s")
 

@@ -4,6 +4,7 @@ log_text.py       a job's log without what would drive a terminal, progress bars
 notes.py          What is said beside the answer, on stderr
 plan_plot.py      its picture: memory by part against rung
 plan_text.py      what it says: cards, parts, rungs
+plot_style.py     how pictures look: colours in light and dark, of each part of memory
 plots.py          pictures for `--plot`: what they share, and the drawings
 simulate_plot.py  its picture: how completion and waiting times are spread
 simulate_text.py  what it says: a line a policy, one a group

@@ -7,29 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.units import GiB, gib
 from orchestrator.cli.render.notes import note
-from orchestrator.cli.render.plots import BAD, PLAIN, check_plot, new_figure, save
+from orchestrator.cli.render.plot_style import PARTS, Theme, part_name
+from orchestrator.cli.render.plots import check_plot, heading, new_figure, save, shown, side_key, title
 
 if TYPE_CHECKING:
     from orchestrator.schemas import PlanCard, PlanShape, Tried
 
 MOST = 4  # cards in one picture
-COLOURS = {
-    "weights": "#264653",
-    "adapters": "#3f6f8a",
-    "gradients": "#6a4c93",
-    "optimizer": "#a06cd5",
-    "activations": "#2a9d8f",
-    "boundaries": "#8ab17d",
-    "logits_and_loss": "#e9c46a",
-    "transients": "#f4a261",
-    "ddp_buffers": "#e76f51",
-    "allocator": "#adb5bd",
-    "context": "#ced4da",
-    "nccl": "#dee2e6",
-}
+OTHER = "#777777"  # a part of a later version
 
 
-def draw_plan(plan: PlanShape, path: Path) -> None:
+def draw_plan(plan: PlanShape, path: Path, dark: bool = False) -> None:
     """A panel a card: a stacked bar for each rung at the chosen micro-batch, least checkpointing first.
 
     Of more than MOST cards, the pick and those next to it in size. Raises UsageError.
@@ -41,14 +29,24 @@ def draw_plan(plan: PlanShape, path: Path) -> None:
         return
     if len(cards) < len(plan["cards"]):
         note(f"--plot shows {len(cards)} of {len(plan['cards'])} cards")
-    figure, axes = new_figure(len(cards), width=6.0, height=5.0)
+    figure, axes, theme = new_figure(len(cards), width=5.6, height=5.4, dark=dark)
     for axis, card in zip(axes, cards, strict=True):
-        _draw(axis, card)
+        _draw(axis, card, theme)
     axes[0].set_ylabel("peak on the card, GiB")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    figure.suptitle(f"{plan['job']}: projected peak by part", fontsize=11)
+    _name_parts(axes[-1], cards, theme)
+    for axis in axes:  # one scale: what is higher is more
+        axis.set_ylim(0, max(other.get_ylim()[1] for other in axes))
+    of = "" if plan["job"] == "flags" else f"{plan['job']}: "
+    heading(figure, f"{of}projected peak by part and checkpointing", theme)
     save(figure, path)
+
+
+def _name_parts(axis: Any, cards: list[PlanCard], theme: Theme) -> None:
+    """The parts beside the last panel, in the order in which they are stacked."""
+    bars = [tried["parts"] for card in cards for tried in rungs_of(card)]
+    found = dict.fromkeys(name for parts in bars for name in parts)
+    known = [part for part in found if any(parts.get(part) for parts in bars)]
+    side_key(axis, [(part_name(part), PARTS.get(part, OTHER)) for part in known], theme)
 
 
 def _panels(cards: list[PlanCard]) -> list[PlanCard]:
@@ -57,35 +55,46 @@ def _panels(cards: list[PlanCard]) -> list[PlanCard]:
     return cards[first : first + MOST]
 
 
-def _draw(axis: Any, card: PlanCard) -> None:
+def _draw(axis: Any, card: PlanCard, theme: Theme) -> None:
     bars = rungs_of(card)
-    names = [_name(tried) for tried in bars]
+    places = range(len(bars))
     floor = [0.0] * len(bars)
     for part in dict.fromkeys(name for tried in bars for name in tried["parts"]):
         heights = [tried["parts"].get(part, 0) / GiB for tried in bars]
         if any(heights):
-            label, colour = part.replace("_", " "), COLOURS.get(part, "#777777")
-            axis.bar(names, heights, bottom=floor, color=colour, width=0.75, label=label)
+            style = {"color": PARTS.get(part, OTHER), "edgecolor": theme.back, "linewidth": 0.6}
+            axis.bar(places, heights, bottom=floor, width=0.78, **style)
             floor = [low + height for low, height in zip(floor, heights, strict=True)]
     uppers = [tried["upper_bytes"] / GiB for tried in bars]
     axis.errorbar(
-        range(len(bars)),
+        places,
         floor,
         yerr=[[0.0] * len(bars), [max(0.0, top - low) for top, low in zip(uppers, floor, strict=True)]],
         fmt="none",
-        ecolor="#222222",
+        ecolor=theme.ink,
         elinewidth=1,
         capsize=3,
-        label="upper bound",
     )
-    axis.axhline(card["memory_bytes"] / GiB, color=BAD, linewidth=1.5, label="what the card has")
+    has = card["memory_bytes"] / GiB
+    axis.axhline(has, color=theme.bad, linewidth=1.6)
+    room = max(*uppers, has)
+    axis.set_ylim(0, room * 1.1)
+    axis.text(
+        *(len(bars) - 0.5, has + room * 0.012, f"the card has {gib(card['memory_bytes'])}"),
+        color=theme.bad,
+        fontsize=10,
+        ha="right",
+        va="bottom",
+        bbox={"facecolor": theme.back, "alpha": 0.88, "edgecolor": "none", "pad": 1.5},
+    )
+    axis.set_xticks(list(places), [shown(_name(tried)) for tried in bars])
+    axis.grid(visible=False, axis="x")
     for tick, tried in zip(axis.get_xticklabels(), bars, strict=True):
-        tick.set(rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+        tick.set(rotation=55, ha="right", rotation_mode="anchor", fontsize=10)
         if tried["rung"] == card["rung"]:
-            tick.set(color=PLAIN, fontweight="bold")
+            tick.set(color=theme.plain, fontweight="bold")
     size = bars[0]["rung"]
-    title = f"{card['card']}, {gib(card['memory_bytes'])}; micro-batch {size['micro_batch']}×{size['accumulation']}"
-    axis.set_title(title, fontsize=9)
+    title(axis, f"{card['card']}, micro-batch {size['micro_batch']}×{size['accumulation']}", theme)
 
 
 def rungs_of(card: PlanCard) -> list[Tried]:

@@ -9,6 +9,7 @@ list.py            tuneyard list
 logs.py            tuneyard logs
 metrics.py         tuneyard metrics
 pull.py            tuneyard pull
+report.py          tuneyard report: one job as one file
 show.py            tuneyard show and why: one job in sections
 submit.py          tuneyard submit
 sweep.py           a sweep as a table: what differs, and what came of it

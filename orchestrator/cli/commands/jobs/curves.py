@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.commands.jobs.columns import loss
-from orchestrator.cli.render.plots import BAD, GOOD, PLAIN, new_figure, save
+from orchestrator.cli.render.plots import heading, label_end, new_figure, save, title
 
 if TYPE_CHECKING:
     from orchestrator.schemas import MetricPoint, Metrics
@@ -81,30 +81,41 @@ def _binned(found: Curve, first: int, last: int, columns: int) -> dict[int, list
     return by_column
 
 
-def draw_metrics(found: Metrics, path: Path) -> None:
+def draw_metrics(found: Metrics, path: Path, dark: bool = False) -> None:
     """Loss and evaluation loss, learning rate, tokens/s, side by side."""
     points = found["points"]
-    figure, (left, middle, right) = new_figure(3, width=5.0)
+    figure, (left, middle, right), theme = new_figure(3, width=5.0, dark=dark)
     trained, tested = curve(points, "loss"), curve(points, "eval_loss")
     for name, values, colour, marker in (
-        ("loss", trained, PLAIN, ""),
-        ("evaluation loss", tested, GOOD, "o"),
+        ("training", trained, theme.plain, ""),
+        ("evaluation", tested, theme.bad, "o"),
     ):
         if values:
-            left.plot(*zip(*values, strict=True), color=colour, marker=marker, markersize=4, label=name)
+            left.plot(*zip(*values, strict=True), color=colour, marker=marker, markersize=4, linewidth=1.8)
+            if tested and trained:
+                label_end(left, values, name, colour, values is trained)
     nowhere = sorted({step for step, value in (*trained, *tested) if math.isnan(value)})
     for at, step in enumerate(nowhere):
-        left.axvline(step, color=BAD, linewidth=1, alpha=0.6, label="not finite" if at == 0 else None)
-    left.set(xlabel="step", ylabel="loss")
-    if trained or tested:
-        left.legend(frameon=False)
+        left.axvline(step, color=theme.mark, linewidth=1, alpha=0.7)
+        if at == 0:
+            left.annotate(
+                *("not finite", (step, 1), (3, -12)),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                color=theme.mark,
+                fontsize=10,
+            )
+    left.margins(y=0.12)
+    left.set(xlabel="step", ylabel="loss, nats a token")
     named = f"job {found['job']} ({found['name']})" if found["name"] else f"job {found['job']}"
-    left.set_title(f"{named}, {found['state']}", fontsize=10)
+    heading(figure, f"{named}, {found['state']}", theme)
+    title(left, "loss", theme)
     for axes, name, label in (
         (middle, "learning_rate", "learning rate"),
         (right, "tokens_per_s", "tokens/s"),
     ):
         if values := curve(points, name):
-            axes.plot(*zip(*values, strict=True), color=PLAIN)
+            axes.plot(*zip(*values, strict=True), color=theme.plain, linewidth=1.8)
         axes.set(xlabel="step", ylabel=label)
+        title(axes, label, theme)
     save(figure, path)

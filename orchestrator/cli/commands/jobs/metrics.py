@@ -16,7 +16,7 @@ from orchestrator.cli.commands.jobs.follow_metrics import Each, follow_metrics
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
 from orchestrator.cli.render.notes import note
-from orchestrator.cli.render.plots import check_plot
+from orchestrator.cli.render.plots import check_dark, check_plot
 from orchestrator.cli.render.table import (
     Cell,
     Column,
@@ -66,6 +66,7 @@ ON_TERMINAL = "-"  # what --plot is without a file
     metavar="[FILE]",
     help="Draw the curves: here, or as a picture (.png, .svg or .pdf; needs matplotlib).",
 )
+@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
 @client_verb
 def metrics_verb(
     api: Api,
@@ -77,6 +78,7 @@ def metrics_verb(
     everything: bool,
     as_csv: bool,
     plot: str | None,
+    dark: bool,
 ) -> None:
     """Show loss, evaluation loss, learning rate and tokens/s of a job, step by step.
 
@@ -94,6 +96,7 @@ def metrics_verb(
         return
     file = None if plot in (None, ON_TERMINAL) else Path(str(plot))
     check_plot(file)
+    check_dark(dark, file)
     asked = {name: value for name, value in (("every", every), ("last", last)) if value is not None}
     found: Metrics = api.get(job_path(job, "/metrics"), **asked)
     points = found["points"]
@@ -106,7 +109,7 @@ def metrics_verb(
     elif file is not None:
         from orchestrator.cli.commands.jobs.curves import draw_metrics  # here: no other form needs it
 
-        draw_metrics(found, file)
+        draw_metrics(found, file, dark)
         note(f"drew {file}")
     elif plot is not None:
         from orchestrator.cli.commands.jobs.curves import text_plot

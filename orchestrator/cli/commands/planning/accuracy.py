@@ -68,8 +68,9 @@ PARTS = {"live": "live bytes", "beside": "beside them"}
     "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Draw them, too: .png, .svg or .pdf.",
 )  # fmt: skip
+@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
 @client_verb
-def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | None) -> None:
+def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | None, dark: bool) -> None:
     """Show projected against measured memory, coverage and the worst misses.
 
     An ERROR is measured / projected - 1, as in `tuneyard show`: +3% took 3% more than projected. COVERED are the
@@ -78,11 +79,16 @@ def accuracy_verb(api: Api, as_json: bool, limit: int, worst: int, plot: Path | 
     """
     if click.get_current_context().invoked_subcommand is not None:
         return
-    from orchestrator.cli.render.plots import check_plot, draw_accuracy  # here: no other verb pays for it
+    from orchestrator.cli.render.plots import (
+        check_dark,
+        check_plot,
+        draw_accuracy,
+    )  # here: no other verb pays for it
 
     check_plot(plot)
+    check_dark(dark, plot)
     found: Accuracy = api.get("/accuracy", limit=limit)
-    drawn = plot is not None and draw_accuracy(found, plot)
+    drawn = plot is not None and draw_accuracy(found, plot, dark)
     if as_json:
         emit(found)
     else:

@@ -15,7 +15,7 @@ from orchestrator.cli.flags import faults_first, job_bodies, job_flags
 from orchestrator.cli.output import FAILED, OK, client_verb, emit
 from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.plan_text import tell
-from orchestrator.cli.render.plots import check_plot
+from orchestrator.cli.render.plots import check_dark, check_plot
 from orchestrator.client.http import Api
 from orchestrator.client.settings import home
 
@@ -47,6 +47,7 @@ POLL_S = 0.3
     "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Draw memory by part against rung, with the card's line: .png, .svg or .pdf.",
 )  # fmt: skip
+@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0), default=300.0, show_default=True, metavar="SECONDS",
     help="How long to wait for the memory profile.",
@@ -62,6 +63,7 @@ def plan_verb(
     prices: tuple[str, ...],
     explain: bool,
     plot: Path | None,
+    dark: bool,
     timeout_s: float,
     **flags: Any,
 ) -> int:
@@ -78,6 +80,7 @@ def plan_verb(
     if len(files) > 1:
         raise UsageError("plan takes one job file")
     check_plot(plot)
+    check_dark(dark, plot)
     if not math.isfinite(timeout_s):
         raise UsageError(f"--timeout {timeout_s:g} is no number of seconds; write one such as 600")
     named = [name for text in cards for name in text.split(",") if name.strip()]
@@ -99,7 +102,7 @@ def plan_verb(
     if plot is not None:
         from orchestrator.cli.render.plan_plot import draw_plan  # here: only --plot needs it
 
-        draw_plan(plan, plot)
+        draw_plan(plan, plot, dark)
         note(f"wrote {plot}")
     if as_json:
         emit(plan)

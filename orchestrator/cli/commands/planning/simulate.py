@@ -96,6 +96,7 @@ def _path(**more: Any) -> click.Path:
 @click.option("--by", type=click.Choice(GROUPS), help="Figures of each of these, too.")
 @click.option("--save", type=_path(), metavar="FILE", help="Write the jobs as a trace of tuneyard's own.")
 @click.option("--plot", type=_path(), metavar="FILE", help="Draw it, too: .png, .svg or .pdf.")
+@click.option("--dark", is_flag=True, help="The picture on a dark ground.")
 @click.option(
     "--server", metavar="URL", help="Server of --from-history; TUNEYARD_URL, or this machine's own."
 )
@@ -121,14 +122,14 @@ def simulate_verb(context: click.Context, /, **given: Any) -> None:
             draw_simulation,  # here: matplotlib, for who wants a picture
         )
 
-        draw_simulation(drawn, given["plot"])
+        draw_simulation(drawn, given["plot"], given["dark"])
         note(f"drawn in {given['plot']}")
 
 
 def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Ran]]]:
     """The answer as --json has it, and what became of each job, by policy."""
     # Here, not above: with the scheduler comes pydantic, and --help need not wait for it.
-    from orchestrator.cli.render.plots import check_plot
+    from orchestrator.cli.render.plots import check_dark, check_plot
     from orchestrator.scheduler.policy import Rules
     from orchestrator.simulate.engine import simulate
     from orchestrator.simulate.fleet_file import describe, guarantee_warnings
@@ -136,6 +137,7 @@ def _simulate(context: click.Context, given: dict[str, Any]) -> tuple[dict[str, 
     from orchestrator.simulate.pools import with_borders
 
     check_plot(given["plot"])
+    check_dark(given["dark"], given["plot"])
     trace, fleet = _inputs(context, given)
     warnings = list(fleet.warnings)
     trace = _fitting(trace, fleet, given, warnings)
