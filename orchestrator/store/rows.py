@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.cards import CardKind
 from jobs.state import TERMINAL, JobState, On, Outcome, Reason
+from orchestrator.store.engine.text import is_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class JobRow:
     @cached_property
     def spec(self) -> dict[str, Any]:
         """The spec as a mapping, read on first use: most rows of a long queue are only counted."""
-        value: dict[str, Any] = json.loads(self.spec_json.encode())  # raises for what was no UTF-8
+        if not is_text(self.spec_json):
+            raise ValueError("its spec is no UTF-8 text")
+        value: dict[str, Any] = json.loads(self.spec_json)
         return value
 
     @property

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobs.errors import TuneyardError
-from orchestrator.store.schema.column_types import Garbled, Json, Unreadable, is_text
+from orchestrator.store.engine.text import is_text
+from orchestrator.store.schema.column_types import Garbled, Json, Unreadable
 
 T = TypeVar("T")
 R = TypeVar("R")

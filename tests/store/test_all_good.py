@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.store import Store
+from orchestrator.store.engine.text import NO_TEXT
 from orchestrator.store.schema import tables
 from orchestrator.store.schema.column_types import Garbled, Unreadable
 from orchestrator.store.unreadable import all_good, check
@@ -24,7 +25,7 @@ VALUES: list[Any] = [
     "text",
     "",
     "é",
-    "\udcff",
+    f"h{NO_TEXT}ff",
     b"bytes",
     {},
     {"a": 1},

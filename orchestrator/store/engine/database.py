@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jobs.errors import Unavailable, UsageError
 from orchestrator.store.engine.fair_lock import InTurn
+from orchestrator.store.engine.text import MARKED
 from orchestrator.store.engine.timeouts import ARGUMENTS, CONNECT_S, POOL_S, Watch, refuse_broken
 
 _TOO_LARGE = f"a number is too large: the database holds whole numbers up to {2**63 - 1}"
@@ -80,10 +81,10 @@ def make_engine(url: sa.URL, patient: bool = False) -> sa.Engine:
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     """We begin transactions ourselves: sqlite3 begins late, and fails where another writer came between.
 
-    Text that is no UTF-8 is read all the same (column_types.is_text), else the driver refuses all rows beside it.
+    Text that is no UTF-8 is read all the same (see is_text), else the driver refuses all rows beside it.
     """
     connection.isolation_level = None
-    connection.text_factory = methodcaller("decode", "utf-8", "surrogateescape")
+    connection.text_factory = methodcaller("decode", "utf-8", MARKED)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

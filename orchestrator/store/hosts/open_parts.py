@@ -10,8 +10,8 @@ import sqlalchemy as sa
 import orchestrator.store.reads as reads
 from jobs.messages.reports import AttemptOffsets
 from orchestrator.store.engine.database import Database
+from orchestrator.store.engine.text import is_text
 from orchestrator.store.rows import AttemptRow
-from orchestrator.store.schema.column_types import is_text
 from orchestrator.store.schema.tables import attempts, evaluations, gpus, leases, progress
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)

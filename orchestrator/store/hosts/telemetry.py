@@ -126,7 +126,7 @@ class TelemetryStore(Database):
 
 def _bytes(chunk: Any) -> bytes:
     """Of a piece of a log, and of what is no text: SQLite keeps that."""
-    return chunk.text.encode(errors="surrogateescape") if isinstance(chunk.text, str) else bytes(chunk.text)
+    return chunk.text.encode() if isinstance(chunk.text, str) else bytes(chunk.text)
 
 
 def _samples(found: Iterable[Any]) -> list[SampleRow]:

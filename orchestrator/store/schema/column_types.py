@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
 from jobs.errors import TuneyardError
+from orchestrator.store.engine.text import is_text
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
@@ -46,19 +47,6 @@ def quick_json(value: Any) -> str:
 def clean_text(text: str) -> str:
     """text without NUL, which PostgreSQL can't hold; SUBSTITUTE in its place keeps the length in bytes."""
     return text.replace("\0", "\x1a") if "\0" in text else text
-
-
-def is_text(value: str) -> bool:
-    """Whether all of it is text. Bytes that are no UTF-8, which SQLite keeps in a column of text, are read as halves of
-    surrogate pairs (orchestrator.store.engine.database).
-    """
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Garbled(TuneyardError, ValueError):

@@ -190,7 +190,7 @@ def shown_as_it_is(value: Any, text: str) -> bool:
     try:
         read = json.loads(value)
     except ValueError:
-        return json.dumps(plain) in text
+        return json.dumps(plain) in text or (plain == NO_UTF8 and plain in text)
     return isinstance(read, dict) or json.dumps(read, separators=(",", ":")) in text
 
 

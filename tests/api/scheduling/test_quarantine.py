@@ -14,7 +14,7 @@ from orchestrator.control import controller
 from orchestrator.control.quarantine import RETRY_S
 from orchestrator.scheduler.cache.scheduler_cache import PlanInput
 from orchestrator.scheduler.plan import Plan
-from orchestrator.store.schema import column_types
+from orchestrator.store.engine import text
 from orchestrator.store.schema.tables import metadata
 from tests.api.conftest import Yard
 from tests.api.scheduling.test_scheduling import FakeHost, card, end, job
@@ -81,7 +81,7 @@ POISON: dict[str, tuple[str, str, str]] = {
 
 
 # Bytes that are no UTF-8 can stand in a column of text: written here as Python reads them.
-NO_UTF8 = "h\udcff"
+NO_UTF8 = f"h{text.NO_TEXT}ff"
 MARK = {True: "?", False: "CAST(? AS TEXT)"}
 POISON |= {
     f"{column} of {table}, no UTF-8": (table, column, NO_UTF8)
@@ -102,11 +102,11 @@ POISON |= {
 
 
 def is_text(value: Any) -> bool:
-    return not isinstance(value, str) or column_types.is_text(value)
+    return not isinstance(value, str) or text.is_text(value)
 
 
 def bound(value: Any) -> Any:
-    return value if is_text(value) else value.encode(errors="surrogateescape")
+    return value if is_text(value) else b"h\xff"
 
 
 def key_of(table: str) -> list[str]:
