@@ -6,6 +6,7 @@ python -m benchmarks.gpu.speed_child '{"work": {...benchmarks.gpu.speed.Work}, "
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from typing import Any
@@ -46,4 +47,5 @@ if __name__ == "__main__":
         answer = measure(Work(**asked["work"]), Rung(**asked["rung"]))
     except Exception as error:  # the edge of this process: the run's row says what went wrong
         answer = {"outcome": "failed", "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    print(json.dumps(answer))
+    print(json.dumps(answer), flush=True)
+    os._exit(0)  # torch's threads may abort a process that ends soon after its work
