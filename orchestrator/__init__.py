@@ -16,5 +16,6 @@ store/      every SQL statement. Store is the one door to the database, for one 
             threads
 transfer/   a job's result on its way from the GPU host through the server to a client
 vault.py    secrets at rest
+web/        the page that the server sends to browsers
 whatif/     questions to the planner that change nothing: job figures, likely start times, what would help
 """

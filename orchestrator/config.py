@@ -50,6 +50,7 @@ class Environment(BaseSettings):
     trusted_models: _Names = ()
     trusted_proxies: _Names = ()
     secrets_key: str = ""
+    hostnames: _Names = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Settings:
     do nothing before it is ended, None: for ever.
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the
     hosts' files, so that data and model folders are checked at submit; None: it does while it listens on loopback
-    only; proxies: whose X-Forwarded-For is believed; prices: of an hour of one GPU by card name, in any one unit;
+    only; hostnames: names that browsers know the server by, besides localhost, its
+    machine's own and addresses; proxies: whose X-Forwarded-For is believed; prices: of an hour of one GPU by card name,
+    in any one unit;
     oom_requeues: how often a job that ran out of memory is put on a smaller rung or a larger card; stop_grace_s,
     preempt_grace_s: what a trainer gets to stop when cancelled, and to save a checkpoint first when another job
     takes its place; keep_checkpoints_s: how long the checkpoints of a job that ended stay on its hosts, None: not
@@ -82,6 +85,7 @@ class Settings:
     trusted_models: tuple[str, ...] = ()
     proxies: tuple[Network, ...] = ()
     shared_files: bool | None = None
+    hostnames: tuple[str, ...] = ()
     away_after_s: float = 20.0
     lost_after_s: float = 90.0
     start_deadline_s: float = 180.0
@@ -164,6 +168,7 @@ def load(home: Path, **flags: Any) -> Settings:
         raise UsageError(f"port: {port} is not a port; write a number from 1 to 65535, or 0 for any free one")
     host = flags.get("host") or "127.0.0.1"
     trusted = flags.get("trusted_models") or environment.trusted_models
+    hostnames = flags.get("hostnames") or environment.hostnames
     token = flags.get("token") or environment.token or known.get("token") or secrets.token_urlsafe(32)
     chosen = {
         name: flags[name]
@@ -186,6 +191,7 @@ def load(home: Path, **flags: Any) -> Settings:
         token=token,
         scrape_token=_scrape_token(os.environ.get("TUNEYARD_SCRAPE_TOKEN", ""), token),
         trusted_models=tuple(name for name in trusted if name),
+        hostnames=tuple(name.strip() for name in hostnames if name.strip()),
         proxies=read_proxies(flags.get("proxies") or environment.trusted_proxies),
         rules=Rules(**{name: flags[name] for name in RULE_FLAGS if flags.get(name) is not None}),
         prices={

@@ -2,6 +2,7 @@
 
 actors.py        who asked, and from which address
 app.py           the application: token on every route, one shape of error
+browsers/        the page's files, and a session in place of the token
 checkpoints.py   which jobs' checkpoints may be removed, which still exist
 context.py       what the routes share
 openapi.py       the OpenAPI document

@@ -16,9 +16,11 @@ from starlette.exceptions import HTTPException
 from jobs import errors
 from orchestrator import schemas
 from orchestrator.api import openapi
+from orchestrator.api.browsers.origins import Origins
+from orchestrator.api.browsers.requests import Browsers
 from orchestrator.api.context import Services
 from orchestrator.api.edge import refusals
-from orchestrator.api.edge.gate import SUBMIT, Gate, Route, Scope
+from orchestrator.api.edge.gate import SESSION, SUBMIT, Gate, Route, Scope
 from orchestrator.api.edge.query import only_known
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.readiness import readiness
@@ -41,11 +43,19 @@ from orchestrator.api.routes import (
     secrets,
     whatif,
 )
-from orchestrator.api.routes.watching import curves, fleet, prometheus, series, usage
+from orchestrator.api.routes.watching import curves, fleet, prometheus, series, session, usage
+from orchestrator.api.routes.watching.session import cookie_name
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
+from orchestrator.web.site import site
 
-STREAM = f"{PREFIX}/stream"
+_PAGE_ROUTES: dict[tuple[str, str], Route] = {
+    ("GET", f"{PREFIX}/stream"): fleet.stream,
+    ("GET", SESSION): session.who,
+    ("POST", SESSION): session.sign_in,
+    ("DELETE", SESSION): session.sign_out,
+    ("POST", f"{SESSION}/ticket"): session.ticket,
+}
 _REPORT = re.compile(rf"{PREFIX}/hosts/([0-9]{{1,18}})/report")
 
 
@@ -54,15 +64,19 @@ def create_app(services: Services) -> Gate:
     app = routes()
     app.state.services = services
     services.window.read = FleetReader(services).read
-    return Gate(app, services.settings.token, past_layers, services.settings.scrape_token)
+    settings = services.settings
+    browsers = Browsers(
+        site(), services.sessions, Origins((settings.host, *settings.hostnames)), cookie_name(settings.port)
+    )
+    return Gate(app, settings.token, past_layers, browsers, settings.scrape_token)
 
 
 def past_layers(scope: Scope) -> Route | None:
     """The route of a submission or a host's report, for FastAPI's layers would cost as much as the durable insert; and
-    that of the stream, which does not end.
+    those that are for the page alone.
     """
-    if scope["method"] == "GET" and scope["path"] == STREAM:
-        return fleet.stream
+    if (found_for_page := _PAGE_ROUTES.get((scope["method"], scope["path"]))) is not None:
+        return found_for_page
     if scope["method"] != "POST":
         return None
     if scope["path"] == SUBMIT:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from orchestrator import schemas
+from orchestrator.api.browsers.sessions import Sessions
 from orchestrator.api.edge.database_probe import Pulse
 from orchestrator.api.edge.lanes import Lanes
 from orchestrator.api.edge.report_batches import ReportQueue
@@ -42,6 +43,7 @@ class Services:
     window: Window = field(default_factory=Window)
     feed: Feed = field(init=False)
     scrape: Scrape = field(default_factory=Scrape)
+    sessions: Sessions = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
     reports: ReportQueue = field(default_factory=ReportQueue)
     # Hosts whose Ray was up when they last reported; for the thread that takes reports.
@@ -54,6 +56,7 @@ class Services:
         self.lanes = Lanes(self.commits.add)
         self.lengths = RecentLengths(self.store)
         self.feed = Feed(self.window)
+        self.sessions = Sessions(self.settings.token, self.controller.clock)
 
     def ray_address(self) -> str | None:
         """Where raylets join: the head of the server that leads."""

@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Fleet": {
         "top": ("fleet.top", "Watch cards and jobs live."),
+        "web": ("fleet.web", "Print a link to the web page that signs in once."),
         "hosts": ("fleet.tables", "List hosts."),
         "events": ("fleet.events", "List what happened to jobs and hosts, and who asked for it."),
         "gpus": ("fleet.tables", "List cards with what they are doing."),

@@ -104,10 +104,13 @@ class FleetTotals(TypedDict):
 
 
 class FleetState(TypedDict):
-    """`GET /fleet`. at: when it was read, Unix seconds; matching: hosts that the filter finds, on all pages."""
+    """`GET /fleet`. at: when it was read, Unix seconds; build: of the web page;
+    matching: hosts that the filter finds, on all pages.
+    """
 
     at: float
     version: str
+    build: str
     totals: FleetTotals
     hosts: HostColumns
     cards: CardColumns

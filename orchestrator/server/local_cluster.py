@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
 from jobs.errors import Unavailable, UsageError
 from jobs.units import exact_size, gib
+from orchestrator.client.responses import USER_HEADER
+from orchestrator.client.settings import user_name
 from orchestrator.config import Settings, load, write_client_config
 from orchestrator.server.tokens import check_token
 from workers.durable import publish
@@ -39,7 +42,8 @@ def up(
 
     cpu_cards: bytes of each CPU card, in place of GPUs; [] for the GPUs; None: as at the last `up`, and so is warm.
     Returns {"url", "home", "server_pid", "host", "host_pid",
-    "gpus", "started"}, host and gpus of this machine alone. Raises Unavailable with the end of the log when one of them
+    "gpus", "started", "page"}, host and gpus of this machine alone; page: a link that signs in
+    once. Raises Unavailable with the end of the log when one of them
     does not come up, UsageError for what can't be had while one runs as it does.
     """
     home = home.absolute()
@@ -91,6 +95,7 @@ def up(
         "host_pid": _pid(home, "host"),
         "gpus": cards_up,
         "started": started,
+        "page": _page(settings),
     }
 
 
@@ -249,13 +254,24 @@ def _tail(path: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-8:])
 
 
+def _page(settings: Settings) -> str:
+    """The web page; the link signs in once, while it is fresh."""
+    made = _ask(settings, "POST", "/session/ticket") or {}
+    return made.get("url") or settings.url
+
+
 def _get(settings: Settings, path: str, token: bool = True) -> Any:
+    return _ask(settings, "GET", path, token)
+
+
+def _ask(settings: Settings, method: str, path: str, token: bool = True) -> Any:
+    """The JSON of an answer of status 200, None for any other."""
     connection = http.client.HTTPConnection(
         "127.0.0.1" if settings.loopback else settings.host, settings.port, timeout=5
     )
-    headers = {"Authorization": f"Bearer {settings.token}"} if token else {}
+    headers = {"Authorization": f"Bearer {settings.token}", USER_HEADER: quote(user_name())} if token else {}
     try:
-        connection.request("GET", f"/api/v1{path}", headers=headers)
+        connection.request(method, f"/api/v1{path}", headers=headers)
         response = connection.getresponse()
         return json.loads(response.read()) if response.status == 200 else None
     except (OSError, http.client.HTTPException, ValueError):

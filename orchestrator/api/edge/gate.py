@@ -1,8 +1,9 @@
-"""The gate: before any route is looked for, the token and a bound on the body."""
+"""The gate: before any route is looked for, the token or a session, and a bound on the body."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -12,6 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from jobs import errors
 from jobs.errors import TooLarge, Unauthorized
+from orchestrator.api.browsers.origins import SAFE
+from orchestrator.api.browsers.requests import Browsers, signed_in
 from orchestrator.api.edge.budget import (
     BODY_BYTES,
     PIECE_BYTES,
@@ -25,6 +28,8 @@ from orchestrator.client.responses import PREFIX
 
 SUBMIT = f"{PREFIX}/jobs"
 SCRAPE = "/metrics"
+SESSION = f"{PREFIX}/session"
+_API = "/api/"
 STREAMED = "/result/files"  # whose answer a host would have to send
 # Of a body that is refused, so much is taken in: a client that is still sending it does not read the answer.
 DRAINED_BYTES = 128 * 2**20
@@ -38,16 +43,23 @@ Route = Callable[[Request], Awaitable[Response]]
 
 
 class Gate:
-    """Before any route is looked for: the token, and a bound on the body.
+    """Before any route is looked for: the token or a session, and a bound on the body. What is outside of the API
+    goes to browsers as it is.
 
     Plain ASGI. direct: the route of a request that goes past FastAPI, None for one that does not. scrape_token: opens
     /metrics alone, beside the token; empty: there is none.
     """
 
     def __init__(
-        self, app: FastAPI, token: str, direct: Callable[[Scope], Route | None], scrape_token: str = ""
+        self,
+        app: FastAPI,
+        token: str,
+        direct: Callable[[Scope], Route | None],
+        browsers: Browsers,
+        scrape_token: str = "",
     ) -> None:
         self.app, self._expected, self._direct = app, f"Bearer {token}".encode(), direct
+        self._browsers = browsers
         self._scrapes = f"Bearer {scrape_token}".encode() if scrape_token else self._expected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +68,10 @@ class Gate:
                 await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if not scope["path"].startswith(_API) and scope["path"] != SCRAPE:
+            answer = self._browsers.file(scope["method"], scope["path"], headers)
+            await answer(scope, receive, _without_body(send) if scope["method"] == "HEAD" else send)
+            return
         try:
             self._check(scope, headers)
         except (Unauthorized, TooLarge) as error:
@@ -75,17 +91,33 @@ class Gate:
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises Unauthorized and TooLarge."""
-        open_route = scope["path"] == f"{PREFIX}/health" and scope["method"] in ("GET", "HEAD")
-        given = headers.get(b"authorization", b"")
-        opens = hmac.compare_digest(given, self._expected)
-        if scope["path"] == SCRAPE and scope["method"] in ("GET", "HEAD"):
-            opens |= hmac.compare_digest(given, self._scrapes)
-        if not open_route and not opens:
+        if not self._may_ask(scope, headers):
             raise Unauthorized("the token is missing or wrong; give it as `Authorization: Bearer TOKEN`")
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or len(length) > 18:
             raise TooLarge("a body has a Content-Length, and is not chunked")
         check_size(int(length), *_most(scope["method"], scope["path"]))
+
+    def _may_ask(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+        """Whether it has the token, or a session, or asks for what needs neither. Raises Unauthorized."""
+        method, path = scope["method"], scope["path"]
+        if path == f"{PREFIX}/health" and method in SAFE:
+            return True
+        if b"authorization" in headers:
+            given = headers[b"authorization"]
+            scrapes = path == SCRAPE and method in SAFE and hmac.compare_digest(given, self._scrapes)
+            return scrapes or hmac.compare_digest(given, self._expected)
+        if path == SESSION and method == "POST":  # to sign in; from our page, where a browser asks
+            if b"origin" in headers or b"sec-fetch-site" in headers:
+                self._browsers.check(method, headers)
+            return True
+        if path == SESSION and method in SAFE:  # whether there is one
+            with contextlib.suppress(Unauthorized):
+                signed_in(scope, self._browsers.session(method, headers))
+            return True
+        session = self._browsers.session(method, headers)
+        signed_in(scope, session)
+        return session is not None
 
 
 def _most(method: str, path: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from orchestrator.api.responses.views import host_state
 from orchestrator.api.responses.views import progress as shown_progress
 from orchestrator.store import unreadable
 from orchestrator.store.hosts.live import LiveRows
+from orchestrator.web.site import site
 
 MOST_QUEUED = 500
 IDLE_UTILIZATION, IDLE_S = 0.05, 60.0  # a held card that does less for so long is idle
@@ -44,6 +45,7 @@ class FleetReader:
             state: dict[str, Any] = {
                 "at": round(now, 1),
                 "version": _version(),
+                "build": site().build,
                 "hosts": _hosts(rows, states, cards),
                 "cards": cards,
                 "running": _running(rows, cards, now),

@@ -10,4 +10,5 @@ secret.py    tuneyard secret: what trainers may use and nobody may read
 services.py  tuneyard up, down, serve: the processes of the control host
 tables.py    tuneyard hosts and gpus: the tables
 top.py       tuneyard top: cards and jobs, live
+web.py       tuneyard web: a link to the web page
 """

@@ -70,6 +70,7 @@ def up_verb(cpu_cards: list[int] | None, port: int | None, warm: int | None, as_
         [
             ("next", "tuneyard init, tuneyard submit job.yaml"),
             ("watch", "tuneyard top"),
+            ("page", f"{state['page']} (signs in once; `tuneyard web` prints another)"),
             ("stop", "tuneyard down"),
         ]
     )
@@ -114,6 +115,11 @@ def down_verb(as_json: bool) -> None:
 @click.option(
     "--secrets-key", type=click.Path(dir_okay=False), metavar="FILE",
     help="Key of the projects' secrets; secrets.key in its home by default. TUNEYARD_SECRETS_KEY.",
+)  # fmt: skip
+@click.option(
+    "--hostname", "hostnames", multiple=True, metavar="NAME",
+    help="Name by which browsers reach the page, besides localhost, this machine's name and addresses. May be given "
+    "again. TUNEYARD_HOSTNAMES.",
 )  # fmt: skip
 @click.option(
     "--price", "prices", multiple=True, metavar="CARD=PRICE",
