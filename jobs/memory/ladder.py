@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jobs.cards import Card, CardKind
 from jobs.jobfile.spec import JobSpec, Policy
 from jobs.memory.profile import MemoryProfile
-from jobs.memory.project import Margin, Projection, Rung, project_many
+from jobs.memory.project import Margin, Projection, Rung, project_many, simulates
 from jobs.memory.projection import prior
 from jobs.state import Code, Reason
 from jobs.units import GiB, gib
@@ -171,7 +171,8 @@ def choose(
     no padding in one (Lengths.fullest_batches); of others all may be. margin: how far off projections of this group
     were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
     out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
-    equal_rows: all sequences of the data are of one length.
+    equal_rows: all sequences of the data are of one length. Where the allocator can be simulated, that is done for the
+    rungs that may fit, fastest first, until one does; the others have the wider margin of what is not.
     """
     ladder = _ladder(_wishes(spec), profile.layers, card.kind)
     # The yardstick of every slowdown: off, at whichever micro-batch is quickest, whether it fits or not.
@@ -198,9 +199,23 @@ def choose(
         (round(time, 3), _checkpointed(one.rung), one.upper_bytes)
         for time, one in zip(times, projections, strict=False)
     ]
+    order = sorted(range(len(ladder)), key=ranks.__getitem__)
+    if simulates(profile, card):
+        may_fit = [
+            index
+            for index in order
+            if asked[index] not in exclude and projections[index].allocated_bytes <= limit
+        ]
+        for index in may_fit:
+            exact = _projected(
+                profile, spec, card, [asked[index]], [longest], margin, equal_rows, dict(fullest), True
+            )[0]
+            projections[index] = replace(exact, step_s=projections[index].step_s)
+            if exact.upper_bytes <= limit:
+                break
     entries = tuple(
         Tried(rung, projection, projection.upper_bytes <= limit and not barred, times[index], barred)
-        for index in sorted(range(len(ladder)), key=ranks.__getitem__)
+        for index in order
         for rung, projection in [(ladder[index], projections[index])]
         for barred in [rung in exclude]
     )
@@ -231,6 +246,7 @@ def _projected(
     margin: Margin | None,
     equal_rows: bool,
     fullest: Mapping[int, int] = NOTHING_KNOWN,
+    simulate: bool = False,
 ) -> list[Projection]:
     whole = [rung.micro_batch * length for rung, length in zip(ladder, lengths, strict=True)]
     return project_many(
@@ -243,6 +259,7 @@ def _projected(
         margin=margin,
         equal_rows=equal_rows,
         valid=[fullest.get(rung.micro_batch, most) for rung, most in zip(ladder, whole, strict=True)],
+        simulate=simulate,
     )
 
 

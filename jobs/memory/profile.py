@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.cards import Traced
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-FORMAT = 7  # raise when a profile's meaning changes: older cached ones are then traced again
+FORMAT = 8  # raise when a profile's meaning changes: older cached ones are then traced again
+
+Event = tuple[float, ...]  # jobs/memory/allocator/events.py
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Segment:
     each name took (without "first" and "last", which run once). At the loss these are the attention mask,
     where no layer keeps it, and autocast's copies of weights, which go once for each layer. The loss backward also
     leaves layers something, with the other sign: gradients of their routing, which wait for each layer's own backward.
+    events: what it allocates and frees, in order (jobs/memory/allocator/events.py); of CUDA's training passes alone.
     """
 
     delta: Line
@@ -81,6 +84,7 @@ class Segment:
     gradients: int = 0
     of_before: Line = Line()
     of_layers: Mapping[str, Line] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
 
     def peak(self, tokens: int, pairs: int, valid: int | None = None) -> float:
         return max((line.at(tokens, pairs, valid) for line in self.peaks), default=0.0)
@@ -93,6 +97,7 @@ class Segment:
             self.gradients,
             self.of_before.at_length(length, chunk_tokens),
             {name: line.at_length(length, chunk_tokens) for name, line in self.of_layers.items()},
+            self.events,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,7 +111,8 @@ class Segment:
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Segment:
+    def from_dict(cls, value: Mapping[str, Any], events: Sequence[tuple[Event, ...]] = ()) -> Segment:
+        """events: all that a profile has, of which value["events"] is one."""
         return cls(
             Line(*value["delta"]),
             tuple(Line(*line) for line in value["peaks"]),
@@ -114,6 +120,7 @@ class Segment:
             int(value["gradients"]),
             Line(*value["of_before"]),
             {name: Line(*line) for name, line in value["of_layers"].items()},
+            events[value["events"]] if "events" in value else (),
         )
 
 
@@ -147,8 +154,17 @@ class Pass:
         return {name: segment.as_dict() for name, segment in self.segments.items()}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Pass:
-        return cls({name: Segment.from_dict(segment) for name, segment in value.items()})
+    def from_dict(cls, value: Mapping[str, Any], events: Sequence[tuple[Event, ...]] = ()) -> Pass:
+        return cls({name: Segment.from_dict(segment, events) for name, segment in value.items()})
+
+
+class Resting(NamedTuple):
+    """One tensor of weights or buffers: its bytes; weights that it was packed from as it was loaded, or 0; the bytes of
+    each tensor of optimizer state that goes with it."""
+
+    size: int
+    packed_weights: int
+    state: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -169,7 +185,8 @@ class MemoryProfile:
     optimizer_transient_bytes: what the update takes beside state and gradients; quantised: how the base weights
     are packed ("nf4"), or empty; paged_optimizer: its state moves to the host where the card is short;
     chunk_tokens: of the chunks in which layers scan their tokens, 1 for one by one, 0 where no layer does;
-    model_type: what the config that was traced calls the architecture.
+    model_type: what the config that was traced calls the architecture. tensors: those outside layers ("before" and
+    "after" them) and of a layer of each name, in the order in which they are loaded.
     """
 
     layers: int
@@ -194,6 +211,7 @@ class MemoryProfile:
     paged_optimizer: bool = False
     chunk_tokens: int = 0
     model_type: str = ""
+    tensors: Mapping[str, tuple[Resting, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.order and len(self.order) != self.layers:
@@ -250,7 +268,17 @@ class MemoryProfile:
     def as_dict(self) -> dict[str, Any]:
         made: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         made["passes"] = {name: found.as_dict() for name, found in self.passes.items()}
+        # Many segments have the same events: each list of them is written once.
+        known: dict[tuple[Event, ...], int] = {}
+        for name, found in self.passes.items():
+            for key, segment in found.segments.items():
+                made["passes"][name][key]["events"] = known.setdefault(segment.events, len(known))
+        made["events"] = [[list(event) for event in events] for events in known]
         made["notes"] = list(self.notes)
+        made["tensors"] = {
+            name: [[one.size, one.packed_weights, *one.state] for one in found]
+            for name, found in self.tensors.items()
+        }
         return made
 
     @classmethod
@@ -259,10 +287,16 @@ class MemoryProfile:
         if value.get("format") != FORMAT:
             raise ProfileError(f"memory profile of format {value.get('format')}, this version reads {FORMAT}")
         try:
-            passes = {name: Pass.from_dict(found) for name, found in value["passes"].items()}
+            events = [tuple(map(tuple, one)) for one in value["events"]]
+            passes = {name: Pass.from_dict(found, events) for name, found in value["passes"].items()}
             lists = {name: tuple(value[name]) for name in ("notes", "order")}
-            return cls(**{**value, **lists, "passes": passes})
-        except (KeyError, TypeError, ValueError) as error:
+            tensors = {
+                name: tuple(Resting(size, packed, tuple(state)) for size, packed, *state in found)
+                for name, found in value["tensors"].items()
+            }
+            known = {key: one for key, one in value.items() if key != "events"}
+            return cls(**{**known, **lists, "passes": passes, "tensors": tensors})
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ProfileError(f"damaged memory profile: {error!r}") from None
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Protocol
 
 from jobs.cards import Allocator, CardKind
 from jobs.errors import ProfileError
-from jobs.memory.allocator.residuals import RESIDUALS
+from jobs.memory.allocator.residuals import RESIDUALS, ROUGH
 from jobs.memory.rung import Rung
 
 PARTS = (
@@ -70,6 +70,14 @@ class Margin:
         """What an upper bound is above its projection at least."""
         return self.shares[1][1]
 
+    def at_least(self, other: Margin) -> Margin:
+        """The same, no narrower than another."""
+        (low, high), beside = (self.low, self.high), self.beside
+        if beside is None or other.beside is None:
+            return self
+        wide = min(beside[0], other.beside[0]), max(beside[1], other.beside[1])
+        return replace(self, low=min(low, other.low), high=max(high, other.high), beside=wide)
+
     def live_at(self, end: int, live: int) -> int:
         """The low (0) or high (1) end of so many projected live bytes."""
         return round(live * (1 + (self.low, self.high)[end]))
@@ -89,16 +97,21 @@ def error(projected: float | None, measured: float | None) -> float | None:
     return None if not projected or not measured else measured / projected - 1
 
 
-def prior(kind: CardKind, confidence: float, allocator: Allocator = "", alike: bool = False) -> Margin:
+def prior(
+    kind: CardKind, confidence: float, allocator: Allocator = "", alike: bool = False, rough: bool = False
+) -> Margin:
     """The margin before there is a calibration. Raises ProfileError unless confidence is between 0 and 1.
 
     allocator: Card.allocator, of which the residuals on the CUDA double are known
-    (jobs/memory/allocator/residuals.py); alike: all batches are of one length.
+    (jobs/memory/allocator/residuals.py); alike: all batches are of one length; rough: by terms alone, where the default
+    allocator could be simulated.
     """
     if not 0 < confidence < 1:
         raise ProfileError(f"confidence is between 0 and 1, not {confidence}; 0.95 is usual")
     if allocator:
-        live, beside = RESIDUALS[allocator, "alike" if alike else "varied"].at(half_the_risk(confidence))
+        lengths = "alike" if alike else "varied"
+        known = ROUGH[lengths] if rough else RESIDUALS[allocator, lengths]
+        live, beside = known.at(half_the_risk(confidence))
         return Margin(*live, 0, "prior", beside)
     reach = DEVIATION[kind] * max(0.0, NormalDist().inv_cdf(confidence))
     return Margin(-reach, reach, 0, "prior")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from jobs.cards import Card
 from jobs.memory.allocator import terms
+from jobs.memory.allocator.replay import simulated
+from jobs.memory.allocator.terms import Bytes
 from jobs.memory.kernel_launches import launches_of, per_micro_batch
 from jobs.memory.peaks import Floats, Highest, highest_moments
 from jobs.memory.profile import MemoryProfile
@@ -34,15 +36,19 @@ def projections(
     margin: Margin,
     equal_rows: bool = False,
     valid: Sequence[int] | None = None,
+    simulate: bool = False,
 ) -> list[Projection]:
-    """The projection of each rung, one at least, each at its sequence length. Raises ProfileError."""
+    """The projection of each rung, one at least, each at its sequence length. Raises ProfileError.
+
+    simulate: what the allocator holds, rung by rung.
+    """
     found = highest_moments(profile, rungs, lengths, card.traced, equal_rows, valid)
-    alike = profile.packed or equal_rows
-    here = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=False)
+    held = _held(profile, rungs, found, lengths, world_size, card, equal_rows, simulate)
+    here = _projections(profile, rungs, found, world_size, card, margin, held, paged_out=False)
     if not _pages(profile, card):
         return here
     # The driver moves a paged optimizer's state to the host where tensors need the room.
-    away = _projections(profile, rungs, found, world_size, card, margin, alike, paged_out=True)
+    away = _projections(profile, rungs, found, world_size, card, margin, held, paged_out=True)
     return [
         one if one.upper_bytes <= card.memory_bytes else other for one, other in zip(here, away, strict=True)
     ]
@@ -57,6 +63,25 @@ def _pages(profile: MemoryProfile, card: Card) -> bool:
     return profile.paged_optimizer and card.kind == "cuda" and not profile.adapter_bytes
 
 
+def _held(
+    profile: MemoryProfile,
+    rungs: Sequence[Rung],
+    found: Highest,
+    lengths: Sequence[int],
+    world_size: int,
+    card: Card,
+    equal_rows: bool,
+    simulate: bool,
+) -> tuple[Bytes, Bytes]:
+    """Bytes that no tensor has, of each rung: counted as allocated all the same, and reserved beyond that."""
+    if simulate:
+        return simulated(profile, rungs, lengths, card, equal_rows, world_size)
+    if card.allocator:
+        return terms.held(card, found, profile.packed or equal_rows)
+    beyond = np.array([card.reserve(moving, profile.adapter_bytes > 0) for moving in found.moving.tolist()])
+    return np.zeros(len(rungs), dtype=np.int64), beyond
+
+
 def _projections(
     profile: MemoryProfile,
     rungs: Sequence[Rung],
@@ -64,7 +89,7 @@ def _projections(
     world_size: int,
     card: Card,
     margin: Margin,
-    alike: bool,
+    held: tuple[Bytes, Bytes],
     paged_out: bool,
 ) -> list[Projection]:
     weights, adapters = profile.weight_bytes, profile.adapter_bytes
@@ -75,11 +100,7 @@ def _projections(
     peak = _Peak(profile, found, optimizer + buckets)
     allocated = weights + adapters + optimizer + buckets + peak.live
     high = allocated[peak.which, np.arange(len(rungs))]
-    if card.allocator:
-        within, beyond = terms.held(card, found, alike)
-    else:
-        within = np.zeros_like(high)
-        beyond = np.array([card.reserve(moving, adapters > 0) for moving in found.moving.tolist()])
+    within, beyond = held
     # Blocks that the allocator does not split and workspaces count as allocated, though no tensor has them.
     allocator, high = within + beyond, high + within
     device = high + beyond + context + nccl

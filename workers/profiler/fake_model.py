@@ -28,9 +28,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from jobs.errors import Fault, ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
+from jobs.memory.profile import Resting
 from workers.checks.hub import cached_folder, reachable
 from workers.profiler import layer_classes
 from workers.profiler.adapters import adapted
+from workers.profiler.emulation.fake_four_bit import elements
+from workers.profiler.optimizer_state import embedding_weights, state_tensors
 
 
 def load_config(spec: JobSpec, trusted_models: list[str]) -> PretrainedConfig:
@@ -171,6 +174,40 @@ def shallower(fake: FakeModel) -> FakeModel:
     indices = layer_classes.chosen(fake.names, 1)
     layers = layer_classes.keep(fake.base, fake.layers, indices)
     return FakeModel(fake.model, fake.base, layers, tuple(fake.names[index] for index in indices), fake.order)
+
+
+def resting_tensors(spec: JobSpec, fake: FakeModel) -> dict[str, tuple[Resting, ...]]:
+    """Weights and large buffers outside layers and of each kind of layer, in the order of the model."""
+    layer_of = {
+        id(tensor): name
+        for layer, name in zip(fake.layers, fake.names, strict=True)
+        for tensor in (*layer.parameters(), *layer.buffers())
+    }
+    embeddings = embedding_weights(fake.model)
+    made: dict[str, list[Resting]] = {}
+    place = "before"
+    seen: set[int] = set()
+    for module in fake.model.modules():
+        for parameter in module._parameters.values():
+            if parameter is None or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if id(parameter) in layer_of:
+                place = "after"
+            packed = elements(parameter) if parameter.dtype is torch.uint8 else 0
+            state = (
+                state_tensors(spec, parameter, id(parameter) in embeddings) if parameter.requires_grad else ()
+            )
+            where = layer_of.get(id(parameter), place)
+            made.setdefault(where, []).append(Resting(parameter.nbytes, packed, state))
+    return {name: tuple(found) for name, found in made.items()}
+
+
+def positions(config: PretrainedConfig) -> int | None:
+    """The longest row that the model has positions for, where it says so."""
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")
+    return next((n for name in names if isinstance(n := getattr(text, name, None), int) and n > 0), None)
 
 
 def _bare(spec: JobSpec, config: PretrainedConfig, trust: bool) -> PreTrainedModel:

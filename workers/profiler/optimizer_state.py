@@ -9,6 +9,7 @@ from jobs.jobfile.spec import JobSpec
 BLOCK_BYTES = 512  # c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize
 # bitsandbytes 0.50, optim/optimizer.py: smaller tensors keep float32 state; one float32 statistic for each block.
 MIN_8BIT, BLOCK_8BIT = 4096, 256
+FLOAT32 = 4  # bytes
 
 
 def embedding_weights(model: nn.Module) -> set[int]:
@@ -24,14 +25,19 @@ def state_bytes(spec: JobSpec, parameter: nn.Parameter, embedding: bool = False)
     with their statistics; what a paged optimizer keeps in managed memory is counted: it is on the card while
     there is room. embedding: the parameter is among embedding_weights.
     """
+    return sum(map(_block, state_tensors(spec, parameter, embedding)))
+
+
+def state_tensors(spec: JobSpec, parameter: nn.Parameter, embedding: bool = False) -> tuple[int, ...]:
+    """Bytes of each tensor of it, in the order in which they are made."""
     count, optimizer = parameter.numel(), spec.training.optimizer
     if optimizer == "sgd":
-        return 0
+        return ()
     if optimizer == "adamw":
-        return 2 * _block(parameter.nbytes) + BLOCK_BYTES
+        return (FLOAT32, parameter.nbytes, parameter.nbytes)
     if optimizer == "paged_adamw" or embedding or count < MIN_8BIT:
-        return 2 * _block(4 * count)
-    return 2 * (_block(count) + _block(4 * -(-count // BLOCK_8BIT)))
+        return (FLOAT32 * count,) * 2
+    return (count, count, *[FLOAT32 * -(-count // BLOCK_8BIT)] * 2)
 
 
 def paged(spec: JobSpec) -> bool:

@@ -88,6 +88,7 @@ def traced_once(
         lambda: sum(_block(p.grad.nbytes) for p in tracked if p.grad is not None),
         scan,
         valid,
+        notes_events=marked and training and kind == "cuda",
     )
     gc.collect()
     gc.disable()  # a collection in the middle would free cycles at moments that differ from run to run

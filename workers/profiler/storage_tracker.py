@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from jobs.memory.allocator.events import Noted, encoded
 from jobs.memory.profile import Line, Segment
 from workers.profiler.emulation.attention import PRODUCTS, PRODUCTS_BACKWARD
 from workers.profiler.probe_shapes import ALL_AT_ONCE, FIXED, PLACES, ROW, Marks, Scan, Shares
@@ -31,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     a few KiB, on the safe side). With rows and length 0 every size is fixed, which is right for a shape that is not
     marked. loop: where what is taken without a mark goes in a step of a loop over tokens or chunks
     (workers/profiler/scan_loops.py). passing: operations that make a copy of their first argument for as long as
-    they run.
+    they run. notes_events: whether segments say what they allocate and free, in order.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LiveBytes(TorchDispatchMode):
         gradients: Callable[[], int],
         scan: Scan = ALL_AT_ONCE,
         valid: int = 0,
+        notes_events: bool = False,
     ) -> None:
         super().__init__()
         self.marks = Marks(rows, length, scan, valid)
@@ -59,6 +61,9 @@ class LiveBytes(TorchDispatchMode):
         self._given_back: dict[str, dict[int, list[int]]] = {}
         self._known: dict[int, weakref.ref[Any]] = {}
         self.segments: dict[str, Segment] = {}
+        self._noted: list[Noted] | None = [] if notes_events else None  # of this segment
+        self._events: dict[str, list[Noted]] = {}
+        self._storages = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -73,7 +78,8 @@ class LiveBytes(TorchDispatchMode):
         if (count := _flops(packet, args, kwargs or {}, out)) > 0:
             for place, amount in self._shares(count):
                 self._flops[place] += amount
-        for leaf in out if isinstance(out, (tuple, list)) else (out,):
+        leaves = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+        for leaf in leaves[::-1] if packet is _MASK_FIRST else leaves:
             if isinstance(leaf, torch.Tensor):
                 self._follow(leaf)
             elif isinstance(leaf, (tuple, list)):
@@ -103,6 +109,8 @@ class LiveBytes(TorchDispatchMode):
             flops=line(self._flops),
             gradients=grown,
         )
+        if self._noted is not None:
+            self._events[name], self._noted = self._noted, []
         self._owners.append(name)
         self._given_back[name] = self._returned
         self._returned = {}
@@ -127,14 +135,22 @@ class LiveBytes(TorchDispatchMode):
                 later = f"{layer}_backward"
                 if later in self.segments:
                     given[layer] = given[layer].plus(self._returned_to(_LAST_OF_LOSS, later), -1)
+        events = encoded(self._events, self._as_line)
         return {
             name: replace(
                 segment,
+                events=events.get(name, ()),
                 of_before=self._returned_to("before", name),
                 of_layers={owner: line for owner, line in of_layers[name].items() if line != Line()},
             )
             for name, segment in self.segments.items()
         }
+
+    def _as_line(self, shares: Shares) -> Sequence[float]:
+        sums = [0] * _PLACES
+        for place, amount in shares:
+            sums[place] += amount
+        return self.marks.line(sums).as_list()
 
     def _returned_to(self, owner: str, segment: str) -> Line:
         if owner not in self._owners:
@@ -154,7 +170,11 @@ class LiveBytes(TorchDispatchMode):
         if key in self._known:
             return
         size = self._shares(storage.nbytes())
-        self._known[key] = weakref.ref(storage, partial(self._freed, key, size, len(self._owners)))
+        self._storages += 1
+        gone = partial(self._freed, key, size, len(self._owners), self._storages)
+        self._known[key] = weakref.ref(storage, gone)
+        if self._noted is not None:
+            self._noted.append(Noted(self._storages, size))
         live = self._live
         for place, amount in size:
             live[place] += amount
@@ -168,8 +188,10 @@ class LiveBytes(TorchDispatchMode):
         self._note_peak()
         self._live[:] = kept
 
-    def _freed(self, key: int, size: Shares, owner: int, _: Any) -> None:
+    def _freed(self, key: int, size: Shares, owner: int, number: int, _: Any) -> None:
         self._known.pop(key, None)
+        if self._noted is not None:
+            self._noted.append(Noted(number, None))
         if self._rising:
             self._note_peak()
         live = self._live
@@ -197,6 +219,9 @@ def _undominated(peaks: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 
 _DEVICE = torch.ops.prim.device.default
+_MASK_FIRST = (
+    torch.ops.aten.native_dropout
+)  # allocated before the result (dropout_cuda, ATen/native/cuda/Dropout.cu)
 _ATTENTION = (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, PRODUCTS)
 _ATTENTION_BACKWARD = (
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,

@@ -46,6 +46,8 @@ from workers.profiler.fake_model import (
     build,
     check_config,
     load_config,
+    positions,
+    resting_tensors,
     shallower,
 )
 from workers.profiler.optimizer_state import embedding_weights, paged, state_bytes, transient_bytes
@@ -99,7 +101,7 @@ def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan) ->
         scan,
         packed=spec.training.packing,
         at_once=TOKEN_CHUNK_SIZE,
-        longest=_positions(fake.base.config),
+        longest=positions(fake.base.config),
     )
     passes: dict[str, Pass] = {}
     for every, (rows, length) in ((False, shapes.off), (True, shapes.every)):
@@ -194,15 +196,9 @@ def _profile(
         paged_optimizer=paged(spec),
         chunk_tokens=scan.chunk,
         model_type=config.model_type,
+        tensors=resting_tensors(spec, fake),
         notes=packed_note(sizes.whole("packed"), sizes.unpacked) if packing else (),
     )
-
-
-def _positions(config: PretrainedConfig) -> int | None:
-    """The longest row that the model has positions for, where it says so."""
-    text = config.get_text_config()
-    names = ("max_position_embeddings", "max_seq_len")
-    return next((n for name in names if isinstance(n := getattr(text, name, None), int) and n > 0), None)
 
 
 def _mask_from_length(spec: JobSpec, text: PretrainedConfig) -> int | None:
@@ -316,7 +312,7 @@ def _check_length(config: PretrainedConfig, chunk_tokens: int) -> int:
     """The length of the deeper trace: none that was traced, and no multiple of a chunk."""
     if chunk_tokens == 1:
         return CHECK_STEPS
-    longest = _positions(config) or CHECK_LENGTH
+    longest = positions(config) or CHECK_LENGTH
     return CHECK_LENGTH - chunk_tokens // 2 if longest >= CHECK_LENGTH else longest * 3 // 4
 
 

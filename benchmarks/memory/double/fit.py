@@ -1,7 +1,8 @@
 """Fits the allocator's terms on one half of the shapes, and their residuals: what jobs/memory/allocator ships.
 
 Least squares of relative errors with no term below zero. Residuals are those of shapes that had no part in the fit that
-they are measured against: those of the judged half, and each of the fitted half against a fit of the others.
+they are measured against: those of the judged half, and each of the fitted half against a fit of the others. torch's
+default allocator is simulated, which takes no fit; its terms are for where nothing is simulated.
 """
 
 from __future__ import annotations
@@ -90,6 +91,29 @@ def unseen(
     ]
 
 
+def simulated(
+    runs: Sequence[Run], halves: Sequence[str] = ("fitted", "judged")
+) -> list[tuple[Run, float, float]]:
+    """Runs of these halves with the same residuals, of the projections that were made of them."""
+    return [
+        (
+            run,
+            error(run.said.allocated_bytes, run.allocated) or 0.0,
+            (run.reserved - run.allocated - run.said.reserved_bytes + run.said.allocated_bytes)
+            / run.said.device_bytes,
+        )
+        for run in runs
+        if not run.capped and ("fitted" if run.case.shape in FITTED else "judged") in halves
+    ]
+
+
+def of_projections(
+    key: Key, runs: Sequence[Run], halves: Sequence[str] = ("fitted", "judged")
+) -> list[tuple[Run, float, float]]:
+    """simulated() or unseen(), as runs of this key are projected."""
+    return simulated(runs, halves) if key[0] == "default" else unseen(runs, halves)
+
+
 def residuals(run: Run, made: Terms) -> tuple[float, float]:
     """Of live bytes, and of what stands beside them as a share of device bytes: as jobs/memory/projection.py has
     both.
@@ -131,10 +155,18 @@ def run(runs: Sequence[Run], say: Callable[[str], None] = print) -> dict[str, ob
     say("}")
     say("RESIDUALS = {")
     for key in KEYS:
-        found = unseen(by_key[key])
-        say(f"    {key}: Residuals(  # {len(found)} runs")
-        say(f"        live={quantiles([live for _, live, _ in found], NOT_SHOWN)},")
-        say(f"        beside={quantiles([rest for _, _, rest in found])},")
-        say("    ),")
+        _say_residuals(repr(key), of_projections(key, by_key[key]), say)
+    say("}")
+    say("ROUGH = {")
+    for key in KEYS:
+        if key[0] == "default":
+            _say_residuals(f'"{key[1]}"', unseen(by_key[key]), say)
     say("}")
     return {"runs": counts}
+
+
+def _say_residuals(name: str, found: Sequence[tuple[Run, float, float]], say: Callable[[str], None]) -> None:
+    say(f"    {name}: Residuals(  # {len(found)} runs")
+    say(f"        live={quantiles([live for _, live, _ in found], NOT_SHOWN)},")
+    say(f"        beside={quantiles([rest for _, _, rest in found])},")
+    say("    ),")

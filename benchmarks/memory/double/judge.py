@@ -101,7 +101,7 @@ def _bounds(runs: Sequence[Run], judged: Sequence[Run]) -> dict[str, Any]:
     """How often device bytes passed their bound, and by how much it was above them where it held."""
     ends: dict[fit.Key, tuple[float, float]] = {}
     for key in fit.KEYS:
-        known = fit.unseen([one for one in runs if fit.key_of(one) == key], ["fitted"])
+        known = fit.of_projections(key, [one for one in runs if fit.key_of(one) == key], ["fitted"])
         place = CONFIDENCES.index(half_the_risk(CONFIDENCE))
         live = fit.quantiles([residual for _, residual, _ in known], fit.NOT_SHOWN)[place][1]
         ends[key] = live, fit.quantiles([rest for _, _, rest in known])[place][1]

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.cards import CATALOGUE, Card, find_card
 from jobs.memory.allocator.fitted import FITTED
-from jobs.memory.allocator.residuals import CONFIDENCES, RESIDUALS
+from jobs.memory.allocator.residuals import CONFIDENCES, RESIDUALS, ROUGH
 from jobs.memory.calibration.interval import Calibration
 from jobs.memory.calibration.observations import Group, Observation
 from jobs.memory.ladder import choose
@@ -85,10 +85,10 @@ def test_live_bytes_and_what_stands_beside_them_have_an_interval_each() -> None:
     assert margin.high < margin.beside[1], "live bytes are projected the better"
 
 
-@pytest.mark.parametrize("key", RESIDUALS, ids=str)
-def test_the_residuals_hold_the_projection_and_widen_with_confidence(key: tuple[str, str]) -> None:
-    assert RESIDUALS.keys() == FITTED.keys()
-    known = RESIDUALS[key]
+@pytest.mark.parametrize("key", [*RESIDUALS, *ROUGH], ids=str)
+def test_the_residuals_hold_the_projection_and_widen_with_confidence(key: tuple[str, str] | str) -> None:
+    assert RESIDUALS.keys() == FITTED.keys() and {key for _, key in RESIDUALS} == ROUGH.keys()
+    known = ROUGH[key] if isinstance(key, str) else RESIDUALS[key]
     for ends in (known.live, known.beside):
         assert len(ends) == len(CONFIDENCES)
         assert all(low <= 0 <= high for low, high in ends)

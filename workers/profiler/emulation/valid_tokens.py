@@ -100,7 +100,11 @@ def with_loss_flops(passes: dict[str, Pass]) -> dict[str, Pass]:
             {
                 "loss": cuda["loss"],
                 "loss_backward": Segment(
-                    found.delta, found.peaks, _on_valid(cpu["loss_backward"].flops), found.gradients
+                    found.delta,
+                    found.peaks,
+                    _on_valid(cpu["loss_backward"].flops),
+                    found.gradients,
+                    events=found.events,
                 ),
             }
         )
