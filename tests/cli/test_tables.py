@@ -254,6 +254,12 @@ def test_top_in_a_pipe_prints_once(tuneyard: Tuneyard, server: FakeServer) -> No
     assert all("limit=500" in path for path in asked)
 
 
+def test_top_without_a_host_says_how_one_joins(tuneyard: Tuneyard, server: FakeServer) -> None:
+    ran = tuneyard("top")
+    assert ran.out == "0 cards, 0 busy, 0 running, 0 queued, 0 hosts\n"
+    assert ran.err.startswith("no host has joined; `tuneyard host run")
+
+
 def test_top_in_a_pipe_has_every_host_page_by_page(tuneyard: Tuneyard, server: FakeServer) -> None:
     server.gpus = [scenes.gpu(number, host=f"box-{number:04d}") for number in range(1, 1102)]
     lines = tuneyard("top").out.splitlines()

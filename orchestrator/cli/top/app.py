@@ -165,7 +165,7 @@ class Top(App[None]):
         if self._window.find:
             return f"nothing matches {clean(self._window.find)!r}; Esc shows all"
         if not state["totals"]["hosts"]:
-            return "no host has joined; `tuneyard host run --server URL --token T` joins one, `tuneyard up` this one"
+            return fleet.NO_HOST
         return ""
 
     def _remember(self, hosts: list[fleet.HostRows]) -> None:

@@ -11,6 +11,7 @@ from orchestrator.cli.top.marks import quantity
 if TYPE_CHECKING:
     from orchestrator.schemas import FleetState
 
+NO_HOST = "no host has joined; `tuneyard host run --server URL --token T` joins one, `tuneyard up` this one"
 SORTS = ("name", "state", "free", "used", "utilization", "power", "temperature")
 
 

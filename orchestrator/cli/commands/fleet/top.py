@@ -13,7 +13,7 @@ from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
 from orchestrator.cli.render.notes import note
 from orchestrator.cli.render.table import Cell, Column, is_terminal, show, terminal_width
-from orchestrator.cli.top.fleet import CardRow, QueueRow, doing, headline, hosts_of, queue_of
+from orchestrator.cli.top.fleet import NO_HOST, CardRow, QueueRow, doing, headline, hosts_of, queue_of
 from orchestrator.cli.top.marks import PALETTES, SIGNS
 from orchestrator.client.http import Api
 
@@ -104,6 +104,8 @@ def _print_once(state: FleetState) -> None:
     if waiting := [_waiting_row(job, now) for job in queue_of(state)]:
         click.echo("")
         show(WAITING_COLUMNS, waiting)
+    if not state["totals"]["hosts"]:
+        note(NO_HOST)
     if (left := state["totals"]["waiting"] - len(waiting)) > 0:
         note(
             f"{left:,} more {'job waits' if left == 1 else 'jobs wait'}: `tuneyard list --state queued --all`"
