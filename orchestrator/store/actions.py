@@ -15,6 +15,7 @@ from jobs.state import Event
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
+from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.schema.tables import attempts, events, hosts, jobs
 
 OUT_OF_ORDER_S = 3600.0  # an event's time is the server's, or that of a host that was away
@@ -103,9 +104,23 @@ def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[ActionRow]:
     return unreadable.rows("event", connection.execute(query), events, attrgetter("id"), _action)
 
 
+def _joined(kind: str, key: int | None, value: Any, wanted: type) -> Any:
+    """What another record says, None where that can't be read."""
+    if key is None or value is None or isinstance(value, wanted):
+        return value
+
+    def refuse(_: int) -> Any:
+        raise Garbled(f"{value!r} is none of its values")
+
+    unreadable.each(kind, [key], lambda one: one, refuse)
+    return None
+
+
 def _action(row: Any) -> ActionRow:
     told = dict(row._mapping)
     job, host, there = told.pop("job"), told.pop("host"), told.pop("there")
+    job = _joined("job", row.job_id, job, str)
+    told["attempt"] = _joined("attempt", row.attempt_id, row.attempt, int)
     event = EventRow(**told)
     if event.job_id is not None:
         subject = f"job {event.job_id}" + (f" ({job})" if job else "")
