@@ -23,7 +23,10 @@ settings.load_profile("tuneyard")
 
 TESTS = Path(__file__).parent
 # Here a warning is an error. Not yet in what starts processes with torch, TRL and Ray, whose warnings are many.
-STRICT = ("api", "cli", "control", "jobs", "scheduler", "simulate", "store", "whatif")
+STRICT = (
+    *("api", "cli", "control", "deploy", "dispatch", "jobs"),
+    *("scheduler", "simulate", "store", "whatif"),
+)
 WARNINGS = pytest.mark.filterwarnings(
     "error",
     # Raised when objects are collected: in whichever test runs then, also one of another folder.
