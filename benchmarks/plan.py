@@ -39,7 +39,7 @@ from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet
 from orchestrator.scheduler.plan import Plan, plan
 from orchestrator.scheduler.policy import DISCIPLINES, Rules
-from orchestrator.server.serve import COLLECT_AFTER
+from orchestrator.server.http_server import COLLECT_AFTER
 from orchestrator.store.rows import (
     AttemptRow,
     FleetRows,

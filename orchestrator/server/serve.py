@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ import psutil
 
 from jobs.errors import Unavailable
 from jobs.identity import new_uuid
-from orchestrator.config import Settings, private_folder, ray_token, write_client_config
+from orchestrator.config import Settings, private_folder, ray_token
 from orchestrator.control.leader.led_dispatch import LedDispatch
 from orchestrator.dispatch.dispatcher import DispatchProcess, NoDispatch
 from orchestrator.server.tokens import check_token
@@ -26,24 +24,8 @@ from workers.durable import publish, take
 
 if TYPE_CHECKING:
     from orchestrator.control.controller import Controller
-    from orchestrator.control.host_silence import Wakefulness
-    from orchestrator.control.leader.leadership import Leadership
-    from orchestrator.store import Store
 
 log = logging.getLogger("tuneyard")
-
-# Containers made before the collector looks at the young ones. A request of a thousand jobs makes some 30,000 that
-# all go when it is answered; Python's 700 would have it look at them 40 times over.
-COLLECT_AFTER = 50_000
-# How long the planner's thread may keep the interpreter while a request waits for it; Python's 5 ms is twice what a
-# whole submission takes.
-SWITCH_S = 0.0005
-
-
-EXPOSED = (
-    "plain HTTP on %s:%s, beyond this machine: others on the network path can read the token, and with it can run code "
-    "on every GPU host. Keep it in a private network, or behind a proxy with TLS (docs/operating.md, Security)"
-)
 
 
 def run_server(settings: Settings) -> None:
@@ -98,7 +80,10 @@ def _serve(
     # First, for Ray's head comes up while the rest is loaded.
     leadership.open()
     try:
-        _answer(settings, listener, store, leadership, controller, awake)
+        # Here, for the same reason.
+        from orchestrator.server.http_server import answer
+
+        answer(settings, listener, store, leadership, controller, awake)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         controller.close()
@@ -109,59 +94,6 @@ def _serve(
 def _lead(dispatch: LedDispatch, controller: Controller) -> None:
     dispatch.open()
     controller.take_over()
-
-
-def _answer(
-    settings: Settings,
-    listener: socket.socket,
-    store: Store,
-    leadership: Leadership,
-    controller: Controller,
-    awake: Wakefulness,
-) -> None:
-    """Take requests until SIGTERM."""
-    import uvicorn  # here, for the reason that _serve has
-
-    from orchestrator.api.app import create_app
-    from orchestrator.api.context import Services
-    from orchestrator.api.edge.connections import guarded, most_connections
-    from orchestrator.api.edge.listener import Listener
-    from orchestrator.api.submission.group_commit import GroupCommit
-
-    services = Services(
-        settings, store, controller.dispatch, controller, GroupCommit(store), leadership=leadership
-    )
-    write_client_config(settings)
-    server = Listener(
-        uvicorn.Config(
-            create_app(services),
-            http=guarded(most_connections()),
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=5,
-        ),
-        lambda: awake.beat("loop") if services.reports.admits else None,
-        services.feed.close,
-    )
-    controller.open()
-    # What is loaded now stays for good: the collector need not go through it again after each large request.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
-    sys.setswitchinterval(SWITCH_S)
-    log.info("tuneyard serves at %s (process %s)", settings.url, os.getpid())
-    if settings.exposed:
-        log.warning(EXPOSED, settings.host, settings.port)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        services.lanes.close()
-        services.reports.close()
-        services.pulse.close()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Verbs that ask before anything runs: plan, rehearse, simulate, accuracy, init.
 
-accuracy.py  tuneyard accuracy
-init.py      tuneyard init and schema: what a job file looks like
-plan.py      tuneyard plan
-rehearse.py  `tuneyard rehearse`
-simulate.py  tuneyard simulate
+accuracy.py    tuneyard accuracy
+init.py        tuneyard init and schema: what a job file looks like
+plan.py        tuneyard plan
+rehearse.py    `tuneyard rehearse`
+simulate.py    tuneyard simulate: its flags
+simulation.py  a simulation as it asks for it
 """
