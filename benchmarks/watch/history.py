@@ -38,7 +38,7 @@ def fill(store: Database, days: float) -> int:
     end = int(time.time() // QUARTER_S) * QUARTER_S
     names = ", ".join(COLUMNS)
     values = ", ".join(
-        "(42000000000 + {ts} % 977 * 1000000)" if name.startswith("memory") else "({ts} % 6007)"
+        "(42000000000 + {ts} % 977 * 1000000)" if name.startswith("memory_used") else "({ts} % 6007)"
         for name in VALUES
     )
     rows = 0

@@ -35,7 +35,7 @@ from orchestrator.store.history.rollup import (
     stat_of,
     state,
 )
-from orchestrator.store.schema.tables import attempts, history, leases
+from orchestrator.store.schema.tables import attempts, gpus, history, leases
 
 SAMPLE, MINUTE, QUARTER = "sample", "minute", "quarter"
 STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
@@ -95,6 +95,14 @@ _LEAD = 6
 
 class LineStore(Database):
     """Lines."""
+
+    def cards_by_host(self) -> dict[int, list[int]]:
+        """The ids of all cards, by the host's: a fraction of what reading the cards themselves costs."""
+        found: dict[int, list[int]] = defaultdict(list)
+        with self.read() as connection:
+            for host_id, gpu_id in connection.execute(sa.select(gpus.c.host_id, gpus.c.id)).all():
+                found[host_id].append(gpu_id)
+        return found
 
     def card_lines(self, gpu_ids: Sequence[int], asked: Asked) -> Lines:
         """A line a card."""

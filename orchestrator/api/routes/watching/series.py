@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,23 +83,21 @@ def _subjects(known: Services, kind: str, of: str) -> tuple[dict[int, _Subject],
             raise bad_parameter("of", of, "name the jobs, by id or name", "names no job")
         rows = [known.store.find_job(name) for name in names]
         return {row.id: {"id": row.id, "name": row.name} for row in rows}, {}
-    cards = known.store.gpus()
-    if kind == "fleet":
-        if names:
-            raise bad_parameter("of", of, "leave it out: there is one fleet", "is not of the fleet")
-        return {0: {"id": 0, "name": "fleet"}}, {0: [card.id for card in cards]}
     if kind == "card":
+        cards = known.store.gpus()
         chosen = [_card(cards, name) for name in names] if names else [one for one in cards if one.present]
         named = {
             one.id: {"id": one.id, "name": f"{one.host}/{one.index}", "uuid": one.uuid} for one in chosen
         }
         return named, {one.id: [one.id] for one in chosen}
-    by_host: dict[int, list[int]] = defaultdict(list)
-    for card in cards:
-        by_host[card.host_id].append(card.id)
+    by_host = known.store.cards_by_host()
+    if kind == "fleet":
+        if names:
+            raise bad_parameter("of", of, "leave it out: there is one fleet", "is not of the fleet")
+        return {0: {"id": 0, "name": "fleet"}}, {0: [card for some in by_host.values() for card in some]}
     hosts = [known.store.find_host(name) for name in names] if names else known.store.hosts()
     return {one.id: {"id": one.id, "name": one.name} for one in hosts}, {
-        one.id: by_host[one.id] for one in hosts
+        one.id: by_host.get(one.id, []) for one in hosts
     }
 
 
