@@ -99,6 +99,7 @@ class Fleet:
                 "total_steps": 600,
                 "loss": 1.2 + 1.6 * math.exp(-step * slope / 80) + 0.05 * math.sin(step * 1.7),
                 "learning_rate": 2e-4 * min(1, step / 30) * (1 - step / 700),
+                "grad_norm": 0.4 + 2 * math.exp(-step / 40) + 0.1 * math.sin(step),
                 "tokens": 16_384 * step,
                 "tokens_per_s": 16_000 + 400 * math.sin(step / 9),
                 "step_s": 1.0,

@@ -14,7 +14,7 @@ PAGES = {
     "?view=queue": "gpu-01 has no card of at least",
     "?view=queue&open=10": "Host by host",
     "?view=jobs": "support-answers",
-    "?view=job&job=3": "Device memory, GiB",
+    "?view=job&job=3": "Gradient norm",
     "?view=job&job=3&tab=log": "training begins",
     "?view=job&job=1&tab=attempts": "tuneyard pull 1",
     "?view=job&job=3&tab=events": "submitted",
