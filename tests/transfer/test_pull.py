@@ -262,7 +262,7 @@ def test_bad_queries_are_refused(depot: Depot) -> None:
     with depot.client() as client:
         found = client._get(f"/jobs/{job}/result")
         for offset, refused, said in (
-            (-1, UsageError, "offset: -1"),
+            (-1, UsageError, r"offset: is not usable \(given: -1\); write a whole number from 0"),
             (4, Conflict, "4 is beyond the 3 bytes"),
         ):
             with pytest.raises(refused, match=said):
