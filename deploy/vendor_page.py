@@ -64,7 +64,8 @@ def main() -> None:
                         ],
                     }
                 )
-    (TARGET / "vendor.json").write_text(json.dumps(listed, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(one) for one in listed)
+    (TARGET / "vendor.json").write_text(f"[\n{lines}\n]\n")
 
 
 def _write(name: str, body: bytes) -> str:

@@ -10,9 +10,9 @@ const plain = (format) => (_, values) => values.map((one) => (one === null ? "" 
 
 /**
  * x: values of the axis; lines: [{name, values, color?, dash?, points?}]; format: how a value reads; time: whether x is
- * Unix seconds; marks: [{at, name}] across; from, to: the ends of the axis y; log: whether it is logarithmic.
+ * Unix seconds; marks: [{at, name}] across; from, to: the ends of the axis y.
  */
-export function Chart({ label, x, lines, format = String, time = false, xFormat = String, marks = [], from = null, to = null, log = false, height = HEIGHT }) {
+export function Chart({ label, x, lines, format = String, time = false, xFormat = String, marks = [], from = null, to = null, height = HEIGHT }) {
   const box = useRef();
   const theme = document.documentElement.dataset.theme ?? "";
   useEffect(() => {
@@ -23,7 +23,7 @@ export function Chart({ label, x, lines, format = String, time = false, xFormat 
       {
         width: offsetWidth,
         height,
-        scales: { x: { time }, y: { distr: log ? 3 : 1, range: (_, low, high) => bounds(low, high, marks, from, to, log) } },
+        scales: { x: { time }, y: { range: (_, low, high) => bounds(low, high, marks, from, to) } },
         axes: [{ ...axis, size: 28, ...(time ? {} : { values: plain(xFormat) }) }, { ...axis, size: 64, values: plain(format) }],
         series: [
           { label: time ? "Time" : "Step", ...(time ? {} : { value: (_, one) => (one === null ? "–" : xFormat(one)) }) },
@@ -53,11 +53,10 @@ export function Chart({ label, x, lines, format = String, time = false, xFormat 
 /** A line of a few values among many steps: without points, one of a single value would not be seen. */
 const sparse = (values) => values.filter((one) => one !== null).length < values.length / 3;
 
-function bounds(low, high, marks, from, to, log) {
+function bounds(low, high, marks, from, to) {
   const all = [low, high, ...marks.map((one) => one.at)].filter((one) => one !== null && Number.isFinite(one));
   let least = from ?? Math.min(...all);
   let most = to ?? Math.max(...all);
-  if (log) return [least * 0.9, most * 1.1];
   if (!all.length) return [0, 1];
   const room = (most - least || Math.abs(most) || 1) * 0.06;
   least = from ?? least - room;
