@@ -8,6 +8,7 @@ control/    the controller: one loop of numbered steps, and the only clock
 dispatch/   start and stop over Ray, in a process of its own
 local/      what runs on this machine alone, without a server: a plan, and a rehearsal in front of the CUDA
             double
+notify/     notifications on their way to webhooks
 scheduler/  plan(given) -> Plan: who starts where, who is stopped for whom, and why the others wait
 schemas/    the API's JSON answers as types. Times are Unix seconds, memory is bytes
 server/     the processes of the control host: `tuneyard serve`, `up` and `down`

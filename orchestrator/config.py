@@ -70,7 +70,7 @@ class Settings:
     at all where it succeeded, else a week; keep_samples_s: how long the cards' readings stay; keep_minutes_s,
     keep_quarters_s: their means of each minute and quarter of an hour; keep_history_s: logs, progress and events of
     jobs that ended; secrets_key: file of the key that secrets are stored under, None: secrets.key in home, made when
-    it is first needed; rules: the scheduler's.
+    it is first needed; notify_allowed: private hosts and networks that notifications may go to; rules: the scheduler's.
     """
 
     home: Path
@@ -99,6 +99,7 @@ class Settings:
     keep_checkpoints_s: float | None = None
     oom_requeues: int = OOM_REQUEUES
     secrets_key: Path | None = None
+    notify_allowed: tuple[str, ...] = ()
     rules: Rules = field(default_factory=Rules)
     prices: Mapping[str, float] = field(default_factory=dict)
 
@@ -184,6 +185,7 @@ def load(home: Path, **flags: Any) -> Settings:
     key = flags.get("secrets_key") or environment.secrets_key
     settings = Settings(
         home=home,
+        notify_allowed=tuple(flags.get("notify_allowed") or ()),
         secrets_key=Path(key).expanduser().absolute() if key else None,
         host=host,
         port=port or free_port(host),

@@ -35,6 +35,7 @@ from orchestrator.api.routes import (
     hosts,
     jobs,
     metrics,
+    notify,
     projects,
     quarantine,
     reports,
@@ -107,6 +108,7 @@ def routes() -> FastAPI:
     for room in (
         projects,
         secrets,
+        notify,
         jobs,
         metrics,
         curves,

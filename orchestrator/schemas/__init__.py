@@ -47,6 +47,9 @@ from orchestrator.schemas.fleet import (
     QuarantineEntry,
     SecretPage,
     SecretShape,
+    TargetAdded,
+    TargetPage,
+    TargetShape,
 )
 from orchestrator.schemas.jobs import (
     ActionPage,
@@ -169,6 +172,9 @@ __all__ = [
     "SilenceShape",
     "StartShape",
     "Submitted",
+    "TargetAdded",
+    "TargetPage",
+    "TargetShape",
     "Tried",
     "Unreadable",
     "Usage",

@@ -35,6 +35,30 @@ class SecretPage(TypedDict):
     secrets: list[SecretShape]
 
 
+class TargetShape(TypedDict):
+    """Who is told. host: of its URL; project: None: all, and hosts; waiting: notices that it did not take yet."""
+
+    id: int
+    kind: str
+    host: str
+    project: str | None
+    on: list[str]
+    waiting: int
+
+
+class TargetPage(TypedDict):
+    """`GET /notify`."""
+
+    targets: list[TargetShape]
+
+
+class TargetAdded(TypedDict):
+    """`POST /notify`. key: what signs the notices; it is not told again."""
+
+    id: int
+    key: str
+
+
 class ProjectPage(TypedDict):
     """`GET /projects`. gpus: that the fleet has; warnings: what the terms promise and the fleet can't keep."""
 

@@ -19,6 +19,7 @@ from orchestrator.config import Settings, write_client_config
 from orchestrator.control.controller import Controller
 from orchestrator.control.host_silence import Wakefulness
 from orchestrator.control.leader.leadership import Leadership
+from orchestrator.notify.sender import Sender
 from orchestrator.store import Store
 
 log = logging.getLogger("tuneyard")
@@ -64,6 +65,10 @@ def answer(
         services.feed.close,
     )
     controller.open()
+    sender = Sender(
+        leadership.store, settings.vault, controller.clock, lambda: leadership.leads, settings.notify_allowed
+    )
+    sender.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.
     gc.collect()
     gc.freeze()
@@ -77,6 +82,7 @@ def answer(
     except KeyboardInterrupt:
         pass
     finally:
+        sender.close()
         services.lanes.close()
         services.reports.close()
         services.pulse.close()

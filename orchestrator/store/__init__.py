@@ -2,6 +2,7 @@
 
 actions.py           what happened, and who asked for it
 leader_lease.py      the lease of who leads, checked in every decision
+notices.py           who is told of what, and the outbox of notices
 observations.py      what calibration reads
 profiles.py          memory profiles
 project_secrets.py   secrets of projects, sealed
@@ -10,6 +11,7 @@ reads.py             rows as they are read
 requests.py          what the store takes
 retention.py         what the database gives up once it is old enough
 rows.py              what the store gives
+sealed_rows.py       rows of secrets and of notifications
 sequence_lengths.py  lengths of data
 unreadable.py        rows that this version can't read, left out of answers by name
 usage.py             GPU-seconds of projects and users, decayed
@@ -53,6 +55,7 @@ from orchestrator.store.maintenance.epoch import EpochStore
 from orchestrator.store.maintenance.migrate import SchemaReport, backup, check, require_current, upgrade
 from orchestrator.store.maintenance.restore import restore
 from orchestrator.store.maintenance.unclean_shutdown import look_after_unclean_end
+from orchestrator.store.notices import NoticeStore
 from orchestrator.store.observations import ObservationStore
 from orchestrator.store.profiles import ProfileStore
 from orchestrator.store.project_secrets import SecretStore
@@ -80,6 +83,7 @@ class Store(
     StartStore,
     ProjectStore,
     SecretStore,
+    NoticeStore,
     SharingStore,
     HoldStore,
     ChangeStore,

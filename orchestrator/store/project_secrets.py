@@ -12,8 +12,8 @@ import orchestrator.store.unreadable as unreadable
 from jobs.errors import NotFound
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Actor, Note
-from orchestrator.store.rows import SecretRow
 from orchestrator.store.schema.secret_tables import project_secrets as table
+from orchestrator.store.sealed_rows import SecretRow
 
 
 class SecretStore(Database):

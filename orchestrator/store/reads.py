@@ -12,7 +12,7 @@ import orchestrator.store.unreadable as unreadable
 from jobs.errors import NotFound
 from jobs.identity import is_derived
 from jobs.state import Code, JobState, Outcome, Reason
-from orchestrator.store.requests import Actor
+from orchestrator.store.requests import NOTIFIED, Actor
 from orchestrator.store.rows import (
     AttemptRow,
     EvaluationRow,
@@ -23,6 +23,7 @@ from orchestrator.store.rows import (
     LeasedGpu,
     ProgressRow,
 )
+from orchestrator.store.schema.notice_tables import notices, notify_targets
 from orchestrator.store.schema.tables import (
     attempts,
     evaluations,
@@ -313,6 +314,24 @@ def note(
     }
     values |= asked_by(actor)
     connection.execute(events.insert().values(ts=now, kind=str(kind), text=text, **values))
+    if kind in NOTIFIED:
+        _tell_targets(connection, now, str(kind), text, job_id)
+
+
+def _tell_targets(connection: sa.Connection, now: float, kind: str, text: str, job_id: int | None) -> None:
+    """Puts a notice of an event into the outbox, for each target that is told of its kind."""
+    job = sa.literal(job_id, sa.BigInteger)
+    whose: sa.ColumnElement[bool] = notify_targets.c.project.is_(None)
+    if job_id is not None:
+        mine = sa.select(jobs.c.project).where(jobs.c.id == job_id).scalar_subquery()
+        whose = whose | (notify_targets.c.project == mine)
+    told = sa.select(
+        notify_targets.c.id,
+        *(sa.literal(now, sa.Double), sa.literal(kind), sa.literal(text), job),
+        *(sa.literal(0, sa.Integer), sa.literal(now, sa.Double)),
+    ).where(whose, notify_targets.c.kinds.contains(f",{kind},", autoescape=True))
+    columns = ["target_id", "ts", "kind", "text", "job_id", "tries", "next_at"]
+    connection.execute(notices.insert().from_select(columns, told))
 
 
 def asked_by(actor: Actor | None) -> dict[str, str]:

@@ -37,6 +37,13 @@ class Note(StrEnum):
     PROJECT_REMOVED = "project_removed"
     SECRET_SET = "secret_set"
     SECRET_REMOVED = "secret_removed"
+    TARGET_ADDED = "target_added"
+    TARGET_REMOVED = "target_removed"
+    NOTICE_LOST = "notice_lost"  # a target did not take it for a day
+
+
+# Events that targets are told of, by kind.
+NOTIFIED = ("succeeded", "failed", "cancelled", "requeued", "host_fault", "tracker_lost", "quarantined")
 
 
 @dataclass(frozen=True)

@@ -75,18 +75,6 @@ class MemberLoss:
 
 
 @dataclass(frozen=True)
-class SecretRow:
-    """A secret of a project. box: as orchestrator/vault.py sealed it under the key of key_id."""
-
-    project: str
-    name: str
-    key_id: str
-    box: str
-    set_at: float
-    set_by: str
-
-
-@dataclass(frozen=True)
 class ProjectRow:
     """A project with terms of its own. guarantee: GPUs, None: it has only its share; weight: of its share;
 

@@ -16,7 +16,7 @@ from orchestrator.api.edge.refusals import raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
 from orchestrator.store import Store
-from orchestrator.store.rows import SecretRow
+from orchestrator.store.sealed_rows import SecretRow
 
 router = APIRouter(route_class=Surviving)
 

@@ -19,6 +19,8 @@ from orchestrator.store.schema.history_tables import history_late as history_lat
 from orchestrator.store.schema.history_tables import history_state as history_state
 from orchestrator.store.schema.metadata import Key
 from orchestrator.store.schema.metadata import metadata as metadata
+from orchestrator.store.schema.notice_tables import notices as notices
+from orchestrator.store.schema.notice_tables import notify_targets as notify_targets
 from orchestrator.store.schema.secret_tables import project_secrets as project_secrets
 
 

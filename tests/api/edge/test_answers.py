@@ -28,6 +28,7 @@ BODIES = {
     "fail_transfer": {"kind": "conflict", "message": "it is gone"},
     "set_job": {"overrides": {"name": "x"}},
     "set_project": {"weight": 2},
+    "add_target": {"url": "https://example.org/hook"},
     "set_secret": {"value": "0123456789"},
 }
 

@@ -35,6 +35,7 @@ LISTS = {
     "/projects": "projects",
     "/projects/{name}/secrets": "secrets",
     "/audit": "actions",
+    "/notify": "targets",
     "/events": "events",
     "/accuracy": "attempts",
     "/history": "jobs",
@@ -107,6 +108,8 @@ def lived_in(yard: Yard) -> None:
     first.report()
     yard.tick()
     yard.http.put(f"{PREFIX}/projects/default/secrets/TOKEN", json={"value": "0123456789"})
+    yard.http.post(f"{PREFIX}/notify", json={"url": "https://example.org/hook"})
+    yard.http.post(f"{PREFIX}/notify/1/test", json={})
 
 
 def test_every_table_has_rows_in_the_fleet_of_these_tests(yard: Yard) -> None:

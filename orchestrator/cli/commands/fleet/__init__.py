@@ -5,6 +5,7 @@ database.py  tuneyard db: the job database
 doctor.py    tuneyard doctor: each thing that must be right, and what to do when it is not
 events.py    tuneyard events: what happened across jobs and hosts
 host.py      tuneyard host: run a host agent, drain hosts
+notify.py    tuneyard notify: who is told of what
 project.py   tuneyard project
 secret.py    tuneyard secret: what trainers may use and nobody may read
 services.py  tuneyard up, down, serve: the processes of the control host

@@ -113,6 +113,10 @@ def down_verb(as_json: bool) -> None:
     "TUNEYARD_TRUSTED_PROXIES.",
 )  # fmt: skip
 @click.option(
+    "--notify-allow", "notify_allowed", multiple=True, metavar="HOST",
+    help="Host or network that notifications may go to though it is private. May be given again.",
+)  # fmt: skip
+@click.option(
     "--secrets-key", type=click.Path(dir_okay=False), metavar="FILE",
     help="Key of the projects' secrets; secrets.key in its home by default. TUNEYARD_SECRETS_KEY.",
 )  # fmt: skip
