@@ -35,7 +35,6 @@ from orchestrator.api.routes import (
     hosts,
     jobs,
     metrics,
-    notify,
     projects,
     quarantine,
     reports,
@@ -44,7 +43,7 @@ from orchestrator.api.routes import (
     secrets,
     whatif,
 )
-from orchestrator.api.routes.watching import curves, fleet, prometheus, series, session, usage
+from orchestrator.api.routes.watching import curves, fleet, notify, prometheus, series, session, usage
 from orchestrator.api.routes.watching.session import cookie_name
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out

@@ -13,6 +13,7 @@ quarantine.py  route of quarantined records
 reports.py     the route of hosts' reports, past FastAPI's layers
 requeue.py     route of requeue: an ended job submitted again
 results.py     routes of results: their bytes, on their way from the host to a client
+secrets.py     routes of secrets of projects: set, listed by name, removed
 whatif.py      routes that ask the planner: plan, why
 watching/      routes for who watches
 """

@@ -21,7 +21,7 @@ OPERATIONS = [
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 ]
-WITHOUT_BODY = ("/cancel", "/hold", "/release")
+WITHOUT_BODY = ("/cancel", "/hold", "/release", "/test")
 
 
 def refs(value: Any) -> Iterator[str]:

@@ -46,7 +46,7 @@ def add_target(api: Api, as_json: bool, slack: bool, project: str | None, kinds:
     else:
         url = sys.stdin.read()
     if not url.strip():
-        raise UsageError("the URL is empty; give it on standard input: tuneyard notify add < FILE")
+        raise UsageError("the URL is empty; give it on standard input, as `tuneyard notify add` reads it")
     kind = "slack" if slack else "webhook"
     _, made = api.post("/notify", {"url": url.strip(), "kind": kind, "project": project, "on": list(kinds)})
     if as_json:
@@ -94,4 +94,4 @@ def _tell(page: TargetPage, as_json: bool) -> None:
             ],
         )
     else:
-        note("nobody is told; `tuneyard notify add < FILE` adds a target")
+        note("nobody is told; `tuneyard notify add` adds a target")
