@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from jobs.state import Outcome
 from orchestrator.store.accounting.parts import Parts, Phases, Told, phases, split
 from orchestrator.store.engine.database import Database
+from orchestrator.store.engine.text import is_text
 from orchestrator.store.history.fields import CARD, MINUTE_S, QUARTER_S, SCALES
 from orchestrator.store.history.idle import IDLE_BELOW
 from orchestrator.store.history.rollup import MINUTES_GONE, state
+from orchestrator.store.schema.column_types import Garbled
 from orchestrator.store.schema.tables import attempts, gpus, history, hosts, jobs, leases, progress
 from workers.checkpoints.folders import step_of
 
@@ -57,7 +60,7 @@ class AccountingStore(Database):
         """Every lease that was held in that span, by attempt. Open ones count until now."""
         until = min(until, now)
         with self.read() as connection:
-            held = list(_held(connection, since, until, now))
+            held = _held(connection, since, until, now)
             minutes = sum(one.until - one.since for one in held) / MINUTE_S
             fine = minutes <= MOST_MINUTES and since >= (state(connection, MINUTES_GONE) or 0)
             measured = _measured(connection, held, MINUTE_S if fine else QUARTER_S)
@@ -83,7 +86,7 @@ def _usage(one: _Lease, energy_j: float, idle_s: float) -> LeaseUsage:
     )
 
 
-def _held(connection: sa.Connection, since: float, until: float, now: float) -> Iterator[_Lease]:
+def _held(connection: sa.Connection, since: float, until: float, now: float) -> list[_Lease]:
     share = sa.case(
         (leases.c.exclusive, 1.0), else_=sa.cast(leases.c.memory_bytes, sa.Double) / gpus.c.memory_bytes
     )
@@ -91,7 +94,8 @@ def _held(connection: sa.Connection, since: float, until: float, now: float) -> 
     query = (
         sa.select(
             *(attempts.c[name] for name in names),
-            *(leases.c.attempt_id, leases.c.gpu_id, leases.c.released_at, share.label("share")),
+            *(leases.c.attempt_id, leases.c.gpu_id, leases.c.released_at, leases.c.exclusive),
+            share.label("share"),
             *(jobs.c.id.label("job_id"), jobs.c.name.label("job"), jobs.c.user, jobs.c.project),
             *(gpus.c.idx, gpus.c.name.label("card_name"), hosts.c.name.label("host")),
         )
@@ -99,20 +103,41 @@ def _held(connection: sa.Connection, since: float, until: float, now: float) -> 
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .join(hosts, hosts.c.id == gpus.c.host_id)
         .where(sa.or_(leases.c.released_at.is_(None), leases.c.released_at > since))
-        .where(attempts.c.opened_at < until)
+        .where(_begun(connection, until))
         .order_by(leases.c.attempt_id, leases.c.rank)
     )
     rows = connection.execute(query).all()
     first = _first_lines(connection, {row.attempt_id for row in rows})
-    for row in rows:
-        end = now if row.released_at is None else row.released_at
-        if not all(isinstance(one, int | float) for one in (row.opened_at, end, row.share)):
-            continue  # SQLite keeps text there; the attempt is set aside by who reads it
-        told = _told(row, end, first.get(row.attempt_id))
+
+    def lease(row: Any) -> _Lease | None:
+        _check(row)
+        told = _told(row, now if row.released_at is None else row.released_at, first.get(row.attempt_id))
         found = phases(told)
         begin, over = max(found.begin, since), min(found.end, until)
-        if over > begin:
-            yield _Lease(row, found, told.slowdown, begin, over)
+        return _Lease(row, found, told.slowdown, begin, over) if over > begin else None
+
+    made = unreadable.each("attempt", rows, lambda row: row.attempt_id, lease)
+    return [one for one in made if one is not None]
+
+
+def _begun(connection: sa.Connection, until: float) -> sa.ColumnElement[bool]:
+    """Attempts that were open before then, and those of which nobody can tell: SQLite keeps text there."""
+    before = attempts.c.opened_at < until
+    if connection.dialect.name != "sqlite":
+        return before
+    return sa.or_(before, sa.func.typeof(attempts.c.opened_at) == "text")
+
+
+def _check(row: Any) -> None:
+    """Raises Garbled where the row of a lease, its attempt, job or card can't be read: nothing is guessed of it."""
+    for table in (leases, attempts, jobs):
+        unreadable.check(row, table)
+    named = (("card", row.card_name), ("job", row.job), ("host", row.host))
+    for kind, name in named:
+        if not isinstance(name, str) or not is_text(name):
+            raise Garbled(f"the name of its {kind} is {str(name)[:60]!r}, no text")
+    if not isinstance(row.share, int | float) or not isinstance(row.idx, int):
+        raise Garbled("its card's memory or index is no number")
 
 
 def _told(row: Any, end: float, line: Any) -> Told:
@@ -121,6 +146,8 @@ def _told(row: Any, end: float, line: Any) -> Told:
     rung = row.rung if isinstance(row.rung, dict) else {}
     trained_from = None
     if line is not None:
+        if not isinstance(line.ts, int | float):
+            raise Garbled(f"the time of its step {line.step} is {str(line.ts)[:60]!r}, no number")
         trained_from = line.ts - max(1.0, line.step - resumed) * _number(line.step_s)
     kept = step_of(Path(row.last_checkpoint)) if isinstance(row.last_checkpoint, str) else None
     return Told(
@@ -150,7 +177,7 @@ def _first_lines(connection: sa.Connection, attempt_ids: set[int]) -> dict[int, 
         row.attempt_id: row
         for ids in reads.chunks(attempt_ids)
         for row in connection.execute(query.where(progress.c.attempt_id.in_(ids)))
-        if isinstance(row.ts, int | float) and isinstance(row.step, int)
+        if isinstance(row.step, int)
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
+import orchestrator.store.unreadable as unreadable
 from orchestrator.store.engine.database import Database
 from orchestrator.store.history import raw
 from orchestrator.store.history.fields import CARD, MINUTE_S, SCALES, STATS, VALUES, Bucket, merged
@@ -57,7 +58,8 @@ class CurveStore(Database):
         query = sa.select(attempts.c.id).where(
             attempts.c.ended_at >= since, attempts.c.ended_at < now - SETTLED_S, ~kept.exists()
         )
-        with self.read() as connection:
+        # One that can't be read is kept as without any, or it would be asked for again and again.
+        with self.read() as connection, unreadable.leaving_out():
             ids = connection.execute(query.order_by(attempts.c.id).limit(AT_A_TIME)).scalars().all()
             found = {attempt_id: _measured(connection, attempt_id, now) for attempt_id in ids}
         if found:
@@ -139,8 +141,14 @@ def _measured(connection: sa.Connection, attempt_id: int, now: float) -> dict[st
     )
     rows = connection.execute(query.where(attempts.c.id == attempt_id)).all()
     ids = [row.gpu_id for row in rows]
-    times = [(row.opened_at, now if row.released_at is None else row.released_at) for row in rows]
-    if not times or not all(isinstance(one, int | float) for pair in times for one in pair):
+
+    def held(row: Any) -> tuple[float, float]:
+        unreadable.check(row, attempts)
+        unreadable.check(row, leases)
+        return row.opened_at, now if row.released_at is None else row.released_at
+
+    times = unreadable.each("attempt", rows, lambda _: attempt_id, held)
+    if len(times) < len(rows) or not times:
         return {"step_s": 1, "ts": [], "n": [], "energy_j": [], "values": {}}
     since, until = min(begin for begin, _ in times), max(end for _, end in times)
     step_s = next((one for one in STEPS_S if one >= (until - since) / MOST_STEPS), STEPS_S[-1])

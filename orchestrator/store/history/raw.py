@@ -53,10 +53,11 @@ def step_of(connection: sa.Connection, column: sa.ColumnElement[Any], step_s: in
 
 def _query(connection: sa.Connection, step_s: int, together: bool) -> sa.Select[Any]:
     since, until = sa.bindparam("since", type_=sa.Double), sa.bindparam("until", type_=sa.Double)
-    told = samples.c.energy_j.is_not(None)
-    before = sa.func.lag(samples.c.energy_j).over(
-        partition_by=[samples.c.gpu_id, told], order_by=samples.c.ts
-    )
+    energy_j: sa.ColumnElement[Any] = samples.c.energy_j
+    if connection.dialect.name == "sqlite":  # which keeps text there, and reckons with it as with 0
+        energy_j = sa.case((sa.func.typeof(energy_j).in_(("integer", "real")), energy_j))
+    told = energy_j.is_not(None)
+    before = sa.func.lag(energy_j).over(partition_by=[samples.c.gpu_id, told], order_by=samples.c.ts)
     seen = (
         sa.select(
             samples.c.gpu_id,
@@ -66,8 +67,8 @@ def _query(connection: sa.Connection, step_s: int, together: bool) -> sa.Select[
             *(samples.c[name] for name in FIELDS),
             sa.case(
                 (before.is_(None), None),
-                (samples.c.energy_j >= before, samples.c.energy_j - before),
-                else_=samples.c.energy_j,
+                (energy_j >= before, energy_j - before),
+                else_=energy_j,
             ).label("drawn"),
             sa.case((sa.and_(told, before.is_(None)), samples.c.ts)).label("alone"),
         )

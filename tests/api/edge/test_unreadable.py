@@ -43,6 +43,8 @@ LISTS = {
 # Which database it is, who leads, and what of history is to be made: no record of anybody's, and read by nobody who
 # asks for one. Curves have a test of their own (tests/store/history).
 NOT_ROWS = ("yard", "leader", "history_state", "history_late", "curves")
+# What is measured is shown by step: one that holds a value that can't be read has none, and says so by that.
+STEPS = (("samples", "/jobs/{job}/curves"),)
 # By which it is asked for: one of another name is another one.
 NAMES = (("jobs", "group_id"),)
 ENUMS = {("jobs", "state"): JobState, ("attempts", "outcome"): Outcome, ("job_links", "on"): On}
@@ -133,6 +135,8 @@ def test_one_row_that_can_t_be_read_hides_no_other(yard: Yard, table: str) -> No
             try:
                 answer = yard.http.get(f"{PREFIX}{path}")
                 fault = fault_of(route, answer, before[path], value)
+                if fault and (table, route) in STEPS:
+                    fault = figures_not_of(answer.json(), before[path].json())
             except Exception as error:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 fault = f"{error!r} {last.filename}:{last.lineno}"
@@ -184,6 +188,17 @@ def fault_of(route: str, answer: Any, before: Any, value: Any) -> str:
     same = told == known or route == "/health"
     if not same and not told.get("unreadable") and not shown_as_it_is(value, answer.text):
         return f"it differs without a word: {answer.text[:300]} was {before.text[:300]}"
+    return ""
+
+
+def figures_not_of(told: Any, known: Any) -> str:
+    """What telemetry says now that it did not say before; empty: it only says less."""
+    for now, then in zip(told["telemetry"], known["telemetry"], strict=True):
+        for name, stats in now["values"].items():
+            for stat, values in stats.items():
+                wrong = {*values} - {None, *then["values"][name][stat]}
+                if wrong:
+                    return f"{name} {stat} is {wrong}"
     return ""
 
 
