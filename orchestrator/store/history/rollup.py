@@ -69,11 +69,13 @@ class RollupStore(Database):
         """One statement's worth of cards of the next minutes. Whether there was any to make."""
         last = int((now - GRACE_S) // MINUTE_S) * MINUTE_S
         with self.read() as connection:
-            begin = state(connection, MINUTES)
+            made_until = state(connection, MINUTES)
+            begin = made_until
             if begin is None or last - begin > QUARTER_S:
                 begin = _first_sample(connection, begin, last)
-            if begin >= last:
-                return False
+        if begin >= last:
+            return self._pass_over(made_until, last)
+        with self.read() as connection:
             # Behind, a quarter of an hour at a time; never over the end of one, for that is made of whole ones.
             end = min(last, begin - begin % QUARTER_S + QUARTER_S) if last - begin > MINUTE_S else last
             after = self._done[1] if self._done[0] == begin else 0
@@ -91,6 +93,14 @@ class RollupStore(Database):
                 combine(connection, begin, end)
                 set_state(connection, MINUTES, end)
         self._done = (begin, ids[-1]) if ids else (0, 0)
+        return True
+
+    def _pass_over(self, made_until: int | None, last: int) -> bool:
+        """There is no sample in the minutes since: they are made. Else the last quarter would wait for the next one."""
+        if made_until is None or made_until >= last:
+            return False
+        with self.write() as connection:
+            set_state(connection, MINUTES, last)
         return True
 
     def _some_quarters(self) -> bool:
@@ -120,13 +130,16 @@ class RollupStore(Database):
         by_minute: dict[int, list[int]] = defaultdict(list)
         for gpu_id, ts in late:
             by_minute[ts].append(gpu_id)
-        with self.write() as connection:
-            for ts, ids in by_minute.items():
+        # A transaction for each minute: others wait to write meanwhile. Its quarter is made again with the last of its
+        # marks, once for all cards and minutes.
+        for ts, ids in by_minute.items():
+            with self.write() as connection:
                 for some in reads.chunks(ids):
                     connection.execute(
                         history_late.delete().where(history_late.c.ts == ts, history_late.c.gpu_id.in_(some))
                     )
-                remake(connection, ids, [ts])
+                _remake(connection, ids, ts)
+                _widen_again(connection, ts, unless_marked=True)
         return True
 
 
@@ -240,10 +253,22 @@ def remake(connection: sa.Connection, gpu_ids: Sequence[int], minutes: Sequence[
     """Makes minutes of these cards again, and all that was made of those."""
     for ts in minutes:
         _remake(connection, gpu_ids, ts)
-    quarters = state(connection, QUARTERS) or 0
     for begin in sorted({ts - ts % QUARTER_S for ts in minutes}):
-        if (state(connection, MINUTES_GONE) or 0) <= begin < quarters:
-            widen(connection, begin, begin + QUARTER_S)
+        _widen_again(connection, begin)
+
+
+def _widen_again(connection: sa.Connection, ts: int, unless_marked: bool = False) -> None:
+    """Makes the quarter of a minute again where it was made. unless_marked: not while other minutes of it wait."""
+    begin = ts - ts % QUARTER_S
+    if not (state(connection, MINUTES_GONE) or 0) <= begin < (state(connection, QUARTERS) or 0):
+        return
+    if unless_marked:
+        marks = sa.select(history_late.c.ts).where(
+            history_late.c.ts >= begin, history_late.c.ts < begin + QUARTER_S
+        )
+        if connection.execute(marks.limit(1)).first() is not None:
+            return
+    widen(connection, begin, begin + QUARTER_S)
 
 
 def _remake(connection: sa.Connection, gpu_ids: Sequence[int], ts: int) -> None:

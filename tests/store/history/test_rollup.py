@@ -149,6 +149,14 @@ def test_a_long_absence_is_passed_over(store: Store) -> None:
     assert [one.ts - T0 for one in kept(store, CARD, 1)] == [0, 400 * DAY]
 
 
+def test_the_last_quarter_is_made_though_no_more_samples_come(store: Store) -> None:
+    host = a_host_of(store)
+    tell(store, host, "alpha", 20)
+    take_up(store, T0 + 720)
+    take_up(store, T0 + 3 * QUARTER_S)
+    assert [(one.ts - T0, one.n) for one in kept(store, CARD, 1, QUARTER_S)] == [(0, 1)]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_each_sample_is_counted_once_whatever_happens(open_store, data) -> None:
