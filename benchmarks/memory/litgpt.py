@@ -28,7 +28,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig
 
 from jobs.jobfile.spec import JobSpec
-from workers.profiler.emulation.fake_four_bit import BLOCK, FourBitLinear
+from workers.profiler.emulation.fake_four_bit import BLOCK, FourBitLinear, Packing
 from workers.profiler.fake_model import FakeModel
 from workers.profiler.trace import whole_step
 
@@ -99,7 +99,7 @@ class _Product(torch.autograd.Function):
 class _FourBitLinear(FourBitLinear):
     def __init__(self, inputs: int, outputs: int, bias: bool, doubled: bool) -> None:
         given = nn.Parameter(torch.empty(outputs)) if bias else None
-        super().__init__(inputs, outputs, given, torch.bfloat16)
+        super().__init__(inputs, outputs, given, Packing("nf4", True, torch.bfloat16, torch.bfloat16))
         self.doubled = doubled
         if not doubled:  # statistics as they are
             self.register_buffer("absmax", torch.empty(-(-inputs * outputs // BLOCK), dtype=torch.float32))

@@ -1,4 +1,8 @@
-"""Chromium without a head, over Playwright. Without it: skips, in CI fails."""
+"""Chromium without a head, over Playwright. Without it: skips, in CI fails.
+
+Playwright leaves its event loop running in this thread until it is closed, and other tests start loops of their own:
+nothing here outlives the package.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="DIR", help="where tests/web puts the pictures of docs/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
@@ -35,14 +39,14 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Served]:
     """One server for all tests that change nothing for one another."""
     with serving(tmp_path_factory.mktemp("web")) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(served: Served) -> Fleet:
     made = Fleet(served)
     made.build()
@@ -105,7 +109,7 @@ def pages(browsers: Callable[..., Pages]) -> Iterator[Pages]:
     assert not made.wrong
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def screenshots(request: pytest.FixtureRequest) -> Path | None:
     """Where pictures go, None where none are asked for."""
     given = request.config.getoption("--screenshots")

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 SMALL_BYTES = 2048  # parsed in a tenth of the time that a thread takes to begin
 
@@ -20,7 +21,10 @@ async def parse(route: APIRoute, request: Request) -> None:
     """
     if route.body_field is None or not _is_json(request.headers.get("content-type", "")):
         return
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect:  # FastAPI meets it too, and ends the request
+        return
     if len(body) <= SMALL_BYTES:
         return
     found = await run_in_threadpool(_parsed, route, body)

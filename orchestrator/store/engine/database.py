@@ -137,15 +137,15 @@ class Database:
         )
         # SQLite waits for another writer by sleeping; threads of one process queue here instead.
         self._one_writer: AbstractContextManager[Any] = InTurn() if self.is_sqlite else nullcontext()
-        self._kept: sa.Connection | None = None  # SQLite's writer, between two transactions
+        # SQLite's writer, between two transactions; a list, for the copies of a store share it (leader_lease.py).
+        self._kept: list[sa.Connection] = []
         self.wrote_at: float | None = None  # when something was written last, on time.monotonic()
 
     def close(self) -> None:
         if self._watch is not None:
             self._watch.close()
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        while self._kept:
+            self._kept.pop().close()
         self._engine.dispose()
 
     @contextmanager
@@ -183,13 +183,13 @@ class Database:
             with self._writer.connect() as connection:
                 yield connection
             return
-        connection, self._kept = self._kept or self._writer.connect(), None
+        connection = self._kept.pop() if self._kept else self._writer.connect()
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        self._kept = connection
+        self._kept.append(connection)
 
     def _watched(self, connection: sa.Connection) -> AbstractContextManager[None]:
         return nullcontext() if self._watch is None else self._watch.over(connection)

@@ -142,6 +142,7 @@ def test_what_is_in_the_wrong_state_is_a_409(yard):
     yard.http.post(f"/api/v1/jobs/{yard.submit(name='ended')['id']}/cancel")
     FakeHost(yard, card(0, 2))
     other = {**HOST, "name": "h1", "gpus": [], "machine_id": "another"}
+    yard.services.settings.vault.path.write_text("no key of secrets")
     cases = {
         "cancel_job": ("ended", None, None),
         "hold_job": ("ended", None, None),
@@ -151,6 +152,8 @@ def test_what_is_in_the_wrong_state_is_a_409(yard):
         "job_result": ("queued", None, None),
         "job_result_files": ("queued", None, {"manifest": "x"}),
         "join_host": ("", other, None),
+        "add_target": ("", BODIES["add_target"], None),
+        "set_secret": ("TOKEN", BODIES["set_secret"], None),
     }
     # Every GET answers so where what is stored can't be read (tests/api/edge/test_unreadable.py).
     reads = {one[2]["operationId"] for one in OPERATIONS if one[0] == "get"} - cases.keys()

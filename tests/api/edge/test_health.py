@@ -133,16 +133,17 @@ def test_a_step_that_fails_each_time_is_told_though_the_rest_goes_on(yard, monke
 
 
 def test_a_database_that_takes_no_writes_is_told(yard, monkeypatch):
-    with yard.services.store.write() as connection:
-        assert connection is not None  # the only connection of the pool
     engine = yard.services.store._engine
-    only_reads = lambda raw, *_: raw.execute("PRAGMA query_only = 1")  # noqa: E731
-    sa.event.listen(engine, "checkout", only_reads)
+
+    def only_reads(connection: sa.Connection) -> None:
+        connection.connection.dbapi_connection.execute("PRAGMA query_only = 1")
+
+    sa.event.listen(engine, "begin", only_reads)
     monkeypatch.setattr(epoch, "WRITTEN_S", 0.0)
     while (found := told(yard))["status"] != "degraded":
         time.sleep(0.01)
     assert "readonly database" in found["database"] and not found["ready"]
-    sa.event.remove(engine, "checkout", only_reads)
+    sa.event.remove(engine, "begin", only_reads)
     sa.event.listen(engine, "checkout", lambda raw, *_: raw.execute("PRAGMA query_only = 0"))
     while told(yard)["status"] != "ok":
         time.sleep(0.01)

@@ -29,7 +29,10 @@ COLUMNS = (
 
 @click.group("notify", cls=Verbs)
 def notify_verb() -> None:
-    """Tell a web server when jobs end, run out of memory, or a host can't start them."""
+    """Tell a web server when jobs end or a host is at fault.
+
+    Also when one runs out of memory and goes on with another plan.
+    """
 
 
 @notify_verb.command("add")

@@ -28,10 +28,10 @@ _PROJECT = click.option(
 
 @click.group("secret", cls=Verbs)
 def secret_verb() -> None:
-    """Set what trainers may use and nobody may read, such as the key of a tracker.
+    """Set what trainers may use and nobody may read.
 
-    A job names the secrets that it takes (`secrets: [WANDB_API_KEY]`); its trainer gets them as environment
-    variables. They are stored encrypted, and shown to nobody.
+    Such as the key of a tracker. A job names the secrets that it takes (`secrets: [WANDB_API_KEY]`); its trainer gets
+    them as environment variables. They are stored encrypted, and shown to nobody.
     """
 
 
