@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -11,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import Unavailable
 from orchestrator.api.app import create_app
-from orchestrator.api.edge.gate import Gate
 from tests.api.watching.test_series import lived_in
 
 PER_CARD = "tuneyard_gpu_"
@@ -101,8 +101,8 @@ def test_who_asks_soon_again_gets_the_same(yard):
 
 @pytest.mark.parametrize(("path", "status"), [("/metrics", 200), ("/api/v1/jobs", 401)])
 def test_the_scrape_token_opens_metrics_alone(yard, path, status):
-    made = create_app(yard.services)
-    gate = Gate(made.app, "the-servers-own", lambda scope: None, "for-prometheus-alone")
+    settings = replace(yard.services.settings, token="the-servers-own", scrape_token="for-prometheus-alone")
+    gate = create_app(replace(yard.services, settings=settings))
 
     async def ask(token: str) -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://x") as http:
