@@ -33,11 +33,24 @@ def without_api_server() -> None:
     Node.start_api_server = start_api_server
 
 
+def without_client_server() -> None:
+    """No server of Ray Client, which nothing here uses: Ray opens port 10001 for it wherever grpcio can be imported, as
+    TensorBoard brings it, and has no option against it.
+    """
+    from ray._private.node import Node
+
+    def start_ray_client_server(self: Node) -> None:
+        return None
+
+    Node.start_ray_client_server = start_ray_client_server
+
+
 def main() -> None:
     """Ray's command line; with --node-ip-address=127.0.0.1 among its arguments that is meant as it is."""
     from ray.scripts.scripts import main as ray_main
 
     without_api_server()
+    without_client_server()
     if f"--node-ip-address={LOOPBACK}" in sys.argv:
         pin_loopback()
     ray_main()

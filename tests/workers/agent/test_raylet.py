@@ -177,7 +177,7 @@ def head() -> Iterator[tuple[str, str]]:
     token = "f" * 40
     with tempfile.TemporaryDirectory(prefix="ty-", ignore_cleanup_errors=True) as folder:
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0"),
+            *(sys.executable, "-m", "workers.ray_network", "start", "--head", "--block", "--num-cpus=0"),
             *("--node-ip-address=127.0.0.2", f"--port={port}", f"--temp-dir={folder}"),
             *("--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=80000000"),
             "--include-log-monitor=false",
