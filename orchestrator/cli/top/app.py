@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +35,13 @@ KEYS = (
     *(("?", "help"), ("/", "filter"), ("s", "sort"), ("Enter", "job"), ("c", "cancel"), ("d", "drain")),
     *(("Tab", "queue"), ("q", "quit")),
 )
+
+
+def hung_up(terminal: int) -> bool:
+    """Whether nobody is at the other end of a terminal any more. Only a controlling terminal is a signal's business."""
+    poll = select.poll()
+    poll.register(terminal, 0)
+    return any(found & (select.POLLHUP | select.POLLNVAL) for _, found in poll.poll(0))
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,12 @@ class Top(App[None]):
         self._fleet.none = "waiting for the server"
         # Ctrl-C of a terminal comes as a key; this is the signal that somebody sends.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.exit)
+        self.set_interval(1.0, self._leave_if_hung_up)
         self._feed.start()
+
+    def _leave_if_hung_up(self) -> None:
+        if (there := sys.__stdin__) is not None and hung_up(there.fileno()):
+            self.exit()
 
     def on_unmount(self) -> None:
         self._feed.stop()
