@@ -38,7 +38,7 @@ from workers import machine
 from workers.checks.libraries import quantised_needs
 from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
-from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note, packing_of
+from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, notes_of, packing_of
 from workers.profiler.emulation.valid_tokens import with_loss_flops
 from workers.profiler.fake_model import (
     FakeModel,
@@ -197,7 +197,7 @@ def _profile(
         chunk_tokens=scan.chunk,
         model_type=config.model_type,
         tensors=resting_tensors(spec, fake),
-        notes=packed_note(sizes.whole("packed"), sizes.unpacked) if packing else (),
+        notes=notes_of(packing, sizes.whole("packed"), sizes.unpacked),
     )
 
 

@@ -23,7 +23,7 @@ from tests.workers.builders import TINY, claimed, make_assignment
 from workers.checks.libraries import counted_whole
 from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model
-from workers.profiler.emulation.fake_four_bit import FourBitLinear, packed_note
+from workers.profiler.emulation.fake_four_bit import FourBitLinear, Packing, compute_note, packed_note
 from workers.profiler.fake_model import FakeModel, build, load_config
 from workers.profiler.step import checkpoint, trace_step
 from workers.profiler.trace import trace
@@ -138,6 +138,12 @@ def test_a_model_of_which_little_is_packed_says_so() -> None:
     (told,) = packed_note(10, {"Qwen3MoeExperts": 80, "Embedding": 10})
     assert "4 bits hold 10% of the weights" in told and "Qwen3MoeExperts, no plain linear layer" in told
     assert "embeddings and output head" in packed_note(50, {"Embedding": 50})[0]
+
+
+def test_products_in_a_type_that_was_not_measured_are_told():
+    assert compute_note(Packing("nf4", True, torch.bfloat16, torch.bfloat16)) == ()
+    (told,) = compute_note(Packing("fp4", False, torch.bfloat16, torch.float32))
+    assert "made in float32 (bnb_4bit_compute_dtype" in told
     falcon = {"model_type": "falcon", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
     model = {"config": {**falcon, "vocab_size": 256, "alibi": False}, "tokenizer": "none"}
     spec = JobSpec.model_validate({"model": model, "data": "none", "method": "qlora"})

@@ -172,6 +172,22 @@ def packed_note(packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
     return (f"4 bits hold {share} of the weights: bitsandbytes leaves {what}{why} as they are",)
 
 
+def compute_note(packing: Packing) -> tuple[str, ...]:
+    """That a base was packed for products in a type that was never held against bitsandbytes."""
+    if packing.compute is torch.bfloat16:
+        return ()
+    name = str(packing.compute).removeprefix("torch.")
+    return (
+        f"config.json of the base has 4-bit products made in {name} (bnb_4bit_compute_dtype; float32 where it says "
+        "nothing): only bfloat16 was measured, others may take about one unpacked weight more than is projected",
+    )
+
+
+def notes_of(packing: Packing | None, packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
+    """What a plan says of a base in 4 bits; nothing of any other."""
+    return () if packing is None else (*packed_note(packed, others), *compute_note(packing))
+
+
 def elements(parameter: nn.Parameter) -> int:
     """Weights in a parameter: a byte holds two packed ones."""
     return parameter.numel() * (2 if parameter.dtype is torch.uint8 else 1)
