@@ -327,7 +327,7 @@ def _tell_targets(connection: sa.Connection, now: float, kind: str, text: str, j
         whose = whose | (notify_targets.c.project == mine)
     told = sa.select(
         notify_targets.c.id,
-        *(sa.literal(now, sa.Double), sa.literal(kind), sa.literal(text), job),
+        *(sa.literal(now, sa.Double), sa.literal(kind), sa.literal(text, notices.c.text.type), job),
         *(sa.literal(0, sa.Integer), sa.literal(now, sa.Double)),
     ).where(whose, notify_targets.c.kinds.contains(f",{kind},", autoescape=True))
     columns = ["target_id", "ts", "kind", "text", "job_id", "tries", "next_at"]
