@@ -96,10 +96,12 @@ def test_the_theme_is_kept_and_chosen(served, fleet, browsers):
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
     page.get_by_role("button", name="Light").click()
+    page.wait_for_function("document.documentElement.dataset.theme === 'light'")  # set after the next paint
     light = page.evaluate(ground)
     assert dark != light
     page.reload()
     page.get_by_role("button", name="Dark").wait_for()
+    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
     assert page.evaluate(ground) == light
 
 
