@@ -35,18 +35,14 @@ from jobs.errors import (
     Unavailable,
     UsageError,
 )
-from jobs.jobfile.spec import (
-    AfterSpec,
-    DataSpec,
-    JobSpec,
-    MemorySpec,
-    MethodSpec,
-    ModelSpec,
-    ResourceSpec,
-    SweepSpec,
-    TrainingSpec,
-    parse_spec,
-)
+from jobs.jobfile.sections.data import DataSpec
+from jobs.jobfile.sections.memory import MemorySpec
+from jobs.jobfile.sections.method import MethodSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.sections.resources import ResourceSpec
+from jobs.jobfile.sections.sweep import AfterSpec, SweepSpec
+from jobs.jobfile.sections.training import TrainingSpec
+from jobs.jobfile.spec import JobSpec, parse_spec
 from orchestrator.client.client import Client, JobFile, body_of
 from orchestrator.client.settings import home
 from orchestrator.schemas import Job, JobFull, PlanShape, Why

@@ -11,7 +11,10 @@ from functools import cache
 from typing import Any
 
 from jobs.jobfile.changes import Difference, compared
-from jobs.jobfile.spec import DataSpec, JobSpec, ModelSpec, Section
+from jobs.jobfile.sections.base import Section
+from jobs.jobfile.sections.data import DataSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.spec import JobSpec
 
 
 class Effect(StrEnum):

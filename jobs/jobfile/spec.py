@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from jobs.errors import SpecError
 from jobs.jobfile import cross_field_rules
@@ -13,250 +13,26 @@ from jobs.jobfile.dependencies import LinksSchema, WrittenLinks
 from jobs.jobfile.fields import (
     BITSANDBYTES_OPTIMIZERS,
     DEFAULT_PROJECT,
-    Checkpointing,
     Duration,
-    MicroBatch,
     Name,
-    Number,
-    Offload,
-    Optimizer,
     Output,
-    Policy,
-    Positive,
     Priority,
     Project,
     Secrets,
-    Size,
-    Targets,
     Text,
     Trackers,
     Whole,
 )
-from jobs.jobfile.loader import MAX_FILE_BYTES, parse_yaml
 from jobs.jobfile.overrides import SHORTHAND
+from jobs.jobfile.sections.base import Section
+from jobs.jobfile.sections.data import DataSpec
+from jobs.jobfile.sections.memory import MemorySpec
+from jobs.jobfile.sections.method import MethodSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.sections.resources import ResourceSpec
+from jobs.jobfile.sections.sweep import AfterSpec, SweepSpec
+from jobs.jobfile.sections.training import TrainingSpec
 from jobs.jobfile.validation_errors import faults_of
-from jobs.state import On
-
-__all__ = [
-    "MAX_FILE_BYTES",
-    "AfterSpec",
-    "DataSpec",
-    "EarlyStop",
-    "JobSpec",
-    "MemorySpec",
-    "MethodSpec",
-    "ModelSpec",
-    "Policy",
-    "ResourceSpec",
-    "SweepSpec",
-    "TrainingSpec",
-    "parse_spec",
-    "parse_yaml",
-    "schema",
-]
-
-
-class Section(BaseModel):
-    """Part of a job file: no unknown keys, immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class ModelSpec(Section):
-    """The model: a hub id, a local folder, or an architecture config with random weights."""
-
-    path: Text | None = Field(
-        None, min_length=1, description="Hub id (org/name) or a local folder with a config.json."
-    )
-    config: dict[str, Any] | None = Field(
-        None, description="Architecture values (with model_type) of a model that starts from random weights."
-    )
-    tokenizer: Text | None = Field(
-        None, min_length=1, description="Hub id or folder of the tokenizer; the model's own when left out."
-    )
-    revision: Text | None = Field(None, description="Branch, tag or commit on the hub.")
-    dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        "bfloat16", description="Type that the weights are loaded in."
-    )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention implementation."
-    )
-    engine: Literal["transformers", "unsloth"] = Field(
-        "transformers", description="What builds the model: transformers, or Unsloth on hosts that have it."
-    )
-    trust_remote_code: bool = Field(
-        False,
-        description="Run code that the model's repository brings. Works only for models an operator allowed.",
-    )
-
-
-class DataSpec(Section):
-    """The training data: JSONL, Parquet or CSV, a folder saved by datasets, or a hub id.
-
-    Rows have `prompt` and `completion`, or `messages`, or `text`.
-    """
-
-    path: Text = Field(
-        min_length=1, description="File (.jsonl .json .parquet .csv), folder saved by datasets, or hub id."
-    )
-    split: Text = Field(
-        "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
-    )
-    holdout: Number = Field(
-        0.0, ge=0, le=0.5, description="Share of the rows that is kept out of training, to evaluate on."
-    )
-    loss_on: Literal["assistant", "all"] | None = Field(
-        None,
-        description="With messages: turns that are learned from. When left out, the assistant's where the chat "
-        "template can mark them, else all.",
-    )
-
-
-class MethodSpec(Section):
-    """How weights are trained: all of them, LoRA adapters, or LoRA on a 4-bit base."""
-
-    kind: Literal["full", "lora", "qlora"] = Field("lora", description="full, lora or qlora.")
-    rank: Whole = Field(cross_field_rules.LORA_DEFAULTS["rank"], ge=1, le=4096, description="LoRA rank.")
-    alpha: Number = Field(
-        cross_field_rules.LORA_DEFAULTS["alpha"],
-        gt=0,
-        description="LoRA alpha; the update is scaled by alpha / rank.",
-    )
-    dropout: Number = Field(
-        cross_field_rules.LORA_DEFAULTS["dropout"], ge=0, lt=1, description="LoRA dropout."
-    )
-    targets: Targets = Field(
-        cross_field_rules.LORA_DEFAULTS["targets"],
-        description="Modules that get an adapter: all-linear, or a list of module names.",
-    )
-    dora: bool = Field(
-        cross_field_rules.LORA_DEFAULTS["dora"],
-        description="DoRA: learn magnitude and direction of the update apart. Needs more memory and time.",
-    )
-    rslora: bool = Field(
-        cross_field_rules.LORA_DEFAULTS["rslora"],
-        description="Rank-stabilised LoRA: scale the update by alpha / sqrt(rank).",
-    )
-    adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        cross_field_rules.LORA_DEFAULTS["adapter_dtype"],
-        description="Type of the adapters. auto is float32 for lora, bfloat16 for qlora, as TRL has it.",
-    )
-
-
-class TrainingSpec(Section):
-    """Learning rate, length and batch. The global batch never changes with the rung that is chosen."""
-
-    learning_rate: Number = Field(2e-4, gt=0, le=10, description="Peak learning rate.")
-    epochs: Positive | None = Field(
-        None, description="Passes over the data; exclusive with steps. 1 by default."
-    )
-    steps: Annotated[Whole, Field(ge=1)] | None = Field(
-        None, description="Optimizer steps; exclusive with epochs."
-    )
-    sequence_length: Whole = Field(
-        1024, ge=8, le=2**21, description="Longest sequence, in tokens; longer rows are cut."
-    )
-    global_batch: Whole = Field(
-        cross_field_rules.DEFAULT_BATCH,
-        ge=1,
-        le=2**20,
-        description="Sequences per optimizer step over all GPUs.",
-    )
-    packing: bool = Field(False, description="Pack several rows into one sequence.")
-    warmup_ratio: Number = Field(
-        0.03, ge=0, le=1, description="Share of the steps in which the learning rate rises."
-    )
-    scheduler: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="Learning rate after warm-up."
-    )
-    optimizer: Optimizer = Field(
-        "adamw",
-        description="adamw, adamw_8bit, paged_adamw, paged_adamw_8bit or sgd; transformers' names work.",
-    )
-    autocast: Literal["auto", "bfloat16", "off"] = Field(
-        "auto",
-        description="Type that matrix products run in. auto is the weights' own; "
-        "bfloat16 over float32 weights is mixed precision with float32 masters.",
-    )
-    on_nan: Literal["fail", "skip"] = Field(
-        "fail",
-        description="What a step does whose loss or gradients are not finite: fail ends the job; skip leaves its "
-        "update out, up to 10 in a row.",
-    )
-    weight_decay: Number = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
-    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, adapters and data order.")
-    eval_steps: Annotated[Whole, Field(ge=1)] | None = Field(
-        None,
-        description="Optimizer steps between evaluations of data.holdout; a tenth of the run when left out.",
-    )
-    checkpoint_steps: Annotated[Whole, Field(ge=1)] | None = Field(
-        None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
-    )
-
-
-class MemorySpec(Section):
-    """How much activation checkpointing, and how sure to be that it fits."""
-
-    checkpointing: Checkpointing = Field(
-        "auto", description="auto, off, every_layer, or {every_n: k} (every k-th layer)."
-    )
-    offload: Offload = Field(
-        "auto",
-        description="Keep what checkpointing saves in host memory. auto leaves it off until it is needed.",
-    )
-    micro_batch: MicroBatch = Field(
-        "auto", description="Sequences per GPU per forward pass; accumulation makes up the global batch."
-    )
-    confidence: Number = Field(
-        0.95, ge=0.5, le=0.999, description="How sure the projection must be that the job fits."
-    )
-
-
-class ResourceSpec(Section):
-    """What the job needs of the fleet."""
-
-    gpus: Whole = Field(1, ge=1, le=1024, description="GPUs, all on one host unless across_hosts.")
-    across_hosts: bool = Field(
-        False,
-        strict=True,
-        description="Whether a job with more GPUs than any host has may span several: whole hosts, and part of one.",
-    )
-    card: Text | None = Field(None, min_length=1, description="Card type, as `tuneyard gpus` shows it.")
-    min_memory: Size | None = Field(None, description="Smallest card memory to consider, such as 24GiB.")
-    labels: dict[Text, Text] = Field(default_factory=dict, description="Labels that the host must carry.")
-    policy: Policy = Field(
-        "smallest_card",
-        description="Which of the cards it fits: smallest_card, fastest, or cheapest (price x time).",
-    )
-    share: bool = Field(
-        False,
-        strict=True,
-        description="Whether other jobs that share may run beside it on a card, as long as all of them fit.",
-    )
-
-
-class EarlyStop(Section):
-    """Stops the worst jobs of a sweep, by their loss, once all that run have come so far."""
-
-    after_steps: Whole = Field(ge=1, description="Optimizer steps after which losses are compared.")
-    keep: Number = Field(0.5, gt=0, lt=1, description="Share of the jobs that goes on, rounded up.")
-
-
-class SweepSpec(Section):
-    """What holds for all jobs of a `matrix` together."""
-
-    early_stop: EarlyStop | None = Field(
-        None,
-        description="When to stop the worst: {after_steps: N, keep: SHARE}; none is stopped when left out.",
-    )
-
-
-class AfterSpec(Section):
-    """A job that must end first. job: its id, or the name of one submitted together."""
-
-    job: int | str
-    on: On = On.SUCCESS
-
 
 SectionT = TypeVar("SectionT", bound=Section)
 

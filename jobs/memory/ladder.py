@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from jobs.cards import Card, CardKind
-from jobs.jobfile.spec import JobSpec, Policy
+from jobs.jobfile.fields import Policy
+from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.project import Margin, Projection, Rung, project_many, simulates
 from jobs.memory.projection import prior

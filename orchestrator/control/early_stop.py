@@ -6,7 +6,8 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from jobs.jobfile.spec import EarlyStop, JobSpec
+from jobs.jobfile.sections.sweep import EarlyStop
+from jobs.jobfile.spec import JobSpec
 from jobs.jobfile.sweep import kept, worst
 from jobs.state import TERMINAL, Code, JobState, Reason
 from orchestrator.store import Store

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from jobs.jobfile.spec import Policy
+from jobs.jobfile.fields import Policy
 from jobs.memory.ladder import Choice
 from jobs.state import Code, Reason
 from orchestrator.scheduler.feasibility import overall

@@ -10,7 +10,8 @@ from typing import Literal
 
 from jobs.cards import Card
 from jobs.errors import UsageError
-from jobs.jobfile.spec import JobSpec, Policy, parse_spec
+from jobs.jobfile.fields import Policy
+from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory.ladder import Choice, NoFit
 from jobs.memory.profile import MemoryProfile
 from jobs.memory.projection import Projection

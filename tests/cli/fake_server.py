@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from jobs.errors import Conflict, NotFound, SpecError, TuneyardError, UsageError
 from jobs.jobfile.contradictions import without_contradicted
+from jobs.jobfile.loader import parse_yaml
 from jobs.jobfile.overrides import apply_overrides
-from jobs.jobfile.spec import parse_yaml
 from jobs.jobfile.sweep import Member, read_members
 from jobs.memory.remedies import warnings_of
 from tests.cli.fake_fleet import fleet

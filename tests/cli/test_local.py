@@ -12,7 +12,8 @@ import jsonschema
 import psutil
 import pytest
 
-from jobs.jobfile.spec import parse_spec, parse_yaml
+from jobs.jobfile.loader import parse_yaml
+from jobs.jobfile.spec import parse_spec
 from jobs.units import GiB, MiB
 from orchestrator.cli.commands.fleet.services import parse_cards
 from orchestrator.cli.reference import TARGET, reference

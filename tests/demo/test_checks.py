@@ -13,7 +13,8 @@ from rich.console import Console
 from deploy.demo.checks import EXPECTED, findings, memory_table
 from deploy.demo.data import VOCABULARY
 from deploy.demo.run import CHECKOUT, JOB_FILES, DemoFailed, alone
-from jobs.jobfile.spec import parse_spec, parse_yaml
+from jobs.jobfile.loader import parse_yaml
+from jobs.jobfile.spec import parse_spec
 from jobs.units import MiB
 from workers.checkpoints.manifest import write_manifest
 

@@ -13,7 +13,8 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import SpecError
-from jobs.jobfile.spec import DataSpec, JobSpec
+from jobs.jobfile.sections.data import DataSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.memory.dropped_rows import nothing_left, told, worth_a_warning
 from jobs.memory.sequence_lengths import Lengths, held_out
 from workers.data.arrow_rows import BATCH_ROWS, table_rows

@@ -6,7 +6,8 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from jobs.jobfile.spec import JobSpec, MethodSpec
+from jobs.jobfile.sections.method import MethodSpec
+from jobs.jobfile.spec import JobSpec
 
 
 def lora_config(method: MethodSpec) -> LoraConfig | None:

@@ -22,7 +22,8 @@ from transformers import (
 
 from jobs.errors import Fault, SpecError, Unavailable, words_of
 from jobs.jobfile.requirements import lacking
-from jobs.jobfile.spec import JobSpec, ModelSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.memory.project import Rung
 from workers import machine
 from workers.checks.libraries import needs_of, tokenizer_needs

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from jobs.jobfile.spec import ModelSpec
+from jobs.jobfile.sections.model import ModelSpec
 from workers.input_errors import Bad, Refused
 
 

@@ -19,7 +19,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from jobs.errors import Fault, SpecError
-from jobs.jobfile.spec import JobSpec, MethodSpec
+from jobs.jobfile.sections.method import MethodSpec
+from jobs.jobfile.spec import JobSpec
 from workers.model.adapters import cast_adapters, lora_config
 from workers.profiler.emulation.fake_four_bit import FourBitLinear, adapter_class, pack, packing_of
 

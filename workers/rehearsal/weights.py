@@ -16,7 +16,8 @@ from transformers.utils import (
     WEIGHTS_NAME,
 )
 
-from jobs.jobfile.spec import JobSpec, ModelSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.spec import JobSpec
 from workers.rehearsal.from_config import from_config
 
 _FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)

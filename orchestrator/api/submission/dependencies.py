@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from jobs.errors import Fault
-from jobs.jobfile.spec import AfterSpec
+from jobs.jobfile.sections.sweep import AfterSpec
 from jobs.jobfile.sweep import Member
 from jobs.state import JobState, On, opens
 from orchestrator.store.requests import NewLink

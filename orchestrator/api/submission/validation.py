@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.contradictions import without_contradicted
+from jobs.jobfile.loader import parse_yaml
 from jobs.jobfile.overrides import apply_overrides
-from jobs.jobfile.spec import JobSpec, parse_yaml
+from jobs.jobfile.spec import JobSpec
 from jobs.jobfile.sweep import Member, only_one, read_members
 from orchestrator.api.submission.dependencies import File, Newest, States, links_of
 from orchestrator.config import Settings

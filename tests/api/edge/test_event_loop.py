@@ -16,7 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from jobs.errors import Busy, TooLarge
-from jobs.jobfile.spec import parse_yaml
+from jobs.jobfile.loader import parse_yaml
 from jobs.units import MiB
 from orchestrator.api.edge import budget, gate, lanes
 from orchestrator.api.edge.budget import Allowance, Budget

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import SpecError
-from jobs.jobfile.spec import JobSpec, parse_spec, parse_yaml, schema
+from jobs.jobfile.loader import parse_yaml
+from jobs.jobfile.spec import JobSpec, parse_spec, schema
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "jobs" / "examples").rglob("*.yaml"))
 LEAST: dict[str, Any] = {"model": "org/name", "data": "pairs.jsonl"}

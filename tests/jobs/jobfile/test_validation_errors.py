@@ -10,15 +10,12 @@ from hypothesis import strategies as st
 
 from jobs.errors import Fault, SpecError
 from jobs.jobfile import cross_field_rules
-from jobs.jobfile.spec import (
-    JobSpec,
-    MemorySpec,
-    MethodSpec,
-    ModelSpec,
-    ResourceSpec,
-    TrainingSpec,
-    parse_spec,
-)
+from jobs.jobfile.sections.memory import MemorySpec
+from jobs.jobfile.sections.method import MethodSpec
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.sections.resources import ResourceSpec
+from jobs.jobfile.sections.training import TrainingSpec
+from jobs.jobfile.spec import JobSpec, parse_spec
 
 
 def faults(**sections: Any) -> list[Fault]:

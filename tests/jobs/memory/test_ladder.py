@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.cards import Card, card_for
-from jobs.jobfile.spec import JobSpec, ModelSpec, Policy
+from jobs.jobfile.fields import Policy
+from jobs.jobfile.sections.model import ModelSpec
+from jobs.jobfile.spec import JobSpec
 from jobs.memory.ladder import Choice, NoFit, choose, preference, rungs, useful_n
 from jobs.memory.profile import LOSS, Line, Pass
 from jobs.memory.project import Rung, project

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.jobfile.spec import ModelSpec
+from jobs.jobfile.sections.model import ModelSpec
 from tests.workers.builders import make_tokenizer
 from workers.input_errors import Refused
 from workers.model.build import build_tokenizer, trusts
