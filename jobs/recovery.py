@@ -14,7 +14,7 @@ from jobs.messages.reports import Ended
 from jobs.state import Code, Event, Outcome, Reason
 from jobs.units import counted, gib, span
 
-# How the message of a trainer begins whose base model is at fault (workers/trainer/sft.py).
+# How the message of a trainer begins whose base model is at fault (workers/trainer/guarded.py).
 SPOILT_FROM_THE_START = "diverged in step 1: the weights are not finite before it"
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 600.0

@@ -30,8 +30,8 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.rung import Rung
 from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model
+from workers.trainer.config import trl_config
 from workers.trainer.faults.failing import ran_out_of_memory
-from workers.trainer.train import sft_config
 
 
 class _Clock(TrainerCallback):
@@ -50,7 +50,7 @@ def trained(spec: JobSpec, rung: Rung, folder: str) -> list[float]:
     clock = _Clock()
     trainer = SFTTrainer(
         model=build_model(spec, build_config(spec.model, False), False, use_cpu=False),
-        args=sft_config(spec, rung, folder, use_cpu=False),
+        args=trl_config(spec, rung, folder, use_cpu=False),
         train_dataset=rows(spec, rung),
         processing_class=tokenizer(),
         peft_config=lora_config(spec.method),

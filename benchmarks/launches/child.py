@@ -26,7 +26,7 @@ from benchmarks.memory.real import rows, tokenizer
 from workers.cuda_double.traces import read_traces
 from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model
-from workers.trainer.train import sft_config
+from workers.trainer.config import trl_config
 
 MOST = 8
 
@@ -59,7 +59,7 @@ class _Counted(TrainerCallback):
 def counted(case: Case, folder: str) -> dict[str, Any]:
     """Launches of the last step by part, and its most frequent kernels."""
     spec, callback = case.spec(), _Counted()
-    args = sft_config(spec, case.rung, folder, use_cpu=False)
+    args = trl_config(spec, case.rung, folder, use_cpu=False)
     if case.optimizer == "foreach":
         args.optim = "adamw_torch"
     trainer = SFTTrainer(

@@ -38,7 +38,7 @@ from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model
 from workers.profiler.storage_tracker import BLOCK_BYTES, LiveBytes
 from workers.profiler.trace import trace
-from workers.trainer.train import sft_config
+from workers.trainer.config import trl_config
 
 GOALS = {"median": 0.03, "worst": 0.08}
 STEPS = 2
@@ -238,7 +238,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def measured(run: Run, folder: str) -> int:
     """Peak live bytes of one optimizer step of a real run, or of its evaluation where it holds rows out."""
     spec, counted = run.spec, _Counted(run.spec.data.holdout > 0)
-    args = sft_config(spec, run.rung, folder, use_cpu=True)
+    args = trl_config(spec, run.rung, folder, use_cpu=True)
     args.train_sampling_strategy = "sequential"  # so that each micro-batch has one of the longest rows
     trainer = SFTTrainer(
         model=build_model(spec, build_config(spec.model, False), False),

@@ -147,7 +147,7 @@ def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: 
     balance = router_loss.coefficient(fake.base.config)
     if balance:
         inputs["output_router_logits"] = True
-    # The CPU runs float16 weights without autocast (workers/trainer/train.py, sft_config).
+    # The CPU runs float16 weights without autocast (workers/trainer/config.py).
     dtype = None if kind == "cpu" and spec.autocast_dtype == "float16" else spec.autocast_dtype
     with torch.autocast("cpu", dtype=getattr(torch, dtype)) if dtype else nullcontext():
         outputs = fake.model(**inputs, use_cache=False, fused_lm_head=True)

@@ -1,4 +1,4 @@
-"""The trainer of workers/trainer/sft.py with the rows in an order that shows the peak in every step."""
+"""A job's trainer with the rows in an order that shows the peak in every step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from datasets import Dataset
 
+from workers.trainer.guarded import Guarded
 from workers.trainer.longest_first import row_lengths
-from workers.trainer.sft import GuardedTrainer
 
 EVALUATED = 2  # batches of rows held out: the longest, and another
 
 
-class LongestFirst(GuardedTrainer):
+class LongestFirst(Guarded):
     """Each step begins with the longest rows, and ends with them where it has three micro-batches or more. Between
     them come rows as they are: segments of the allocator are cut by their lengths.
     """

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trl import SFTTrainer
+from transformers import Trainer
 
 from jobs.messages.reports import Assignment
 from workers.checkpoints import disk_space
@@ -36,7 +36,7 @@ def check_room(assignment: Assignment, target: Path, checkpoints: Path) -> None:
 
 
 def publish(
-    trained: SFTTrainer | Path, target: Path, assignment: Assignment, figures: Figures, fleet: str
+    trained: Trainer | Path, target: Path, assignment: Assignment, figures: Figures, fleet: str
 ) -> Path:
     """Publish a result; returns its folder. Raises NoStorage where the folder takes none.
 

@@ -16,12 +16,9 @@ from typing import Any
 
 import psutil
 from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer
 
 from jobs.errors import TuneyardError
-from jobs.jobfile.fields import OPTIMIZERS
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.project import Rung
 from jobs.messages.reports import Assignment, Ended, Started
 from jobs.state import Outcome
 from jobs.units import counted
@@ -42,20 +39,20 @@ from workers.model.token_ids import Room
 from workers.trainer import trackers as tracking
 from workers.trainer.allocator import settle
 from workers.trainer.callbacks import LINE_EVERY_S, Figures, Reporter
+from workers.trainer.config import trl_config
 from workers.trainer.faults.diverging import diverged
 from workers.trainer.faults.failing import failure
 from workers.trainer.finite import Guard
+from workers.trainer.guarded import Guarded
 from workers.trainer.memory_meter import Meter, card_limit, set_threads
 from workers.trainer.publishing import check_room, publish
 from workers.trainer.ranks import rank_watch, rendezvous
 from workers.trainer.saving.artifacts import check_free, clear_unfinished
 from workers.trainer.saving.resume import checkpoint_of, finished, left_out, longest_first, take_rows
-from workers.trainer.sft import GuardedTrainer
 from workers.trainer.trackers import Trackers
+from workers.trainer.trainers import trainer_of
 
 log = logging.getLogger(__name__)
-
-_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 class Stopped(TuneyardError):
@@ -64,63 +61,6 @@ class Stopped(TuneyardError):
     def __init__(self, reason: StopReason, text: str = "") -> None:
         self.reason = reason
         super().__init__(text or f"{reason} before the first step")
-
-
-def sft_config(
-    spec: JobSpec, rung: Rung, output_dir: Path | str, *, use_cpu: bool, world_size: int = 1
-) -> SFTConfig:
-    """TRL's configuration of a job on a rung; what the memory profile is traced with is this, too.
-
-    activation_checkpointing is always given: left out, TRL 1.16 takes its own gradient_checkpointing=True.
-    """
-    training = spec.training
-    checkpointing: dict[str, Any] = {"activation_checkpointing": False}
-    # Unsloth has set its own when it built the model, which transformers would replace.
-    if rung.every_n and spec.model.engine != "unsloth":
-        checkpointing = {
-            "activation_checkpointing": True,
-            "activation_checkpointing_kwargs": {
-                "every_n_layers": rung.every_n,
-                "use_reentrant": False,
-                "offload": rung.offload,
-            },
-        }
-    return SFTConfig(
-        output_dir=str(output_dir),
-        **checkpointing,
-        per_device_train_batch_size=rung.micro_batch,
-        gradient_accumulation_steps=rung.accumulation,
-        max_length=training.sequence_length,
-        packing=training.packing,
-        # The rows come as tokens and labels, cut (workers/data): all that is left to prepare is packing.
-        dataset_kwargs=None if training.packing else {"skip_prepare_dataset": True},
-        max_steps=training.steps or -1,
-        num_train_epochs=training.epochs or 1,
-        learning_rate=training.learning_rate,
-        # transformers reads a value below 1 as a share of the steps, and 1 as one step.
-        warmup_steps=min(training.warmup_ratio, 1 - 1e-9),
-        lr_scheduler_type=_SCHEDULERS[training.scheduler],
-        weight_decay=training.weight_decay,
-        optim=OPTIMIZERS[training.optimizer],
-        seed=training.seed,
-        bf16=spec.autocast_dtype == "bfloat16",
-        fp16=spec.autocast_dtype == "float16" and not use_cpu,
-        use_cpu=use_cpu,
-        dataloader_pin_memory=not use_cpu,
-        ddp_backend=("gloo" if use_cpu else "nccl") if world_size > 1 else None,
-        ddp_find_unused_parameters=False if world_size > 1 else None,
-        # No logits are kept: nothing asks for them. Below 1 transformers reads eval_steps as a share of the run.
-        eval_strategy="steps" if spec.data.holdout else "no",
-        eval_steps=training.eval_steps or 0.1,
-        per_device_eval_batch_size=rung.micro_batch,
-        prediction_loss_only=True,
-        # Lines and checkpoints are the reporter's to decide.
-        logging_strategy="no",
-        logging_nan_inf_filter=False,  # it would count a NaN as the mean of the losses before it
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
 
 
 def train(
@@ -190,7 +130,7 @@ def _trained(
     figures: Figures,
     trust: bool,
     reach: Reach | None,
-) -> SFTTrainer | Path:
+) -> Guarded | Path:
     """The checkpoint of the last step, or the trainer with its model where there is none; also one that was stopped."""
     staging = staging_folder(checkpoints, assignment.attempt_id)
 
@@ -250,12 +190,12 @@ def build_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     data_folder: Path | None = None,
     guard: Guard | None = None,
-    kind: type[GuardedTrainer] = GuardedTrainer,
-) -> GuardedTrainer:
+    ordered: type | None = None,
+) -> Guarded:
     """The trainer of an assignment, with its model, adapters, tokenizer and data, ready to train.
 
-    data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out. kind: what
-    it is one of.
+    data_folder: for the rows as tokens, the same for all ranks of this host; in output_dir when left out. ordered:
+    stands before the trainer's own class, with another order of the rows.
     """
     spec = assignment.spec
     use_cpu = assignment.card.kind == "cpu"
@@ -276,10 +216,12 @@ def build_trainer(
         if unsloth
         else build_model(spec, config, trust, use_cpu)
     )
-    trainer = kind(
+    kind = trainer_of(spec.trainer)
+    made = kind.trainer if ordered is None else type(ordered.__name__, (ordered, kind.trainer), {})
+    trainer: Guarded = made(
         guard=guard or Guard(spec.training.on_nan == "skip"),
         model=model,
-        args=sft_config(spec, assignment.rung, output_dir, use_cpu=use_cpu, world_size=assignment.world_size),
+        args=trl_config(spec, assignment.rung, output_dir, use_cpu=use_cpu, world_size=assignment.world_size),
         train_dataset=rows,
         eval_dataset=held_out,
         processing_class=tokenizer,

@@ -17,10 +17,10 @@ from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config
 from workers.model.quantize import quantise
 from workers.trainer.allocator import settle
+from workers.trainer.config import trl_config
 from workers.trainer.faults.failing import ran_out_of_memory
 from workers.trainer.finite import Guard
-from workers.trainer.sft import GuardedTrainer
-from workers.trainer.train import sft_config
+from workers.trainer.trainers.sft import GuardedSFT
 
 
 def unfilled(spec: JobSpec) -> PreTrainedModel:
@@ -47,10 +47,10 @@ def rows(case: Case) -> Dataset:
 def train(case: Case, folder: str) -> Guard:
     """Train it. Raises what the libraries raise."""
     spec = case.spec
-    args = sft_config(spec, case.place, folder, use_cpu=False)
+    args = trl_config(spec, case.place, folder, use_cpu=False)
     args.train_sampling_strategy = "sequential"
     guard = Guard(False, lag=True)
-    trainer = GuardedTrainer(
+    trainer = GuardedSFT(
         guard=guard,
         model=unfilled(spec),
         args=args,

@@ -14,7 +14,7 @@ import pytest
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory.project import Rung
 from workers.model.unsloth_engine import adapter_arguments, checkpointing, load_arguments
-from workers.trainer.train import sft_config
+from workers.trainer.config import trl_config
 
 KEPT = Path(__file__).with_name("unsloth_signatures.txt")
 
@@ -61,7 +61,7 @@ def test_the_check_sees_an_argument_that_is_gone() -> None:
 
 def test_the_full_rung_is_unsloths_own(tmp_path: Path) -> None:
     assert (checkpointing(Rung(0, 1)), checkpointing(Rung(1, 1))) == (False, "unsloth")
-    config = sft_config(spec_of(), Rung(1, 2), tmp_path, use_cpu=True)
+    config = trl_config(spec_of(), Rung(1, 2), tmp_path, use_cpu=True)
     assert config.activation_checkpointing is False, (
         "transformers would put its own in the place of Unsloth's"
     )

@@ -18,12 +18,13 @@ from trl import SFTConfig, SFTTrainer
 
 from jobs.memory.project import Rung
 from tests.workers.builders import make_assignment
-from workers.trainer.train import build_trainer, sft_config
+from workers.trainer.config import trl_config
+from workers.trainer.train import build_trainer
 
 
 def config_of(rung: Rung, tmp_path: Path, **sections: Any) -> SFTConfig:
     spec = make_assignment(tmp_path / "rows.jsonl", tmp_path, rung=rung, **sections).spec
-    return sft_config(spec, rung, tmp_path, use_cpu=True)
+    return trl_config(spec, rung, tmp_path, use_cpu=True)
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def calls_of_mlps(trainer: SFTTrainer) -> Iterator[Counter[str]]:
 
 
 def test_trl_turns_checkpointing_on_unless_told(tmp_path: Path) -> None:
-    """Why sft_config always gives activation_checkpointing."""
+    """Why trl_config always gives activation_checkpointing."""
     assert SFTConfig(str(tmp_path), use_cpu=True).activation_checkpointing is True
     off = SFTConfig(str(tmp_path), use_cpu=True, activation_checkpointing=False)
     assert (off.activation_checkpointing, off.gradient_checkpointing) == (False, False)

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, with each step judged before its update."""
+"""What each of TRL's trainers gets from us: every step is judged before its update."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
-from trl import SFTTrainer
+from transformers import PreTrainedModel, Trainer
 
 from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
 from workers.trainer.longest_first import LongestAtFirst, row_lengths
@@ -16,8 +15,9 @@ from workers.trainer.saving.restore_weights import check_adapter, put_back
 from workers.trainer.state_apart import state_apart
 
 
-class GuardedTrainer(SFTTrainer):
-    """Counts losses, looks at the norm of the gradients, and leaves out the updates that its guard says.
+class Guarded(Trainer):
+    """Stands before one of TRL's trainers: counts losses, looks at the norm of the gradients, and leaves out the
+    updates that its guard says.
 
     longest_first: whether the first step has the longest rows (workers/trainer/longest_first.py); fixed_segments:
     whether those of torch's CUDA allocator don't expand, so that optimizer state gets segments of its own

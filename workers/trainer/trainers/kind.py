@@ -1,0 +1,21 @@
+"""Kind: one of TRL's trainers, as the one way to train (workers/trainer/train.py) sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.jobfile.spec import JobSpec
+from jobs.memory.rung import Rung
+from workers.trainer.guarded import Guarded
+
+
+@dataclass(frozen=True)
+class Kind:
+    """config: the class of TRL's settings; trainer: its trainer, guarded; fields: those settings that only this trainer
+    has, of a job on a rung."""
+
+    config: type[Any]
+    trainer: type[Guarded]
+    fields: Callable[[JobSpec, Rung], dict[str, Any]]
