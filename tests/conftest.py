@@ -67,6 +67,14 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated database, on SQLite alone."""
+    path = tmp_path / "test.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database with nothing in it, on each kind."""
@@ -123,11 +131,9 @@ def store(open_store: Callable[[], Store]) -> Store:
 
 
 @pytest.fixture
-def sqlite_store(sqlite_template: Path, tmp_path: Path) -> Iterator[Store]:
+def sqlite_store(sqlite_url: str) -> Iterator[Store]:
     """The same on SQLite alone, for tests of rooms above the store."""
-    path = tmp_path / "tuneyard.db"
-    shutil.copy(sqlite_template, path)
-    opened = Store(f"sqlite:///{path}")
+    opened = Store(sqlite_url)
     yield opened
     try:
         check_all(opened)

@@ -18,7 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.control.controller import Controller
 from orchestrator.control.host_silence import Hearing
 from orchestrator.scheduler.policy import Rules
-from orchestrator.store import Store, upgrade
+from orchestrator.store import Store
 from tests import invariants
 from tests.documented import Documented
 from tests.fakes import FakeDispatch
@@ -61,12 +61,10 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    url = f"sqlite:///{tmp_path / 'test.db'}"
-    upgrade(url)
-    store = Store(url)
+def yard(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+    store = Store(sqlite_url)
     dispatch = FakeDispatch()
-    settings = Settings(home=tmp_path, database=url, token=TOKEN, ray=False)
+    settings = Settings(home=tmp_path, database=sqlite_url, token=TOKEN, ray=False)
     yards: list[Yard] = []
 
     def clock() -> float:

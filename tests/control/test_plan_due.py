@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from orchestrator.control.plan_due import PlanDue
-from orchestrator.store import Store, upgrade
+from orchestrator.store import Store
 from tests.builders import submitted
 from tests.fleets import fleet, waiting
 
@@ -16,10 +15,8 @@ EVERY_S = 5.0
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'test.db'}"
-    upgrade(made)
-    return made
+def url(sqlite_url: str) -> str:
+    return sqlite_url
 
 
 @pytest.fixture
