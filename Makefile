@@ -44,7 +44,7 @@ demo: $(READY)
 define WITH_PROCESSES
 $(BIN)/python -m pytest --cache-clear $(1) || { echo 'A second try of what failed:'; $(BIN)/python -m pytest --last-failed $(1); }
 endef
-ALONE := tests/acceptance tests/demo
+ALONE := tests/acceptance
 test: $(READY)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
