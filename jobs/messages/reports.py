@@ -60,6 +60,9 @@ class GpuSample(Message):
     throttle: int | None = None  # NVML's bit mask of reasons
     ecc_corrected: int | None = None
     ecc_uncorrected: int | None = None
+    xids: list[int] | None = (
+        None  # errors of the driver since the reading before (NVML's critical XID events)
+    )
     process_memory: dict[int, int] | None = None  # pid -> bytes
     fault: str | None = None
 

@@ -43,7 +43,7 @@ from orchestrator.api.routes import (
     secrets,
     whatif,
 )
-from orchestrator.api.routes.watching import curves, fleet, notify, prometheus, series, session, usage
+from orchestrator.api.routes.watching import cards, curves, fleet, notify, prometheus, series, session, usage
 from orchestrator.api.routes.watching.session import cookie_name
 from orchestrator.client.responses import PREFIX
 from orchestrator.store.unreadable import leaving_out
@@ -117,6 +117,7 @@ def routes() -> FastAPI:
         requeue,
         whatif,
         hosts,
+        cards,
         fleet,
         reports,
         accuracy,

@@ -55,6 +55,7 @@ _TAGS = {
     "whatif": "plan",
     "app": "server",
     "curves": "jobs",
+    "cards": "hosts",
     "series": "telemetry",
     "usage": "telemetry",
 }

@@ -299,7 +299,7 @@ class Client(ProjectCalls):
         return cast(ActionPage, self._get("/audit", limit=limit, **older))
 
     def events(self, limit: int = 100, **wanted: Any) -> EventPage:
-        """What happened to jobs and hosts, newest first. wanted: since, job, host, by, kind, before, after."""
+        """What happened to jobs and hosts, newest first. wanted: since, job, host, card, by, kind, before, after."""
         return cast(EventPage, self._get("/events", limit=limit, **wanted))
 
     def schema(self) -> dict[str, Any]:

@@ -116,6 +116,46 @@ class Gpu(TypedDict):
     sample: dict[str, Any] | None
 
 
+class GpuFull(Gpu):
+    """`GET /gpus/{card}`. present: whether its host has it now."""
+
+    present: bool
+    unreadable: NotRequired[list[Unreadable]]
+
+
+class GpuJob(TypedDict):
+    """An attempt that held a card. promised_bytes: of the card's memory; projected_bytes, measured_bytes: the peak of
+    the attempt's process that takes the most; released_at: null while it holds the card; state: of its job.
+    """
+
+    job: int
+    name: str
+    user: str
+    project: str
+    state: str
+    attempt: int
+    number: int  # within its job
+    rank: int
+    exclusive: bool
+    opened_at: float
+    started_at: float | None
+    released_at: float | None
+    outcome: str | None
+    message: str | None
+    steps: int | None
+    promised_bytes: int
+    projected_bytes: int | None
+    measured_bytes: int | None
+
+
+class GpuJobPage(TypedDict):
+    """`GET /gpus/{card}/jobs`, newest first."""
+
+    jobs: list[GpuJob]
+    more: bool
+    unreadable: NotRequired[list[Unreadable]]
+
+
 class Leader(TypedDict):
     """Of the servers of one database the one that decides; others stand by. leads: whether it is the one that answers;
     url: None: nobody leads just now; since: Unix seconds; epoch: how many led before.

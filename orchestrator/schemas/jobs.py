@@ -191,6 +191,7 @@ class EventLine(EventShape):
     subject: str
     job: int | None
     host: str | None
+    card: int | None
 
 
 class EventPage(TypedDict):

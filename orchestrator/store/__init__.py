@@ -38,6 +38,7 @@ from orchestrator.store.history.curves import CurveStore
 from orchestrator.store.history.idle import ActivityStore
 from orchestrator.store.history.lines import LineStore
 from orchestrator.store.history.prune import PruneStore
+from orchestrator.store.hosts.cards import CardStore
 from orchestrator.store.hosts.exported import ExportedStore
 from orchestrator.store.hosts.live import LiveStore
 from orchestrator.store.hosts.open_parts import OpenPartStore
@@ -89,6 +90,7 @@ class Store(
     ChangeStore,
     ActionStore,
     HostFaultStore,
+    CardStore,
     LiveStore,
     EpochStore,
     LeadStore,

@@ -16,7 +16,7 @@ from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
 from orchestrator.store.schema.column_types import Garbled
-from orchestrator.store.schema.tables import attempts, events, hosts, jobs
+from orchestrator.store.schema.tables import attempts, events, gpus, hosts, jobs
 
 OUT_OF_ORDER_S = 3600.0  # an event's time is the server's, or that of a host that was away
 _THERE = hosts.alias("there")
@@ -26,21 +26,24 @@ _LINES = sa.select(
     jobs.c.name.label("job"),
     hosts.c.name.label("host"),
     _THERE.c.name.label("there"),
+    gpus.c.idx.label("card"),
 ).select_from(
     events.outerjoin(attempts, attempts.c.id == events.c.attempt_id)
     .outerjoin(jobs, jobs.c.id == events.c.job_id)
     .outerjoin(hosts, hosts.c.id == events.c.host_id)
+    .outerjoin(gpus, gpus.c.id == events.c.gpu_id)
     .outerjoin(_THERE, _THERE.c.id == attempts.c.host_id)
 )
 
 
 @dataclass(frozen=True)
 class WantedEvents:
-    """Which events. since: Unix seconds; job, host: ids; by: who asked; before, after: ids of events."""
+    """Which events. since: Unix seconds; job, host, card: ids; by: who asked; before, after: ids of events."""
 
     since: float | None = None
     job: int | None = None
     host: int | None = None
+    card: int | None = None
     by: str | None = None
     kinds: Collection[str] = ()
     before: int | None = None
@@ -79,6 +82,8 @@ class ActionStore(Database):
         if wanted.host is not None:
             there = sa.select(attempts.c.id).where(attempts.c.host_id == wanted.host)
             query = query.where(sa.or_(events.c.host_id == wanted.host, events.c.attempt_id.in_(there)))
+        if wanted.card is not None:
+            query = query.where(events.c.gpu_id == wanted.card)
         if wanted.by is not None:
             query = query.where(events.c.actor == wanted.by)
         if wanted.kinds:
@@ -118,12 +123,15 @@ def _joined(kind: str, key: int | None, value: Any, wanted: type) -> Any:
 
 def _action(row: Any) -> ActionRow:
     told = dict(row._mapping)
-    job, host, there = told.pop("job"), told.pop("host"), told.pop("there")
+    job, host, there, card = (told.pop(name) for name in ("job", "host", "there", "card"))
     job = _joined("job", row.job_id, job, str)
     told["attempt"] = _joined("attempt", row.attempt_id, row.attempt, int)
     event = EventRow(**told)
     if event.job_id is not None:
         subject = f"job {event.job_id}" + (f" ({job})" if job else "")
+    elif event.gpu_id is not None:
+        card = _joined("card", event.gpu_id, card, int)
+        subject = f"card {host}/{'?' if card is None else card}"
     elif event.host_id is not None:
         subject = f"host {host}"
     else:

@@ -41,17 +41,19 @@ CHUNK = 10_000  # ids in one IN list; SQLite takes 32,766 parameters a statement
 
 # Built once: to build a statement costs more than to ask a small database.
 _IDS = sa.bindparam("ids", expanding=True, type_=sa.BigInteger)
+# Without what was told of a card's health: that is the reports' own.
+_GPU = [column for column in gpus.c if column.name != "signs"]
 _ATTEMPTS = (
     sa.select(attempts, hosts.c.name.label("host")).select_from(attempts.join(hosts)).order_by(attempts.c.id)
 )
 _LEASED = (
-    sa.select(leases.c.attempt_id, leases.c.exclusive, gpus, hosts.c.name.label("host"))
+    sa.select(leases.c.attempt_id, leases.c.exclusive, *_GPU, hosts.c.name.label("host"))
     .select_from(leases.join(gpus).join(hosts, hosts.c.id == gpus.c.host_id))
     .where(leases.c.attempt_id.in_(_IDS))
     .order_by(leases.c.attempt_id, leases.c.rank)
 )
 _CARDS = (
-    sa.select(gpus, hosts.c.name.label("host"))
+    sa.select(*_GPU, hosts.c.name.label("host"))
     .select_from(gpus.join(hosts))
     .order_by(hosts.c.name, gpus.c.idx)
 )
@@ -257,8 +259,8 @@ def _ids(value: Any) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list) else ()
 
 
-def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
-    """Every card, by host and index, with the attempts that hold it."""
+def gpu_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[GpuRow]:
+    """Every card that meets the conditions, by host and index, with the attempts that hold it."""
     holders = _holders(connection)
 
     def make(row: Any) -> GpuRow:
@@ -277,7 +279,7 @@ def gpu_rows(connection: sa.Connection) -> list[GpuRow]:
             holders=tuple(holders.get(row.id, ())),
         )
 
-    return unreadable.rows("card", connection.execute(_CARDS), gpus, _id, make)
+    return unreadable.rows("card", connection.execute(_CARDS.where(*conditions)), gpus, _id, make)
 
 
 def _holders(connection: sa.Connection) -> dict[int, list[Holder]]:
@@ -302,20 +304,25 @@ def note(
     job_id: int | None = None,
     attempt_id: int | None = None,
     host_id: int | None = None,
+    gpu_id: int | None = None,
     data: dict[str, Any] | None = None,
     actor: Actor | None = None,
+    told: str = "",
 ) -> None:
-    """Writes an event, in the transaction that makes it true. actor: who asked for it, None: nobody did."""
+    """Writes an event, in the transaction that makes it true. actor: who asked for it, None: nobody did; told: what
+    its notices say, where that is more.
+    """
     values: dict[str, Any] = {
         "job_id": job_id,
         "attempt_id": attempt_id,
         "host_id": host_id,
+        "gpu_id": gpu_id,
         "data": data or {},
     }
     values |= asked_by(actor)
     connection.execute(events.insert().values(ts=now, kind=str(kind), text=text, **values))
     if kind in NOTIFIED:
-        _tell_targets(connection, now, str(kind), text, job_id)
+        _tell_targets(connection, now, str(kind), told or text, job_id)
 
 
 def _tell_targets(connection: sa.Connection, now: float, kind: str, text: str, job_id: int | None) -> None:

@@ -29,6 +29,15 @@ class Note(StrEnum):
     HOST_DRAINED = "host_drained"
     HOST_RESUMED = "host_resumed"
     HOST_FAULT = "host_fault"  # no trainer could start there
+    CARD_FAULT = "card_fault"  # its host can't use the card: it is set aside
+    CARD_WELL = "card_well"  # it takes work again
+    CARD_XID = "card_xid"  # an error of its driver
+    CARD_ECC = "card_ecc"  # errors of its memory that could not be corrected
+    CARD_ECC_CORRECTED = "card_ecc_corrected"
+    CARD_SLOW = "card_slow"  # heat or power hold its clocks down
+    CARD_FULL_SPEED = "card_full_speed"
+    CARD_GONE = "card_gone"  # its host has it no more
+    CARD_BACK = "card_back"  # on that host or another
     QUARANTINED = "quarantined"  # a record that can't be handled is left alone; the rest goes on
     RESTORED = "restored"  # the database went back to a backup, or was moved: a new epoch
     SET_ASIDE = "set_aside"  # something on a host that is not what the database has by its id
@@ -43,7 +52,10 @@ class Note(StrEnum):
 
 
 # Events that targets are told of, by kind.
-NOTIFIED = ("succeeded", "failed", "cancelled", "requeued", "host_fault", "tracker_lost", "quarantined")
+NOTIFIED = (
+    *("succeeded", "failed", "cancelled", "requeued"),
+    *("host_fault", "card_fault", "card_well", "card_xid", "card_ecc", "tracker_lost", "quarantined"),
+)
 
 
 @dataclass(frozen=True)

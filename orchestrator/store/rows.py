@@ -283,11 +283,12 @@ class EventRow:
     data: dict[str, Any]
     actor: str | None = None  # who asked for it, as the client says; None: nobody did
     address: str | None = None  # from where
+    gpu_id: int | None = None
 
 
 @dataclass(frozen=True)
 class ActionRow:
-    """An event. subject: the job, host or project that it is about, in words; host: where it happened."""
+    """An event. subject: the job, card, host or project that it is about, in words; host: where it happened."""
 
     event: EventRow
     subject: str

@@ -38,6 +38,7 @@ class FakeServer:
         self.jobs: dict[int, dict[str, Any]] = {}
         self.hosts: list[dict[str, Any]] = []
         self.gpus: list[dict[str, Any]] = []
+        self.held: list[dict[str, Any]] = []  # of each card, the attempts that held it
         self.plans: list[tuple[int, dict[str, Any]]] = []
         self.accuracy: dict[str, Any] = {}
         self.points: list[dict[str, Any]] = []  # of every job's metrics
@@ -190,6 +191,13 @@ class FakeServer:
                 return 200, fleet(self.gpus, list(self.jobs.values()), query)
             case "GET", ["gpus"]:
                 return 200, {"gpus": self.gpus}
+            case "GET", ["gpus", *place]:
+                held = place[-1] == "jobs"
+                name = "/".join(place[: -1 if held else None])
+                for gpu in self.gpus:
+                    if name in (str(gpu["id"]), gpu["uuid"], f"{gpu['host']}/{gpu['index']}"):
+                        return 200, {"jobs": self.held, "more": False} if held else {**gpu, "present": True}
+                raise NotFound(f"there is no card {name}")
             case "GET", ["groups", name]:
                 mine = self._group(name)
                 members = [{"job": _brief(job), "values": job["spec"]} for job in mine]

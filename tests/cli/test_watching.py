@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from typing import Any
 
 import pytest
 
 from jobs.units import GiB
 from orchestrator.cli.commands.watching.stats import BARS, FIELDS, spark
+from tests.cli import scenes
 from tests.cli.conftest import Tuneyard
 from tests.cli.fake_server import FakeServer
 
@@ -119,3 +121,45 @@ def test_a_sparkline_is_never_wider_than_its_column_and_keeps_the_peak(count: in
     values[count // 2] = 1.0
     found = spark(values, "utilization")
     assert len(found) <= 40 and found.count(BARS[-1]) == 1
+
+
+def held(job: int, **fields: Any) -> dict[str, Any]:
+    """An attempt that held a card, as GET /gpus/CARD/jobs has it."""
+    opened = time.time() - 7200
+    beside = {
+        "user": "ada",
+        "project": "default",
+        "state": "succeeded",
+        "attempt": job,
+        "number": 1,
+        "rank": 0,
+    }
+    times = {"opened_at": opened, "started_at": opened + 5, "released_at": opened + 3600}
+    sizes = {"promised_bytes": 20 * GiB, "projected_bytes": 18 * GiB, "measured_bytes": 17 * GiB}
+    end = {"exclusive": True, "outcome": "succeeded", "message": None, "steps": 10}
+    return {"job": job, "name": f"run-{job}", **beside, **times, **sizes, **end, **fields}
+
+
+def test_one_card_has_its_events_and_jobs(server: FakeServer, tuneyard: Tuneyard) -> None:
+    server.gpus = [scenes.gpu(1, job=12, fault="NVML: GPU is lost")]
+    server.held = [held(12, outcome=None, released_at=None, measured_bytes=None), held(11)]
+    at = {"ts": time.time() - 240, "by": None, "address": None, "attempt": None, "job": None, "card": 1}
+    event = {
+        "id": 7,
+        "kind": "card_fault",
+        "text": "takes no work: NVML: GPU is lost",
+        "subject": "card box-1/0",
+    }
+    server.events = [{**at, **event, "host": "box-1"}]
+    told = tuneyard("gpus", "box-1/0").out
+    assert told.splitlines()[0] == "card box-1/0: A100-40GB"
+    for said in ("30.00 GiB of 40.00 GiB in use", "job 12", "4m ago", "card_fault", "takes no work"):
+        assert said in told
+    lines = [line.split() for line in told.splitlines()]
+    assert ["12", "run-12", "1", "ada", "2h", "ago", "2h00m", "running", "18.00", "GiB"] in lines
+    (last,) = [line for line in lines if line[:1] == ["11"]]
+    assert last[-5:] == ["succeeded", "18.00", "GiB", "17.00", "GiB"]
+    as_json = tuneyard("gpus", "box-1/0", "--json").json
+    assert [as_json["gpu"]["id"], len(as_json["jobs"]), len(as_json["events"])] == [1, 2, 1]
+    ran = tuneyard("gpus", "box-9/0")
+    assert ran.code != 0 and "there is no card box-9/0" in ran.err

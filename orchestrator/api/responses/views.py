@@ -183,6 +183,7 @@ def event_line(row: ActionRow) -> schemas.EventLine:
         "subject": row.subject,
         "job": row.event.job_id,
         "host": row.host,
+        "card": row.event.gpu_id,
     }
     return shown
 

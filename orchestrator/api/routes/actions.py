@@ -39,12 +39,14 @@ def events(
     since: float | None = Query(None, allow_inf_nan=False, description="Unix seconds"),
     job: str | None = None,
     host: str | None = None,
+    card: str | None = Query(None, description="an id, a uuid or HOST/INDEX"),
     by: str | None = None,
     kind: str = "",
     before: int | None = Query(None, ge=0, lt=2**63),
     after: int | None = Query(None, ge=0, lt=2**63),
 ) -> schemas.EventPage:
-    """What happened to jobs and hosts, newest first. job, host: by id or name; by: who asked; since: Unix seconds.
+    """What happened to jobs, hosts and cards, newest first. job, host, card: by id or name; by: who asked;
+    since: Unix seconds.
 
     kind: names with commas between; before, after: ids of events, for older ones and for what is new since, which
     comes oldest first.
@@ -62,6 +64,7 @@ def events(
         since=since,
         job=None if job is None else store.find_job(job).id,
         host=None if host is None else store.find_host(host).id,
+        card=None if card is None else store.find_card(card).id,
         by=by,
         kinds=kinds,
         before=before,

@@ -17,6 +17,7 @@ from orchestrator.scheduler.usage import HALF_LIFE_S
 from orchestrator.store.attempts.cleared_cards import cleared
 from orchestrator.store.attempts.host_faults import NO_FAULT
 from orchestrator.store.engine.database import Database
+from orchestrator.store.hosts.card_news import note_back, note_gone
 from orchestrator.store.jobs.dependencies import unmet_links
 from orchestrator.store.projects import project_rows
 from orchestrator.store.requests import Actor, Note
@@ -53,7 +54,7 @@ class FleetStore(Database):
         with self.write() as connection:
             _refuse_namesake(connection, info, silent_s or (lambda _, seen_at: now - seen_at))
             host_id: int = connection.execute(upsert.returning(hosts.c.id)).scalar_one()
-            self._have_gpus(connection, {host_id: info.gpus})
+            self._have_gpus(connection, {host_id: info.gpus}, now)
             reads.note(connection, now, Note.HOST_JOINED, f"{info.name} joined", host_id=host_id)
         return host_id
 
@@ -133,6 +134,7 @@ class FleetStore(Database):
         self,
         connection: sa.Connection,
         have: dict[int, Sequence[GpuInfo]],
+        now: float,
         stored: Collection[Any] | None = None,
     ) -> bool:
         """Makes the cards of hosts what their reports say. Returns whether anything differed.
@@ -150,12 +152,14 @@ class FleetStore(Database):
             if uuid not in known or _stored_card(known[uuid]) != values
         ]
         if changed:
+            note_back(connection, {one["uuid"]: one["host_id"] for one in changed}, now)
             insert = self.upsert(gpus)
             kept = {name: insert.excluded[name] for name in changed[0] if name != "uuid"}
             connection.execute(insert.on_conflict_do_update(index_elements=[gpus.c.uuid], set_=kept), changed)
         gone = sorted(row.id for uuid, row in known.items() if row.present and uuid not in wanted)
         if gone:
             connection.execute(gpus.update().where(gpus.c.id.in_(gone)).values(present=False))
+            note_gone(connection, gone, now)
         return bool(changed or gone)
 
 

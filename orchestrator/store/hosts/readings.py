@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,26 @@ class LogPage:
     offset: int
     text: str
     next_offset: int
+
+
+@dataclass(frozen=True)
+class CardAttempt:
+    """An attempt that held a card. memory_bytes: of the card that it was promised; projection, measured:
+    as in AttemptRow.
+    """
+
+    id: int
+    job_id: int
+    number: int
+    opened_at: float
+    started_at: float | None
+    ended_at: float | None
+    outcome: str | None
+    message: str | None
+    steps: int | None
+    projection: dict[str, Any]
+    measured: dict[str, Any] | None
+    rank: int
+    exclusive: bool
+    memory_bytes: int
+    released_at: float | None

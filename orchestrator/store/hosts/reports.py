@@ -19,6 +19,7 @@ from orchestrator.store.attempts.host_faults import forget_fault
 from orchestrator.store.attempts.reported_ends import parts_of, report_end
 from orchestrator.store.engine.bulk import BulkInsert
 from orchestrator.store.history.late import mark_late
+from orchestrator.store.hosts.card_news import note_signs
 from orchestrator.store.hosts.fleet import FleetStore
 from orchestrator.store.hosts.series import SeriesStore
 from orchestrator.store.hosts.telemetry import (
@@ -131,8 +132,9 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
             ],
         )
         cards = [row for rows in stored.values() for row in rows]
-        if self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports}, cards):
+        if self._have_gpus(connection, {host_id: report.gpus for host_id, report in reports}, now, cards):
             stored = _known(connection, stored.keys())
+        note_signs(connection, reports, stored, now)
         self._record_attempts(connection, reports, now)
         note_aside(connection, reports, now)
         rows = _sample_tuples(connection, reports, stored)

@@ -22,6 +22,10 @@ from orchestrator.store.schema.metadata import metadata as metadata
 from orchestrator.store.schema.notice_tables import notices as notices
 from orchestrator.store.schema.notice_tables import notify_targets as notify_targets
 from orchestrator.store.schema.secret_tables import project_secrets as project_secrets
+from orchestrator.store.schema.telemetry_tables import evaluations as evaluations
+from orchestrator.store.schema.telemetry_tables import log_chunks as log_chunks
+from orchestrator.store.schema.telemetry_tables import progress as progress
+from orchestrator.store.schema.telemetry_tables import samples as samples
 
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
@@ -170,6 +174,8 @@ gpus = sa.Table(
     sa.Column("fault", Words),
     sa.Column("present", Flag, nullable=False),
     sa.Column("expandable", Flag, nullable=False, server_default=sa.true()),
+    # What was told last of its faults, errors and slow clocks (orchestrator.store.hosts.card_signs); NULL: nothing.
+    sa.Column("signs", Json),
 )
 
 attempts = sa.Table(
@@ -247,6 +253,7 @@ events = sa.Table(
         "actor", Words
     ),  # who asked for it, as the client says; NULL: nobody did, or a submission's user
     sa.Column("address", Words),  # from where
+    sa.Column("gpu_id", Key),  # cards are never deleted: no foreign key, which SQLite can't add to a table
     sa.Index("ix_events_job_id_id", "job_id", "id"),
 )
 _OF_A_HOST = sa.text("host_id IS NOT NULL")
@@ -256,6 +263,10 @@ sa.Index(
     events.c.id,
     sqlite_where=_OF_A_HOST,
     postgresql_where=_OF_A_HOST,
+)
+_OF_A_CARD = sa.text("gpu_id IS NOT NULL")
+sa.Index(
+    "ix_events_gpu_id_id", events.c.gpu_id, events.c.id, sqlite_where=_OF_A_CARD, postgresql_where=_OF_A_CARD
 )
 _ASKED_FOR = sa.text("actor IS NOT NULL")
 sa.Index("ix_events_asked", events.c.id, sqlite_where=_ASKED_FOR, postgresql_where=_ASKED_FOR)
@@ -288,74 +299,6 @@ data_lengths = sa.Table(
         "bad_input", Flag, nullable=False, server_default=sa.false()
     ),  # the job's fault, not the host's
     sa.Column("missing", Flag, nullable=False, server_default=sa.false()),  # on that host; others may have it
-)
-
-# No foreign keys here: cards and attempts are never deleted, and PostgreSQL would look up both for each row.
-samples = sa.Table(
-    "samples",
-    metadata,
-    sa.Column("gpu_id", Key, primary_key=True, autoincrement=False),
-    sa.Column("ts", sa.Double, primary_key=True),
-    sa.Column("attempt_id", Key),
-    sa.Column("memory_used_bytes", sa.BigInteger),
-    sa.Column("utilization", sa.Double),
-    sa.Column("power_w", sa.Double),
-    sa.Column("power_limit_w", sa.Double),
-    sa.Column("temperature_c", sa.Double),
-    sa.Column("sm_clock_mhz", sa.Double),
-    sa.Column("memory_clock_mhz", sa.Double),
-    sa.Column("energy_j", sa.Double),
-    sa.Column("throttle", sa.BigInteger),
-    sa.Column("ecc_corrected", sa.BigInteger),
-    sa.Column("ecc_uncorrected", sa.BigInteger),
-    sa.Column("process_memory", Json),
-    sa.Column("fault", Words),
-    sqlite_with_rowid=False,
-)
-
-log_chunks = sa.Table(
-    "log_chunks",
-    metadata,
-    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
-    sa.Column("start_byte", sa.BigInteger, primary_key=True),
-    sa.Column("text", Words, nullable=False),
-    sa.Column("ts", sa.Double),  # when it was stored; NULL: by an older version
-    sqlite_with_rowid=False,
-)
-
-progress = sa.Table(
-    "progress",
-    metadata,
-    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
-    sa.Column("step", sa.Integer, primary_key=True),
-    sa.Column("ts", sa.Double, nullable=False),
-    sa.Column("total_steps", sa.Integer, nullable=False),
-    sa.Column("loss", sa.Double),
-    sa.Column("learning_rate", sa.Double),
-    sa.Column("tokens", sa.BigInteger, nullable=False),
-    sa.Column("tokens_per_s", sa.Double),
-    sa.Column("step_s", sa.Double),
-    sa.Column("allocated_bytes", sa.BigInteger),
-    sa.Column("reserved_bytes", sa.BigInteger),
-    sa.Column("device_bytes", sa.BigInteger),
-    sa.Column("loss_text", sa.Text),  # "nan", "inf" or "-inf", where the loss is not a number that JSON knows
-    sa.Column(
-        "skipped", sa.Integer, nullable=False, server_default="0"
-    ),  # steps left out so far (training.on_nan)
-    sa.Column("grad_norm", sa.Double),  # before clipping
-    sqlite_with_rowid=False,
-)
-
-# The loss on the rows that are held out.
-evaluations = sa.Table(
-    "evaluations",
-    metadata,
-    sa.Column("attempt_id", Key, sa.ForeignKey("attempts.id"), primary_key=True),
-    sa.Column("step", sa.Integer, primary_key=True),
-    sa.Column("ts", sa.Double, nullable=False),
-    sa.Column("loss", sa.Double),
-    sa.Column("loss_text", sa.Text),  # as in progress
-    sqlite_with_rowid=False,
 )
 
 observations = sa.Table(

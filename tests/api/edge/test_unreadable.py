@@ -21,7 +21,7 @@ from tests.api.scheduling.test_scheduling import FakeHost, card, end
 from tests.documented import DOCUMENT
 
 # What stands for the parameters of a path; a route with another one has to be added here.
-GIVEN = {"job": ("1", "2", "3"), "group": ("3",), "name": ("default",)}
+GIVEN = {"job": ("1", "2", "3"), "group": ("3",), "name": ("default",), "card": ("1",)}
 # Beside each route alone: what reads other columns.
 QUERIES = {
     "/jobs": ("sort=gpus", "sort=-submitted"),

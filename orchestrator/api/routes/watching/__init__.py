@@ -1,5 +1,6 @@
 """Routes for who watches.
 
+cards.py       one card: what it does, which jobs ran on it
 curves.py      a job's curves, by step and over time
 fleet.py       the fleet as it is now: by column, and as a stream
 notify.py      who is told of what happens to jobs and hosts

@@ -54,6 +54,7 @@ def _named(_: click.Context, option: click.Parameter, given: str | None) -> str 
 )
 @click.option("--job", callback=_named, metavar="JOB", help="Only of this job, by id or name.")
 @click.option("--host", callback=_named, metavar="HOST", help="Only of this host and of what ran on it.")
+@click.option("--card", callback=_named, metavar="CARD", help="Only of this card: HOST/INDEX, uuid or id.")
 @click.option("--by", callback=_named, metavar="USER", help="Only what this user asked for.")
 @click.option(
     "--kind", callback=_named, metavar="A,B", help="Only events of these kinds, such as failed,drained."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.units import gib, span
+from orchestrator.cli.commands.fleet.card import show_card
 from orchestrator.cli.output import client_verb, emit
 from orchestrator.cli.render import words
 from orchestrator.cli.render.notes import note
@@ -83,9 +84,21 @@ def _host_row(host: Host, now: float) -> Row:
 
 
 @click.command("gpus")
+@click.argument("card", required=False)
+@click.option(
+    "--limit", "-n", type=click.IntRange(1, 500), default=20, show_default=True, metavar="N",
+    help="Of one card: how many of the newest events and jobs.",
+)  # fmt: skip
 @client_verb
-def gpus_verb(api: Api, as_json: bool) -> None:
-    """List cards with what they are doing."""
+def gpus_verb(api: Api, as_json: bool, card: str | None, limit: int) -> None:
+    """List cards with what they are doing.
+
+    With CARD (HOST/INDEX, a uuid or an id) one alone: what it reads, what happened to it, which jobs ran on it.
+    PROJECTED and MEASURED are the peaks of device memory.
+    """
+    if card is not None:
+        show_card(api, card, as_json, limit)
+        return
     answer = api.get("/gpus")
     if as_json:
         emit(answer)
