@@ -3,6 +3,7 @@
 TuneyardError
 ├── InputError            what the user gave can't be used (CLI exit code 2, HTTP 422)
 │   ├── SpecError         a job file, with every fault in it
+│   ├── DoesNotFit        no rung of the memory ladder is low enough for this card
 │   └── UsageError        a flag, an argument, a setting
 ├── NotFound              no job, host or file of that name (HTTP 404)
 ├── Conflict              the thing is not in a state that allows this (HTTP 409)
@@ -97,6 +98,10 @@ def words_of(error: Exception, most: int = 600) -> str:
 
 class UsageError(InputError):
     """A flag, an argument or a setting that can't be used."""
+
+
+class DoesNotFit(InputError):
+    """No rung of the memory ladder is low enough for this card."""
 
 
 class NotFound(TuneyardError):

@@ -15,14 +15,18 @@ docs/openapi.json. Every failure is a TuneyardError. `python -m tuneyard` is the
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cards import read_card
 from jobs.errors import (
     Busy,
     Conflict,
+    DoesNotFit,
     Fault,
     InputError,
     NotFound,
@@ -47,12 +51,16 @@ from orchestrator.client.client import Client, JobFile, body_of
 from orchestrator.client.settings import home
 from orchestrator.schemas import Job, JobFull, PlanShape, Why
 
+if TYPE_CHECKING:
+    from workers.fit.fitted import Fitted
+
 __all__ = [
     "AfterSpec",
     "Busy",
     "Client",
     "Conflict",
     "DataSpec",
+    "DoesNotFit",
     "Fault",
     "InputError",
     "Job",
@@ -77,6 +85,7 @@ __all__ = [
     "UsageError",
     "Why",
     "cancel",
+    "fit",
     "list",
     "logs",
     "parse_spec",
@@ -120,6 +129,45 @@ def plan(
 
     wanted = [read_card(name) for name in cards]
     return plan_here(body_of(job, overrides or {}), wanted, prices or {}, home(), timeout_s, lambda _: None)
+
+
+def fit(
+    config: Any,
+    model: Any,
+    data: Any = None,
+    *,
+    peft_config: Any = None,
+    processing_class: Any = None,
+    card: str | None = None,
+    confidence: float = 0.95,
+    timeout_s: float = 300.0,
+    quiet: bool = False,
+) -> Fitted:
+    """A TRL configuration on the rung of the memory ladder that fits this card: for a script of one's own, no server.
+
+    config, model, peft_config and processing_class are what the trainer is given (SFTConfig; a hub id, a folder or a
+    loaded model). data: its rows, a path or a hub id; None: every row is taken to be as long as max_length. card: of
+    the catalogue, or "cpu:4GiB"; None: the one that this process trains on. confidence: how sure the projection must be
+    that it fits. The answer has `config` (the global batch is the same), says why as text, and guards a trainer. Takes
+    the worker extra. Raises DoesNotFit, SpecError, UsageError, and Unavailable for a trace that ended badly.
+    """
+    missing = [name for name in ("torch", "transformers", "trl", "peft", "datasets") if not find_spec(name)]
+    if missing:
+        raise UsageError(f"fit takes {', '.join(missing)}: pip install 'tuneyard[worker]'")
+    from workers.fit.fit import fit_here  # here: it imports torch and TRL
+
+    return fit_here(
+        config,
+        model,
+        data,
+        peft_config=peft_config,
+        processing_class=processing_class,
+        card=card,
+        confidence=confidence,
+        timeout_s=timeout_s,
+        home=home(),
+        say=(lambda _: None) if quiet else partial(print, file=sys.stderr, flush=True),
+    )
 
 
 def list(states: Sequence[str] = (), **wanted: Any) -> builtins.list[Job]:

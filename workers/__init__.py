@@ -23,6 +23,7 @@ cuda_double/            CUDA cards that are not there: NVIDIA's libraries stood 
                         no GPU
 data/                   a job's training data: its rows as the files have them, the data set made of them, their
                         checks, their lengths
+fit/                    `tuneyard.fit`: the memory ladder for a TRL script of one's own
 model/                  a job's model, tokenizer and adapters, as the libraries build them, and the checks that
                         this takes
 profiler/               the real training step on fake tensors -> MemoryProfile

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.sequence_lengths import Lengths
 from workers.data.datasets import open_data
+from workers.data.rows import Rows
 from workers.data.tokens import Tokenized, Tokens, batches, every_turn_if_need_be
 from workers.model.build import build_config, build_tokenizer, trusts
 from workers.model.token_ids import Room
@@ -39,12 +40,26 @@ def scan(
     """
     tokenizer = build_tokenizer(spec.model, trusted_models)
     check_ids = _room(spec, tokenizer, trusted_models)
+    return scan_rows(lambda: open_data(spec.data), spec, tokenizer, check_ids, most_rows, most_seconds, clock)
+
+
+def scan_rows(
+    open_them: Callable[[], Rows],
+    spec: JobSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
+    most_rows: int = MOST_ROWS,
+    most_seconds: float = MOST_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Lengths:
+    """scan() of rows that are opened by the caller, with a tokenizer of its own. Raises as scan() does."""
     return every_turn_if_need_be(
-        lambda why: _scanned(spec, tokenizer, check_ids, why, most_rows, most_seconds, clock)
+        lambda why: _scanned(open_them(), spec, tokenizer, check_ids, why, most_rows, most_seconds, clock)
     )
 
 
 def _scanned(
+    rows: Rows,
     spec: JobSpec,
     tokenizer: PreTrainedTokenizerBase,
     check_ids: Callable[[Sequence[int]], None],
@@ -54,7 +69,6 @@ def _scanned(
     clock: Callable[[], float],
 ) -> Lengths:
     began = clock()
-    rows = open_data(spec.data)
     limit = spec.training.sequence_length
     tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn)
     sample = _Sample(limit)

@@ -72,6 +72,12 @@ class Meter:
         self._highest = max(self._highest, self._held_bytes())
         return Peaks(torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), self._highest)
 
+    def forget(self) -> None:
+        """The highest values are those from here on."""
+        self._highest = 0
+        if self._cuda and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
         """What this block takes is not the job's, what it keeps neither: Ray's threads, of 8 MiB each, for instance.
