@@ -51,6 +51,8 @@ class Environment(BaseSettings):
     trusted_proxies: _Names = ()
     secrets_key: str = ""
     hostnames: _Names = ()
+    smtp_url: str = ""
+    smtp_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Settings:
     """What `tuneyard serve` runs with. Times in seconds.
 
     scrape_token: what opens /metrics alone, for Prometheus; idle_after_s: how long an attempt may hold its cards and
-    do nothing before it is ended, None: for ever.
+    do nothing before it is ended, None: for ever; waiting_after_s: after how long a job that waits is told of, None:
+    never; smtp_url, smtp_from: see orchestrator.notify.mail.
     trusted_models: models whose own code may run (trust_remote_code); shared_files: whether the server sees the
     hosts' files, so that data and model folders are checked at submit; None: it does while it listens on loopback
     only; hostnames: names that browsers know the server by, besides localhost, its
@@ -92,6 +95,9 @@ class Settings:
     stop_grace_s: float = 20.0
     preempt_grace_s: float = 120.0
     idle_after_s: float | None = None
+    waiting_after_s: float | None = None
+    smtp_url: str = field(default="", repr=False)  # it may have a password in it
+    smtp_from: str = ""
     keep_samples_s: float = 86400.0
     keep_minutes_s: float = 30 * 86400.0
     keep_quarters_s: float = 730 * 86400.0
@@ -176,12 +182,14 @@ def load(home: Path, **flags: Any) -> Settings:
         for name in (
             *("ray", "ray_ip", "shared_files", "away_after_s", "lost_after_s", "start_deadline_s"),
             *("oom_requeues", "preempt_grace_s", "keep_checkpoints_s", "keep_samples_s", "keep_history_s"),
-            *("keep_minutes_s", "keep_quarters_s", "idle_after_s"),
+            *("keep_minutes_s", "keep_quarters_s", "idle_after_s", "waiting_after_s"),
         )
         if flags.get(name) is not None
     }
     if (idle_after_s := chosen.get("idle_after_s")) is not None and idle_after_s < 300:
         raise UsageError(f"idle after: {idle_after_s:g} s is too short to tell; write 5m or more")
+    if (waiting_after_s := chosen.get("waiting_after_s")) is not None and waiting_after_s < 60:
+        raise UsageError(f"waiting after: {waiting_after_s:g} s is no long wait; write 1m or more")
     key = flags.get("secrets_key") or environment.secrets_key
     settings = Settings(
         home=home,
@@ -192,6 +200,8 @@ def load(home: Path, **flags: Any) -> Settings:
         database=database,
         token=token,
         scrape_token=_scrape_token(os.environ.get("TUNEYARD_SCRAPE_TOKEN", ""), token),
+        smtp_url=environment.smtp_url,
+        smtp_from=environment.smtp_from,
         trusted_models=tuple(name for name in trusted if name),
         hostnames=tuple(name.strip() for name in hostnames if name.strip()),
         proxies=read_proxies(flags.get("proxies") or environment.trusted_proxies),

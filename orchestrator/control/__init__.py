@@ -5,6 +5,7 @@ controller.py          the loop, numbered steps; the only clock
 early_stop.py          ends the worst jobs of a sweep
 host_silence.py        silence, by a clock that stands still while the server is deaf
 idle_attempts.py       ends attempts that hold their cards and do nothing with them
+long_waits.py          tells of jobs that wait for long
 lost_attempts.py       attempts that cannot speak for themselves any more
 outcomes.py            what several hosts say of an attempt's end -> how it ended
 plan_due.py            when the next plan is due though nobody here asked for one

@@ -20,6 +20,7 @@ from orchestrator.control.assignments import Handover
 from orchestrator.control.early_stop import stop_the_worst
 from orchestrator.control.host_silence import Hearing
 from orchestrator.control.idle_attempts import IdleAttempts
+from orchestrator.control.long_waits import LongWaits
 from orchestrator.control.lost_attempts import Silent
 from orchestrator.control.outcomes import faulty, refusal, verdict
 from orchestrator.control.plan_due import PlanDue
@@ -90,6 +91,7 @@ class Controller:
         self.rounds, self.due = Rounds(REPLAN_S), PlanDue(store, REPLAN_S)
         self.likely = Likely()
         self.idle = IdleAttempts(store, settings.idle_after_s)
+        self.waits = LongWaits(store, settings.waiting_after_s)
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
         self._prune_at = self._curves_at = 0.0
         self._roll_at = self._rolled_s = 0.0  # CPU seconds of this round that went into history
@@ -166,6 +168,8 @@ class Controller:
             stop_the_worst(self.store, rows, self.snapshot_cache.readable_specs(rows.running), now)
         with self._step("idle attempts", now):  # 6 too: what holds cards and does nothing
             self.idle.end(rows, now)
+        with self._step("long waits", now):  # 6 too: who wants to know is told
+            self.waits.tell(rows.queued, now)
         with self._step("shared cards", now):  # 7: jobs that slow each other down are parted
             self.snapshots.neighbours.part(rows, self.settings.rules, now)
         with self._step("calibration", now):  # 8: what was measured

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException
 
 from jobs.errors import TuneyardError, words_of
+from orchestrator.notify.mail import Relay, send
 from orchestrator.notify.post import body_of, post
 from orchestrator.store import Store
 from orchestrator.store.sealed_rows import NoticeRow
@@ -18,10 +19,12 @@ log = logging.getLogger(__name__)
 
 EVERY_S, FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 5.0, 3600.0
 GIVE_UP_S = 86400.0
+EMAIL, MAILTO = "email", "mailto:"
+NO_RELAY = "this server sends no e-mail: it is started with TUNEYARD_SMTP_URL and TUNEYARD_SMTP_FROM"
 
 
 class Sender:
-    """leads: whether this server leads; allowed: see orchestrator.notify.addresses.resolve."""
+    """leads: whether this server leads; allowed: see orchestrator.notify.addresses.resolve; relay: for e-mail."""
 
     def __init__(
         self,
@@ -30,9 +33,10 @@ class Sender:
         clock: Callable[[], float],
         leads: Callable[[], bool] = lambda: True,
         allowed: Sequence[str] = (),
+        relay: Relay | None = None,
     ) -> None:
         self._store, self._vault, self._clock = store, vault, clock
-        self._leads, self._allowed = leads, allowed
+        self._leads, self._allowed, self._relay = leads, allowed, relay
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
 
@@ -51,19 +55,22 @@ class Sender:
                 log.warning("notifications wait: %s", error)
 
     def send_due(self) -> None:
-        """Post what is due. A target that fails makes its other notices wait for the next round."""
-        yard, failed = self._store.yard(), set[int]()
+        """Send what is due. A target that fails makes its other notices wait for the next round; the relay, which all
+        e-mail goes through, makes all of those wait.
+        """
+        yard, failed = self._store.yard(), set[int | str]()
         for row in self._store.due_notices(self._clock()):
             if self._over.is_set() or not self._leads():
                 return
-            if row.target_id in failed:
+            way = EMAIL if row.target_kind == EMAIL else row.target_id
+            if way in failed:
                 continue
             now = self._clock()
-            why = self._post(row, f"{yard[:12]}-{row.id}", now)
+            why = self._send(row, f"{yard[:12]}-{row.id}", now)
             if why is None:
                 self._store.notice_sent(row.id)
                 continue
-            failed.add(row.target_id)
+            failed.add(way)
             if now - row.ts >= GIVE_UP_S:
                 text = f"target {row.target_id} did not take the notice of {row.kind!r} for a day, is not told: {why}"
                 self._store.give_up_notice(row, text, now)
@@ -71,11 +78,16 @@ class Sender:
                 delay = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(row.tries, 20))
                 self._store.retry_notice(row.id, row.tries + 1, now + delay)
 
-    def _post(self, row: NoticeRow, delivery: str, now: float) -> str | None:
+    def _send(self, row: NoticeRow, delivery: str, now: float) -> str | None:
         """Why it was not taken; None where it was."""
         try:
             where = json.loads(self._vault.open("", row.uid, Sealed(row.key_id, row.box)))
             notice = {"id": delivery, "ts": row.ts, "kind": row.kind, "job": row.job_id, "text": row.text}
+            if row.target_kind == EMAIL:
+                if self._relay is None:
+                    return NO_RELAY
+                send(self._relay, where["url"].removeprefix(MAILTO), notice, delivery)
+                return None
             post(where["url"], where["key"], body_of(row.target_kind, notice), delivery, now, self._allowed)
         except (OSError, HTTPException, TuneyardError) as error:
             return str(error) if isinstance(error, TuneyardError) else words_of(error)

@@ -19,6 +19,7 @@ from orchestrator.config import Settings, write_client_config
 from orchestrator.control.controller import Controller
 from orchestrator.control.host_silence import Wakefulness
 from orchestrator.control.leader.leadership import Leadership
+from orchestrator.notify.mail import read_relay
 from orchestrator.notify.sender import Sender
 from orchestrator.store import Store
 
@@ -47,6 +48,7 @@ def answer(
     awake: Wakefulness,
 ) -> None:
     """Take requests until SIGTERM."""
+    relay = read_relay(settings.smtp_url, settings.smtp_from)
     services = Services(
         settings, store, controller.dispatch, controller, GroupCommit(store), leadership=leadership
     )
@@ -66,7 +68,12 @@ def answer(
     )
     controller.open()
     sender = Sender(
-        leadership.store, settings.vault, controller.clock, lambda: leadership.leads, settings.notify_allowed
+        leadership.store,
+        settings.vault,
+        controller.clock,
+        lambda: leadership.leads,
+        settings.notify_allowed,
+        relay,
     )
     sender.open()
     # What is loaded now stays for good: the collector need not go through it again after each large request.

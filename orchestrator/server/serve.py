@@ -19,6 +19,7 @@ from jobs.identity import new_uuid
 from orchestrator.config import Settings, private_folder, ray_token
 from orchestrator.control.leader.led_dispatch import LedDispatch
 from orchestrator.dispatch.dispatcher import DispatchProcess, NoDispatch
+from orchestrator.notify.mail import read_relay
 from orchestrator.server.tokens import check_token
 from workers.durable import publish, take
 
@@ -37,6 +38,7 @@ def run_server(settings: Settings) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # A second Ctrl-C must not cut the shutdown short: uvicorn's handlers stay, these ones come back after it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    read_relay(settings.smtp_url, settings.smtp_from)  # raises before anything starts
     with (
         only_one(settings.home / "run", "server") as place,
         bound(settings) as listener,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 import orchestrator.store.unreadable as unreadable
-from jobs.state import Event
+from jobs.state import Event, JobState
 from orchestrator.store.engine.database import Database
 from orchestrator.store.requests import Note
 from orchestrator.store.rows import ActionRow, EventRow
@@ -99,6 +99,25 @@ class ActionStore(Database):
                 older = connection.execute(far.order_by(events.c.id.desc()).limit(1)).scalar()
                 query = query.where(events.c.ts >= wanted.since, events.c.id > (older or 0))
             return _rows(connection, query)
+
+    def waits_told(self, job_ids: Collection[int]) -> dict[int, float]:
+        """When it was told last of each of these jobs that it waits for long; without those of which it never was."""
+        query = sa.select(events.c.job_id, sa.func.max(events.c.ts).label("at")).group_by(events.c.job_id)
+        found: dict[int, float] = {}
+        with self.read() as connection:
+            for ids in reads.chunks(job_ids):
+                mine = query.where(events.c.job_id.in_(ids), events.c.kind == Note.WAITING)
+                found |= {row.job_id: row.at for row in connection.execute(mine)}
+        return found
+
+    def note_waits(self, texts: Mapping[int, str], now: float) -> None:
+        """These jobs wait for long. Of one that does not wait any more nothing is told."""
+        if not texts:
+            return
+        queued = sa.select(jobs.c.id).where(jobs.c.id.in_(texts), jobs.c.state == JobState.QUEUED)
+        with self.write() as connection:
+            for job_id in connection.execute(queued).scalars().all():
+                reads.note(connection, now, Note.WAITING, texts[job_id], job_id=job_id)
 
     def event_kinds(self) -> set[str]:
         """Every kind that an event may be of."""

@@ -23,6 +23,7 @@ class Note(StrEnum):
     DISPATCHED = "dispatched"  # the attempt's assignment was handed to Ray
     TRAINING = "training"  # its process is up
     DATA_CHANGED = "data_changed"  # since the checkpoint that the attempt goes on from
+    WAITING = "waiting"  # for longer than serve --waiting-after
     TRACKER_LOST = "tracker_lost"  # training goes on without one that report_to names
     STOP_REQUESTED = "stop_requested"
     HOST_JOINED = "host_joined"
@@ -53,7 +54,7 @@ class Note(StrEnum):
 
 # Events that targets are told of, by kind.
 NOTIFIED = (
-    *("succeeded", "failed", "cancelled", "requeued"),
+    *("succeeded", "failed", "cancelled", "requeued", "waiting"),
     *("host_fault", "card_fault", "card_well", "card_xid", "card_ecc", "tracker_lost", "quarantined"),
 )
 

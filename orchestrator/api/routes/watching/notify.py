@@ -15,10 +15,13 @@ from jobs.identity import new_uuid
 from jobs.jobfile.fields import NAME
 from orchestrator import schemas
 from orchestrator.api.actors import actor
+from orchestrator.api.context import Services
 from orchestrator.api.edge.refusals import raises
 from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.routes.jobs import services
 from orchestrator.notify.addresses import read_url
+from orchestrator.notify.mail import read_address
+from orchestrator.notify.sender import EMAIL, MAILTO, NO_RELAY
 from orchestrator.store import Store
 from orchestrator.store.requests import NOTIFIED
 from orchestrator.store.sealed_rows import TargetRow
@@ -33,7 +36,7 @@ class NewTarget(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     url: str
-    kind: Literal["webhook", "slack"] = "webhook"
+    kind: Literal["webhook", "slack", "email"] = "webhook"
     project: str | None = None
     on: list[str] = Field(default_factory=list)
 
@@ -46,20 +49,33 @@ def list_targets(request: Request) -> schemas.TargetPage:
 
 @router.post("/notify", responses=raises(Conflict))
 def add_target(request: Request, given: NewTarget) -> schemas.TargetAdded:
-    """Tell a web server. The answer has the key that signs what it gets: nobody is told it again."""
-    parts = read_url(given.url)
+    """Tell a web server, or with kind email who reads mail at a `mailto:` URL. The answer has the key that signs what a
+    web server gets: nobody is told it again.
+    """
+    known = services(request)
+    host = _host(known, given)
     if given.project is not None and not re.fullmatch(NAME, given.project):
         raise UsageError(f"project: {given.project!r} is no name of a project")
     if wrong := [kind for kind in given.on if kind not in NOTIFIED]:
         raise UsageError(f"on: {wrong[0]!r} is no kind of event that is told; use {', '.join(NOTIFIED)}")
-    known = services(request)
     store, key, uid = known.store, secrets.token_urlsafe(32), new_uuid()
     keys = {row.key_id for row in store.secrets()} | {row.key_id for row in store.targets()}
     sealed = known.settings.vault.seal("", uid, json.dumps({"url": given.url, "key": key}), frozenset(keys))
     kinds = f",{','.join(given.on or NOTIFIED)},"
-    row = TargetRow(0, uid, given.project, given.kind, kinds, parts.hostname or "", sealed.key_id, sealed.box)
+    row = TargetRow(0, uid, given.project, given.kind, kinds, host, sealed.key_id, sealed.box)
     made = store.add_target(row, known.controller.clock(), actor(request))
     return {"id": made, "key": key}
+
+
+def _host(known: Services, given: NewTarget) -> str:
+    """Where notices go, for people. Raises UsageError."""
+    if given.kind != EMAIL:
+        return read_url(given.url).hostname or ""
+    if not given.url.startswith(MAILTO):
+        raise UsageError("url: of an e-mail target begins with mailto:, such as mailto:ada@example.org")
+    if not known.settings.smtp_url:
+        raise UsageError(f"kind: {NO_RELAY}")
+    return read_address(given.url.removeprefix(MAILTO), "url")
 
 
 @router.delete("/notify/{target}", responses=raises(NotFound))

@@ -29,7 +29,7 @@ COLUMNS = (
 
 @click.group("notify", cls=Verbs)
 def notify_verb() -> None:
-    """Tell a web server when jobs end or a host is at fault.
+    """Tell a web server, or somebody by e-mail, when jobs end, wait for long, or a host or card is at fault.
 
     Also when one runs out of memory and goes on with another plan.
     """
@@ -37,13 +37,23 @@ def notify_verb() -> None:
 
 @notify_verb.command("add")
 @click.option("--slack", is_flag=True, help="It takes what Slack's incoming webhooks take.")
+@click.option("--email", metavar="ADDRESS", help="Somebody's mailbox, in place of a web server.")
 @click.option("--project", metavar="NAME", help="Of this project alone; of all, and of hosts, when left out.")
 @click.option(
     "--on", "kinds", multiple=True, metavar="KIND", help="Of these events alone. May be given again."
 )
 @client_verb
-def add_target(api: Api, as_json: bool, slack: bool, project: str | None, kinds: tuple[str, ...]) -> None:
-    """Add a target. Its URL, which often has a key in it, is read from standard input or asked for."""
+def add_target(
+    api: Api, as_json: bool, slack: bool, email: str | None, project: str | None, kinds: tuple[str, ...]
+) -> None:
+    """Add a target. A URL, which often has a key in it, is read from standard input or asked for."""
+    if email is not None and slack:
+        raise UsageError("--email and --slack are two kinds of target; give one of them")
+    if email is not None:
+        given = {"url": f"mailto:{email}", "kind": "email", "project": project, "on": list(kinds)}
+        _, made = api.post("/notify", given)
+        emit({"id": made["id"]}) if as_json else note(f"target {made['id']}: {email} gets e-mail")
+        return
     if sys.stdin.isatty():
         url: str = click.prompt("URL (not shown)", hide_input=True, err=True)
     else:

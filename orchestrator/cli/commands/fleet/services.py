@@ -184,6 +184,11 @@ def down_verb(as_json: bool) -> None:
     "TUNEYARD_IDLE_AFTER.",
 )  # fmt: skip
 @click.option(
+    "--waiting-after", "waiting_after_s", callback=seconds, metavar="TIME", envvar="TUNEYARD_WAITING_AFTER",
+    help="Write an event, and notices, of jobs that have waited so long, such as 2h; of none by default. "
+    "TUNEYARD_WAITING_AFTER.",
+)  # fmt: skip
+@click.option(
     "--keep-checkpoints", "keep_checkpoints_s", callback=seconds, metavar="TIME",
     envvar="TUNEYARD_KEEP_CHECKPOINTS",
     help="How long checkpoints of a job that ended stay on its hosts; by default until it has succeeded, else 7d. "
