@@ -11,7 +11,7 @@ outcomes.py            what several hosts say of an attempt's end -> how it ende
 plan_due.py            when the next plan is due though nobody here asked for one
 planning.py            plan() without the jobs that it raises for
 quarantine.py          records that can't be handled are left alone; the rest goes on
-rounds.py              when the loop made its last good round, and when the next is due
+rounds.py              when a round was good, when the next is due, how one leaves the interpreter to requests
 snapshot_reader.py     everything of one instant, read: the fleet, and the jobs that can't train as they are
 start_time_refresh.py  when likely starts are worked out again
 starts.py              the order of ranks, jobs for which no start is left, hosts where none comes up

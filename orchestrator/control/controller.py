@@ -26,7 +26,7 @@ from orchestrator.control.outcomes import faulty, refusal, verdict
 from orchestrator.control.plan_due import PlanDue
 from orchestrator.control.planning import planned
 from orchestrator.control.quarantine import Quarantine
-from orchestrator.control.rounds import Rounds
+from orchestrator.control.rounds import GiveWay, Rounds, uncollected
 from orchestrator.control.snapshot.build import ran_out_of
 from orchestrator.control.snapshot.cache import SnapshotCache, basis_of
 from orchestrator.control.snapshot.readable import readable
@@ -97,15 +97,15 @@ class Controller:
         self._roll_at = self._rolled_s = 0.0  # CPU seconds of this round that went into history
         self._calibrated_at: float | None = None
         self._moved = False  # jobs started or ended in this round
-        self._news = threading.Event()
-        self._closing = False
+        self._news, self._closing = threading.Event(), threading.Event()
+        self.give_way = GiveWay(self._closing.wait)
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
 
     def open(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        self._closing = True
+        self._closing.set()
         self.wake()
         self._thread.join(10)
 
@@ -127,7 +127,7 @@ class Controller:
         return self.hearing.online(host, self.clock(), self.settings.away_after_s)
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             woken = self._news.wait(PERIOD_S)
             if woken:
                 time.sleep(SETTLE_S)
@@ -139,7 +139,8 @@ class Controller:
             self._rolled_s = 0.0
             try:
                 if woken or self.due.now(began, self.clock()):
-                    self.tick(now := self.clock())
+                    with uncollected():
+                        self.tick(now := self.clock())
                     self.due.planned(began, self.seen[0] if self.seen else None, now)
                 else:
                     self._take_reports(self.clock())
@@ -149,21 +150,24 @@ class Controller:
             ) as error:  # the loop's outermost edge: a fault in one tick must not end scheduling
                 self.rounds.failed(error)
                 log.error("tick failed: %s", error, exc_info=not isinstance(error, TuneyardError))
-            if not self._closing:
+            if not self._closing.is_set():
                 rest = REST_AFTER_WORK if self._moved else REST_AFTER_PLAN
                 rest_s = rest * (time.thread_time() - used_s - self._rolled_s)
                 self.rounds.rests(rest_s)
-                time.sleep(rest_s)
+                self._closing.wait(rest_s)
 
     def tick(self, now: float) -> None:
         """One pass. Crash anywhere: the next one finishes the work."""
         self.rounds.begin()
+        self.give_way.begin()
         self._take_reports(now)  # 1: what hosts said becomes record
         with self._step("links", now):  # 2: jobs whose dependency can't be met any more fail
             self.store.fail_unmet(now)
         rows = self.store.fleet_rows(now=now)  # 3: the rows of one instant
+        self.give_way()
         self._end(self.silent.given_up(rows, now), now)  # 4: attempts of hosts that stay silent end
         rows = readable(rows, self.quarantine, self.settings, now)  # 5: without what can't be read
+        self.give_way()
         with self._step("early stops", now):  # 6
             stop_the_worst(self.store, rows, self.snapshot_cache.readable_specs(rows.running), now)
         with self._step("idle attempts", now):  # 6 too: what holds cards and does nothing
@@ -180,6 +184,7 @@ class Controller:
             good = True
         with self._step("handing over", now):  # 15: what was committed
             self.handover.hand(now)
+        self.give_way()
         self._roll_up(now)  # 16: a little of what is due
         with self._step("curves", now):  # of what ended, while its samples are there
             self._keep_curves(now)
@@ -193,8 +198,10 @@ class Controller:
         snapshot = self.snapshots.take(rows, self.settings, now)  # 9: only reads
         for job_id, fault in snapshot.faults.items():  # 10: jobs that can't train as they are
             self.store.fail_queued(job_id, Reason(Code.BAD_INPUT, fault), now)
+        self.give_way()
         fleet, decided = planned(snapshot.fleet, now, self._decided(now), self.quarantine)  # 11: pure
         self._commit(decided, fleet, now)  # 12: refusing what moved
+        self.give_way()
         self.seen = (fleet, decided, now)
         with self._step("what can't shrink", now):  # 13: jobs for which no smaller rung is left
             fail_what_can_not_shrink(self.store, self.snapshot_cache, decided, fleet, now)

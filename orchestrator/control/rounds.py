@@ -1,9 +1,18 @@
-"""When the controller's loop made its last good round, and when the next one is due."""
+"""Rounds of the controller's loop: when the last good one was made and the next is due, and how one leaves the
+interpreter to requests.
+"""
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# A round of a large fleet takes seconds of the processor. Between two steps it waits for the requests that have been
+# waiting for it, at most this many times as long as the steps since took.
+GIVE_WAY = 2.0
+_LOOK_EVERY_S = 0.02
 
 
 class Rounds:
@@ -46,3 +55,41 @@ class Rounds:
     def late_s(self) -> float:
         """Seconds for which one has been due; none, while none is."""
         return max(0.0, self.age_s - self._rest_s - self._every_s)
+
+
+class GiveWay:
+    """For the controller's thread: between two steps it lets requests go first, where they pile up."""
+
+    def __init__(
+        self, wait: Callable[[float], object], timer: Callable[[], float] = time.thread_time
+    ) -> None:
+        """wait: as time.sleep(); timer: CPU seconds of this thread."""
+        self._wait, self._timer = wait, timer
+        self._from_s = 0.0
+        self.crowded: Callable[[], bool] = lambda: False  # whether requests pile up
+
+    def begin(self) -> None:
+        """A round begins."""
+        self._from_s = self._timer()
+
+    def __call__(self) -> None:
+        """A step is over. Nothing may be open here that others wait for, such as a transaction."""
+        left_s = GIVE_WAY * (self._timer() - self._from_s)
+        while left_s > 0 and self.crowded():
+            self._wait(min(left_s, _LOOK_EVERY_S))
+            left_s -= _LOOK_EVERY_S
+        self._from_s = self._timer()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, which stops every thread of the process. The rows of a large fleet would have it
+    look through them several times in one round, in vain: they hold no cycles, and are gone when it ends.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

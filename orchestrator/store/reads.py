@@ -319,8 +319,8 @@ def note(
         "gpu_id": gpu_id,
         "data": data or {},
     }
-    values |= asked_by(actor)
-    connection.execute(events.insert().values(ts=now, kind=str(kind), text=text, **values))
+    values |= {"ts": now, "kind": str(kind), "text": text, **asked_by(actor)}
+    connection.execute(events.insert(), values)
     if kind in NOTIFIED:
         _tell_targets(connection, now, str(kind), told or text, job_id)
 

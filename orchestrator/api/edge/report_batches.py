@@ -19,6 +19,7 @@ APART_S = 0.05  # between two groups: a host that is alone with its news does no
 MOST_REPORTS = 128  # of a group
 MOST_BYTES = 4 * MiB  # of a group, unless it has only one
 WAIT_S = 5.0  # that a report may have before it; agents wait 15 s for an answer
+CROWDED_S = 0.1  # that it may have before it while others need not care
 WAITING_BYTES = 64 * MiB
 FORGET = 0.2  # how much the newest group counts in what one report takes
 
@@ -68,6 +69,11 @@ class ReportQueue:
     def admits(self) -> bool:
         """Whether a host that speaks now is heard. While it is not, its silence is no fault of its own."""
         return self._before_s() <= WAIT_S and self._bytes < WAITING_BYTES
+
+    @property
+    def crowded(self) -> bool:
+        """Whether reports pile up. From any thread."""
+        return self._before_s() > CROWDED_S
 
     def _before_s(self) -> float:
         """How long a report that comes now would wait."""

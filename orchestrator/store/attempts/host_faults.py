@@ -14,6 +14,9 @@ from orchestrator.store.requests import Note
 from orchestrator.store.schema.tables import attempts, gpus, hosts, leases
 
 NO_FAULT: dict[str, Any] = {"fault": None, "fault_at": None, "fault_times": 0}
+_WELL = (
+    hosts.update().where(hosts.c.id == sa.bindparam("host"), hosts.c.fault.is_not(None)).values(**NO_FAULT)
+)
 LAST = 20  # attempts of a host that are looked at
 
 
@@ -49,5 +52,4 @@ def note_fault(connection: sa.Connection, host_ids: Collection[int], text: str, 
 
 def forget_fault(connection: sa.Connection, host_id: int) -> None:
     """A trainer did start there."""
-    well = hosts.update().where(hosts.c.id == host_id, hosts.c.fault.is_not(None))
-    connection.execute(well.values(NO_FAULT))
+    connection.execute(_WELL, {"host": host_id})

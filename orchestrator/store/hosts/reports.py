@@ -25,8 +25,8 @@ from orchestrator.store.hosts.series import SeriesStore
 from orchestrator.store.hosts.telemetry import (
     SampleTuple,
     TelemetryStore,
-    finite,
     insert_samples,
+    plain,
     sample_tuple,
 )
 from orchestrator.store.maintenance.epoch import misplaced, note_aside
@@ -47,7 +47,6 @@ from orchestrator.store.schema.tables import (
 from orchestrator.store.sequence_lengths import answer_lengths
 
 JOIN_FIRST = "host {} is not known, or joined before the database was restored: join first"
-_TRAINING = Reason(Code.TRAINING, "training")
 _Report = tuple[int, HostReport]
 # Built once: a report comes from every host every second, and building costs more than running.
 _SEEN = (
@@ -77,6 +76,24 @@ _GROW = (
     attempts.update()
     .where(attempts.c.id == sa.bindparam("attempt"))
     .values(log_bytes=attempts.c.log_bytes + sa.bindparam("more"))
+)
+_UP = (
+    jobs.update()
+    .where(
+        jobs.c.id == sa.bindparam("job"),
+        jobs.c.state == JobState.RUNNING,
+        jobs.c.reason_code == Code.STARTING,
+    )
+    .values(**reads.reason_values(Reason(Code.TRAINING, "training")))
+)
+_STARTED = (
+    attempts.update()
+    .where(
+        attempts.c.id == sa.bindparam("attempt"),
+        attempts.c.outcome.is_(None),
+        attempts.c.started_at.is_(None),
+    )
+    .values(started_at=sa.bindparam("at"), started=sa.bindparam("said"))
 )
 _PROGRESS = [column.name for column in progress.c if column.name != "attempt_id"]
 _TEST = ["step", "ts", "loss", "loss_text"]
@@ -167,9 +184,9 @@ class ReportStore(FleetStore, TelemetryStore, SeriesStore):
         for row, item in current:
             _keep(connection, row, item)
         self._append(connection, [(row, item) for row, item in mine if item.log], now)
-        lines = [(row.id, *map(_plain, _line(line))) for row, item in current for line in item.progress]
+        lines = [(row.id, *plain(_line(line))) for row, item in current for line in item.progress]
         _insert_progress(connection, lines)
-        tests = [(row.id, *map(_plain, _test(line))) for row, item in current for line in item.evaluations]
+        tests = [(row.id, *plain(_test(line))) for row, item in current for line in item.evaluations]
         _insert_tests(connection, tests)
         self.thin_lines(connection, Counter(line[0] for line in (*lines, *tests)))
         for row, item in current:
@@ -248,15 +265,9 @@ def _is_of(item: AttemptReport, row: Any) -> bool:
 
 def _start(connection: sa.Connection, row: Any, started: Started, now: float) -> None:
     """The attempt's process is up. The job is touched before the attempt, as everywhere."""
-    job = jobs.update().where(
-        jobs.c.id == row.job_id, jobs.c.state == JobState.RUNNING, jobs.c.reason_code == Code.STARTING
-    )
-    connection.execute(job.values(**reads.reason_values(_TRAINING)))
-    update = attempts.update().where(
-        attempts.c.id == row.id, attempts.c.outcome.is_(None), attempts.c.started_at.is_(None)
-    )
+    connection.execute(_UP, {"job": row.job_id})
     said = started.model_dump(mode="json")
-    if connection.execute(update.values(started_at=started.ts, started=said)).rowcount:
+    if connection.execute(_STARTED, {"attempt": row.id, "at": started.ts, "said": said}).rowcount:
         forget_fault(connection, row.host_id)
         text = "its process is up"
         reads.note(connection, now, Note.TRAINING, text, job_id=row.job_id, attempt_id=row.id, data=said)
@@ -298,10 +309,6 @@ def _new_text(item: AttemptReport, known_bytes: int) -> str:
     new = clean_text(item.log).encode()[known_bytes - item.log_offset :]
     # Half a character at the cut becomes question marks, one a byte: offsets stay true.
     return new.decode(errors="surrogateescape").encode(errors="replace").decode()
-
-
-def _plain(value: Any) -> Any:
-    return finite(value) if isinstance(value, float) else value
 
 
 def _sample_tuples(

@@ -65,13 +65,16 @@ class SeriesStore(Database):
         """Thins the lines of attempts that have many. came: how many new ones, by attempt."""
         if len(self._new_lines) > _MOST_COUNTED:
             self._new_lines.clear()
+        due = []
         for attempt_id, count in came.items():
             known = attempt_id in self._new_lines
             self._new_lines[attempt_id] += count
             if not known or self._new_lines[attempt_id] >= LOOK_EVERY:
                 self._new_lines[attempt_id] = 0
-                for table in (progress, evaluations):
-                    _thin(connection, table, attempt_id)
+                due.append(attempt_id)
+        for table in (progress, evaluations):
+            for attempt_id, first, last in _long(connection, table, due):
+                _thin(connection, table, attempt_id, first, last)
 
 
 def _by_attempt(
@@ -96,16 +99,25 @@ def _kept(
     }
 
 
-def _thin(connection: sa.Connection, table: sa.Table, attempt_id: int) -> None:
+def _long(connection: sa.Connection, table: sa.Table, ids: Collection[int]) -> list[tuple[int, int, int]]:
+    """Of these attempts those with more than MOST lines, with their first and last step: one statement for all, for
+    a server that starts asks it of each attempt of the fleet.
+    """
+    attempt, step = table.c.attempt_id, table.c.step
+    query = sa.select(attempt, sa.func.min(step), sa.func.max(step)).group_by(attempt)
+    query = query.having(sa.func.count() > MOST)
+    return [
+        (attempt_id, first, last)
+        for some in reads.chunks(ids)
+        for attempt_id, first, last in connection.execute(query.where(attempt.in_(some)))
+    ]
+
+
+def _thin(connection: sa.Connection, table: sa.Table, attempt_id: int, first: int, last: int) -> None:
     """Keeps the first line of each stretch of steps and the first whose loss is no number, the last, and the one by
     which a sweep stops its worst. Stretches are of a power of two, so that thinning again keeps what was even so.
     """
     mine, step = table.c.attempt_id == attempt_id, table.c.step
-    count, first, last = connection.execute(
-        sa.select(sa.func.count(), sa.func.min(step), sa.func.max(step)).where(mine)
-    ).one()
-    if count <= MOST:
-        return
     width = 1
     while last // width - first // width >= KEEP:
         width *= 2

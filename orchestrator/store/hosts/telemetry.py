@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,10 @@ from orchestrator.store.schema.tables import gpus, log_chunks, progress, samples
 insert_samples = BulkInsert(samples, samples.c.keys(), ignore_known=True)
 
 SampleTuple = tuple[Any, ...]
+_measured = attrgetter(
+    *("memory_used_bytes", "utilization", "power_w", "power_limit_w", "temperature_c", "sm_clock_mhz"),
+    *("memory_clock_mhz", "energy_j", "throttle", "ecc_corrected", "ecc_uncorrected"),
+)
 
 
 def sample_tuple(gpu_id: int, attempt_id: int | None, sample: GpuSample) -> SampleTuple:
@@ -29,17 +34,7 @@ def sample_tuple(gpu_id: int, attempt_id: int | None, sample: GpuSample) -> Samp
         gpu_id,
         sample.ts,
         attempt_id,
-        sample.memory_used_bytes,
-        finite(sample.utilization),
-        finite(sample.power_w),
-        finite(sample.power_limit_w),
-        finite(sample.temperature_c),
-        finite(sample.sm_clock_mhz),
-        finite(sample.memory_clock_mhz),
-        finite(sample.energy_j),
-        sample.throttle,
-        sample.ecc_corrected,
-        sample.ecc_uncorrected,
+        *plain(_measured(sample)),
         _memory_json(sample.process_memory) if sample.process_memory else None,
         clean_text(sample.fault) if sample.fault else None,
     )
@@ -50,9 +45,9 @@ def _memory_json(memory: Mapping[int, int]) -> str:
     return "{" + ",".join(sorted(f'"{pid}":{size}' for pid, size in memory.items())) + "}"
 
 
-def finite(value: float | None) -> float | None:
+def plain(values: Iterable[Any]) -> list[Any]:
     """NaN and infinity as None: PostgreSQL keeps them, SQLite only some, and JSON has no word for them."""
-    return value if value is not None and math.isfinite(value) else None
+    return [value if value.__class__ is not float or isfinite(value) else None for value in values]
 
 
 class TelemetryStore(Database):

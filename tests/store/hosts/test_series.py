@@ -112,3 +112,12 @@ def test_the_same_report_twice_is_one_evaluation(store: Store) -> None:
     assert store.open_on([attempt.host_id])[attempt.host_id].offsets[0].evaluated == 2
     with store.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(evaluations)).scalar_one() == 2
+
+
+def test_lines_of_many_attempts_are_counted_together(store: Store) -> None:
+    """A server that starts counts those of every attempt of the fleet."""
+    asked: list[str] = []
+    sa.event.listen(store._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    with store.write() as connection:
+        store.thin_lines(connection, dict.fromkeys(range(1, 401), 1))
+    assert len([one for one in asked if "count(*)" in one]) == 2, "one of progress, one of evaluations"
