@@ -15,5 +15,6 @@ spec.py                  JobSpec: what to train, on what, how, on which cards
 sweep.py                 a job file with a matrix -> the jobs of a group
 trackers.py              trackers that a run can report to
 validation_errors.py     pydantic's errors -> faults in our words
+options/                 options of training whose values have rules of their own
 sections/                the sections of a job file, each with its keys
 """

@@ -9,7 +9,12 @@ from typing import Any
 from jobs.jobfile.cross_field_rules import LORA_DEFAULTS, written_out
 
 # Of two that exclude each other, the one that is given last is meant.
-_EXCLUSIVE = {"training.steps": "training.epochs", "training.epochs": "training.steps"}
+_EXCLUSIVE = {
+    "training.steps": "training.epochs",
+    "training.epochs": "training.steps",
+    "training.warmup_steps": "training.warmup_ratio",
+    "training.warmup_ratio": "training.warmup_steps",
+}
 
 
 def without_contradicted(

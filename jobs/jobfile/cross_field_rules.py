@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.errors import Fault
+from jobs.jobfile.options import adapters, extra, schedulers
 from jobs.jobfile.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
@@ -24,8 +25,16 @@ LORA_DEFAULTS: dict[str, Any] = {
     "dora": False,
     "rslora": False,
     "adapter_dtype": "auto",
+    "exclude": [],
+    "modules_to_save": [],
+    "ensure_weight_tying": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "init": "default",
 }
+_NOT_UNSLOTHS = ("exclude", "modules_to_save", "ensure_weight_tying", "rank_pattern", "alpha_pattern", "init")
 DEFAULT_BATCH = 8
+WARMUP_RATIO = 0.03
 # Of an architecture's config, as most of transformers' model types name them.
 SIZES = (
     "hidden_size",
@@ -131,9 +140,9 @@ def architecture_faults(config: Given) -> list[Fault]:
 
 
 def method_faults(method: Given) -> list[Fault]:
-    """What only LoRA has is not set for full."""
+    """What only LoRA has is not set for full; names and ranks of modules."""
     if method.get("kind") != "full":
-        return []
+        return adapters.faults(method)
     return [
         Fault(f"method.{name}", str(method[name]), "only applies to lora and qlora", "leave it out for full")
         for name, default in LORA_DEFAULTS.items()
@@ -142,10 +151,18 @@ def method_faults(method: Given) -> list[Fault]:
 
 
 def training_faults(training: Given) -> list[Fault]:
-    """One length."""
-    if training.get("epochs") is None or training.get("steps") is None:
-        return []
-    return [Fault("training.steps", str(training["steps"]), "stands beside epochs", "give one of the two")]
+    """One length, one warm-up; options that the schedule and TRL's configuration have."""
+    found = [*schedulers.faults(training), *extra.faults(training)]
+    if training.get("epochs") is not None and training.get("steps") is not None:
+        found.append(
+            Fault("training.steps", str(training["steps"]), "stands beside epochs", "give one of the two")
+        )
+    ratio, steps = training.get("warmup_ratio", WARMUP_RATIO), training.get("warmup_steps")
+    if steps is not None and ratio != WARMUP_RATIO:
+        found.append(
+            Fault("training.warmup_steps", str(steps), "stands beside warmup_ratio", "give one of the two")
+        )
+    return found
 
 
 def memory_faults(memory: Given) -> list[Fault]:
@@ -225,6 +242,11 @@ def engine_faults(model: Given, method: Given, memory: Given) -> list[Fault]:
     if method.get("dora") is True:
         fix = "leave dora out, or use engine: transformers"
         found.append(Fault("method.dora", "true", "is not in Unsloth's kernels", fix))
+    for name in _NOT_UNSLOTHS:
+        if method.get("kind") != "full" and method.get(name, LORA_DEFAULTS[name]) != LORA_DEFAULTS[name]:
+            problem = "is not passed on to Unsloth"
+            fix = "leave it out, or use engine: transformers"
+            found.append(Fault(f"method.{name}", str(method[name]), problem, fix))
     checkpointing = memory.get("checkpointing", "auto")
     if isinstance(checkpointing, dict) and checkpointing.get("every_n") != 1:
         fix = "use auto, off or every_layer, or engine: transformers"

@@ -335,4 +335,19 @@ def trace_key(spec: JobSpec, stack: Mapping[str, str], config: Mapping[str, Any]
         ],
         "stack": dict(stack),
     }
+    parts |= _beyond_defaults(spec)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _beyond_defaults(spec: JobSpec) -> dict[str, Any]:
+    """Options that cost memory, where they are used: they leave the keys of other profiles as they are."""
+    training, method = spec.training, spec.method
+    asked = {
+        "loss": training.loss if training.loss != "nll" else None,
+        "neftune": training.neftune_alpha is not None,
+        "exclude": sorted(method.exclude),
+        "modules_to_save": sorted(method.modules_to_save),
+        "tied": method.ensure_weight_tying,
+        "ranks": method.rank_pattern,
+    }
+    return {name: value for name, value in asked.items() if value}

@@ -45,14 +45,13 @@ def changed(spec: JobSpec, overrides: Mapping[str, Any]) -> JobSpec | None:
 
 
 def against_divergence(spec: JobSpec) -> list[Change]:
-    """What keeps a loss finite, the likeliest first.
-
-    Gradients are clipped to a norm of 1 in any case (transformers' max_grad_norm), so that is no change to make.
-    """
+    """What keeps a loss finite, the likeliest first."""
     training = spec.training
     slower = float(f"{training.learning_rate / 10:.2g}")
     found = [Change({"training.learning_rate": slower}, f"it is {training.learning_rate:g}")]
-    if training.warmup_ratio < 0.1:
+    if not 0 < training.max_grad_norm <= 1:
+        found.append(Change({"training.max_grad_norm": 1.0}, "gradients are clipped to that norm"))
+    if training.warmup_ratio < 0.1 and training.warmup_steps is None:
         found.append(Change({"training.warmup_ratio": 0.1}, "the learning rate rises more slowly"))
     if spec.model.dtype == "float16":
         found.append(Change({"model.dtype": "bfloat16"}, "its range is that of float32"))

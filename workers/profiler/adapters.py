@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.sections.method import MethodSpec
 from jobs.jobfile.spec import JobSpec
-from workers.model.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, check_saved_modules, lora_config
 from workers.profiler.emulation.fake_four_bit import FourBitLinear, adapter_class, pack, packing_of
 
 
@@ -43,6 +43,8 @@ def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
         raise SpecError(
             [Fault("method.targets", ", ".join(method.targets), problem, f"leave out {head_name}")]
         )
+    check_saved_modules(base, method)
+    config.init_lora_weights = True  # fake weights begin in no way
     packing = packing_of(method.kind, getattr(torch, spec.model.dtype), base.config)
     if packing is not None:
         pack(base, packing)
@@ -57,6 +59,10 @@ def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
         if "does not work with" in problem:  # adapters of experts (peft/tuners/lora/layer.py, ParamWrapper)
             raise _not_on_experts(method, problem, here) from None
         raise SpecError([Fault("method.targets", given, problem, f"this model has {here}")]) from None
+    if packing is not None:  # TRL, beside a quantised base: what is trained, modules_to_save among it
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_magnitude_vector" not in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
     cast_adapters(model, spec)
     return model
 

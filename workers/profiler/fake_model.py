@@ -23,6 +23,7 @@ from huggingface_hub import constants
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.integrations import activate_neftune
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from trl.trainer.utils import add_fused_lm_head
 
@@ -166,6 +167,8 @@ def build(
     with mode:
         _make_fake(model)
     model.train()
+    if spec.training.neftune_alpha is not None:
+        activate_neftune(model, spec.training.neftune_alpha)
     return FakeModel(model, base, layers, tuple(order[index] for index in indices), order)
 
 

@@ -137,7 +137,7 @@ def _closing(live: LiveBytes, depth: int) -> str:
 
 
 def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: int) -> torch.Tensor:
-    """The loss as SFTTrainer.compute_loss takes it (trl 1.16, loss_type nll), under accelerate's autocast."""
+    """The loss as SFTTrainer.compute_loss takes it (trl 1.16), under accelerate's autocast."""
     ids = torch.zeros((rows, length), dtype=torch.int64)
     inputs: dict[str, Any] = {"input_ids": ids, "labels": torch.zeros((rows, length), dtype=torch.int64)}
     if spec.training.packing:
@@ -151,7 +151,10 @@ def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: 
     dtype = None if kind == "cpu" and spec.autocast_dtype == "float16" else spec.autocast_dtype
     with torch.autocast("cpu", dtype=getattr(torch, dtype)) if dtype else nullcontext():
         outputs = fake.model(**inputs, use_cache=False, fused_lm_head=True)
-    loss = -outputs.log_probs.sum() / torch.as_tensor(rows * length)
+    losses = -outputs.log_probs
+    if spec.training.loss == "dft":
+        losses = losses * outputs.log_probs.exp().detach()
+    loss = losses.sum() / torch.as_tensor(rows * length)
     return loss + balance * outputs.aux_loss if balance else loss
 
 

@@ -14,6 +14,7 @@ log-sum-exp; models whose control flow reads values can't be run on fake tensors
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ from workers.profiler.step import checkpoint, trace_step
 CHECK_COPIES, CHECK_ROWS, CHECK_LENGTH = 2, 2, 1536
 CHECK_STEPS = 60  # of layers that take tokens one by one
 CHECK_TOLERANCE, CHECK_SLACK_BYTES = 0.03, 2**18
+_IN_ADAPTER = re.compile(r"\.(?:lora_|modules_to_save\.)")  # names of what an adapter's files hold
 UNIFORM = ("first", "layer", "last")
 _KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
@@ -225,7 +227,7 @@ class _Sizes:
             if parameter is not None
         }
         self.unpacked: Counter[str] = Counter()
-        base = {id(p) for name, p in fake.model.named_parameters() if ".lora_" not in name}
+        base = {id(p) for name, p in fake.model.named_parameters() if not _IN_ADAPTER.search(name)}
         for parameter in fake.parameters():
             often = repeats.get(id(parameter), 1)
             bytes_, count = often * _block(parameter.nbytes), often * elements(parameter)

@@ -7,12 +7,10 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from jobs.jobfile.fields import OPTIMIZERS
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.rung import Rung
+from workers.trainer.options import of_every_trainer
 from workers.trainer.trainers import trainer_of
-
-_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 def trl_config(
@@ -43,13 +41,6 @@ def trl_config(
         max_length=training.sequence_length,
         max_steps=training.steps or -1,
         num_train_epochs=training.epochs or 1,
-        learning_rate=training.learning_rate,
-        # transformers reads a value below 1 as a share of the steps, and 1 as one step.
-        warmup_steps=min(training.warmup_ratio, 1 - 1e-9),
-        lr_scheduler_type=_SCHEDULERS[training.scheduler],
-        weight_decay=training.weight_decay,
-        optim=OPTIMIZERS[training.optimizer],
-        seed=training.seed,
         bf16=spec.autocast_dtype == "bfloat16",
         fp16=spec.autocast_dtype == "float16" and not use_cpu,
         use_cpu=use_cpu,
@@ -68,4 +59,5 @@ def trl_config(
         report_to="none",
         disable_tqdm=True,
         **kind.fields(spec, rung),
+        **of_every_trainer(training),
     )

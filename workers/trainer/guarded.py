@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, Trainer
 
 from workers.trainer.finite import Fault, Guard, first_not_finite, weights_fault
 from workers.trainer.longest_first import LongestAtFirst, row_lengths
+from workers.trainer.options import check_steps
 from workers.trainer.saving.restore_weights import check_adapter, put_back
 from workers.trainer.state_apart import state_apart
 
@@ -39,7 +40,8 @@ class Guarded(Trainer):
             return sampler
         args = self.args
         batch, ranks = args.per_device_train_batch_size, args.world_size
-        return LongestAtFirst(sampler, row_lengths(rows), batch, ranks, args.seed)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return LongestAtFirst(sampler, row_lengths(rows), batch, ranks, seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.guard.begins:
@@ -65,6 +67,10 @@ class Guarded(Trainer):
         if self.fixed_segments:
             state_apart(made)
         return made
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        check_steps(self.args, num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model, folder = model or self.model, Path(resume_from_checkpoint)

@@ -32,7 +32,7 @@ from workers.checks.inputs import resolve_output
 from workers.data.datasets import build_dataset, split
 from workers.expandable_segments import note_found
 from workers.model import unsloth_engine
-from workers.model.adapters import cast_adapters, lora_config
+from workers.model.adapters import cast_adapters, check_saved_modules, lora_config
 from workers.model.build import build_config, build_model, build_tokenizer, check_method, trusts
 from workers.model.late_imports import load
 from workers.model.token_ids import Room
@@ -216,6 +216,8 @@ def build_trainer(
         if unsloth
         else build_model(spec, config, trust, use_cpu)
     )
+    if not unsloth:
+        check_saved_modules(model, spec.method)
     kind = trainer_of(spec.trainer)
     made = kind.trainer if ordered is None else type(ordered.__name__, (ordered, kind.trainer), {})
     trainer: Guarded = made(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from jobs.jobfile import cross_field_rules
-from jobs.jobfile.fields import Number, Targets, Whole
+from jobs.jobfile.fields import Number, Positive, Targets, Text, Whole
+from jobs.jobfile.options.adapters import INITS, begins
 from jobs.jobfile.sections.base import Section
 
 
@@ -40,3 +41,25 @@ class MethodSpec(Section):
         cross_field_rules.LORA_DEFAULTS["adapter_dtype"],
         description="Type of the adapters. auto is float32 for lora, bfloat16 for qlora, as TRL has it.",
     )
+    exclude: list[Text] = Field(
+        default_factory=list, description="Modules that get no adapter, though targets names them."
+    )
+    modules_to_save: list[Text] = Field(
+        default_factory=list,
+        description="Modules that are trained whole and saved with the adapter, such as [embed_tokens, lm_head].",
+    )
+    ensure_weight_tying: bool = Field(
+        cross_field_rules.LORA_DEFAULTS["ensure_weight_tying"],
+        description="Where modules_to_save names embedding or head of a model that ties them: keep them one.",
+    )
+    rank_pattern: dict[Text, Annotated[Whole, Field(ge=1, le=4096)]] = Field(
+        default_factory=dict, description="Ranks of their own by module name, such as {q_proj: 32}."
+    )
+    alpha_pattern: dict[Text, Positive] = Field(
+        default_factory=dict, description="The same of alpha, such as {q_proj: 64}."
+    )
+    init: Annotated[
+        Literal["default", "gaussian", "orthogonal"],
+        BeforeValidator(begins),
+        WithJsonSchema({"enum": list(INITS), "default": INITS[0]}),
+    ] = Field("default", description="How adapters begin: default (Kaiming, zero), gaussian or orthogonal.")

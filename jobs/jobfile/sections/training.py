@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from jobs.jobfile import cross_field_rules
-from jobs.jobfile.fields import Number, Optimizer, Positive, Whole
+from jobs.jobfile.fields import Number, Optimizer, Positive, Text, Whole
+from jobs.jobfile.options.schedulers import Scheduler
 from jobs.jobfile.sections.base import Section
+
+Decay = Annotated[Number, Field(ge=0, lt=1)]
+_TWO_RATES = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+    "default": [0.9, 0.999],
+}
 
 
 class TrainingSpec(Section):
@@ -32,10 +42,21 @@ class TrainingSpec(Section):
     )
     packing: bool = Field(False, description="Pack several rows into one sequence.")
     warmup_ratio: Number = Field(
-        0.03, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+        cross_field_rules.WARMUP_RATIO,
+        ge=0,
+        le=1,
+        description="Share of the steps in which the learning rate rises.",
     )
-    scheduler: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="Learning rate after warm-up."
+    warmup_steps: Annotated[Whole, Field(ge=0)] | None = Field(
+        None, description="Steps in which the learning rate rises; exclusive with warmup_ratio."
+    )
+    scheduler: Scheduler = Field(
+        "linear",
+        description="Learning rate after warm-up; constant_with_warmup is constant.",
+    )
+    scheduler_kwargs: dict[Text, Any] = Field(
+        default_factory=dict,
+        description="Options of the scheduler, such as {min_lr_rate: 0.1} of cosine_with_min_lr.",
     )
     optimizer: Optimizer = Field(
         "adamw",
@@ -52,6 +73,20 @@ class TrainingSpec(Section):
         "update out, up to 10 in a row.",
     )
     weight_decay: Number = Field(0.0, ge=0, le=1, description="Weight decay of the optimizer.")
+    max_grad_norm: Number = Field(
+        1.0, ge=0, description="Norm that gradients are clipped to; 0: they are not clipped."
+    )
+    betas: Annotated[tuple[Decay, Decay], WithJsonSchema(_TWO_RATES)] = Field(
+        (0.9, 0.999), description="AdamW's two decay rates, such as [0.9, 0.95]."
+    )
+    epsilon: Number = Field(1e-8, gt=0, le=1, description="AdamW's epsilon.")
+    loss: Literal["nll", "dft"] = Field(
+        "nll",
+        description="nll: cross-entropy; dft: each token's weighted by its probability (arXiv:2508.05629).",
+    )
+    neftune_alpha: Positive | None = Field(
+        None, description="Noise on the embeddings in training (NEFTune, arXiv:2310.05914), such as 5."
+    )
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Seed of weights, adapters and data order.")
     eval_steps: Annotated[Whole, Field(ge=1)] | None = Field(
         None,
@@ -59,4 +94,8 @@ class TrainingSpec(Section):
     )
     checkpoint_steps: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
+    )
+    extra: dict[Text, Any] = Field(
+        default_factory=dict,
+        description="Fields of TRL's configuration that no key here has, such as {eval_on_start: true}.",
     )

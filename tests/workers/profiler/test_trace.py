@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jobs.cards import Card
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.profile import LOSS, SEGMENTS, MemoryProfile
+from jobs.memory.profile import LOSS, SEGMENTS, MemoryProfile, trace_key
 from jobs.memory.project import Rung, project
 from jobs.messages.reports import TraceRequest
 from workers.agent.profile_child import trace_in_child
@@ -54,6 +54,14 @@ def _spec(kind: str = "llama", method: Any = "full", **sections: Any) -> JobSpec
 LORA = {"kind": "lora", "rank": 8, "dropout": 0.05}
 TRACED = [("llama", "full"), ("gemma3_text", "full"), ("gpt2", "full"), ("mistral", "full")]
 TRACED_LORA = [("qwen2", LORA), ("qwen3", LORA)]
+SAVED = {**LORA, "modules_to_save": ["embed_tokens", "lm_head"]}
+OPTIONS = [
+    ("qwen2", SAVED, {}),
+    ("llama", {**SAVED, "ensure_weight_tying": True}, {}),
+    ("qwen2", {**LORA, "rank_pattern": {"q_proj": 64}, "exclude": ["down_proj"]}, {}),
+    ("llama", LORA, {"neftune_alpha": 5}),
+    ("llama", "full", {"loss": "dft"}),
+]
 
 
 @pytest.mark.parametrize(("kind", "method"), TRACED + TRACED_LORA)
@@ -69,6 +77,26 @@ def test_three_layers_project_the_whole_model(kind: str, method: Any) -> None:
         traced = whole_step(whole, spec, mode, every_n=every_n, kind=card, rows=rows, length=length)
         found = project(profile, Rung(every_n, rows), sequence_length=length, card=BARE[card])
         assert found.allocated_bytes == pytest.approx(traced, rel=0.03), (card, every_n, rows, length)
+
+
+@pytest.mark.parametrize(("kind", "method", "training"), OPTIONS)
+def test_options_that_cost_memory_are_traced(kind: str, method: Any, training: dict[str, Any]) -> None:
+    spec, plain = _spec(kind, method, training=training), _spec(kind, "full" if method == "full" else LORA)
+    assert trace_key(spec, {}, None) != trace_key(plain, {}, None)
+    profile, mode = trace(spec, []), FakeTensorMode()
+    whole = build(spec, load_config(spec, []), mode, copies=None)
+    for card, every_n, rows, length in (("cuda", 0, 1, 384), ("cuda", 1, 7, 600)):
+        traced = whole_step(whole, spec, mode, every_n=every_n, kind=card, rows=rows, length=length)
+        found = project(profile, Rung(every_n, rows), sequence_length=length, card=BARE[card])
+        assert found.allocated_bytes == pytest.approx(traced, rel=0.01), (card, every_n, rows, length)
+
+
+def test_modules_to_save_are_part_of_the_adapter() -> None:
+    """Twice on the card: frozen, and a copy that is trained. Its size is that of the files that come of it."""
+    plain, saved = trace(_spec("qwen2", LORA), []), trace(_spec("qwen2", SAVED), [])
+    copies = 2 * 2 * 40009 * 192
+    assert saved.adapter_bytes - plain.adapter_bytes == pytest.approx(copies, abs=1024)
+    assert saved.trained_bytes == saved.adapter_bytes and saved.weight_bytes == plain.weight_bytes
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ class GuardedSFT(Guarded, SFTTrainer):
 def _fields(spec: JobSpec, rung: Rung) -> dict[str, Any]:
     packing = spec.training.packing
     return {
+        "loss_type": spec.training.loss,
         "packing": packing,
         # The rows come as tokens and labels, cut (workers/data): all that is left to prepare is packing.
         "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},

@@ -1,0 +1,6 @@
+"""Options of training whose values have rules of their own.
+
+adapters.py    what LoRA has besides rank and alpha
+extra.py       `training.extra`: fields of TRL's configuration, and why some are refused
+schedulers.py  learning rate schedules and their options
+"""
