@@ -175,10 +175,18 @@ def memory_faults(memory: Given) -> list[Fault]:
 
 def evaluation_faults(data: Given, training: Given) -> list[Fault]:
     """Nothing to evaluate on without a holdout."""
-    if training.get("eval_steps") is None or data.get("holdout", 0.0) not in (0, None):
+    if data.get("holdout", 0.0) not in (0, None):
         return []
-    fix = "set data.holdout to the share of rows to evaluate on, such as 0.05, or leave eval_steps out"
-    return [Fault("training.eval_steps", str(training["eval_steps"]), "has no rows to evaluate on", fix)]
+    return [
+        Fault(
+            f"training.{name}",
+            str(training[name]) if isinstance(training[name], (int, float)) else "",
+            "has no rows to evaluate on",
+            f"set data.holdout to the share of rows to evaluate on, such as 0.05, or leave {name} out",
+        )
+        for name in ("eval_steps", "early_stopping", "keep_best")
+        if training.get(name) not in (None, False)
+    ]
 
 
 def dtype_faults(model: Given, method: Given) -> list[Fault]:

@@ -123,10 +123,14 @@ def look_at(path: Path, owner: Owner) -> Checkpoint | None:
     return Checkpoint(step=step, bytes=size_of(path) or 0, ts=made, whole=whole)
 
 
-def prune(root: Path, keep: int = KEEP) -> None:
-    """Delete all but the newest `keep` checkpoints that have a manifest, and those without one."""
+def prune(root: Path, keep: int = KEEP, best: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints that have a manifest, and those without one.
+
+    best: the step of one that stays, however old it is.
+    """
     complete = [path for path, _ in listed(root) if (path / MANIFEST).is_file()]
     kept = set(complete[-keep:]) if keep else set()
+    kept |= {path for path in complete if best is not None and path.name == name_of(best)}
     for path, _ in listed(root):
         if path not in kept:
             # Out of sight first: half a checkpoint must not look like one.

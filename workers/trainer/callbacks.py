@@ -27,6 +27,7 @@ from workers.trainer.finite import Fault, Guard, weights_fault, word
 from workers.trainer.memory_meter import Meter
 from workers.trainer.ranks.decision import Decision
 from workers.trainer.ranks.rendezvous import Others
+from workers.trainer.saving.best import Best
 from workers.trainer.saving.resume import asked_steps, follow_schedule
 
 log = logging.getLogger(__name__)
@@ -114,19 +115,17 @@ class Reporter(TrainerCallback):
         self.guard = guard or Guard(skip=False)
         self.stopped: StopReason | None = None
         self.others: Others | None = None  # of an attempt over several hosts
+        self.best = Best(assignment.spec.training)
         self._assignment, self._folder, self._checkpoints = assignment, folder, checkpoints
         self._figures, self._line_every_s = figures, line_every_s
         early = assignment.spec.sweep.early_stop
-        self._compared_at = (
-            early.after_steps if early else None
-        )  # jobs of a sweep, by the loss at that very step
+        self._compared_at = early.after_steps if early else None  # jobs of a sweep
         self._gang = assignment.world_size > 1
         self._leads = assignment.rank == 0
         self._listens = assignment.local_rank == 0  # for its host
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._publishing: Future[Path] | None = None
-        self._began = self._step_ended = self._lined = self._saved = 0.0
-        self._save_cost_s = 0.0
+        self._began = self._step_ended = self._lined = self._saved = self._save_cost_s = 0.0
         self._since_line = self._skipped_before = 0
         self._save_every = 0
         self._mute = False  # the last line could not be written
@@ -151,8 +150,7 @@ class Reporter(TrainerCallback):
     ) -> None:
         now = time.monotonic()
         self._figures.step_times.append(now - self._step_ended)
-        self._figures.steps = state.global_step
-        self._figures.train_s = now - self._began
+        self._figures.steps, self._figures.train_s = state.global_step, now - self._began
         self._step_ended = now
         self._since_line += 1
         self._figures.skipped = self.guard.skipped
@@ -191,8 +189,7 @@ class Reporter(TrainerCallback):
         figures.tokens = tokens
         if math.isfinite(loss):
             figures.last_loss = loss
-            if figures.first_loss is None:
-                figures.first_loss = loss
+            figures.first_loss = loss if figures.first_loss is None else figures.first_loss
         figures.marks = [*figures.marks[:1], (now, tokens)]
         if self._leads:
             peaks = figures.meter.read()
@@ -246,6 +243,7 @@ class Reporter(TrainerCallback):
             said = {"loss": loss} if math.isfinite(loss) else {"loss_text": word(loss)}
             evaluated = Evaluated(ts=time.time(), step=state.global_step, **said)
             self._written(lambda: self._folder.append_evaluation(evaluated))
+        self.best.judge(state, control)
         self._step_ended = time.monotonic()
 
     def on_save(
@@ -289,16 +287,14 @@ class Reporter(TrainerCallback):
         if self._leads and last:
             self._publish_last(staged, step)
         elif self._leads:
-            self._finish_publishing()
-            self._publishing = self._publisher.submit(self._publish, staged, step, self.guard.left_out)
+            self._submit(staged, step)
         now = time.monotonic()
         self._save_cost_s = now - self._step_ended
         self._saved = self._step_ended = now
 
     def _publish_last(self, staged: Path, step: int) -> None:
         try:
-            self._finish_publishing()
-            self._publishing = self._publisher.submit(self._publish, staged, step, self.guard.left_out)
+            self._submit(staged, step)
             self._finish_publishing()
         except Exception as error:  # as in save_last
             if (refused := disk_space.refused(error)) is None:
@@ -306,6 +302,11 @@ class Reporter(TrainerCallback):
             log.warning("the last step has no checkpoint: %s", refused)
         else:
             self.last = Path(self._figures.last_checkpoint) if self._figures.last_checkpoint else None
+
+    def _submit(self, staged: Path, step: int) -> None:
+        self._finish_publishing()
+        known = self.guard.left_out, self.best.step
+        self._publishing = self._publisher.submit(self._publish, staged, step, *known)
 
     def trained_whole(self) -> bool:
         return self.stopped is None and self.guard.fault is None
@@ -322,12 +323,11 @@ class Reporter(TrainerCallback):
         """A line that can't be written, on a full disk for instance, is no reason to stop training."""
         try:
             write()
+            self._mute = False
         except OSError as error:
             if not self._mute:
                 log.warning("progress can't be written: %s", error)
             self._mute = True
-        else:
-            self._mute = False
 
     def _decide(self, state: TrainerState, now: float) -> Decision:
         last = state.global_step >= state.max_steps
@@ -373,7 +373,7 @@ class Reporter(TrainerCallback):
         torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
         return Decision.of(int(code.item()))
 
-    def _publish(self, staged: Path, step: int, left_out: int) -> Path:
+    def _publish(self, staged: Path, step: int, left_out: int, best: int | None) -> Path:
         """Off the training thread: hashing and fsync of gigabytes need not hold up the next steps."""
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
         assignment, figures = self._assignment, self._figures
@@ -389,7 +389,7 @@ class Reporter(TrainerCallback):
         }
         check_job_folder(home_of(self._checkpoints), assignment.mine)
         path = publish_checkpoint(staged, self._checkpoints, step, facts)
-        prune(self._checkpoints)
+        prune(self._checkpoints, assignment.spec.training.keep_checkpoints, best)
         return path
 
     def _finish_publishing(self) -> None:

@@ -11,7 +11,7 @@ from transformers import Trainer
 
 from jobs.messages.reports import Assignment
 from workers.checkpoints import disk_space
-from workers.checkpoints.folders import KEEP, listed
+from workers.checkpoints.folders import listed
 from workers.checkpoints.manifest import size_of
 from workers.trainer.callbacks import Figures
 from workers.trainer.saving.artifacts import from_checkpoint, from_model, publish_result, result_files
@@ -22,7 +22,9 @@ def check_room(assignment: Assignment, target: Path, checkpoints: Path) -> None:
 
     One checkpoint more than are kept: the oldest goes once the newest is there.
     """
-    count = min(KEEP + 1, assignment.spec.training.steps or KEEP + 1)
+    training = assignment.spec.training
+    most = training.keep_checkpoints + 1 + training.keep_best
+    count = min(most, training.steps or most)
     there = sum(size_of(path) or 0 for path, _ in listed(checkpoints))
     one = assignment.checkpoint_bytes
     needed = max(one, one * count - there)

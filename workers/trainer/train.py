@@ -106,7 +106,7 @@ def train(
         return figures.ended(ts=time.time(), outcome=outcome, message=message, echo=echo)
     if guard.fault is not None:
         return figures.ended(ts=time.time(), **diverged(guard.fault, figures, checkpoints))
-    message = _summary(figures)
+    message = "; ".join(filter(None, [_summary(figures), reporter.best.note]))
     if assignment.rank == 0:
         if folder.stop_requested() == "stale" or not folder.is_mine(assignment):
             raise Stopped("stale", "the server does not know this attempt any more: nothing is published")
@@ -152,10 +152,11 @@ def _trained(
             )
         if resume:
             figures.last_checkpoint = str(resume[0]) if assignment.at_lead else None
-            if manifest := finished(*resume, assignment.spec):
+            if manifest := finished(*resume, assignment.spec, reporter.best):
                 figures.take_up(resume[1], manifest)
-                log.info("all %d steps are done: the result is made from %s", resume[1], resume[0])
-                return resume[0]
+                made = reporter.best.result(checkpoints, assignment.mine, resume[0]) or resume[0]
+                log.info("all %d steps are done: the result is made from %s", resume[1], made)
+                return made
             log.info("resuming after step %d from %s", resume[1], resume[0])
             reporter.guard.left_out = left_out(resume[0])
         if assignment.rank == 0:
@@ -180,7 +181,7 @@ def _trained(
             if guard.fault is None:
                 trackers.keep(staging, trainer.state.global_step)
                 reporter.save_last(trainer)
-    return reporter.last or trainer
+    return reporter.best.result(checkpoints, assignment.mine, reporter.last) or trainer
 
 
 def build_trainer(

@@ -15,7 +15,7 @@ from jobs.errors import Fault
 _WRITES = "tuneyard writes progress and logs itself"
 _SAVES = "tuneyard saves checkpoints itself: use training.checkpoint_steps and training.keep_checkpoints"
 _BEST = "use training.keep_best and training.early_stopping"
-_EVALUATES = "use data.holdout or data.evaluation, and training.eval_steps"
+_EVALUATES = "use data.holdout and training.eval_steps"
 _HUB = "tuneyard never publishes from the training process"
 _LOADS = "the rows are tokens in a file already: nothing is left for workers to load"
 _LADDER = "the ladder decides: use memory.checkpointing, memory.offload, memory.micro_batch"

@@ -21,6 +21,15 @@ _TWO_RATES = {
 }
 
 
+class EarlyStopping(Section):
+    """Ends training once the loss of the rows held out stands still."""
+
+    patience: Whole = Field(
+        1, ge=1, le=1000, description="Evaluations without a better loss after which to end."
+    )
+    threshold: Number = Field(0.0, ge=0, description="How much lower a loss must be to be a better one.")
+
+
 class TrainingSpec(Section):
     """Learning rate, length and batch. The global batch never changes with the rung that is chosen."""
 
@@ -94,6 +103,16 @@ class TrainingSpec(Section):
     )
     checkpoint_steps: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Optimizer steps between checkpoints; a tenth of the run when left out."
+    )
+    keep_checkpoints: Whole = Field(
+        2, ge=1, le=100, description="Newest checkpoints that a host keeps while the job trains."
+    )
+    keep_best: bool = Field(
+        False,
+        description="Make the result from the checkpoint with the lowest loss on the rows held out, not the last.",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="When to end by the loss of the rows held out: {patience: 3, threshold: 0.01}."
     )
     extra: dict[Text, Any] = Field(
         default_factory=dict,

@@ -231,7 +231,7 @@ class KeysOf:
 
     def __call__(self, spec: JobSpec, job_id: int) -> str:
         training, model = spec.training, spec.model.model_dump_json()
-        kind = (spec.data, model, training.sequence_length, training.packing, spec.trainer)
+        kind = (spec.data.model_dump_json(), model, training.sequence_length, training.packing, spec.trainer)
         if (key := self._known.get(kind)) is not None:
             return key
         key, path = key_of(spec, job_id, self._look), spec.data.path

@@ -50,6 +50,9 @@ TRAINING: dict[str, tuple[Any, dict[str, Any]] | None] = {
     "seed": (7, {"seed": 7}),
     "eval_steps": None,
     "checkpoint_steps": None,
+    "keep_checkpoints": None,
+    "keep_best": None,
+    "early_stopping": None,
     "extra": ({"eval_delay": 2, "data_seed": 3}, {"eval_delay": 2, "data_seed": 3}),
 }
 METHOD: dict[str, tuple[Any, dict[str, Any]] | None] = {

@@ -22,6 +22,7 @@ from workers.checkpoints.manifest import read_manifest
 from workers.checkpoints.transfer import LOOK_S, Carrier, Reach
 from workers.data.fingerprint import Fingerprint, changed
 from workers.trainer.ranks.rendezvous import Others
+from workers.trainer.saving.best import Best
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,11 @@ def longest_first(resume: tuple[Path, int] | None, fixed: bool) -> bool:
     return any(gather_object([fixed]))
 
 
-def finished(checkpoint: Path, step: int, spec: JobSpec) -> dict[str, Any] | None:
+def finished(checkpoint: Path, step: int, spec: JobSpec, best: Best) -> dict[str, Any] | None:
     """The manifest of a checkpoint that has all steps of the job; None where some are to be trained."""
     manifest = read_manifest(checkpoint)
+    if best.ended(checkpoint):
+        return manifest
     if spec.training.steps is not None:
         done = step >= spec.training.steps
     else:  # of epochs only a trainer can tell how many steps they are
