@@ -139,6 +139,7 @@ class Controller:
             self._rolled_s = 0.0
             try:
                 if woken or self.due.now(began, self.clock()):
+                    self.due.begin()
                     with uncollected():
                         self.tick(now := self.clock())
                     self.due.planned(began, self.seen[0] if self.seen else None, now)

@@ -18,7 +18,7 @@ class PlanDue:
     def __init__(self, store: Store, every_s: float) -> None:
         self._store, self._every_s = store, every_s
         self._planned_s = -math.inf
-        self._event = 0  # the newest when the last plan was made
+        self._before = self._event = 0  # the newest event when the last plan began, and that it was made with
         self._over_at = math.inf
 
     def now(self, steady_s: float, now: float) -> bool:
@@ -27,8 +27,15 @@ class PlanDue:
             return True
         return self._store.newest_event() > self._event
 
+    def begin(self) -> None:
+        """A plan is about to be made. Raises Unavailable."""
+        self._before = self._store.newest_event()
+
     def planned(self, steady_s: float, fleet: Fleet | None, now: float) -> None:
-        """A plan was made, begun at steady_s. What it wrote itself is no news; fleet: that it was made from."""
+        """A plan was made, begun at steady_s. What it wrote itself is no news, unlike what was asked for since begin():
+        the plan may not have seen that. fleet: that it was made from. Raises Unavailable.
+        """
         waits = () if fleet is None else (job.not_before for job in fleet.queue if job.not_before > now)
         self._planned_s, self._over_at = steady_s, min(waits, default=math.inf)
-        self._event = self._store.newest_event()
+        asked = self._store.asked_since(self._before)
+        self._event = self._before if asked else self._store.newest_event()

@@ -52,6 +52,13 @@ class Note(StrEnum):
     NOTICE_LOST = "notice_lost"  # a target did not take it for a day
 
 
+# Events of what people and hosts ask for, by kind: any server stores them, and the plan of the one that leads has to
+# follow. A cancel of a job that waits needs no plan.
+ASKED = (
+    *(Note.SUBMITTED, Note.COPIED, Note.CANCEL_REQUESTED, Note.HELD, Note.RELEASED, Note.CHANGED),
+    *(Note.TRAINING, Note.HOST_JOINED, Note.HOST_DRAINED, Note.HOST_RESUMED, Note.FORGOTTEN),
+    *(Note.PROJECT_SET, Note.PROJECT_REMOVED),
+)
 # Events that targets are told of, by kind.
 NOTIFIED = (
     *("succeeded", "failed", "cancelled", "requeued", "waiting"),

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.control.plan_due import PlanDue
 from orchestrator.store import Store
-from tests.builders import submitted
+from tests.builders import because, submitted
 from tests.fleets import fleet, waiting
 
 EVERY_S = 5.0
@@ -34,11 +34,35 @@ def test_what_another_server_stored_is_noticed_at_the_next_look(store: Store, ur
     other = Store(url)
     job = submitted(other)
     assert due.now(1.0, 101.0)
+    due.begin()
     due.planned(1.0, None, 101.0)
     assert not due.now(1.5, 101.5), "it was planned with"
     other.request_cancel(job.id, 101.6)
     assert due.now(2.0, 102.0)
     other.close()
+
+
+def test_what_another_server_stored_while_a_plan_was_made_waits_for_no_later_one(
+    store: Store, url: str
+) -> None:
+    due, other = PlanDue(store, EVERY_S), Store(url)
+    due.begin()
+    job = submitted(other)  # after the plan read its rows
+    store.fail_queued(job.id, because(text="refused by the plan"), 100.2)
+    due.planned(0.0, None, 100.3)
+    assert due.now(0.5, 100.5)
+    due.begin()
+    due.planned(0.5, None, 100.6)
+    assert not due.now(1.0, 101.0), "that one saw it"
+    other.close()
+
+
+def test_what_a_plan_writes_itself_is_no_news(store: Store) -> None:
+    job, due = submitted(store), PlanDue(store, EVERY_S)
+    due.begin()
+    store.fail_queued(job.id, because(text="it can not train"), 100.2)
+    due.planned(0.0, None, 100.3)
+    assert not due.now(0.5, 100.5)
 
 
 def test_a_back_off_that_is_over_is_planned_with_at_once(store: Store) -> None:

@@ -19,7 +19,7 @@ from orchestrator.store.jobs.groups import groups_named
 from orchestrator.store.jobs.holds import hold_jobs
 from orchestrator.store.jobs.transitions import move
 from orchestrator.store.jobs.views import views_of
-from orchestrator.store.requests import Actor, NewJob, Note
+from orchestrator.store.requests import ASKED, Actor, NewJob, Note
 from orchestrator.store.rows import EventRow, JobRow, JobView
 from orchestrator.store.schema.column_types import clean_text, quick_json, to_json
 from orchestrator.store.schema.tables import attempts, events, jobs
@@ -194,6 +194,12 @@ class JobStore(Database):
         """The id of the newest event of all; 0 before the first."""
         with self.read() as connection:
             return connection.execute(_NEWEST_EVENT).scalar() or 0
+
+    def asked_since(self, event_id: int) -> bool:
+        """Whether an event of ASKED is newer than that one."""
+        query = sa.select(events.c.id).where(events.c.id > event_id, events.c.kind.in_(ASKED)).limit(1)
+        with self.read() as connection:
+            return connection.execute(query).first() is not None
 
     def request_cancel(
         self, job_id: int, now: float, because: Reason = _CANCELLED, actor: Actor | None = None
