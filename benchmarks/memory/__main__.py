@@ -4,6 +4,7 @@
                                 closed form against full-depth traces of random configurations
     python -m benchmarks.memory --real N          against real training steps on the CPU
     python -m benchmarks.memory --real-scans N    the same of models whose layers scan their tokens
+    python -m benchmarks.memory --real-trainers N the same of dpo, kto and reward
     python -m benchmarks.memory --published FILE  against peaks that others measured and published
     python -m benchmarks.memory --published FILE --litgpt FOLDER
                                 LitGPT's own code on the CUDA double against the same; FOLDER: docs/accuracy.md
@@ -52,6 +53,7 @@ def main() -> int:
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--real", type=int, metavar="N", help="real training runs on the CPU")
     parts.add_argument("--real-scans", type=int, metavar="N", help="the same of layers that scan")
+    parts.add_argument("--real-trainers", type=int, metavar="N", help="the same of dpo, kto and reward")
     parts.add_argument("--published", type=Path, metavar="FILE", help="CSV of published peaks")
     parser.add_argument("--litgpt", type=Path, metavar="FOLDER", help="of --published: LitGPT's code, to run")
     parts.add_argument("--founding", action="store_true", help="the vendor's founding table")
@@ -65,7 +67,7 @@ def main() -> int:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of --double: draw the judged half")
     wanted = parser.parse_args()
-    for name in ("count", "real", "real_scans", "processes"):
+    for name in ("count", "real", "real_scans", "real_trainers", "processes"):
         if getattr(wanted, name) is not None and getattr(wanted, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     for file in (wanted.configs, wanted.published):
@@ -97,7 +99,9 @@ def _part(wanted: argparse.Namespace) -> dict[str, Any]:
     if wanted.real:
         return real.run(wanted.real, seed=wanted.seed, seconds=wanted.seconds)
     if wanted.real_scans:
-        return real.run(wanted.real_scans, seed=wanted.seed, seconds=wanted.seconds, scanning=True)
+        return real.run(wanted.real_scans, seed=wanted.seed, seconds=wanted.seconds, what="scans")
+    if wanted.real_trainers:
+        return real.run(wanted.real_trainers, seed=wanted.seed, seconds=wanted.seconds, what="trainers")
     if wanted.published and wanted.litgpt:
         return on_the_double.run(wanted.published, wanted.litgpt)
     if wanted.published:

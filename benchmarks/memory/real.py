@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import SFTTrainer
 
-from benchmarks.memory import results
+from benchmarks.memory import preferences, results
 from benchmarks.memory.shapes import bare, job
 from jobs.jobfile.requirements import lacking
 from jobs.jobfile.spec import JobSpec
@@ -36,9 +36,12 @@ from jobs.memory.rung import Rung
 from workers import machine
 from workers.model.adapters import cast_adapters, lora_config
 from workers.model.build import build_config, build_model
+from workers.model.heads import for_trainer
 from workers.profiler.storage_tracker import BLOCK_BYTES, LiveBytes
 from workers.profiler.trace import trace
 from workers.trainer.config import trl_config
+from workers.trainer.finite import Guard
+from workers.trainer.trainers import trainer_of
 
 GOALS = {"median": 0.03, "worst": 0.08}
 STEPS = 2
@@ -71,6 +74,9 @@ METHODS: dict[str, Any] = {
     "lora": {**LORA, "dropout": 0.0},
     "qlora": {**LORA, "kind": "qlora", "dropout": 0.05},
 }
+
+
+WHAT = {"": "", "scans": ", of layers that scan", "trainers": ", of trainers of preferences"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,11 @@ def scanning_draws(count: int, seed: int) -> list[Run]:
     return made
 
 
+def preference_draws(count: int, seed: int) -> list[Run]:
+    """Runs of the trainers of preferences."""
+    return [Run(*drawn) for drawn in preferences.draws(count, seed)]
+
+
 class _Counted(TrainerCallback):
     """Counts live bytes through the last step, or through the evaluation after it."""
 
@@ -240,19 +251,30 @@ def measured(run: Run, folder: str) -> int:
     spec, counted = run.spec, _Counted(run.spec.data.holdout > 0)
     args = trl_config(spec, run.rung, folder, use_cpu=True)
     args.train_sampling_strategy = "sequential"  # so that each micro-batch has one of the longest rows
-    trainer = SFTTrainer(
-        model=build_model(spec, build_config(spec.model, False), False),
-        args=args,
-        train_dataset=rows(spec, run.rung),
-        eval_dataset=rows(spec, run.rung, run.evaluation_batches) if spec.data.holdout else None,
-        processing_class=tokenizer(),
-        peft_config=lora_config(spec.method),
-        callbacks=[counted],
-    )
+    trainer = _trainer(run, args, counted)
     if spec.method.kind != "full":
         cast_adapters(trainer.model, spec)
     trainer.train()
     return counted.peak_bytes
+
+
+def _trainer(run: Run, args: Any, counted: _Counted) -> Any:
+    spec, ends = run.spec, tokenizer()
+    config = for_trainer(build_config(spec.model, False), spec.trainer, ends.pad_token_id)
+    given: dict[str, Any] = {
+        "model": build_model(spec, config, False),
+        "args": args,
+        "processing_class": ends,
+        "peft_config": lora_config(spec.method, spec.trainer),
+        "callbacks": [counted],
+    }
+    if spec.trainer == "sft":
+        held = rows(spec, run.rung, run.evaluation_batches) if spec.data.holdout else None
+        return SFTTrainer(train_dataset=rows(spec, run.rung), eval_dataset=held, **given)
+    kind = trainer_of(spec.trainer)
+    if kind.reference(spec, run.rung):
+        given["ref_model"] = build_model(spec, config, False)
+    return kind.trainer(guard=Guard(False), train_dataset=preferences.rows(spec, run.rung), **given)
 
 
 def projected(run: Run) -> tuple[int, str]:
@@ -297,15 +319,17 @@ def _kind(one: Run) -> str:
     return EVALUATION if one.spec.data.holdout else one.method
 
 
-def run(count: int, *, seed: int, seconds: float, scanning: bool = False) -> dict[str, Any]:
-    """Train, print each run, and sum up. scanning: models whose layers scan their tokens."""
+def run(count: int, *, seed: int, seconds: float, what: str = "") -> dict[str, Any]:
+    """Train, print each run, and sum up. what: "scans", models whose layers scan their tokens; "trainers", those of
+    preferences."""
     started = time.monotonic()
     done: list[tuple[Run, float]] = []
     failed: dict[str, str] = {}
     print(
         f"{'model':10} {'method':14} {'dtype':8} {'rung':20} {'length':>6} {'phase':12} {'measured MiB':>12} error"
     )
-    for index, one in enumerate((scanning_draws if scanning else draws)(count, seed)):
+    drawn = {"": draws, "scans": scanning_draws, "trainers": preference_draws}[what](count, seed)
+    for index, one in enumerate(drawn):
         if time.monotonic() - started > seconds:
             break
         found: tuple[int, int, str] | str
@@ -326,7 +350,7 @@ def run(count: int, *, seed: int, seconds: float, scanning: bool = False) -> dic
     print("\n".join(results.lines(groups)))
     return {
         "benchmark": "memory",
-        "part": f"real steps on the CPU{', of layers that scan' if scanning else ''}",
+        "part": f"real steps on the CPU{WHAT[what]}",
         "seed": seed,
         "asked": count,
         "seconds": round(time.monotonic() - started),

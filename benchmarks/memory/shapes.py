@@ -63,6 +63,7 @@ def job(
     training: dict[str, Any] | None = None,
     memory: dict[str, Any] | None = None,
     holdout: float = 0.0,
+    trainer: str = "sft",
 ) -> JobSpec:
     """A job with this architecture and method. model, training, memory: more of these sections; holdout: of data."""
     # Gemma 2 caps its attention logits, which only eager attention can do.
@@ -72,6 +73,7 @@ def job(
             "model": {"config": config, "tokenizer": "none", "attention": attention, **(model or {})},
             "data": {"path": "none", "holdout": holdout},
             "method": method,
+            "trainer": trainer,
             "training": {"sequence_length": 512, **(training or {})},
             "memory": memory or {},
         }

@@ -17,4 +17,5 @@ trackers.py              trackers that a run can report to
 validation_errors.py     pydantic's errors -> faults in our words
 options/                 options of training whose values have rules of their own
 sections/                the sections of a job file, each with its keys
+trainers/                trainers: what their rows hold, what they can't do
 """

@@ -15,7 +15,10 @@ from jobs.jobfile.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
 
-SECTIONS = ("model", "data", "method", "training", "memory", "resources", "sweep")
+SECTIONS = (
+    *("model", "data", "method", "training", "dpo", "kto", "reward"),
+    *("memory", "resources", "sweep"),
+)
 # What only LoRA has, with its defaults: a value that stands at its default is not held against `full`.
 LORA_DEFAULTS: dict[str, Any] = {
     "rank": 16,
@@ -72,14 +75,6 @@ def written_out(value: Any) -> Any:
         elif isinstance(given, str) and name in SHORTHAND:
             made[name] = {SHORTHAND[name]: given}
     return made
-
-
-def broken(value: Any) -> list[Fault]:
-    """Every rule that a job file's raw mapping breaks."""
-    if not isinstance(value, dict):
-        return []
-    given = written_out(value)
-    return faults({name: section for name in SECTIONS if isinstance(section := given.get(name), dict)})
 
 
 def faults(sections: Mapping[str, Given]) -> list[Fault]:

@@ -136,7 +136,7 @@ def _checkpointing(value: Any) -> Any:
     raise ValueError("is no checkpointing: write auto, off, every_layer, or {every_n: k} with k from 1")
 
 
-def _offload(value: Any) -> Any:
+def _choice(value: Any) -> Any:
     if isinstance(value, bool) or value == "auto":
         return value
     raise ValueError("is no choice here: write auto, true or false")
@@ -226,7 +226,8 @@ Checkpointing = Annotated[
         }
     ),
 ]
-Offload = Annotated[bool | Literal["auto"], BeforeValidator(_offload)]
+Choice = Annotated[bool | Literal["auto"], BeforeValidator(_choice)]  # left to us, or not
+Offload = Choice
 Policy = Literal["smallest_card", "fastest", "cheapest"]
 MicroBatch = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_micro_batch)]
 # Known by transformers' names for them, too.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from jobs.errors import SpecError
+from jobs.errors import Fault, SpecError
 from jobs.jobfile import cross_field_rules
 from jobs.jobfile.dependencies import LinksSchema, WrittenLinks
 from jobs.jobfile.fields import (
@@ -26,12 +26,17 @@ from jobs.jobfile.fields import (
 from jobs.jobfile.overrides import SHORTHAND
 from jobs.jobfile.sections.base import Section
 from jobs.jobfile.sections.data import DataSpec
+from jobs.jobfile.sections.dpo import DpoSpec
+from jobs.jobfile.sections.kto import KtoSpec
 from jobs.jobfile.sections.memory import MemorySpec
 from jobs.jobfile.sections.method import MethodSpec
 from jobs.jobfile.sections.model import ModelSpec
 from jobs.jobfile.sections.resources import ResourceSpec
+from jobs.jobfile.sections.reward import RewardSpec
 from jobs.jobfile.sections.sweep import AfterSpec, SweepSpec
 from jobs.jobfile.sections.training import TrainingSpec
+from jobs.jobfile.trainers.facts import TRAINERS, Facts, Trainer
+from jobs.jobfile.trainers.rules import trainer_faults, with_rate
 from jobs.jobfile.validation_errors import faults_of
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -51,12 +56,17 @@ class JobSpec(Section):
         description="Hub id, local folder, or an architecture config with random weights."
     )
     data: DataSpec = Field(description="File of examples, folder saved by datasets, or hub id.")
-    trainer: Literal["sft"] = Field("sft", description="TRL trainer.")
+    trainer: Trainer = Field("sft", description="TRL trainer: sft, dpo, kto or reward.")
     method: MethodSpec = Field(
         default_factory=_defaults(MethodSpec), description="full, lora or qlora, with LoRA's numbers."
     )
     training: TrainingSpec = Field(
         default_factory=_defaults(TrainingSpec), description="Learning rate, length, batch."
+    )
+    dpo: DpoSpec = Field(default_factory=_defaults(DpoSpec), description="Options of trainer: dpo.")
+    kto: KtoSpec = Field(default_factory=_defaults(KtoSpec), description="Options of trainer: kto.")
+    reward: RewardSpec = Field(
+        default_factory=_defaults(RewardSpec), description="Options of trainer: reward."
     )
     memory: MemorySpec = Field(
         default_factory=_defaults(MemorySpec), description="Activation checkpointing and micro-batch."
@@ -104,16 +114,28 @@ class JobSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, value: Any) -> Any:
-        return cross_field_rules.written_out(value)
+        made = cross_field_rules.written_out(value)
+        return with_rate(made) if isinstance(made, dict) else made
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
         # For all sections at once, from here: a validator of each section's own would double the cost of a job.
-        sections = vars(self)
-        cross_field_rules.hold(
-            cross_field_rules.faults({name: vars(sections[name]) for name in cross_field_rules.SECTIONS})
-        )
+        known = vars(self)
+        sections = {name: vars(known[name]) for name in cross_field_rules.SECTIONS}
+        cross_field_rules.hold([*cross_field_rules.faults(sections), *trainer_faults(self.trainer, sections)])
         return self
+
+    @property
+    def trains(self) -> Facts:
+        """What its trainer takes."""
+        return TRAINERS[self.trainer]
+
+    @property
+    def precomputes(self) -> bool | str:
+        """Whether a reference only works before training: True, False or "auto"; False where there is none."""
+        if not self.trains.reference:
+            return False
+        return (self.dpo if self.trainer == "dpo" else self.kto).precompute_ref_log_probs
 
     @property
     def adapter_dtype(self) -> str:
@@ -154,8 +176,18 @@ def parse_spec(value: Any, source: str = "job") -> JobSpec:
         faults = faults_of(error, JobSpec)
         known = {fault.path for fault in faults}
         # pydantic looks at rules between values only once all of those stand; tell of them in the same go.
-        faults += [fault for fault in cross_field_rules.broken(value) if fault.path not in known]
+        faults += [fault for fault in _broken(value) if fault.path not in known]
         raise SpecError(faults, source) from None
+
+
+def _broken(value: Any) -> list[Fault]:
+    """Every rule that a job file's raw mapping breaks."""
+    if not isinstance(value, dict):
+        return []
+    given = cross_field_rules.written_out(value)
+    names = cross_field_rules.SECTIONS
+    sections = {name: section for name in names if isinstance(section := given.get(name), dict)}
+    return [*cross_field_rules.faults(sections), *trainer_faults(given.get("trainer", "sft"), sections)]
 
 
 def schema() -> dict[str, Any]:

@@ -5,7 +5,6 @@ dropped_rows.py      warnings about rows that are cut or left out, and when a jo
 envelope.py          which of many lines of a profile can be the highest
 kernel_launches.py   kernels that a layer, a micro-batch and an update launch, counted on the CUDA double
 ladder.py            rungs, and choose(): the fastest that fits a card
-peak_candidates.py   where in a row of layers a step can peak
 peaks.py             the peaks of a step, for many rungs at once
 profile.py           MemoryProfile: how one architecture, trained one way, uses memory
 project.py           project(): peak memory by named part, in closed form
@@ -18,4 +17,5 @@ suggestions.py       what would help a job that fits no card
 allocator/           what torch's CUDA allocator holds beside live tensors: terms with a reason each, and how
                      far off they were
 calibration/         measured against projected: what the next projection's interval and step time learn from attempts
+moments/             the high points of a step
 """

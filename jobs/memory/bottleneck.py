@@ -10,6 +10,7 @@ _MOMENTS = {
     "load": "while the model is loaded",
     "forward end": "at the end of the forward pass",
     "loss": "in the loss",
+    "reference": "in the forward pass of the reference",
     "backward": "in the backward pass",
     "optimizer step": "in the optimizer step",
     "evaluation": "in the evaluation",

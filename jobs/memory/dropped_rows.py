@@ -11,7 +11,13 @@ WARN_SHARE = 0.05  # of the rows: more that are left out, or cut, are worth a wa
 
 
 def left_out(
-    seen: int, dropped: int, truncated: int, longest_row: int, limit: int, sampled: bool = False
+    seen: int,
+    dropped: int,
+    truncated: int,
+    longest_row: int,
+    limit: int,
+    sampled: bool = False,
+    trainer: str = "sft",
 ) -> str:
     """What becomes of rows that are longer than the sequence length; empty where there are none.
 
@@ -23,13 +29,19 @@ def left_out(
     longest = f" (longest row {longest_row:,} token{s})" if longest_row else ""
     cut = "is cut" if truncated == 1 else "are cut"
     if dropped:
-        text = f"{dropped:,} {of} {'is' if dropped == 1 else 'are'} left out: {_none_left(limit, longest_row)}{longest}"
+        why = _none_left(limit, longest_row, trainer)
+        text = f"{dropped:,} {of} {'is' if dropped == 1 else 'are'} left out: {why}{longest}"
         return text + (f"; {truncated:,} more {cut}" if truncated else "")
     return f"{truncated:,} {of} {cut} at training.sequence_length {limit:,}{longest}" if truncated else ""
 
 
-def _none_left(limit: int, longest_row: int) -> str:
-    """Why a row is left out. Where every row fits, it has one token, which nothing is before, or no completion."""
+def _none_left(limit: int, longest_row: int, trainer: str) -> str:
+    """Why a row is left out. Where every row fits, it has one token, which nothing is before, or no completion.
+
+    A reward model reads a text's last token, so nothing is cut off.
+    """
+    if trainer == "reward":
+        return f"a sequence is longer than training.sequence_length {limit:,}"
     within = "" if 0 < longest_row <= limit else f" within training.sequence_length {limit:,}"
     return f"no trained token is left{within}"
 
@@ -38,7 +50,9 @@ def told(lengths: Lengths, spec: JobSpec) -> str:
     """left_out() of counted lengths."""
     seen = lengths.count + lengths.dropped
     limit = spec.training.sequence_length
-    return left_out(seen, lengths.dropped, lengths.truncated, lengths.longest_row, limit, lengths.sampled)
+    return left_out(
+        seen, lengths.dropped, lengths.truncated, lengths.longest_row, limit, lengths.sampled, spec.trainer
+    )
 
 
 def worth_a_warning(seen: int, dropped: int, truncated: int) -> bool:
@@ -71,7 +85,7 @@ def nothing_left(lengths: Lengths, spec: JobSpec, positions: int | None = None) 
         raised = f"shorten the prompts: the model has {positions} positions"
     if 0 < longest <= limit:
         raised = "give rows of more than one token, with something to learn"
-    why = _none_left(limit, longest)
+    why = _none_left(limit, longest, spec.trainer)
     if not lengths.count:
         problem = f"leaves nothing to train on: all {lengths.dropped:,} rows are left out, {why}"
         return Fault("training.sequence_length", str(limit), problem, raised)

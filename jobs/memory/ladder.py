@@ -85,19 +85,23 @@ def rungs(spec: JobSpec, layers: int, kind: CardKind = "cuda") -> list[Rung]:
     """Every rung the job file allows. Accumulation makes up the batch, so that the global batch never changes.
 
     What the job file fixes is kept. Left to us: checkpointing off, every n-th layer for each n of useful_n, and on
-    CUDA cards every layer with offload; each with every micro-batch that divides the batch of one GPU.
+    CUDA cards every layer with offload; each with every micro-batch that divides the batch of one GPU, and where the
+    trainer has a reference, with it and with what it says worked out before training.
     """
     return list(_ladder(_wishes(spec), layers, kind))
 
 
 class _Wishes(NamedTuple):
-    """What of a job file its rungs depend on. checkpointing: the number of every_n itself."""
+    """What of a job file its rungs depend on. checkpointing: the number of every_n itself; least: the
+    smallest micro-batch that the loss can do with."""
 
     batch: int
     micro_batch: int | str
     checkpointing: int | str
     offload: bool | str
     unsloth: bool
+    precompute: bool | str
+    least: int
 
 
 def _wishes(spec: JobSpec) -> _Wishes:
@@ -105,7 +109,13 @@ def _wishes(spec: JobSpec) -> _Wishes:
     wanted = memory.checkpointing
     every = wanted["every_n"] if isinstance(wanted, dict) else wanted
     return _Wishes(
-        spec.batch_per_gpu, memory.micro_batch, every, memory.offload, spec.model.engine == "unsloth"
+        batch=spec.batch_per_gpu,
+        micro_batch=memory.micro_batch,
+        checkpointing=every,
+        offload=memory.offload,
+        unsloth=spec.model.engine == "unsloth",
+        precompute=spec.precomputes,
+        least=2 if spec.trainer == "kto" and spec.kto.loss_type == "kto" else 1,
     )
 
 
@@ -114,11 +124,14 @@ def _ladder(wishes: _Wishes, layers: int, kind: CardKind) -> tuple[Rung, ...]:
     """The rungs in the order in which those of the same time and memory are taken: the larger micro-batch first, then
     less checkpointing."""
     batch, wanted = wishes.batch, wishes.micro_batch
-    sizes = [wanted] if isinstance(wanted, int) else [k for k in range(batch, 0, -1) if batch % k == 0]
+    fitting = [k for k in range(batch, wishes.least - 1, -1) if batch % k == 0]
+    sizes = [wanted] if isinstance(wanted, int) else fitting
+    before = [False, True] if wishes.precompute == "auto" else [bool(wishes.precompute)]
     made = [
-        Rung(every_n, size, batch // size, offload)
+        Rung(every_n, size, batch // size, offload, precompute)
         for size in sizes
         for every_n, offload in _checkpointing(wishes, layers, kind)
+        for precompute in before
     ]
     return tuple(sorted(made, key=lambda rung: (-rung.micro_batch, -(rung.every_n or layers + 1))))
 
@@ -233,9 +246,9 @@ def choose(
     return NoFit(_reason(smallest, card, ceiling_bytes, before), entries, smallest)
 
 
-def _checkpointed(rung: Rung) -> tuple[float, bool]:
-    """How much is recomputed, and whether it travels: the share of the layers, offload."""
-    return (1 / rung.every_n if rung.every_n else 0.0, rung.offload)
+def _checkpointed(rung: Rung) -> tuple[float, bool, bool]:
+    """How much is recomputed, whether it travels, and whether the reference works before training."""
+    return (1 / rung.every_n if rung.every_n else 0.0, rung.offload, rung.precompute)
 
 
 def _projected(

@@ -2,65 +2,24 @@
 
 The segments of a profile laid end to end: every layer adds what it keeps on the way forward and gives it back on
 the way backward, checkpointed or not, so any mix comes out right. tests/walked.py does the same one layer after
-the other; here each of the few places that can be highest (jobs/memory/peak_candidates.py) is worked out at once.
+the other; here each of the few places that can be highest (jobs/memory/moments/candidates.py) is worked out at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.cards import Traced
 from jobs.errors import ProfileError
 from jobs.memory.envelope import envelope
-from jobs.memory.peak_candidates import places
+from jobs.memory.moments.alone import LOSS_ALONE, added, alone_rows, present, split
+from jobs.memory.moments.candidates import places
+from jobs.memory.moments.highest import Floats, Highest, Moments
 from jobs.memory.profile import LOSS, Line, MemoryProfile, Pass
 from jobs.memory.rung import Rung
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """High points, each in bytes beside the resting ones.
-
-    live: all of it; the others are parts of it: gradients, what plain layers and `before` keep (activations; plain:
-    of the layers alone), what checkpointed layers keep (boundaries), what the loss works in.
-    """
-
-    live: Floats
-    gradients: Floats
-    activations: Floats
-    boundaries: Floats
-    loss: Floats
-    plain: Floats
-
-    def of(self, which: Any) -> Moments:
-        return Moments(*(value[which] for value in vars(self).values()))
-
-
-@dataclass(frozen=True)
-class Highest:
-    """What a step comes to at each of many rungs; every array ends in the rungs' axis.
-
-    forward, loss, backward: the highest moment of each; evaluation: live bytes and those of the loss, None where the
-    profile has no such pass; moving: most that is live outside the loss at any time. Of one micro-batch: flops;
-    touched_bytes: bytes written to memory and read back; offloaded_bytes: bytes moved to the host, and back again.
-    """
-
-    forward: Moments
-    loss: Moments
-    backward: Moments
-    evaluation: tuple[Floats, Floats] | None
-    moving: Floats
-    flops: Floats
-    touched_bytes: Floats
-    offloaded_bytes: Floats
 
 
 def highest_moments(
@@ -88,14 +47,15 @@ def highest_moments(
     for rung, length in zip(rungs, lengths, strict=True):
         if rung.micro_batch < 1 or rung.accumulation < 1 or rung.every_n < 0 or length < 1:
             raise ProfileError(f"no such rung: {rung} at length {length}")
-    whole = [rung.micro_batch * length for rung, length in zip(rungs, lengths, strict=True)]
-    if valid is None or profile.packed or kind == "cpu":
-        valid = whole
+    rows = [profile.rows * rung.micro_batch for rung in rungs]
+    whole = [count * length for count, length in zip(rows, lengths, strict=True)]
+    all_count = valid is None or profile.packed or kind == "cpu"
+    known = whole if all_count or valid is None else [profile.rows * most for most in valid]
     shapes = [
-        (rung.micro_batch, length, max(1, min(most, all_of_them)))
-        for rung, length, most, all_of_them in zip(rungs, lengths, valid, whole, strict=True)
+        (count, length, max(1, min(most, all_of_them)))
+        for count, length, most, all_of_them in zip(rows, lengths, known, whole, strict=True)
     ]
-    return _Steps(profile, rungs, _values(profile, shapes, kind, equal_rows)).highest()
+    return _Steps(profile, rungs, _values(profile, shapes, kind, equal_rows), kind).highest()
 
 
 # Rows of a table. WHOLE: of the whole step, by WAYS. LAYER: by mode (off, every) and layer name. `held_at_loss` and
@@ -110,6 +70,7 @@ WHOLE = (
     "both_masks",
     "both_gradients",
     "entering",
+    "after_loss",
     "after_peak",
     "flops",
 )
@@ -135,7 +96,7 @@ class _Table:
     def __init__(self, profile: MemoryProfile, kind: Traced, padded: bool, tokens: int) -> None:
         names = tuple(dict.fromkeys(profile.layer_names))
         bodies = [profile.body(kind, padded, every) for every in (False, True)]
-        loss, evaluation = profile.loss(kind, tokens), profile.evaluation(kind)
+        loss = profile.loss(kind, tokens)
         try:
             # Its arithmetic goes with the tokens, in however many chunks: a trace of several has it as of that many
             # tokens, for chunks of whatever length bear no mark (workers/profiler/probe_shapes.py).
@@ -147,14 +108,9 @@ class _Table:
             ]
             groups = [each[row] for row in WHOLE for each in whole]
             groups += [each[row] for row in LAYER for each in layers]
-            if evaluation is not None:
-                groups += [[evaluation["before"].delta], evaluation["before"].peaks]
-                groups += [[evaluation[name].delta] for name in names]
-                groups += [evaluation[name].peaks for name in names]
-                own = evaluation["loss"].peaks
-                # Traced beyond one chunk, where the loss works in buffers of a whole one. Fewer tokens take no more of
-                # those than the loss does in training, beside what grows with the tokens here (logits, if they stay).
-                groups += [own, loss["loss"].peaks or own, [replace(line, fixed=0.0) for line in own]]
+            for alone in (profile.evaluation(kind), profile.reference(kind)):
+                if alone is not None:
+                    groups += alone_rows(alone, names, loss)
         except KeyError as error:
             raise ProfileError(f"the memory profile has no segment {error}; trace the model again") from None
         envelopes = [envelope(group) if group else [NOTHING] for group in groups]
@@ -181,14 +137,14 @@ def _whole(shared: Pass, last: Pass, loss: Pass, worked: Sequence[Line]) -> dict
     masks = [shared[name].of_before for name in LOSS]
     # What peaks of the loss's own pass stand on has that pass's mask in it.
     heights = [
-        [_sum(line, mask, _negative(loss[name].of_before)) for line in loss[name].peaks or (NOTHING,)]
+        [added(line, mask, _negative(loss[name].of_before)) for line in loss[name].peaks or (NOTHING,)]
         for name, mask in zip(LOSS, masks, strict=True)
     ]
     inside = []  # beside what is held, gradients and masks
     for name in LOSS:
         own = last[name]
-        taken = _sum(own.of_before, Line(own.gradients), *own.of_layers.values())
-        inside.append(_sum(own.delta, _negative(taken)))
+        taken = added(own.of_before, Line(own.gradients), *own.of_layers.values())
+        inside.append(added(own.delta, _negative(taken)))
     gradients = [Line(last[name].gradients) for name in LOSS]
     flops = [shared["before"].flops, shared["after"].flops, *worked]
     return {
@@ -197,12 +153,13 @@ def _whole(shared: Pass, last: Pass, loss: Pass, worked: Sequence[Line]) -> dict
         "loss": heights[0],
         "loss_mask": [masks[0]],
         "loss_gradients": [gradients[0]],
-        "loss_backward": [_sum(line, inside[0]) for line in heights[1]],
-        "both_masks": [_sum(*masks)],
-        "both_gradients": [_sum(*gradients)],
-        "entering": [_sum(*inside)],
+        "loss_backward": [added(line, inside[0]) for line in heights[1]],
+        "both_masks": [added(*masks)],
+        "both_gradients": [added(*gradients)],
+        "entering": [added(*inside)],
+        "after_loss": [inside[0]],
         "after_peak": shared["after"].peaks,
-        "flops": [_sum(*flops)],
+        "flops": [added(*flops)],
     }
 
 
@@ -215,20 +172,16 @@ def _layer(body: Pass, name: str, moves: bool) -> dict[str, Sequence[Line]]:
     moved = Line(token=max(0.0, forward.delta.token)) if moves else NOTHING
     return {
         "kept": [forward.delta],
-        "held_at_loss": [_sum(forward.delta, changes[0])],
-        "held_after": [_sum(forward.delta, *changes)],
+        "held_at_loss": [added(forward.delta, changes[0])],
+        "held_after": [added(forward.delta, *changes)],
         "moved": [moved],
         "peak": forward.peaks,
         "back": [backward.delta],
         "back_peak": backward.peaks,
         "given": [backward.of_before],
         "gradients": [Line(backward.gradients)],
-        "flops": [_sum(forward.flops, backward.flops)],
+        "flops": [added(forward.flops, backward.flops)],
     }
-
-
-def _sum(*lines: Line) -> Line:
-    return reduce(Line.plus, lines)
 
 
 def _negative(line: Line) -> Line:
@@ -267,7 +220,7 @@ def _values(
 class _Steps:
     """The steps of many rungs. Arrays end in the rungs' axis; [type, ...] ones begin with plain layers."""
 
-    def __init__(self, profile: MemoryProfile, rungs: Sequence[Rung], values: Floats) -> None:
+    def __init__(self, profile: MemoryProfile, rungs: Sequence[Rung], values: Floats, kind: Traced) -> None:
         self.profile = profile
         self.names = names = len(dict.fromkeys(profile.layer_names))
         self.every = np.arange(len(rungs))
@@ -281,7 +234,9 @@ class _Steps:
         by_way = values[:cut].reshape(len(WHOLE), len(WAYS), len(rungs))
         self.whole = dict(zip(WHOLE, by_way[:, modes, self.every], strict=True))
         self.layer = dict(zip(LAYER, values[cut:end].reshape(len(LAYER), 2 * names, len(rungs)), strict=True))
-        self.evaluated = values[end:]
+        # What is left is of passes without gradients, each with as many rows.
+        self.alone = dict(zip(present(profile, kind), split(values[end:], names), strict=True))
+        self.references = profile.reference_passes * np.array([not rung.precompute for rung in rungs])
         self.total = self.places.total[:, self.way]
         self.moved = self.layer["moved"] * np.array([rung.offload for rung in rungs])
         self.fresh = np.array([float(rung.accumulation == 1) for rung in rungs])  # gradients are new bytes
@@ -295,7 +250,10 @@ class _Steps:
         masked = whole["before"] + whole["loss_mask"]
         second = self._held("held_at_loss", masked, gradients, whole["loss_backward"])
         backward = self._backward()
+        reference = self._reference(masked)
         outside = [forward.live, backward.live, first.live - first.loss, second.live - second.loss]
+        if reference is not None:
+            outside.append(reference.live - reference.loss)
         least = float(self.profile.trained_bytes + self.profile.optimizer_transient_bytes)
         later = second.live > first.live
         runs = self.total[:names] + 2 * self.total[names:]
@@ -308,9 +266,10 @@ class _Steps:
                 )
             ),
             backward=backward,
-            evaluation=self._evaluation(),
+            evaluation=self._without_gradients("eval") if "eval" in self.alone else None,
+            reference=reference,
             moving=np.maximum(np.array(outside).max(0), least),
-            flops=whole["flops"] + (self.total * layer["flops"]).sum(0),
+            flops=whole["flops"] + (self.total * layer["flops"]).sum(0) + self._worked_alone(),
             touched_bytes=self._touched(runs),
             offloaded_bytes=(self.total * self.moved).sum(0),
         )
@@ -364,13 +323,32 @@ class _Steps:
             plain=plain,
         )
 
-    def _evaluation(self) -> tuple[Floats, Floats] | None:
-        """Live bytes and those of the loss at the highest moment of a forward pass without gradients."""
-        if not len(self.evaluated):
+    def _reference(self, masked: Floats) -> Moments | None:
+        """The highest moment of the reference's forward pass: nothing of the step's own has run back yet."""
+        if "reference" not in self.alone:
             return None
-        before, before_peak, *rows, beyond, trained, growing = self.evaluated
+        live, loss = self._without_gradients("reference")
+        made = self.references > 0
+        found = self._held("held_at_loss", masked, self.resting, self.whole["after_loss"] + live * made)
+        return replace(found, loss=loss * made)
+
+    def _worked_alone(self) -> Floats:
+        """Floating-point operations of the forward passes without gradients. What is worked out before training counts
+        for the steps all the same: it runs once over the rows, as they do."""
+        if "reference" not in self.alone:
+            return np.zeros(len(self.every))
+        passes = self.profile.reference_passes + self.profile.beginning_passes
+        outside, *layers = self.alone["reference"][-1 - self.names :]
+        total = self.total[: self.names] + self.total[self.names :]
+        found: Floats = passes * (outside + (total * np.array(layers)).sum(0))
+        return found
+
+    def _without_gradients(self, which: str) -> tuple[Floats, Floats]:
+        """Live bytes and those of the loss at the highest moment of a forward pass without gradients."""
+        before, before_peak, *rows = self.alone[which][: -1 - self.names]
+        beyond, trained, growing = rows[-LOSS_ALONE:]
         loss = np.minimum(beyond, trained + growing)
-        kept, peaks = np.split(np.array(rows), 2)
+        kept, peaks = np.split(np.array(rows[:-LOSS_ALONE]), 2)
         found = places(self.profile.layer_names, (0,))
         held = (found.before[: self.names] * kept[:, None]).sum(0)
         layers = (before + held + peaks[found.forward[:, 0]]).max(0)
@@ -386,4 +364,8 @@ class _Steps:
             weights += 4 * profile.parameter_count  # bfloat16 written, and read by the product
         computed = runs * np.maximum(self.layer["kept"][: self.names], 0.0)
         touched: Floats = weights * (1 + runs.sum(0) / len(profile.layer_names)) + 2 * computed.sum(0)
-        return touched
+        passes = profile.reference_passes + profile.beginning_passes
+        once = self.total[: self.names] + self.total[self.names :]
+        forward = weights + 2 * (once * np.maximum(self.layer["kept"][: self.names], 0.0)).sum(0)
+        whole: Floats = touched + passes * forward
+        return whole

@@ -185,7 +185,10 @@ class MemoryProfile:
     optimizer_transient_bytes: what the update takes beside state and gradients; quantised: how the base weights
     are packed ("nf4"), or empty; paged_optimizer: its state moves to the host where the card is short;
     chunk_tokens: of the chunks in which layers scan their tokens, 1 for one by one, 0 where no layer does;
-    model_type: what the config that was traced calls the architecture. tensors: those outside layers ("before" and
+    model_type: what the config that was traced calls the architecture. rows: sequences of an example, 2 of a pair.
+    reference_bytes: weights of a frozen model beside; reference_passes: forward passes without gradients that each
+    micro-batch makes while it holds its activations, beginning_passes: before it has any; "<card kind>.reference" is
+    one such pass. tensors: those outside layers ("before" and
     "after" them) and of a layer of each name, in the order in which they are loaded.
     """
 
@@ -211,6 +214,10 @@ class MemoryProfile:
     paged_optimizer: bool = False
     chunk_tokens: int = 0
     model_type: str = ""
+    rows: int = 1
+    reference_bytes: int = 0
+    reference_passes: int = 0
+    beginning_passes: int = 0
     tensors: Mapping[str, tuple[Resting, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -253,6 +260,10 @@ class MemoryProfile:
     def evaluation(self, kind: Traced) -> Pass | None:
         """The pass without gradients, where there is one."""
         return self.passes.get(f"{kind.partition('.')[0]}.eval")
+
+    def reference(self, kind: Traced) -> Pass | None:
+        """The pass without gradients of the reference, where there is one."""
+        return self.passes.get(f"{kind.partition('.')[0]}.reference")
 
     def loss(self, kind: Traced, tokens: int) -> Pass:
         """The LOSS pass of this many valid tokens, whose peaks stand for those of the body. Raises ProfileError."""
@@ -315,7 +326,7 @@ def trace_key(spec: JobSpec, stack: Mapping[str, str], config: Mapping[str, Any]
         "remote_code": model.path if model.trust_remote_code else None,
         "dtype": model.dtype,
         "attention": model.attention,
-        "trainer": spec.trainer,
+        "trainer": f"kto: {spec.kto.loss_type}" if spec.trainer == "kto" else spec.trainer,
         "packing": spec.training.packing,
         "autocast": spec.autocast_dtype,
         "evaluates": spec.data.holdout > 0,

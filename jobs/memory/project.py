@@ -77,6 +77,8 @@ def project_many(
     # Here: numpy takes 17 MB and a tenth of a second, which an idle server and a client's verb have no use for.
     from jobs.memory.projector import projections
 
+    # Of a pair it is known how long the longer one is.
+    equal_rows = equal_rows and profile.rows == 1
     if world_size < 1:
         raise ProfileError(f"a step needs at least one rank, not {world_size}")
     if not rungs:
@@ -105,5 +107,9 @@ def project_many(
 
 
 def simulates(profile: MemoryProfile, card: Card) -> bool:
-    """Whether the reserve of this card's allocator can be simulated: what moves is known tensor by tensor."""
-    return card.allocator == "default" and card.traced == "cuda" and bool(profile.tensors)
+    """Whether the reserve of this card's allocator can be simulated: what moves is known tensor by tensor.
+
+    Of a step with a reference, or with pairs, it is not.
+    """
+    plain = profile.rows == 1 and not profile.reference_passes
+    return plain and card.allocator == "default" and card.traced == "cuda" and bool(profile.tensors)

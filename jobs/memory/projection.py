@@ -16,6 +16,7 @@ from jobs.memory.rung import Rung
 PARTS = (
     "weights",
     "adapters",
+    "reference",
     "gradients",
     "optimizer",
     "activations",
@@ -27,11 +28,12 @@ PARTS = (
     "context",
     "nccl",
 )
-# What can be the highest, in the order of a run. Checkpointing bears on the second to the fourth only.
-PHASES = LOAD, FORWARD, LOSS, BACKWARD, UPDATE, EVALUATION, SAVE = (
+# What can be the highest, in the order of a run. Checkpointing bears on the second to the fifth only.
+PHASES = LOAD, FORWARD, LOSS, REFERENCE, BACKWARD, UPDATE, EVALUATION, SAVE = (
     "load",
     "forward end",
     "loss",
+    "reference",
     "backward",
     "optimizer step",
     "evaluation",
@@ -210,7 +212,9 @@ class Projection:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Projection:
         made = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        made["rung"] = Rung(**{name: value["rung"][name] for name in Rung.__dataclass_fields__})
+        made["rung"] = Rung(
+            **{name: value["rung"][name] for name in Rung.__dataclass_fields__ if name in value["rung"]}
+        )
         made["margin"] = None
         if margin := value.get("margin"):
             beside = margin.get("beside")

@@ -17,9 +17,10 @@ from jobs.memory.allocator import terms
 from jobs.memory.allocator.replay import simulated
 from jobs.memory.allocator.terms import Bytes
 from jobs.memory.kernel_launches import launches_of, per_micro_batch
-from jobs.memory.peaks import Floats, Highest, highest_moments
+from jobs.memory.moments.highest import Floats, Highest
+from jobs.memory.peaks import highest_moments
 from jobs.memory.profile import MemoryProfile
-from jobs.memory.projection import EVALUATION, PHASES, Breakdown, Margin, Projection
+from jobs.memory.projection import EVALUATION, PHASES, REFERENCE, Breakdown, Margin, Projection
 from jobs.memory.rung import Rung
 from jobs.units import gib
 
@@ -98,7 +99,8 @@ def _projections(
     buckets = profile.trained_bytes if world_size > 1 else 0
     context, nccl = card.context_bytes, card.distributed_bytes if world_size > 1 else 0
     peak = _Peak(profile, found, optimizer + buckets)
-    allocated = weights + adapters + optimizer + buckets + peak.live
+    reference = profile.reference_bytes * np.array([not rung.precompute for rung in rungs])
+    allocated = weights + adapters + reference + optimizer + buckets + peak.live
     high = allocated[peak.which, np.arange(len(rungs))]
     within, beyond = held
     # Blocks that the allocator does not split and workspaces count as allocated, though no tensor has them.
@@ -108,7 +110,7 @@ def _projections(
     upper = np.rint(device + of_live * high + of_device * device).astype(np.int64)
     notes = _notes(profile, paged_out)
     resting = (weights, adapters, optimizer, buckets, context, nccl)
-    details = _Details(resting, peak, allocated, allocator)
+    details = _Details(resting, reference, peak, allocated, allocator)
     return [
         Projection.of_fields(
             {
@@ -144,9 +146,13 @@ def _projections(
 
 @dataclass(frozen=True)
 class _Details:
-    """Parts and phases of many projections. resting: bytes of weights, adapters, optimizer, buckets, context, NCCL."""
+    """Parts and phases of many projections.
+
+    resting: bytes of weights, adapters, optimizer, buckets, context, NCCL; reference: of each rung.
+    """
 
     resting: tuple[int, ...]
+    reference: NDArray[np.int64]
     peak: _Peak
     allocated: NDArray[np.int64]
     allocator: NDArray[np.int64]
@@ -158,6 +164,7 @@ class _Details:
         parts = {
             "weights": weights,
             "adapters": adapters,
+            "reference": int(self.reference[index]),
             "gradients": gradients,
             "optimizer": optimizer if loaded else 0,
             "activations": activations,
@@ -187,7 +194,8 @@ class _Peak:
             (nothing + (profile.load_bytes - absent_at_load), *[nothing] * 5),
             *(
                 (m.live, m.gradients, m.activations, m.boundaries, m.loss, m.plain)
-                for m in (found.forward, found.loss, found.backward)
+                for m in (found.forward, found.loss, found.reference, found.backward)
+                if m is not None
             ),
             (nothing + (trained + profile.optimizer_transient_bytes), nothing + trained, *[nothing] * 4),
         ]
@@ -195,7 +203,8 @@ class _Peak:
             live, loss = found.evaluation
             rows.append((live, nothing, nothing, nothing, loss, nothing))
         rows.append((nothing + profile.save_bytes, *[nothing] * 5))
-        self.names = tuple(n for n in PHASES if n != EVALUATION or found.evaluation is not None)
+        absent = {EVALUATION: found.evaluation is None, REFERENCE: found.reference is None}
+        self.names = tuple(name for name in PHASES if not absent.get(name))
         table = np.array(rows)
         self.live: NDArray[np.int64] = np.rint(table[:, 0]).astype(np.int64)
         self.which = self.live.argmax(0)
@@ -225,6 +234,8 @@ def _seconds(
     layers = profile.layers
     passes = np.array([2 * layers + (-(-layers // rung.every_n) if rung.every_n else 0) for rung in rungs])
     micro = np.maximum(found.flops / card.flops, found.touched_bytes / card.bandwidth_bytes_s)
+    alone = profile.reference_passes + profile.beginning_passes
+    passes = passes + alone * layers
     launched = card.launch_s * np.array(per_micro_batch(profile, rungs))
     micro = np.maximum(micro, passes * card.layer_s + launched) + card.batch_s
     micro = micro + 2 * found.offloaded_bytes / HOST_LINK_BYTES_S

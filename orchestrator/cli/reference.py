@@ -38,12 +38,12 @@ DATA = """\
 ### What the rows hold
 
 Only the columns that are trained on are read. The first row decides which: `prompt` and
-`completion`, else `messages`, else `text`. Every row then needs them, in the same shape. With
-conversations, `tools` (a list of JSON schemas) and `chat_template_kwargs` (an object) are read too,
-and a row may lack them. Other columns are ignored. One reader serves the check at submission, the
-scan on the host and the trainer, so what passes the scan is what is trained on. The check at
-submission reads the first 20,000 rows, the scan as many as it can in a minute, the trainer all of
-them.
+`completion`, else `messages`, else `text`; [other trainers](trainers.md) read other columns. Every
+row then needs them, in the same shape. With conversations, `tools` (a list of JSON schemas) and
+`chat_template_kwargs` (an object) are read too, and a row may lack them. Other columns are ignored.
+One reader serves the check at submission, the scan on the host and the trainer, so what passes the
+scan is what is trained on. The check at submission reads the first 20,000 rows, the scan as many as
+it can in a minute, the trainer all of them.
 
 - `.csv`: every value is text exactly as written: `NA`, `null`, `007`, `True`, dates, nothing at
   all. The first line names the columns.

@@ -18,6 +18,7 @@ class RungShape(TypedDict):
     micro_batch: int
     accumulation: int
     offload: bool
+    precompute: bool
     label: str
 
 

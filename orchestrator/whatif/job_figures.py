@@ -252,6 +252,7 @@ def rung_shape(rung: Rung) -> schemas.RungShape:
         "micro_batch": rung.micro_batch,
         "accumulation": rung.accumulation,
         "offload": rung.offload,
+        "precompute": rung.precompute,
         "label": rung.label,
     }
 

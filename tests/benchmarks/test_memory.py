@@ -182,3 +182,13 @@ def test_the_last_line_is_json():
     )
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert (found["seed"], found["count"], found["met"], done.returncode) == (5, 0, False, 1)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_real_step_of_preferences_takes_what_is_projected(index: int):
+    """Each trainer of preferences, full and with adapters; here in a process of its own."""
+    one = real.preference_draws(6, seed=3)[index]
+    found = real.in_child(one)
+    assert not isinstance(found, str), found
+    taken, projected, _ = found
+    assert projected == pytest.approx(taken, rel=0.03)

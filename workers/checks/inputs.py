@@ -41,7 +41,7 @@ def check_inputs(
     known_model_types: what the hosts' transformers knows; empty: nobody has said yet, so it is not checked.
     limit: data rows to read at most; None reads all.
     """
-    faults = check_data(spec.data.path, spec.data.split, limit, spec.data.loss_on)
+    faults = check_data(spec.data.path, spec.data.split, limit, spec.data.loss_on, spec.trainer)
     if spec.model.path is not None:
         found = check_model(spec.model.path, () if spec.model.trust_remote_code else known_model_types)
         faults += found or quantised_faults(spec)

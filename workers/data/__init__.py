@@ -3,6 +3,7 @@
 arrow_rows.py     rows of Parquet, saved data sets, data sets of the hub
 checks.py         what is wrong with the data that a job file names
 columns.py        which columns are trained on, what to rename
+compared.py       rows of preferences as tokens: pairs, or completions with a label
 conversations.py  what each turn of a conversation must have
 csv_rows.py       rows of CSV: every value is text
 datasets.py       rows as the data set that is trained on, and the part kept out

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workers.data.columns import EXTRAS, KINDS, kind_of, no_kind
+from workers.data.columns import EXTRAS, LABEL, kind_of, no_kind
 from workers.input_errors import Bad
 
 Convert = Callable[[Any], Any]
@@ -35,11 +35,11 @@ def parquet_columns(path: Path) -> tuple[list[str], int]:
         raise Bad(f"can't be read as Parquet: {_first_line(error)}", _WRITE_AGAIN) from None
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(path: Path, trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and row, counted from 1; of the columns, those that are trained on."""
     from pyarrow import parquet
 
-    used = _used(parquet_columns(path)[0])
+    used = _used(parquet_columns(path)[0], trainer)
     try:
         with parquet.ParquetFile(path) as opened:
             yield from _rows(opened.iter_batches(BATCH_ROWS, columns=used), used)
@@ -47,7 +47,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise Bad(f"can't be read as Parquet: {_first_line(error)}", _WRITE_AGAIN) from None
 
 
-def saved_rows(files: Iterable[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+def saved_rows(files: Iterable[Path], trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of the .arrow files of a saved data set, in their order."""
     import pyarrow
 
@@ -55,7 +55,7 @@ def saved_rows(files: Iterable[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
         for path in files:
             try:
                 with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
-                    used = _used(stream.schema.names)
+                    used = _used(stream.schema.names, trainer)
                     for batch in stream:
                         for start in range(0, batch.num_rows, BATCH_ROWS):
                             yield batch.select(used).slice(start, BATCH_ROWS)
@@ -65,15 +65,15 @@ def saved_rows(files: Iterable[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from _rows(batches())
 
 
-def table_rows(tables: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+def table_rows(tables: Iterable[Any], trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of Arrow tables, as datasets hands them out."""
-    yield from _rows(batch.select(_used(batch.schema.names)) for batch in tables)
+    yield from _rows(batch.select(_used(batch.schema.names, trainer)) for batch in tables)
 
 
-def _used(columns: list[str]) -> list[str]:
-    kind = kind_of(columns)
+def _used(columns: list[str], trainer: str) -> list[str]:
+    kind = kind_of(columns, trainer)
     if kind is None:
-        raise no_kind(columns)
+        raise no_kind(columns, trainer)
     for column in kind:
         if columns.count(column) > 1:
             raise Bad(f"has two columns {column}", "rename one of them")
@@ -116,14 +116,17 @@ def _column(name: str, kind: Any) -> Convert | None:
         raise Bad(f"row 1: {name} is null", "give it text, or remove the rows")
     if name in EXTRAS:
         return _converter(kind)
+    if name == LABEL:
+        if types.is_boolean(kind):
+            return None
+        raise Bad(f"{name} is a column of type {kind}, not true or false", "save it as bool")
     if _is_text(kind):
         return None
     if _is_list(kind) or _is_json(kind):
         if name == "text":
             raise Bad("text is a column of lists", "save it as text")
         return _converter(kind)
-    one = next(one for one in KINDS if name in one)
-    wanted = "a list of messages" if one == ("messages",) else "text"
+    wanted = "a list of messages" if name == "messages" else "text"
     raise Bad(f"{name} is a column of type {kind}, not {wanted}", f"save it as {wanted}")
 
 

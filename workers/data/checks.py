@@ -24,11 +24,16 @@ def is_hub_id(name: str) -> bool:
 
 
 def check_data(
-    path: str, split: str = "train", limit: int | None = None, loss_on: str | None = None
+    path: str,
+    split: str = "train",
+    limit: int | None = None,
+    loss_on: str | None = None,
+    trainer: str = "sft",
 ) -> list[Fault]:
     """The first thing wrong with the training data. A file that has not changed since it was read costs one stat.
 
     limit: rows to read at most; None reads all of them. loss_on: what the job file says, if anything.
+    trainer: that the rows are for.
     """
     try:
         stat = os.stat(path)
@@ -37,11 +42,11 @@ def check_data(
             return []
         problem = MISSING if isinstance(error, FileNotFoundError) else f"{UNREADABLE}{error.strerror}"
         return [Fault("data.path", path, problem, f"give a file, a folder saved by datasets, {OR_HUB_ID}")]
-    key = (os.path.realpath(path), split, stat.st_mtime_ns, stat.st_size, stat.st_ino, limit)
+    key = (os.path.realpath(path), split, stat.st_mtime_ns, stat.st_size, stat.st_ino, limit, trainer)
     # What changes within a folder does not show on it.
     found = None if os.path.isdir(path) else _seen.pop(key, None)
     if found is None:
-        found = _looked_at(path, split, limit)
+        found = _looked_at(path, split, limit, trainer)
         while len(_seen) >= _REMEMBERED:
             _seen.pop(next(iter(_seen)))
     _seen[key] = found  # the last in the dict is the last used
@@ -58,10 +63,12 @@ def loss_faults(loss_on: str | None, kind: tuple[str, ...]) -> list[Fault]:
     return [Fault("data.loss_on", loss_on, problem, f"leave it out: the loss covers {covers}")]
 
 
-def _looked_at(path: str, split: str, limit: int | None) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
+def _looked_at(
+    path: str, split: str, limit: int | None, trainer: str
+) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
     rows = None
     try:
-        rows = open_rows(path, split)
+        rows = open_rows(path, split, trainer)
         for _ in islice(rows, limit):
             pass
     except SpecError as error:

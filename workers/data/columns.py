@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from jobs.jobfile.trainers.facts import TRAINERS, suited
 from workers.input_errors import Bad
 
-KINDS = (("prompt", "completion"), ("messages",), ("text",))
+KINDS = TRAINERS["sft"].columns
+LABEL = "label"  # the column that holds true or false
 EXTRAS = ("tools", "chat_template_kwargs")
 WANTED = "it needs prompt and completion, or messages, or text"
+_OF_SFT = "sft"
 
 # Names that other programs give to a prompt and its answer.
 _PAIRS = (
@@ -30,15 +33,27 @@ _TEXTS = ("content", "document", "body", "raw_content")
 _FROM_VALUE = "from to role (human becomes user, gpt becomes assistant) and value to content"
 
 
-def kind_of(columns: Collection[str]) -> tuple[str, ...] | None:
-    """The columns that will be trained on: the first of KINDS that is there whole."""
-    return next((kind for kind in KINDS if set(kind) <= set(columns)), None)
+def kind_of(columns: Collection[str], trainer: str = _OF_SFT) -> tuple[str, ...] | None:
+    """The columns that will be trained on: the first of the trainer's kinds that is there whole."""
+    return next((kind for kind in TRAINERS[trainer].columns if set(kind) <= set(columns)), None)
 
 
-def no_kind(columns: Collection[str]) -> Bad:
-    """Data without the columns of any kind: what is there, and what to rename."""
+def wanted(trainer: str) -> str:
+    """What rows need to have."""
+    if trainer == _OF_SFT:
+        return WANTED
+    kinds = [f"{', '.join(kind[:-1])} and {kind[-1]}" for kind in TRAINERS[trainer].columns]
+    return f"trainer: {trainer} needs {', or '.join(kinds)}"
+
+
+def no_kind(columns: Collection[str], trainer: str = _OF_SFT) -> Bad:
+    """Data without the columns of any kind: what is there, whom it suits, and what to rename."""
     there = ", ".join(str(column) for column in columns) or "none"
-    return Bad(f"has none of the expected columns; it has: {there}", f"{WANTED}{_rename(columns)}")
+    others = [name for name in suited(tuple(columns)) if name != trainer]
+    fix = f"{wanted(trainer)}{_rename(columns) if trainer == _OF_SFT else ''}"
+    if others:
+        fix += f"; rows like these suit trainer: {' or '.join(others)}"
+    return Bad(f"has none of the expected columns; it has: {there}", fix)
 
 
 def rename_turns(message: Collection[str]) -> str:

@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from io import TextIOWrapper
 from typing import IO, Any
 
-from workers.data.columns import kind_of
+from workers.data.columns import LABEL, kind_of
 from workers.input_errors import Bad
 
 # The csv module refuses fields over 128 KiB; documents are longer.
 csv.field_size_limit(2**31 - 1)
 
 
-def csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+def csv_rows(file: IO[bytes], trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
     """Number of its first line and row of each record; of the columns, those that are trained on."""
     reader = csv.reader(TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
     try:
         header = next(reader, None)
         if header is None:
             return
-        kind = kind_of(header)
+        kind = kind_of(header, trainer)
         if kind is None:
             yield 1, dict.fromkeys(header, "")
             return
@@ -35,7 +35,7 @@ def csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
                 if len(values) != len(header):
                     problem = f"line {number} has {len(values)} values, the header has {len(header)}"
                     raise Bad(problem, "put values with commas or line breaks in double quotes")
-                yield number, {column: values[place] for column, place in places}
+                yield number, {column: _value(column, values[place]) for column, place in places}
             number = reader.line_num + 1
     except csv.Error as error:
         raise Bad(f"line {reader.line_num} is not readable as CSV: {error}") from None
@@ -43,6 +43,11 @@ def csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
         file.seek(0)
         wrong = (number for number, line in enumerate(file, 1) if not _is_utf8(line))
         raise Bad(f"line {next(wrong, 1)} is not UTF-8: {error.reason}", "save it as UTF-8") from None
+
+
+def _value(column: str, text: str) -> Any:
+    """All values of CSV are text; a label can only be meant as true or false."""
+    return {"true": True, "false": False}.get(text.lower(), text) if column == LABEL else text
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -19,6 +19,7 @@ from jobs.memory.dropped_rows import nothing_left, told, worth_a_warning
 from jobs.memory.sequence_lengths import Lengths, held_out
 from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
+from workers.data.compared import ComparedTokens
 from workers.data.fingerprint import Printer
 from workers.data.rows import Rows, open_rows
 from workers.data.tokens import Tokens, batches, every_turn_if_need_be
@@ -26,21 +27,44 @@ from workers.input_errors import Refused
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = pyarrow.schema(
-    [("input_ids", pyarrow.list_(pyarrow.int32())), ("labels", pyarrow.list_(pyarrow.int32()))]
-)
+_IDS = pyarrow.list_(pyarrow.int32())
+# Columns of the data set that each of TRL's trainers makes of its rows, and gives its collator.
+SCHEMAS = {
+    "sft": pyarrow.schema([("input_ids", _IDS), ("labels", _IDS)]),
+    "dpo": pyarrow.schema([(name, _IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]),
+    "kto": pyarrow.schema([("prompt_ids", _IDS), ("completion_ids", _IDS), ("label", pyarrow.bool_())]),
+    "reward": pyarrow.schema([("chosen_ids", _IDS), ("rejected_ids", _IDS)]),
+}
 _LOOK_EVERY_S = 0.2
 
 
-def open_data(data: DataSpec) -> Rows:
-    """The rows that a job file names. Raises SpecError, and for a hub id whatever datasets raises."""
+def open_data(data: DataSpec, trainer: str = "sft") -> Rows:
+    """The rows that a job file names, as its trainer takes them.
+
+    Raises SpecError, and for a hub id whatever datasets raises.
+    """
     if not os.path.exists(data.path) and is_hub_id(data.path):
         made = load_dataset(data.path, split=data.split)
         tables = made.with_format("arrow")
-        return Rows(data.path, "row", lambda: table_rows(tables.iter(BATCH_ROWS)), len(made))
+        return Rows(
+            data.path, "row", lambda: table_rows(tables.iter(BATCH_ROWS), trainer), len(made), trainer=trainer
+        )
     if not os.path.exists(data.path):
         raise SpecError(check_data(data.path, data.split), "data")
-    return open_rows(data.path, data.split)
+    return open_rows(data.path, data.split, trainer)
+
+
+def tokens_of(
+    spec: JobSpec,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    check_ids: Callable[[Sequence[int]], None],
+    every_turn: str,
+) -> Tokens:
+    """What turns a job's rows into tokens, as its trainer takes them."""
+    made = Tokens if spec.trainer == "sft" else ComparedTokens
+    limit = spec.training.sequence_length
+    return made(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn, spec.trainer)
 
 
 def build_dataset(
@@ -50,7 +74,7 @@ def build_dataset(
     writes: bool = True,
     check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
 ) -> Dataset:
-    """The job's rows as input_ids and labels, cut, without those of which nothing to learn is left; in their order.
+    """The job's rows as tokens, without those of which nothing to learn is left; in their order.
 
     folder: of this attempt, for a file that is read from as long as it trains. writes: whether this process makes
     that file, or waits for the one on this host that does; check_ids: see Tokens. Raises SpecError.
@@ -86,11 +110,11 @@ def _write(
     check_ids: Callable[[Sequence[int]], None],
     every_turn: str,
 ) -> None:
-    rows, limit = open_data(spec.data), spec.training.sequence_length
-    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn)
+    rows, limit = open_data(spec.data, spec.trainer), spec.training.sequence_length
+    tokens, schema = tokens_of(spec, rows, tokenizer, check_ids, every_turn), SCHEMAS[spec.trainer]
     printer, seen, truncated, dropped, longest = Printer(), 0, 0, 0, 0
     first = ""  # row that is left out
-    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as stream:
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as stream:
         for batch in batches(iter(rows)):
             seen += len(batch)
             for _, row in batch:
@@ -102,8 +126,8 @@ def _write(
             dropped += len(made) - len(kept)
             truncated += sum(one.whole > limit for one in kept)
             longest = max([longest, *(one.whole for one in made)])
-            columns = [[one.ids for one in kept], [one.labels for one in kept]]
-            stream.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
+            columns = [[one.columns[place] for one in kept] for place in range(len(schema.names))]
+            stream.write_batch(pyarrow.record_batch(columns, schema=schema))
     printer.made().write(path.parent)
     for warning in tokens.warnings():
         log.warning("%s", warning)

@@ -43,7 +43,8 @@ _scan_exact = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_Number, pars
 class _Parser:
     """Objects -> rows. The columns that count are those of the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, trainer: str) -> None:
+        self._trainer = trainer
         self._kind: tuple[str, ...] = ()
         self._used: frozenset[str] = frozenset()
         self._once: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class _Parser:
         if not isinstance(value, dict):
             raise Bad(f"is not a JSON object but {type_of(value)}", "write one object a row")
         if not self._kind:
-            self._kind = kind_of(value) or ()
+            self._kind = kind_of(value, self._trainer) or ()
             self._used = frozenset((*self._kind, *EXTRAS)) if self._kind else frozenset()
             self._once = tuple(f'"{column}"' for column in (*self._kind, *EXTRAS))
         return value
@@ -86,7 +87,7 @@ class _Parser:
     def _in_doubt(self, row: Row, text: str) -> bool:
         for column in self._kind:
             value = row.get(column)
-            if type(value) is not str and (value is not None or column in row):
+            if type(value) not in (str, bool) and (value is not None or column in row):
                 if not isinstance(value, list):
                     return True
                 if text.count('"role"') != len(value) or '"tool_calls"' in text or '"tools"' in text:
@@ -107,9 +108,9 @@ class _Parser:
                 raise Bad(problem, "write the whole pair, or leave it out") from None
 
 
-def json_lines(file: IO[bytes]) -> Iterator[tuple[int, Row]]:
+def json_lines(file: IO[bytes], trainer: str = "sft") -> Iterator[tuple[int, Row]]:
     """Line number and row of each line that is not blank."""
-    parser = _Parser()
+    parser = _Parser(trainer)
     number = 0
     for number, line in enumerate(file, 1):
         if number == 1 and line.startswith(b"\xef\xbb\xbf"):
@@ -161,10 +162,10 @@ def is_list(file: IO[bytes]) -> bool:
     return head[:1] == b"["
 
 
-def json_list(file: IO[bytes]) -> Iterator[tuple[int, Row]]:
+def json_list(file: IO[bytes], trainer: str = "sft") -> Iterator[tuple[int, Row]]:
     """Row number and row of each object of one list; never more than a few of them in memory."""
     text = _Text(file)
-    parser = _Parser()
+    parser = _Parser(trainer)
     text.skip("[")
     if text.peek() == "]":
         return

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from jobs.errors import UNREADABLE, Fault, SpecError
 from workers.data import arrow_rows
-from workers.data.columns import WANTED, kind_of, no_kind
+from workers.data.columns import kind_of, no_kind, wanted
 from workers.data.csv_rows import csv_rows
 from workers.data.json_rows import is_list, json_lines, json_list
 from workers.data.shape import Shape
@@ -47,7 +47,9 @@ class Rows:
         read: Callable[[], Iterator[tuple[int, Row]]],
         total: int | None = None,
         share: Callable[[], float] = lambda: 1.0,
+        trainer: str = "sft",
     ) -> None:
+        self._trainer = trainer
         self.path, self.total, self.share = path, total, share
         self._unit, self._read = unit, read
         self.shape: Shape | None = None
@@ -60,7 +62,7 @@ class Rows:
         try:
             for number, row in self._read():
                 if shape is None:
-                    shape = self.shape = Shape(row)
+                    shape = self.shape = Shape(row, self._trainer)
                 try:
                     yield number, shape.take(row)
                 except Bad as bad:
@@ -70,33 +72,33 @@ class Rows:
         except OSError as error:
             raise Bad(f"{UNREADABLE}{error.strerror or error}").error(self.path) from None
         if shape is None:
-            raise Bad("has no rows", WANTED).error(self.path)
+            raise Bad("has no rows", wanted(self._trainer)).error(self.path)
 
 
-def open_rows(path: str, split: str = "train") -> Rows:
-    """The rows of a local file or saved folder. Raises SpecError for what is none."""
+def open_rows(path: str, split: str = "train", trainer: str = "sft") -> Rows:
+    """The rows of a local file or saved folder, as a trainer takes them. Raises SpecError for what is none."""
     local = Path(path)
     try:
-        return _saved(local, split) if local.is_dir() else _file(local)
+        return _saved(local, split, trainer) if local.is_dir() else _file(local, trainer)
     except Bad as bad:
         raise bad.error(path) from None
     except OSError as error:
         raise Bad(f"{UNREADABLE}{error.strerror or error}").error(path) from None
 
 
-def _file(path: Path) -> Rows:
+def _file(path: Path, trainer: str) -> Rows:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         problem = f"has a name that ends in {suffix or 'nothing'}"
         raise Bad(problem, f"use one of {', '.join(SUFFIXES)}")
     size = path.stat().st_size
     if size == 0:
-        raise Bad("is empty", WANTED)
+        raise Bad("is empty", wanted(trainer))
     if is_pointer(path):
         raise SpecError([pointer_fault("data.path", path)], "data")
     if suffix == ".parquet":
         total = arrow_rows.parquet_columns(path)[1]
-        return Rows(str(path), "row", lambda: arrow_rows.parquet_rows(path), total)
+        return Rows(str(path), "row", lambda: arrow_rows.parquet_rows(path, trainer), total, trainer=trainer)
     with path.open("rb") as file:
         head = file.read(32)
         for beginning, problem, fix in _BEGINNINGS:
@@ -110,15 +112,15 @@ def _file(path: Path) -> Rows:
     def rows() -> Iterator[tuple[int, Row]]:
         with path.open("rb") as file:
             opened[:] = [file]
-            yield from read(file)
+            yield from read(file, trainer)
 
     def share() -> float:
         return opened[0].tell() / size if opened and not opened[0].closed else 1.0
 
-    return Rows(str(path), "row" if listed else "line", rows, share=share)
+    return Rows(str(path), "row" if listed else "line", rows, share=share, trainer=trainer)
 
 
-def _saved(folder: Path, split: str) -> Rows:
+def _saved(folder: Path, split: str, trainer: str) -> Rows:
     """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -126,7 +128,7 @@ def _saved(folder: Path, split: str) -> Rows:
             if split not in splits:
                 there = f"it has {', '.join(splits)}"
                 raise SpecError([Fault("data.split", split, f"is no split of {folder}", there)], "data")
-            return _saved(folder / split, split)
+            return _saved(folder / split, split, trainer)
         if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
             problem = "is a folder that datasets did not save (no state.json and dataset_info.json)"
             raise Bad(problem, "give a file in it, or a folder that save_to_disk wrote")
@@ -139,6 +141,6 @@ def _saved(folder: Path, split: str) -> Rows:
         raise Bad(f"lacks {missing.name}: it is missing", "save the data set again")
     if pointer := next((file for file in files if is_pointer(file)), None):
         raise SpecError([pointer_fault("data.path", pointer)], "data")
-    if not kind_of(features):
-        raise no_kind(features)
-    return Rows(str(folder), "row", lambda: arrow_rows.saved_rows(files))
+    if not kind_of(features, trainer):
+        raise no_kind(features, trainer)
+    return Rows(str(folder), "row", lambda: arrow_rows.saved_rows(files, trainer), trainer=trainer)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from workers.data.columns import EXTRAS, kind_of, no_kind
+from jobs.jobfile.trainers.facts import PAIR, PROMPTED
+from workers.data.columns import EXTRAS, LABEL, kind_of, no_kind
 from workers.data.conversations import check_messages
 from workers.input_errors import Bad, type_of
 
@@ -18,10 +19,12 @@ _ONE_SHAPE = "give all rows one shape"
 class Shape:
     """kind: the columns that are trained on; chat: whether they hold conversations rather than text."""
 
-    def __init__(self, first: Mapping[str, Any]) -> None:
-        kind = kind_of(first)
-        if kind is None:
-            raise no_kind(first)
+    def __init__(self, first: Mapping[str, Any], trainer: str = "sft") -> None:
+        kind = kind_of(first, trainer)
+        if kind == PROMPTED and isinstance(first["prompt"], str) and isinstance(first["chosen"], list):
+            kind = PAIR  # whole conversations, with their beginning once more as text
+        if kind is None or (kind == PAIR and trainer == "dpo" and not isinstance(first["chosen"], list)):
+            raise no_kind(first, trainer)
         self.kind = kind
         self.chat = kind == ("messages",) or (kind != ("text",) and isinstance(first[kind[0]], list))
 
@@ -30,7 +33,9 @@ class Shape:
         taken: dict[str, Any] = {}
         for column in self.kind:
             value = row.get(column)
-            if self.chat:
+            if column == LABEL:
+                taken[column] = _label(value, column in row)
+            elif self.chat:
                 taken[column] = self._messages(column, value, column in row)
             elif type(value) is str:
                 taken[column] = value
@@ -61,6 +66,15 @@ def _not_text(column: str, value: Any, there: bool) -> Bad:
         return Bad(f"{column} is a list, where the first row has text", _ONE_SHAPE)
     fix = 'write it in quotes, such as "true"' if isinstance(value, bool) else "write it as text, in quotes"
     return Bad(f"{column} is not text but {type_of(value)}", fix)
+
+
+def _label(value: Any, there: bool) -> bool:
+    if value is True or value is False:
+        return value
+    if value is None:
+        said = "null" if there else "missing"
+        raise Bad(f"{LABEL} is {said}", "give it true for a good completion, false for a bad one")
+    raise Bad(f"{LABEL} is not true or false but {type_of(value)}", "write true or false, without quotes")
 
 
 def _absent(column: str, there: bool) -> Bad:

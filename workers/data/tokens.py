@@ -36,6 +36,11 @@ class Tokenized:
     whole: int
 
     @property
+    def columns(self) -> tuple[list[int], list[int]]:
+        """As the data set has it."""
+        return self.ids, self.labels
+
+    @property
     def learned(self) -> bool:
         """The first token is predicted by none before it."""
         return any(label != IGNORED for label in self.labels[1:])
@@ -81,7 +86,9 @@ class Tokens:
         loss_on: str | None = None,
         check_ids: Callable[[Sequence[int]], None] = lambda ids: None,
         every_turn: str = "",
+        trainer: str = "sft",
     ) -> None:
+        self._trainer = trainer
         self._check_ids, self._every_turn = check_ids, every_turn
         self._rows, self._tokenizer, self._limit, self._loss_on = rows, tokenizer, limit, loss_on
         self._shape: Shape | None = None
@@ -194,7 +201,7 @@ class Tokens:
         wholes = self._ids([prompt + one for prompt, one in zip(prompts, learned, strict=True)])
         for (number, _), ids, start in zip(batch, wholes, self._ids(prompts), strict=True):
             self._note_eos(number, ids)
-            yield self._cut(number, ids, _common(start, ids))
+            yield self._cut(number, ids, common(start, ids))
 
     def _conversations(self, batch: Sequence[tuple[int, Row]], renderer: Renderer) -> Iterator[Tokenized]:
         made = [self._rendered(renderer, number, row) for number, row in batch]
@@ -205,7 +212,7 @@ class Tokens:
                 yield self._cut(number, ids, 0, _labels(encoded, index, ids, one.learned))
             elif prompt is not None:
                 alone = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
-                yield self._cut(number, ids, _common(alone, ids))
+                yield self._cut(number, ids, common(alone, ids))
             else:
                 yield self._cut(number, ids, 0)
 
@@ -281,7 +288,7 @@ def _labels(
     return labels
 
 
-def _common(some: list[int], others: list[int]) -> int:
+def common(some: list[int], others: list[int]) -> int:
     """Leading tokens in common."""
     length = 0
     for one, other in zip(some, others, strict=False):

@@ -10,10 +10,11 @@ from transformers import PreTrainedModel
 from jobs.errors import Fault, SpecError
 from jobs.jobfile.sections.method import MethodSpec
 from jobs.jobfile.spec import JobSpec
+from workers.model.heads import task_type
 
 
-def lora_config(method: MethodSpec) -> LoraConfig | None:
-    """Adapters of lora and qlora; None for a full fine-tune."""
+def lora_config(method: MethodSpec, trainer: str = "sft") -> LoraConfig | None:
+    """Adapters of lora and qlora; None for a full fine-tune. trainer: of the job file."""
     if method.kind == "full":
         return None
     return LoraConfig(
@@ -29,7 +30,7 @@ def lora_config(method: MethodSpec) -> LoraConfig | None:
         init_lora_weights=True if method.init == "default" else method.init,
         use_dora=method.dora,
         use_rslora=method.rslora,
-        task_type="CAUSAL_LM",
+        task_type=task_type(trainer),
     )
 
 

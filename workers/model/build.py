@@ -12,7 +12,6 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -30,6 +29,7 @@ from workers.checks.libraries import needs_of, tokenizer_needs
 from workers.checks.weights import left_over, weight_report
 from workers.input_errors import Refused
 from workers.model.expert_count import with_expert_count
+from workers.model.heads import REWARD, model_class, of_head
 from workers.model.quantize import four_bit, quantise
 
 log = logging.getLogger(__name__)
@@ -149,12 +149,14 @@ def build_model(
     packed, device = spec.method.kind == "qlora", "cpu" if use_cpu else torch.cuda.current_device()
     if model.path is None:
         set_seed(spec.training.seed)
-        made = AutoModelForCausalLM.from_config(config, **options)
+        made = model_class(spec.trainer).from_config(config, **options)
         return quantise(made, device) if packed else made
     if packed:
         options |= {"quantization_config": four_bit(), "device_map": {"": device}}
+    if spec.trainer == REWARD:
+        set_seed(spec.training.seed)  # its head begins with random weights
     try:
-        made, found = AutoModelForCausalLM.from_pretrained(
+        made, found = model_class(spec.trainer).from_pretrained(
             model.path,
             config=config,
             revision=model.revision,
@@ -164,6 +166,7 @@ def build_model(
         )
     except ImportError as error:
         raise _of_host(error, f"the model in {model.path}") from error
+    found = of_head(found, spec.trainer)
     # A model's own code may begin what it does not save by itself.
     if not trust and (faults := weight_report(str(model.path), found)):
         raise SpecError(faults)

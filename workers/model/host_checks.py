@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Collection
 
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from jobs.errors import Fault, SpecError, Unavailable, words_of
@@ -17,6 +17,7 @@ from workers.checks.inputs import check_model, check_tokenizer_of
 from workers.checks.libraries import counted_whole, needs_of, quantised_faults
 from workers.checks.weights import left_over, weight_report
 from workers.model.build import build_config, trusts
+from workers.model.heads import REWARD, model_class, of_head
 
 
 def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> list[str]:
@@ -35,13 +36,13 @@ def check_on_host(spec: JobSpec, trusted_models: Collection[str]) -> list[str]:
         if not faults and os.path.isdir(spec.model.path):
             _check_libraries(spec)
             config = build_config(spec.model, trust)
-            faults, told = check_architecture(spec.model.path, trust, config)
+            faults, told = check_architecture(spec.model.path, trust, config, spec.trainer)
             told = [*told, *counted_whole(spec)]
         elif not faults:
             faults, told, folder = check_cached(spec)
             if folder is not None and not faults:
                 here = spec.model.model_copy(update={"path": str(folder), "revision": None})
-                faults, told = check_architecture(str(folder), trust, build_config(here, trust))
+                faults, told = check_architecture(str(folder), trust, build_config(here, trust), spec.trainer)
     if faults:
         raise SpecError(faults, "model")
     return told
@@ -81,7 +82,9 @@ def check_generation(path: str) -> list[Fault]:
     return []
 
 
-def check_architecture(path: str, trust: bool, config: PreTrainedConfig) -> tuple[list[Fault], list[str]]:
+def check_architecture(
+    path: str, trust: bool, config: PreTrainedConfig, trainer: str = "sft"
+) -> tuple[list[Fault], list[str]]:
     """Tensors that the model of a folder has and its weights lack, or have in another shape; and warnings.
 
     transformers would begin those with random values. Only headers are read. Nothing is said where the model can't be
@@ -90,8 +93,9 @@ def check_architecture(path: str, trust: bool, config: PreTrainedConfig) -> tupl
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.CRITICAL)
     try:
-        _, found = AutoModelForCausalLM.from_pretrained(
+        _, found = model_class(trainer).from_pretrained(
             path,
+            **({"num_labels": 1} if trainer == REWARD else {}),
             device_map="meta",
             trust_remote_code=trust,
             ignore_mismatched_sizes=True,
@@ -106,5 +110,6 @@ def check_architecture(path: str, trust: bool, config: PreTrainedConfig) -> tupl
         transformers_logging.set_verbosity(before)
     if trust:
         return [], []
+    found = of_head(found, trainer)
     text = left_over(found, config)
     return weight_report(path, found), [text] if text else []

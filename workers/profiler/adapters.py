@@ -31,14 +31,14 @@ def adapted(spec: JobSpec, base: PreTrainedModel) -> nn.Module:
     Raises SpecError where the job's targets are at fault.
     """
     method = spec.method
-    config = lora_config(method)
+    config = lora_config(method, spec.trainer)
     if config is None:
         return base
     linear = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if _is_linear(module)})
     head = base.get_output_embeddings()
     names = {id(module): name for name, module in base.named_modules()}
     head_name = names.get(id(head), "lm_head").rsplit(".", 1)[-1]
-    if isinstance(method.targets, list) and head_name in method.targets:
+    if isinstance(method.targets, list) and head_name in method.targets and head is not None:
         problem = f"{head_name} can't carry an adapter: TRL's loss reads its weight directly"
         raise SpecError(
             [Fault("method.targets", ", ".join(method.targets), problem, f"leave out {head_name}")]

@@ -22,18 +22,20 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.integrations import activate_neftune
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from jobs.errors import Fault, ProfileError, SpecError
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.profile import Resting
 from workers.checks.hub import cached_folder, reachable
+from workers.model.heads import for_trainer, model_class
 from workers.profiler import layer_classes
 from workers.profiler.adapters import adapted
 from workers.profiler.emulation.fake_four_bit import elements
+from workers.profiler.losses import loss_of
 from workers.profiler.optimizer_state import embedding_weights, state_tensors
 
 
@@ -163,7 +165,11 @@ def build(
     indices = layer_classes.chosen(order, len(order) if copies is None else copies)
     layers = layer_classes.keep(base, whole, indices)
     model = adapted(spec, base)
-    add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
+    loss = loss_of(spec.trainer)
+    if loss.outputs:
+        add_fused_lm_head(base, outputs=loss.outputs)
+    if not loss.drops_out:
+        disable_dropout_in_model(model)
     with mode:
         _make_fake(model)
     model.train()
@@ -218,8 +224,8 @@ def _bare(spec: JobSpec, config: PretrainedConfig, trust: bool) -> PreTrainedMod
     attention = "sdpa" if spec.model.attention == "flash_attention_2" else spec.model.attention
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(
-                type(config).from_dict(config.to_dict()),
+            return model_class(spec.trainer).from_config(
+                for_trainer(type(config).from_dict(config.to_dict()), spec.trainer),
                 dtype=getattr(torch, spec.model.dtype),
                 attn_implementation=attention,
                 trust_remote_code=trust,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.sequence_lengths import Lengths
-from workers.data.datasets import open_data
+from workers.data.compared import Compared
+from workers.data.datasets import open_data, tokens_of
 from workers.data.rows import Rows
 from workers.data.tokens import Tokenized, Tokens, batches, every_turn_if_need_be
 from workers.model.build import build_config, build_tokenizer, trusts
@@ -40,7 +41,9 @@ def scan(
     """
     tokenizer = build_tokenizer(spec.model, trusted_models)
     check_ids = _room(spec, tokenizer, trusted_models)
-    return scan_rows(lambda: open_data(spec.data), spec, tokenizer, check_ids, most_rows, most_seconds, clock)
+    return scan_rows(
+        lambda: open_data(spec.data, spec.trainer), spec, tokenizer, check_ids, most_rows, most_seconds, clock
+    )
 
 
 def scan_rows(
@@ -69,9 +72,8 @@ def _scanned(
     clock: Callable[[], float],
 ) -> Lengths:
     began = clock()
-    limit = spec.training.sequence_length
-    tokens = Tokens(rows, tokenizer, limit, spec.data.loss_on, check_ids, every_turn)
-    sample = _Sample(limit)
+    tokens = tokens_of(spec, rows, tokenizer, check_ids, every_turn)
+    sample = _Sample(spec.training.sequence_length, mixes=spec.trainer == "kto")
     seen = rendered = 0
     spent, allowed, total = 0.0, most_seconds * _TOKENS, None
     for index, batch in enumerate(batches(iter(rows))):
@@ -122,9 +124,15 @@ class _Counted:
 
 @dataclass
 class _Sample:
-    """Every `stride`-th batch of rows: data is often sorted, and what is not looked at must look like the rest."""
+    """Every `stride`-th batch of rows: data is often sorted, and what is not looked at must look like the rest.
+
+    mixes: whether the trainer puts the completion of one row behind the prompt of another (the KL term of KTO).
+    """
 
     limit: int
+    mixes: bool = False
+    prompt: int = 0  # tokens of the longest
+    completion: int = 0
     stride: int = 1
     batches: dict[int, _Counted] = field(default_factory=dict)
 
@@ -132,8 +140,12 @@ class _Sample:
     def rows(self) -> int:
         return sum(one.rows for one in self.batches.values())
 
-    def add(self, index: int, made: list[Tokenized]) -> None:
+    def add(self, index: int, made: Sequence[Tokenized | Compared]) -> None:
         kept = [one for one in made if one.learned]
+        for one in kept if self.mixes else ():
+            if isinstance(one, Compared):
+                self.prompt = max(self.prompt, one.parts[0])
+                self.completion = max(self.completion, one.parts[1])
         truncated = sum(one.whole > self.limit for one in kept)
         found = Counter(len(one.ids) for one in kept)
         self.batches[index] = _Counted(
@@ -149,7 +161,7 @@ class _Sample:
         found: Counter[int] = Counter()
         for one in self.batches.values():
             found.update(one.found)
-        return Lengths.counted(
+        counted = Lengths.counted(
             found,
             rows=total,
             truncated=sum(one.truncated for one in self.batches.values()),
@@ -158,6 +170,8 @@ class _Sample:
             warnings=warnings,
             longest_row=max((one.longest for one in self.batches.values()), default=0),
         )
+        longest = max(counted.longest, min(self.limit, self.prompt + self.completion))
+        return replace(counted, longest=longest) if counted.count else counted
 
 
 def _unchecked(tokens: Tokens, seen: int, rendered: int, total: int) -> list[str]:

@@ -21,6 +21,7 @@ from workers.profiler.emulation import grouped_mm
 from workers.profiler.emulation.cuda_paths import COPYING, cuda_paths
 from workers.profiler.emulation.valid_tokens import ValidTokens
 from workers.profiler.fake_model import FakeModel
+from workers.profiler.losses import loss_of
 from workers.profiler.offload import HostMemory
 from workers.profiler.probe_shapes import ALL_AT_ONCE, Scan, marked_valid
 from workers.profiler.storage_tracker import LiveBytes
@@ -137,25 +138,13 @@ def _closing(live: LiveBytes, depth: int) -> str:
 
 
 def _forward(fake: FakeModel, spec: JobSpec, kind: CardKind, rows: int, length: int) -> torch.Tensor:
-    """The loss as SFTTrainer.compute_loss takes it (trl 1.16), under accelerate's autocast."""
-    ids = torch.zeros((rows, length), dtype=torch.int64)
-    inputs: dict[str, Any] = {"input_ids": ids, "labels": torch.zeros((rows, length), dtype=torch.int64)}
-    if spec.training.packing:
-        inputs["position_ids"] = torch.zeros((rows, length), dtype=torch.int64)
-    if not spec.training.packing or spec.model.attention == "flash_attention_2":
-        inputs["attention_mask"] = torch.ones((rows, length), dtype=torch.int64)
-    balance = router_loss.coefficient(fake.base.config)
-    if balance:
-        inputs["output_router_logits"] = True
+    """The loss as the job's trainer takes it, under accelerate's autocast."""
     # The CPU runs float16 weights without autocast (workers/trainer/config.py).
     dtype = None if kind == "cpu" and spec.autocast_dtype == "float16" else spec.autocast_dtype
+    loss = loss_of(spec.trainer)
+    balance = router_loss.coefficient(fake.base.config) if loss.outputs else 0.0
     with torch.autocast("cpu", dtype=getattr(torch, dtype)) if dtype else nullcontext():
-        outputs = fake.model(**inputs, use_cache=False, fused_lm_head=True)
-    losses = -outputs.log_probs
-    if spec.training.loss == "dft":
-        losses = losses * outputs.log_probs.exp().detach()
-    loss = losses.sum() / torch.as_tensor(rows * length)
-    return loss + balance * outputs.aux_loss if balance else loss
+        return loss.forward(fake.model, spec, rows, length, balance)
 
 
 def _marks(fake: FakeModel, live: LiveBytes, waiting: list[torch.Tensor]) -> list[Any]:

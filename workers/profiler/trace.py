@@ -31,8 +31,7 @@ from jobs.cards import Card, CardKind
 from jobs.errors import ProfileError, SpecError
 from jobs.jobfile.requirements import LACKS
 from jobs.jobfile.spec import JobSpec
-from jobs.memory.ladder import computes_in
-from jobs.memory.profile import LOSS, SEGMENTS, Line, MemoryProfile, Pass, Segment
+from jobs.memory.profile import Line, MemoryProfile, Pass, Segment
 from jobs.memory.project import Rung, project
 from jobs.messages.reports import TraceRequest, TraceResult
 from workers import machine
@@ -40,7 +39,6 @@ from workers.checks.libraries import quantised_needs
 from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
 from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, notes_of, packing_of
-from workers.profiler.emulation.valid_tokens import with_loss_flops
 from workers.profiler.fake_model import (
     FakeModel,
     PlainFakeTensorMode,
@@ -51,8 +49,10 @@ from workers.profiler.fake_model import (
     resting_tensors,
     shallower,
 )
+from workers.profiler.losses import loss_of
 from workers.profiler.optimizer_state import embedding_weights, paged, state_bytes, transient_bytes
-from workers.profiler.probe_shapes import BLOCK_BYTES, Scan, shapes_to_trace
+from workers.profiler.passes import maskings, passes_of
+from workers.profiler.probe_shapes import BLOCK_BYTES, Scan
 from workers.profiler.scan_loops import LoopsOverTokens, scan_of
 from workers.profiler.step import checkpoint, trace_step
 
@@ -61,7 +61,6 @@ CHECK_STEPS = 60  # of layers that take tokens one by one
 CHECK_TOLERANCE, CHECK_SLACK_BYTES = 0.03, 2**18
 _IN_ADAPTER = re.compile(r"\.(?:lora_|modules_to_save\.)")  # names of what an adapter's files hold
 UNIFORM = ("first", "layer", "last")
-_KINDS: tuple[CardKind, ...] = ("cuda", "cpu")
 
 
 def trace(spec: JobSpec, trusted_models: list[str]) -> MemoryProfile:
@@ -91,85 +90,10 @@ def _traced(spec: JobSpec, config: PretrainedConfig, trust: bool, one_by_one: bo
     scan = scan_of(fake.base, one_by_one)
     deeper = _deeper(spec, config, fake, mode, scan) if len(fake.names) > len({*fake.names}) else None
     fake = shallower(fake)
-    profile = _profile(spec, config, fake, _passes(spec, fake, mode, scan), scan)
+    profile = _profile(spec, config, fake, passes_of(spec, fake, mode, scan), scan)
     if deeper is not None:
         _check(profile, deeper, config)
     return profile
-
-
-def _passes(spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan) -> dict[str, Pass]:
-    shapes = shapes_to_trace(
-        {n for p in fake.parameters() for n in p.shape},
-        scan,
-        packed=spec.training.packing,
-        at_once=TOKEN_CHUNK_SIZE,
-        longest=positions(fake.base.config),
-    )
-    passes: dict[str, Pass] = {}
-    for every, (rows, length) in ((False, shapes.off), (True, shapes.every)):
-        checkpoint(fake, int(every))
-        size = "short" if rows * length <= TOKEN_CHUNK_SIZE else "long"
-        way = "every" if every else "off"
-        for name, padded in _maskings(spec):
-            for kind in _KINDS:
-                found = trace_step(
-                    fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, scan=scan
-                )
-                body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
-                passes[f"{kind}.{name}.{way}"] = Pass(body)
-                passes.setdefault(f"{kind}.loss.{size}", Pass({segment: body[segment] for segment in LOSS}))
-        for name, padded in _apart_on_old_cards(spec):
-            found = trace_step(
-                fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=length, scan=scan, old=True
-            )
-            body = {segment: found.get(segment, Segment(Line())) for segment in (*SEGMENTS, *found)}
-            passes[f"cuda.old.{name}.{way}"] = Pass(body)
-    for name, _ in reversed(_maskings(spec)):  # the first one last: the loss was traced with it
-        for kind in _KINDS:
-            passes = cross_layer_tensors.in_passes(passes, fake.names, kind, name)
-    padded = _maskings(spec)[0][1]
-    for size, (rows, length) in (("short", shapes.short), ("long", shapes.long)):
-        for kind in _KINDS:
-            if f"{kind}.loss.{size}" not in passes:
-                found = trace_step(fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length)
-                passes[f"{kind}.loss.{size}"] = Pass({segment: found[segment] for segment in LOSS})
-    return with_loss_flops(passes) | (
-        _evaluation(spec, fake, mode, scan, *shapes.long) if spec.data.holdout else {}
-    )
-
-
-def _evaluation(
-    spec: JobSpec, fake: FakeModel, mode: FakeTensorMode, scan: Scan, rows: int, length: int
-) -> dict[str, Pass]:
-    """A forward pass without gradients for each card kind, over rows of unequal length where such can come."""
-    checkpoint(fake, 0)
-    padded = any(masked for _, masked in _maskings(spec))
-    found = {
-        kind: trace_step(
-            fake, spec, mode, kind=kind, padded=padded, rows=rows, length=length, scan=scan, training=False
-        )
-        for kind in _KINDS
-    }
-    return {f"{kind}.eval": Pass(segments) for kind, segments in found.items()}
-
-
-def _maskings(spec: JobSpec) -> list[tuple[str, bool]]:
-    """Name and kind of the attention masks that this training meets, as MemoryProfile.body looks them up."""
-    if spec.model.attention == "flash_attention_2":
-        return [("padded", False)]
-    if spec.training.packing or spec.model.attention == "eager":
-        return [("padded", True)]
-    return [("plain", False), ("padded", True)]
-
-
-def _apart_on_old_cards(spec: JobSpec) -> list[tuple[str, bool]]:
-    """Of _maskings(spec), those in which attention differs on cards older than Ampere: without a mask.
-
-    None in bfloat16, which they can't train (jobs/memory/ladder.py).
-    """
-    if spec.model.attention != "sdpa" or computes_in(spec) == "bfloat16":
-        return []
-    return [one for one in _maskings(spec) if one[0] == "plain"]
 
 
 def _profile(
@@ -178,6 +102,7 @@ def _profile(
     sizes = _Sizes(fake, spec)
     text = config.get_text_config()
     packing = packing_of(spec.method.kind, getattr(torch, spec.model.dtype), config)
+    while_held, beginning = loss_of(spec.trainer).passes(spec)
     return MemoryProfile(
         layers=len(fake.order),
         order=fake.order if len({*fake.order}) > len(UNIFORM) else (),
@@ -198,6 +123,10 @@ def _profile(
         paged_optimizer=paged(spec),
         chunk_tokens=scan.chunk,
         model_type=config.model_type,
+        rows=2 if spec.trains.pairs else 1,
+        reference_bytes=sizes.whole("weight") if spec.trains.reference and spec.method.kind == "full" else 0,
+        reference_passes=while_held,
+        beginning_passes=beginning,
         tensors=resting_tensors(spec, fake),
         notes=notes_of(packing, sizes.whole("packed"), sizes.unpacked),
     )
@@ -270,7 +199,7 @@ def _deeper(
 ) -> _Deeper:
     rows, length = 1 if spec.training.packing else CHECK_ROWS, _check_length(config, scan.chunk)
     checkpoint(fake, 2)
-    padded = any(masked for _, masked in _maskings(spec))
+    padded = any(masked for _, masked in maskings(spec))
     found = trace_step(
         fake, spec, mode, kind="cuda", padded=padded, rows=rows, length=length, marked=False, scan=scan
     )
@@ -297,13 +226,19 @@ def _check(profile: MemoryProfile, deeper: _Deeper, config: PretrainedConfig) ->
             where = f"layer {index}{suffix}"
             _agree(config, where, delta, traced.delta.fixed - traced.of_before.fixed)
             _agree(config, f"{where} peak", expected.peak(tokens, pairs), traced.peak(0, 0), over)
-    step = {name: found for name, found in profile.passes.items() if not name.endswith(".eval")}
+    step = {
+        name: found for name, found in profile.passes.items() if not name.endswith((".eval", ".reference"))
+    }
     shallow = replace(
         deeper.profile,
         load_bytes=0,
         save_bytes=0,
         optimizer_transient_bytes=0,
         paged_optimizer=False,  # the trace keeps what it makes where it made it
+        rows=1,  # its rows, whosever they are
+        reference_bytes=0,
+        reference_passes=0,
+        beginning_passes=0,
         passes=step,
     )
     projected = project(shallow, Rung(2, rows), sequence_length=length, card=_BARE)

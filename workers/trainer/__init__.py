@@ -8,6 +8,7 @@ finite.py         detects losses, gradients and weights that are not finite
 guarded.py        what every trainer gets from us: each step is checked before its update
 longest_first.py  the longest rows in the first step, for an allocator that keeps what it took
 memory_meter.py   a trainer's memory, and the limit that makes a CPU card real
+metrics.py        what a trainer says of its steps beside the loss
 options.py        what a job file says of the optimizer and its schedule, as TRL's configurations take it
 publishing.py     publishes a trained model to its result folder
 ray_actor.py      the Ray actor

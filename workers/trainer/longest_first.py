@@ -62,6 +62,15 @@ def _swap(made: list[int], one: int, other: int) -> None:
 
 
 def row_lengths(rows: Dataset) -> list[int]:
-    """Tokens of each row."""
-    column: Any = rows.with_format("arrow")[:]["input_ids"]
-    return [int(count) for count in pyarrow.compute.list_value_length(column).to_pylist()]
+    """Tokens of each row; of one with two completions, with the longer."""
+    table: Any = rows.with_format("arrow")[:]
+    names = table.column_names
+
+    def of(name: str) -> list[int]:
+        return [int(count) for count in pyarrow.compute.list_value_length(table[name]).to_pylist()]
+
+    answers = [
+        of(name) for name in ("input_ids", "chosen_ids", "rejected_ids", "completion_ids") if name in names
+    ]
+    prompts = of("prompt_ids") if "prompt_ids" in names else [0] * len(rows)
+    return [prompt + max(sizes) for prompt, *sizes in zip(prompts, *answers, strict=True)]

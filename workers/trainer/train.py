@@ -34,6 +34,7 @@ from workers.expandable_segments import note_found
 from workers.model import unsloth_engine
 from workers.model.adapters import cast_adapters, check_saved_modules, lora_config
 from workers.model.build import build_config, build_model, build_tokenizer, check_method, trusts
+from workers.model.heads import for_trainer
 from workers.model.late_imports import load
 from workers.model.token_ids import Room
 from workers.trainer import trackers as tracking
@@ -45,6 +46,7 @@ from workers.trainer.faults.failing import failure
 from workers.trainer.finite import Guard
 from workers.trainer.guarded import Guarded
 from workers.trainer.memory_meter import Meter, card_limit, set_threads
+from workers.trainer.metrics import Metrics
 from workers.trainer.publishing import check_room, publish
 from workers.trainer.ranks import rank_watch, rendezvous
 from workers.trainer.saving.artifacts import check_free, clear_unfinished
@@ -95,8 +97,9 @@ def train(
     guard = Guard(spec.training.on_nan == "skip", card.kind == "cuda", assignment.world_size == 1)
     reporter = Reporter(assignment, folder, checkpoints, figures, line_every_s, guard)
     staging = staging_folder(checkpoints, assignment.attempt_id)
+    metrics = Metrics(trainer_of(spec.trainer).metrics)
     try:
-        trained = _trained(assignment, folder, target, checkpoints, reporter, figures, trust, reach)
+        trained = _trained(assignment, folder, target, checkpoints, reporter, figures, metrics, trust, reach)
     finally:
         if assignment.local_rank == 0:
             shutil.rmtree(staging, ignore_errors=True)
@@ -106,7 +109,7 @@ def train(
         return figures.ended(ts=time.time(), outcome=outcome, message=message, echo=echo)
     if guard.fault is not None:
         return figures.ended(ts=time.time(), **diverged(guard.fault, figures, checkpoints))
-    message = "; ".join(filter(None, [_summary(figures), reporter.best.note]))
+    message = "; ".join(filter(None, [_summary(figures, metrics), reporter.best.note]))
     if assignment.rank == 0:
         if folder.stop_requested() == "stale" or not folder.is_mine(assignment):
             raise Stopped("stale", "the server does not know this attempt any more: nothing is published")
@@ -128,6 +131,7 @@ def _trained(
     checkpoints: Path,
     reporter: Reporter,
     figures: Figures,
+    metrics: Metrics,
     trust: bool,
     reach: Reach | None,
 ) -> Guarded | Path:
@@ -162,7 +166,7 @@ def _trained(
         if assignment.rank == 0:
             check_room(assignment, target, checkpoints)
         # Trackers first: what they put into a checkpoint is there when it is published.
-        callbacks, guard = [trackers, reporter, SavesGeneration()], reporter.guard
+        callbacks, guard = [trackers, reporter, metrics, SavesGeneration()], reporter.guard
         trainer = build_trainer(assignment, staging, trust, callbacks, folder.data_path, guard)
         reporter.data, note = take_rows(trainer.args, folder.data_path, resume, assignment.spec, others)
         allocator = figures.meter.allocator
@@ -212,14 +216,18 @@ def build_trainer(
         build_dataset(spec, tokenizer, folder, assignment.local_rank == 0, token_room.check), spec
     )
     unsloth = spec.model.engine == "unsloth"
+    kind = trainer_of(spec.trainer)
+    for_trainer(config, spec.trainer, tokenizer.pad_token_id or tokenizer.eos_token_id)
     model = (
         unsloth_engine.build_model(spec, assignment.rung, trust)
         if unsloth
         else build_model(spec, config, trust, use_cpu)
     )
+    beside: dict[str, Any] = {}
     if not unsloth:
         check_saved_modules(model, spec.method)
-    kind = trainer_of(spec.trainer)
+    if kind.reference(spec, assignment.rung):
+        beside["ref_model"] = build_model(spec, config, trust, use_cpu)
     made = kind.trainer if ordered is None else type(ordered.__name__, (ordered, kind.trainer), {})
     trainer: Guarded = made(
         guard=guard or Guard(spec.training.on_nan == "skip"),
@@ -228,8 +236,9 @@ def build_trainer(
         train_dataset=rows,
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=None if unsloth else lora_config(spec.method),
+        peft_config=None if unsloth else lora_config(spec.method, spec.trainer),
         callbacks=list(callbacks),
+        **beside,
     )
     if spec.method.kind != "full":
         cast_adapters(trainer.model, spec)
@@ -304,10 +313,11 @@ def _started(meter: Meter) -> Started:
     )
 
 
-def _summary(figures: Figures) -> str:
+def _summary(figures: Figures, metrics: Metrics) -> str:
     text = counted(figures.steps, "step")
     if figures.first_loss is not None and figures.last_loss is not None:
         text += f", loss {figures.first_loss:.3f} to {figures.last_loss:.3f}"
+    text += str(metrics)
     if figures.skipped:
         text += f"; {counted(figures.skipped, 'step')} skipped: the loss or the gradients were not finite"
     if figures.trackers_lost:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from jobs.cards import Card
 from jobs.memory.allocator.fitted import FITTED
-from jobs.memory.peaks import Floats, Highest, Moments
+from jobs.memory.moments.highest import Floats, Highest, Moments
 
 Bytes = NDArray[np.int64]
 THREADS = 2  # that use cuBLAS

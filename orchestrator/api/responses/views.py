@@ -219,6 +219,7 @@ def rung(value: Mapping[str, Any]) -> schemas.RungShape:
         "micro_batch": made.micro_batch,
         "accumulation": made.accumulation,
         "offload": made.offload,
+        "precompute": made.precompute,
         "label": made.label,
     }
 

@@ -23,6 +23,7 @@ LEVELS = "▁▂▃▄▅▆▇█"
 COLOURS = {
     "weights": "blue",
     "adapters": "bright_blue",
+    "reference": "cyan",
     "gradients": "magenta",
     "optimizer": "bright_magenta",
     "activations": "green",

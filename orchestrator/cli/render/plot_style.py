@@ -12,6 +12,7 @@ from dataclasses import dataclass
 PARTS = {
     "weights": "#332288",
     "adapters": "#6699cc",
+    "reference": "#44aa99",
     "gradients": "#882255",
     "optimizer": "#cc6677",
     "activations": "#117733",

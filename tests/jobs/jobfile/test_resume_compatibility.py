@@ -74,6 +74,21 @@ OTHERS: dict[str, Any] = {
     "training.keep_checkpoints": 3,
     "training.keep_best": True,
     "training.early_stopping": {"patience": 2},
+    "dpo.beta": 0.3,
+    "dpo.loss_type": ["ipo"],
+    "dpo.loss_weights": [0.5],
+    "dpo.label_smoothing": 0.1,
+    "dpo.f_divergence_type": "forward_kl",
+    "dpo.f_alpha_divergence_coef": 0.3,
+    "dpo.discopop_tau": 0.1,
+    "dpo.ld_alpha": 0.5,
+    "dpo.precompute_ref_log_probs": True,
+    "kto.beta": 0.3,
+    "kto.loss_type": "apo_zero_unpaired",
+    "kto.desirable_weight": 2.0,
+    "kto.undesirable_weight": 2.0,
+    "kto.precompute_ref_log_probs": True,
+    "reward.center_rewards_coefficient": 0.01,
     "memory.checkpointing": "off",
     "memory.offload": False,
     "memory.micro_batch": 2,
@@ -104,7 +119,10 @@ WITH: dict[str, dict[str, Any]] = {
     "training.scheduler_kwargs": {"training.scheduler": "cosine"},
     "memory.offload": {"memory.checkpointing": "every_layer"},
 }
-ONE_VALUE = {"trainer", "matrix", "sweep.early_stop"}  # only one there is, or only for several jobs
+WITH |= {
+    key: {"trainer": key.partition(".")[0]} for key in OTHERS if key.startswith(("dpo.", "kto.", "reward."))
+}
+ONE_VALUE = {"trainer", "matrix", "sweep.early_stop"}  # other sections go with it, or only for several jobs
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_every_fault_of_every_member_is_told_at_once():
     found = faults(
         modle="x",
         priority="high:20",
-        matrix={"training.steps": [0, 5, -1], "method.rank": [0, 8], "trainer": ["dpo"]},
+        matrix={"training.steps": [0, 5, -1], "method.rank": [0, 8], "trainer": ["ppo"]},
     )
     assert set(found) == {
         *("modle", "priority", "matrix.training.steps.0", "matrix.training.steps.2"),

@@ -1,15 +1,18 @@
 """TRL's trainers that a job file can name, one module each: their classes, and what of their settings is a job's.
 
-kind.py  what a trainer is to the rest of us
-sft.py   supervised fine-tuning
+dpo.py     direct preference optimization
+kind.py    what a trainer is to the rest of us
+kto.py     Kahneman-Tversky optimization
+reward.py  reward models
+sft.py     supervised fine-tuning
 """
 
 from __future__ import annotations
 
-from workers.trainer.trainers import sft
+from workers.trainer.trainers import dpo, kto, reward, sft
 from workers.trainer.trainers.kind import Kind
 
-_KINDS = {"sft": sft.KIND}
+_KINDS = {"sft": sft.KIND, "dpo": dpo.KIND, "kto": kto.KIND, "reward": reward.KIND}
 
 
 def trainer_of(name: str) -> Kind:
