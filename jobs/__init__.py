@@ -7,6 +7,7 @@ message_base.py  the base class of every message between server, host and traine
 recovery.py      decide(): what follows when an attempt ends
 state.py         states, outcomes, reasons, the table of moves
 units.py         sizes and durations as people write them
+convert/         configurations of other tools -> job files
 jobfile/         the job file: its text, keys, cross-field rules, overrides, sweeps and errors
 memory/          how much of a card a job takes, and which rung of the memory ladder it gets
 messages/        the messages between server, host and trainer. Times are Unix seconds, memory is bytes, power

@@ -22,6 +22,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("fleet.services", "Start server, host agent and Ray on this machine."),
         "down": ("fleet.services", "Stop what `tuneyard up` started."),
         "init": ("planning.init", "Write a commented job file to begin from."),
+        "convert": (
+            "planning.convert",
+            "Write a job file from a configuration of axolotl, LLaMA-Factory or TRL.",
+        ),
         "doctor": ("fleet.doctor", "Check this machine and the server, with what to do about each fault."),
     },
     "Jobs": {
