@@ -33,6 +33,8 @@ EFFECTS: Mapping[str, Effect] = {
     "model.path": _W,
     "model.config": _W,
     "model.tokenizer": _W,
+    "model.chat_template": _W,
+    "model.eos_token": _W,
     "model.revision": _W,
     "model.dtype": _W,
     "model.attention": _N,  # the same numbers up to rounding
@@ -124,7 +126,10 @@ EFFECTS: Mapping[str, Effect] = {
 
 # Why a job can't go on with another value: the first of these prefixes that its key begins with.
 _WHY: Mapping[str, str] = {
-    "model.tokenizer": "the steps that are done read other tokens",
+    **dict.fromkeys(
+        ("model.tokenizer", "model.chat_template", "model.eos_token"),
+        "the steps that are done read other tokens",
+    ),
     "model.": "the checkpoint holds the weights of another model",
     "method.kind": "the checkpoint holds weights of another method",
     "method.dropout": "the steps that are done were computed in another way",

@@ -248,6 +248,7 @@ def data_key(spec: JobSpec, data: Any = None, tokenizer: Any = None, weights: An
             None if model.tokenizer else model.revision,
             tokenizer,
             model.trust_remote_code,
+            *filter(None, (model.chat_template, model.eos_token)),
         ],
         "model": [model.path, model.revision, weights, _vocabulary(model.config or {})],
         "trainer": spec.trainer,

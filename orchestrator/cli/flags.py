@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from jobs.errors import SpecError, Unavailable, UsageError
+from workers.checks.enclosed import enclosed
 
 MAX_FILE_BYTES = 256 * 1024  # as jobs/jobfile/spec.py has it; that one takes pydantic to import
 
@@ -120,6 +121,7 @@ def job_bodies(
         return [_from_file(path, overrides) for path in files]
     if not overrides:
         raise UsageError(f"give a job file, or at least {needs}; `tuneyard init` writes a file to begin from")
+    overrides |= enclosed(None, {}, overrides, Path.cwd())
     return [
         {"text": None, "spec": {}, "overrides": overrides, "base_dir": str(Path.cwd()), "source": "flags"}
     ]
@@ -181,6 +183,7 @@ def _from_file(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
         text, base, source = sys.stdin.read(MAX_FILE_BYTES + 1), Path.cwd(), "standard input"
     else:
         text, base, source = _read(path), path.resolve().parent, str(path)
+    overrides = {**overrides, **enclosed(text, {}, overrides, base)}
     return {"text": text, "spec": None, "overrides": overrides, "base_dir": str(base), "source": source}
 
 

@@ -68,7 +68,7 @@ What the loss covers:
 | rows | learned from |
 |---|---|
 | `text` | the whole text, and the end-of-text token that is put after it |
-| `prompt` and `completion` | the completion, with its end-of-text token; of conversations, the completion's turns |
+| `prompt` and `completion` | the completion, with its end-of-text token; with `loss_on: all` the prompt too |
 | `messages` | the assistant's turns (`loss_on: assistant`), or every turn, the user's too (`loss_on: all`) |
 
 The assistant's turns are found in one of three ways: by `{% generation %}` in the chat template; by

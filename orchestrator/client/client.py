@@ -47,6 +47,7 @@ from orchestrator.schemas import (
     Why,
 )
 from orchestrator.transfer.receive import pull
+from workers.checks.enclosed import enclosed
 
 JobFile = Mapping[str, Any] | str | Path
 """A job: the path of a job file, its text, or a mapping as it has one. Relative paths in a file are from its folder."""
@@ -362,6 +363,7 @@ def body_of(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A job as a request has it. Raises UsageError, or SpecError for what is no YAML, before the server is asked."""
     made: dict[str, Any] = {"text": None, "spec": None, "overrides": dict(overrides)}
     if isinstance(job, Mapping):
+        made["overrides"] |= enclosed(None, job, overrides, Path.cwd())
         return {**made, "spec": dict(job), "base_dir": str(Path.cwd()), "source": "mapping"}
     if isinstance(job, str) and _is_text(job):
         text, base, source = job, Path.cwd(), "text"
@@ -369,6 +371,7 @@ def body_of(job: JobFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
         path = Path(job)
         text, base, source = _read(path), path.resolve().parent, str(job)
     parse_yaml(text, source)
+    made["overrides"] |= enclosed(text, {}, overrides, base)
     return {**made, "text": text, "base_dir": str(base), "source": source}
 
 

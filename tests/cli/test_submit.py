@@ -358,3 +358,15 @@ def test_what_a_flag_replaces_is_told(tuneyard: Tuneyard, server: FakeServer, tm
     replaced = ["job.yaml: training.epochs 2.0 replaces training.steps 200"]
     assert tuneyard("submit", "job.yaml", "--epochs", "2", "--json").json["replaced"] == replaced
     assert tuneyard("submit", "job.yaml").err.count("replaces") == 0
+
+
+def test_a_chat_template_beside_the_job_file_goes_with_it(
+    tuneyard: Tuneyard, server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    (tmp_path / "job.yaml").write_text("model: {path: org/name, chat_template: chat.jinja}\ndata: org/rows\n")
+    assert tuneyard("submit", "job.yaml").code == 0
+    assert submitted(server)["jobs"][0]["overrides"] == {"model.chat_template": "{{ messages }}"}
+    (tmp_path / "chat.jinja").unlink()
+    ran = tuneyard("submit", "job.yaml")
+    assert ran.code != 0 and "model.chat_template: is not there (given: chat.jinja)" in ran.err

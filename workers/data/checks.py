@@ -10,6 +10,7 @@ from typing import Any
 from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
 from workers.data.rows import SUFFIXES, open_rows
 
+PAIR = ("prompt", "completion")
 OR_HUB_ID = "or a hub id (org/name)"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -56,9 +57,10 @@ def check_data(
 
 def loss_faults(loss_on: str | None, kind: tuple[str, ...]) -> list[Fault]:
     """loss_on beside rows whose loss it does not decide. kind: their columns; none where nobody knows them."""
-    if loss_on is None or not kind or kind == ("messages",):
+    if loss_on is None or not kind or kind == ("messages",) or (loss_on == "all" and kind == PAIR):
         return []
-    covers = "the text" if kind == ("text",) else "the completion"
+    known = {PAIR: "the completion, and with `all` the prompt too", ("text",): "the text"}
+    covers = known.get(kind, "the completions")
     problem = f"only applies to rows with messages, and these have {' and '.join(kind)}"
     return [Fault("data.loss_on", loss_on, problem, f"leave it out: the loss covers {covers}")]
 

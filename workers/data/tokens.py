@@ -201,7 +201,7 @@ class Tokens:
         wholes = self._ids([prompt + one for prompt, one in zip(prompts, learned, strict=True)])
         for (number, _), ids, start in zip(batch, wholes, self._ids(prompts), strict=True):
             self._note_eos(number, ids)
-            yield self._cut(number, ids, common(start, ids))
+            yield self._cut(number, ids, 0 if self._loss_on == "all" else common(start, ids))
 
     def _conversations(self, batch: Sequence[tuple[int, Row]], renderer: Renderer) -> Iterator[Tokenized]:
         made = [self._rendered(renderer, number, row) for number, row in batch]
@@ -210,7 +210,7 @@ class Tokens:
             ids = encoded["input_ids"][index]
             if one.learned is not None:
                 yield self._cut(number, ids, 0, _labels(encoded, index, ids, one.learned))
-            elif prompt is not None:
+            elif prompt is not None and self._loss_on != "all":
                 alone = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
                 yield self._cut(number, ids, common(alone, ids))
             else:
@@ -225,7 +225,7 @@ class Tokens:
             raise Unmarkable(found.problem, where) from None
         except Bad as bad:
             raise bad.at(where).error(self._rows.path) from None
-        if changes:
+        if changes and self._loss_on != "all":
             self.notes.prompt_changes.note(where)
         if unsaid := renderer.unsaid(row, rendered.text):
             self.notes.unsaid.note(f"{where}, {unsaid}")

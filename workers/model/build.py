@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from jobs.errors import Fault, SpecError, Unavailable, words_of
+from jobs.jobfile.options.templates import TOKENS, source_of
 from jobs.jobfile.requirements import lacking
 from jobs.jobfile.sections.model import ModelSpec
 from jobs.jobfile.spec import JobSpec
@@ -76,9 +77,28 @@ def build_tokenizer(model: ModelSpec, trusted_models: Collection[str]) -> PreTra
         problem = f"its tokenizer can't be built: {_plain(error)}"
         fix = "save the tokenizer again, or set model.tokenizer to one that is complete"
         raise SpecError([Fault(field, str(source), problem, fix)], "model") from error
+    _dress(tokenizer, model)
     if tokenizer.eos_token is None:
         raise Refused(f"model.tokenizer: {source} has no eos_token; set one in its tokenizer_config.json")
     return tokenizer
+
+
+def _dress(tokenizer: PreTrainedTokenizerBase, model: ModelSpec) -> None:
+    """The chat template and the token of a text's end that the job file gives. Raises SpecError for unknown tokens."""
+    vocabulary = tokenizer.get_vocab() if model.eos_token or model.chat_template in TOKENS else {}
+    if model.eos_token is not None:
+        if model.eos_token not in vocabulary:
+            fix = "give a token of its vocabulary, such as the one that ends a turn in its chat template"
+            problem = "is not in the tokenizer's vocabulary"
+            raise SpecError([Fault("model.eos_token", model.eos_token, problem, fix)])
+        tokenizer.eos_token = model.eos_token
+    if model.chat_template is not None:
+        absent = [token for token in TOKENS.get(model.chat_template, ()) if token not in vocabulary]
+        if absent:
+            problem = f"is written with {' and '.join(absent)}, which the tokenizer has no token for"
+            fix = "give a template that is written with its own tokens"
+            raise SpecError([Fault("model.chat_template", model.chat_template, problem, fix)])
+        tokenizer.chat_template = source_of(model.chat_template)
 
 
 def build_config(model: ModelSpec, trust: bool) -> PreTrainedConfig:

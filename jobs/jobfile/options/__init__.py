@@ -3,4 +3,5 @@
 adapters.py    what LoRA has besides rank and alpha
 extra.py       `training.extra`: fields of TRL's configuration, and why some are refused
 schedulers.py  learning rate schedules and their options
+templates.py   chat templates: by name, or their text
 """

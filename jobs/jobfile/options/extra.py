@@ -196,9 +196,10 @@ REFUSED: Mapping[str, str] = {
         ),
         _PREPARED,
     ),
-    "packing_strategy": "use training.packing_strategy",
-    "chat_template_path": "use data.chat_template",
-    "eos_token": "use data.eos_token",
+    "packing_strategy": "rows are cut before they are packed, so that bfd_split does what bfd does; wrapped takes "
+    "another amount of memory, which no projection has",
+    "chat_template_path": "use model.chat_template",
+    "eos_token": "use model.eos_token",
     "pad_token": "save the tokenizer with that pad_token, and give it as model.tokenizer",
     **dict.fromkeys(("model_init_kwargs", "trust_remote_code"), _MODEL),
     "use_cache": "training keeps no keys and values of earlier tokens",

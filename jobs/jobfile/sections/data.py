@@ -28,5 +28,5 @@ class DataSpec(Section):
     loss_on: Literal["assistant", "all"] | None = Field(
         None,
         description="With messages: turns that are learned from. When left out, the assistant's where the chat "
-        "template can mark them, else all.",
+        "template can mark them, else all. With a prompt and its completion: all learns from the prompt too.",
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from jobs.jobfile.fields import Text
+from jobs.jobfile.options.templates import read_template
 from jobs.jobfile.sections.base import Section
 
 
@@ -21,6 +22,14 @@ class ModelSpec(Section):
     )
     tokenizer: Text | None = Field(
         None, min_length=1, description="Hub id or folder of the tokenizer; the model's own when left out."
+    )
+    chat_template: Annotated[str, BeforeValidator(read_template)] | None = Field(
+        None,
+        description="In place of the tokenizer's own: chatml, a .jinja file beside the job file, which travels with "
+        "the job, or the template itself.",
+    )
+    eos_token: Text | None = Field(
+        None, min_length=1, description="Token that ends a text or turn, in place of the tokenizer's own."
     )
     revision: Text | None = Field(None, description="Branch, tag or commit on the hub.")
     dtype: Literal["bfloat16", "float16", "float32"] = Field(

@@ -25,6 +25,8 @@ OTHERS: dict[str, Any] = {
     "model.path": "org/other",
     "model.config": {"model_type": "llama"},
     "model.tokenizer": "org/other",
+    "model.chat_template": "chatml",
+    "model.eos_token": "<|im_end|>",
     "model.revision": "v2",
     "model.dtype": "float32",
     "model.attention": "eager",
@@ -190,7 +192,8 @@ def test_what_differs_inside_of_a_mapping_is_named() -> None:
 def test_every_key_that_forbids_to_go_on_says_why(key: str) -> None:
     (change,) = [Change(key, one) for one in compared(key, 1, 2)]
     assert change.why_not.startswith(("the checkpoint holds ", "the steps that are done "))
-    of = "model" if key.startswith("model.") and key != "model.tokenizer" else ""
+    tokens = ("model.tokenizer", "model.chat_template", "model.eos_token")
+    of = "model" if key.startswith("model.") and key not in tokens else ""
     assert ("another model" in change.why_not) == bool(of), "no length or batch is another model"
 
 

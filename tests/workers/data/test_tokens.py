@@ -141,6 +141,10 @@ def test_tokens_and_labels_are_those_of_trls_own_preparation(
         every = ours(a_spec(data, tmp_path / "tokenizer", loss_on="all"), tmp_path / "all")
         assert every == trls(rows, tmp_path / "tokenizer", tmp_path / "trl")
         assert every != found
+    elif "completion" in rows[0]:
+        every = ours(a_spec(data, tmp_path / "tokenizer", loss_on="all"), tmp_path / "all")
+        assert every == trls(rows, tmp_path / "tokenizer", tmp_path / "trl", completion_only_loss=False)
+        assert every != found
 
 
 TOOLS = [
@@ -240,14 +244,14 @@ def test_a_trainer_steps_on_the_assistants_words_alone(tokenizer: Path, tmp_path
 
 
 def test_loss_on_is_for_messages_alone(tokenizer: Path, tmp_path: Path) -> None:
-    for rows in (TEXTS, PAIRS, CHAT_PAIRS):
-        spec = a_spec(write_rows(tmp_path / "rows.jsonl", rows), tokenizer, loss_on="all")
+    for rows, loss_on in ((TEXTS, "all"), (PAIRS, "assistant"), (CHAT_PAIRS, "assistant")):
+        spec = a_spec(write_rows(tmp_path / "rows.jsonl", rows), tokenizer, loss_on=loss_on)
         with pytest.raises(SpecError, match=r"data\.loss_on: only applies to rows with messages"):
             scan(spec, [])
         with pytest.raises(SpecError, match=r"data\.loss_on: only applies to rows with messages"):
             ours(spec, tmp_path / "data")
         (fault,) = check_inputs(spec)
-        assert (fault.path, fault.given) == ("data.loss_on", "all") and "leave it out" in fault.fix
+        assert (fault.path, fault.given) == ("data.loss_on", loss_on) and "leave it out" in fault.fix
 
 
 @pytest.mark.parametrize("column", ["text", "prompt"])
