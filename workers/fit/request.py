@@ -32,6 +32,9 @@ _IN_A_SCRIPT = {
     "training.optimizer": "optim",
     "method.targets": "peft_config.target_modules",
     "method.rank": "peft_config.r",
+    "method.exclude": "peft_config.exclude_modules",
+    "method.modules_to_save": "peft_config.modules_to_save",
+    "training.neftune_alpha": "neftune_noise_alpha",
     "memory.confidence": "confidence",
 }
 _TRL_DEFAULT_DTYPE = "float32"  # of a model given by name (trl 1.16, create_model_from_path)
@@ -63,7 +66,11 @@ _KNOWN_LORA = frozenset(
         *(
             "use_dora",
             "init_lora_weights",
+            "rank_pattern",
             "alpha_pattern",
+            "modules_to_save",
+            "exclude_modules",
+            "ensure_weight_tying",
             "megatron_core",
             "loftq_config",
             "runtime_config",
@@ -88,7 +95,6 @@ _REFUSED: tuple[tuple[str, Any, str, str], ...] = (
         "makes TRL keep whole logits, which the trace does not have",
         "leave it out",
     ),
-    ("neftune_noise_alpha", None, "adds noise tensors that the trace does not have", "leave it out"),
     (
         "auto_find_batch_size",
         False,
@@ -137,6 +143,7 @@ def request_of(config: Any, model: Any, peft_config: Any = None, confidence: flo
             "optimizer": str(getattr(config.optim, "value", config.optim)),
             "autocast": "bfloat16" if config.bf16 and model_part["dtype"] == "float32" else _autocast(config),
             "weight_decay": min(1.0, config.weight_decay),
+            "neftune_alpha": config.neftune_noise_alpha or None,
             **_duration(config),
         },
         "memory": {"confidence": confidence},
@@ -347,6 +354,11 @@ def _method(model: Any, peft_config: Any, made: dict[str, Any], faults: list[Fau
             faults.append(
                 Fault(f"peft_config.{field.name}", str(value)[:60], "is not traced", "leave it out")
             )
+    if peft_config.init_lora_weights not in (True, False, "gaussian", "orthogonal"):
+        problem, fix = "works on whole weights before the first step, which is not traced", "leave it out"
+        faults.append(
+            Fault("peft_config.init_lora_weights", str(peft_config.init_lora_weights), problem, fix)
+        )
     return {
         "kind": "qlora" if packed else "lora",
         "rank": peft_config.r,
@@ -355,7 +367,20 @@ def _method(model: Any, peft_config: Any, made: dict[str, Any], faults: list[Fau
         "targets": _targets(peft_config, model, made, faults),
         "dora": peft_config.use_dora,
         "rslora": peft_config.use_rslora,
+        "exclude": _names(peft_config.exclude_modules, "exclude_modules", faults),
+        "modules_to_save": list(peft_config.modules_to_save or []),
+        "ensure_weight_tying": peft_config.ensure_weight_tying,
+        "rank_pattern": dict(peft_config.rank_pattern or {}),
+        "alpha_pattern": {name: float(value) for name, value in (peft_config.alpha_pattern or {}).items()},
     }
+
+
+def _names(given: Any, field: str, faults: list[Fault]) -> list[str]:
+    if isinstance(given, str):
+        problem = "is a pattern, of which the trace does not know what it meets"
+        faults.append(Fault(f"peft_config.{field}", given, problem, "name the modules in a list"))
+        return []
+    return sorted(given or [])
 
 
 def _targets(peft_config: LoraConfig, model: Any, made: Mapping[str, Any], faults: list[Fault]) -> Any:

@@ -101,7 +101,6 @@ def test_another_configuration_is_refused_with_those_that_are_not(tmp_path: Path
         ({"packing": True, "packing_strategy": "wrapped"}, "SFTConfig.packing_strategy"),
         ({"torch_compile": True}, "SFTConfig.torch_compile"),
         ({"label_smoothing_factor": 0.1}, "SFTConfig.label_smoothing_factor"),
-        ({"neftune_noise_alpha": 5.0}, "SFTConfig.neftune_noise_alpha"),
         ({"auto_find_batch_size": True}, "SFTConfig.auto_find_batch_size"),
         ({"optim": "adafactor"}, "SFTConfig.optim"),
         ({"max_length": None}, "SFTConfig.max_length"),
@@ -112,14 +111,28 @@ def test_what_is_not_in_the_projection_is_refused(tmp_path: Path, values: dict[s
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    given = config(tmp_path, max_length=None, neftune_noise_alpha=5.0)
-    told = faults(given, small(), LoraConfig(r=4, modules_to_save=["lm_head"], target_modules=".*_proj"))
-    assert set(told) == {
+    given = config(tmp_path, max_length=None, torch_compile=True)
+    adapters = LoraConfig(r=4, init_lora_weights="pissa", lora_bias=True, target_modules=".*_proj")
+    assert set(faults(given, small(), adapters)) == {
         "SFTConfig.max_length",
-        "SFTConfig.neftune_noise_alpha",
-        "peft_config.modules_to_save",
+        "SFTConfig.torch_compile",
+        "peft_config.init_lora_weights",
+        "peft_config.lora_bias",
         "peft_config.target_modules",
     }
+
+
+def test_what_a_job_can_have_is_in_the_projection(tmp_path: Path) -> None:
+    adapters = LoraConfig(
+        r=4,
+        target_modules=["q_proj", "v_proj"],
+        modules_to_save=["lm_head"],
+        exclude_modules=["v_proj"],
+        rank_pattern={"q_proj": 8},
+    )
+    spec = request_of(config(tmp_path, neftune_noise_alpha=5.0), small(), adapters).spec
+    assert spec.training.neftune_alpha == 5.0 and spec.method.modules_to_save == ["lm_head"]
+    assert spec.method.exclude == ["v_proj"] and spec.method.rank_pattern == {"q_proj": 8}
 
 
 def test_adapters_of_another_kind_are_refused(tmp_path: Path) -> None:
