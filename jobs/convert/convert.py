@@ -42,8 +42,10 @@ def convert(
     tool: str | None = None,
     gpus: int = 1,
     dataset_info: Mapping[str, Any] | None = None,
+    trainer: str = "sft",
 ) -> Conversion:
-    """tool: one of NAMES, None: told by the file. gpus: it runs on, which the file does not say. dataset_info: of
+    """tool: one of NAMES, None: told by the file. trainer: of a file of TRL, which does not say it.
+    gpus: it runs on, which the file does not say. dataset_info: of
     LLaMA-Factory, where it is there. Raises SpecError for keys with two meanings and for what is no training, and
     UsageError where the tool can't be told."""
     if tool == "script" or (tool is None and source.endswith(".py")):
@@ -60,7 +62,7 @@ def convert(
         elif tool == "llamafactory":
             llamafactory.convert(draft, dataset_info)
         else:
-            trl.convert(draft)
+            trl.convert(draft, trainer=trainer)
     if draft.faults:
         raise SpecError(draft.faults, source)
     if gpus > 1:
@@ -81,8 +83,10 @@ def _told(values: Mapping[str, Any], source: str) -> str:
 
 
 def _missing(job: Mapping[str, Any]) -> list[Fault]:
+    # The text of a chat template comes into a job with its submission: here it is the name of a file.
+    model = {name: value for name, value in job.get("model", {}).items() if name != "chat_template"}
     try:
-        parse_spec(job)
+        parse_spec({**job, "model": model})
     except SpecError as error:
         return error.faults
     return []

@@ -76,6 +76,13 @@ def targets(value: Any) -> Any:
     return given
 
 
+def template(value: Any) -> str:
+    """A chat template: a Jinja file. TRL takes a tokenizer's name for one, too."""
+    if isinstance(value, str) and value.endswith((".jinja", ".j2")):
+        return value
+    raise NotHonoured("is no .jinja file: the tokenizer's own template is used")
+
+
 def lora_init(value: Any) -> str:
     """How adapters begin: PEFT's true is its default."""
     if value is True:

@@ -10,7 +10,20 @@ import yaml
 
 from jobs.convert.convert import NAMES, Conversion
 
-_ORDER = ("name", "model", "data", "trainer", "method", "training", "memory", "resources", "report_to")
+_ORDER = (
+    "name",
+    "model",
+    "data",
+    "trainer",
+    "dpo",
+    "kto",
+    "reward",
+    "method",
+    "training",
+    "memory",
+    "resources",
+    "report_to",
+)
 _FIRST = ("path", "kind")  # of a section
 _WIDTH = 96
 

@@ -114,6 +114,16 @@ TABLE: dict[str, Rule] = {
     "use_mca": Not("the trainer is TRL's"),
     "use_hyper_parallel": Not("the trainer is TRL's"),
 }
+_STAGES = {"dpo": "dpo", "kto": "kto", "rm": "reward"}
+_LOSSES_OF_DPO = ("sigmoid", "hinge", "ipo")
+_OF_STAGE = {
+    "dpo": {"pref_beta": "dpo.beta", "dpo_label_smoothing": "dpo.label_smoothing"},
+    "kto": {
+        "pref_beta": "kto.beta",
+        "kto_chosen_weight": "kto.desirable_weight",
+        "kto_rejected_weight": "kto.undesirable_weight",
+    },
+}
 _OF_PREFERENCES = (
     "pref_beta",
     "pref_loss",
@@ -144,15 +154,26 @@ def convert(draft: Draft, dataset_info: Mapping[str, Any] | None = None) -> None
 
 
 def _stage(draft: Draft) -> None:
-    stage = draft.get("stage", "sft")
+    stage, loss = draft.get("stage", "sft"), draft.get("pref_loss", "sigmoid")
     if stage in ("sft", "pt"):
         draft.leave("stage", "trainer: sft" if stage == "sft" else "trainer: sft learns from text, too")
         draft.unmet(draft.has(*_OF_PREFERENCES), _PREFERENCES)
-    else:
-        draft.refuse(
-            "stage",
-            "is not carried over from LLaMA-Factory",
+    elif stage not in _STAGES or (stage == "dpo" and loss not in _LOSSES_OF_DPO):
+        key, fix = (
+            "pref_loss" if stage in _STAGES else "stage",
             "write the job file's trainer and its section by hand",
+        )
+        draft.refuse(key, "is not carried over from LLaMA-Factory", fix)
+    else:
+        draft.map("stage", "trainer", _STAGES[stage])
+        if stage == "dpo":
+            draft.put("dpo.loss_type", [loss])
+            draft.map("pref_loss", "dpo.loss_type", [loss])
+        for key, path in _OF_STAGE.get(stage, {}).items():
+            if draft.has(key):
+                draft.map(key, path, draft.values[key])
+        draft.unmet(
+            draft.has(*_OF_PREFERENCES), "the reference is the model as it was, and what else is TRL's"
         )
     if draft.get("do_train", False) is not True:
         key = "export_dir" if draft.has("export_dir") else "do_train"

@@ -13,9 +13,9 @@ from jobs.convert.draft import Draft, short
 from jobs.convert.formats import trl
 from jobs.errors import Fault, SpecError
 
-CONFIGS = {"SFTConfig": 2e-5}
+CONFIGS = {"SFTConfig": "sft", "DPOConfig": "dpo", "KTOConfig": "kto", "RewardConfig": "reward"}
 _OTHER_CONFIGS = (
-    *("TrainingArguments", "DPOConfig", "KTOConfig", "RewardConfig", "GRPOConfig", "RLOOConfig"),
+    *("TrainingArguments", "GRPOConfig", "RLOOConfig"),
     *("DistillationConfig", "ORPOConfig", "CPOConfig", "PPOConfig", "GKDConfig"),
 )
 _LORA = {
@@ -59,9 +59,11 @@ _COMPUTED = "is computed, or not assigned once: it can't be read"
 
 @dataclass
 class Found:
-    """values: keys of TRL's files, as literals; unread: what can't be read, with its source; code: rows that code
+    """trainer: whose configuration is made;
+    values: keys of TRL's files, as literals; unread: what can't be read, with its source; code: rows that code
     changes."""
 
+    trainer: str = "sft"
     values: dict[str, Any] = field(default_factory=dict)
     unread: list[tuple[str, str]] = field(default_factory=list)
     code: list[tuple[str, str]] = field(default_factory=list)
@@ -101,24 +103,28 @@ def convert(draft: Draft, found: Found) -> None:
         draft.also(key, written, _COMPUTED)
     for key, written in found.code:
         draft.also(key, written, _BY_CODE)
-    trl.convert(draft, "script")
+    trl.convert(draft, "script", found.trainer)
 
 
 def _configs(calls: dict[str, list[ast.Call]], names: dict[str, ast.expr], found: Found) -> None:
+    fix = "write the job file's trainer and its section by hand"
     for name in _OTHER_CONFIGS:
         if name in calls:
-            fix = "write the job file's trainer and its section by hand"
-            found.faults.append(
-                Fault(name, f"line {calls[name][0].lineno}", "is not carried over; only SFTConfig is", fix)
-            )
+            line, problem = f"line {calls[name][0].lineno}", f"is not carried over; {', '.join(CONFIGS)} are"
+            found.faults.append(Fault(name, line, problem, fix))
             return
-    call = _only(calls, "SFTConfig", found)
-    if call is None:
-        if "SFTConfig" not in calls:
-            fix = "convert reads scripts that make one"
-            found.faults.append(Fault("SFTConfig", "", "is nowhere made in this script", fix))
+    made = [name for name in CONFIGS if name in calls]
+    if len(made) != 1:
+        problem = "are made beside one another" if made else "are nowhere made in this script"
+        found.faults.append(
+            Fault(", ".join(made or CONFIGS), "", problem, "convert reads scripts that make one")
+        )
         return
-    for keyword in _keywords(call, "SFTConfig", found):
+    call = _only(calls, made[0], found)
+    if call is None:
+        return
+    found.trainer = CONFIGS[made[0]]
+    for keyword in _keywords(call, made[0], found):
         if keyword.arg == "model_init_kwargs" and isinstance(keyword.value, ast.Dict):
             for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
                 if isinstance(key, ast.Constant):
@@ -169,7 +175,7 @@ def _models(calls: dict[str, list[ast.Call]], names: dict[str, ast.expr], found:
         for keyword in _keywords(call, "from_pretrained", found):
             _of_model(str(keyword.arg), keyword.value, names, found)
     if not models:
-        for call in calls.get("SFTTrainer", []):
+        for call in _trainers(calls):
             given = next(
                 (one.value for one in call.keywords if one.arg == "model"),
                 call.args[0] if call.args else None,
@@ -207,10 +213,14 @@ def _rows(calls: dict[str, list[ast.Call]], names: dict[str, ast.expr], found: F
         for call in calls.get(name, []):
             if isinstance(call.func, ast.Attribute):
                 found.code.append((f".{name}()", f"line {call.lineno}: {ast.unparse(call)}"))
-    for call in calls.get("SFTTrainer", []):
-        for keyword in _keywords(call, "SFTTrainer", found):
+    for call in _trainers(calls):
+        for keyword in _keywords(call, _called(call), found):
             if keyword.arg not in (*_PASSED, "eval_dataset"):
-                found.code.append((f"SFTTrainer.{keyword.arg}", ast.unparse(keyword.value)))
+                found.code.append((f"{_called(call)}.{keyword.arg}", ast.unparse(keyword.value)))
+
+
+def _trainers(calls: dict[str, list[ast.Call]]) -> list[ast.Call]:
+    return [call for name in CONFIGS for call in calls.get(name.replace("Config", "Trainer"), [])]
 
 
 def _keywords(call: ast.Call, name: str, found: Found) -> list[ast.keyword]:

@@ -8,8 +8,11 @@ from jobs.convert import values as v
 from jobs.convert.draft import Draft
 from jobs.convert.formats import huggingface as hf
 from jobs.convert.rules import Left, Not, Rule, To, apply
+from jobs.jobfile.sections.base import Section
+from jobs.jobfile.sections.dpo import DpoSpec
+from jobs.jobfile.sections.kto import KtoSpec
+from jobs.jobfile.sections.reward import RewardSpec
 
-_TEMPLATE = "the chat template is the tokenizer's: save one that has it"
 _QUANTISED = "a 4-bit base is NF4 with double quantisation, computing in bfloat16"
 
 TABLE: dict[str, Rule] = {
@@ -57,8 +60,8 @@ TABLE: dict[str, Rule] = {
     "padding_free": Not("rows are padded to the longest of their batch, or packed"),
     "pad_to_multiple_of": Not("rows are padded to the longest of their batch"),
     "pad_token": Left("padding is never learned from"),
-    "eos_token": Not("what ends a turn is the tokenizer's"),
-    "chat_template_path": Not(_TEMPLATE),
+    "eos_token": To("model.eos_token", v.text),
+    "chat_template_path": To("model.chat_template", v.template),
     "completion_only_loss": Not("of prompt and completion the completion is learned from", neutral=(True,)),
     "loss_type": To("training.loss", lambda value: "nll" if value == "chunked_nll" else value),
     "activation_offloading": Left(hf.PLANNED),
@@ -78,43 +81,69 @@ LORA = {
 }
 # PEFT's choice for these architectures and most that are like them; the file does not say which it is.
 _PEFT_TARGETS = ["q_proj", "v_proj"]
-# Fields of other trainers' configurations alone.
-_OTHERS = {
-    "beta": "dpo, kto, grpo or rloo",
-    "num_generations": "grpo or rloo",
-    "max_completion_length": "grpo or rloo",
-    "reward_funcs": "grpo or rloo",
-    "use_vllm": "grpo or rloo",
-    "ref_model_init_kwargs": "dpo or kto",
-    "precompute_ref_log_probs": "dpo or kto",
-    "desirable_weight": "kto",
-    "center_rewards_coefficient": "reward",
-    "teacher_model_name_or_path": "distillation",
-}
+# Trainers that are carried over, and their learning rates (TRL 1.16).
+RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "reward": 1e-4}
+_SECTIONS: dict[str, type[Section]] = {"dpo": DpoSpec, "kto": KtoSpec, "reward": RewardSpec}
+# Fields of trainers that are not.
+_OTHERS = (
+    "num_generations",
+    "max_completion_length",
+    "reward_funcs",
+    "use_vllm",
+    "teacher_model_name_or_path",
+)
 
 
-def convert(draft: Draft, way: str = "file", learning_rate: float = 2e-5) -> None:
-    """Everything that the file says. way: "file", or "script" for one whose adapters are a LoraConfig's;
-    learning_rate: the trainer's own."""
+def convert(draft: Draft, way: str = "file", trainer: str = "sft") -> None:
+    """Everything that the file says. way: "file", or "script" for one whose adapters are a LoraConfig's; trainer: whose
+    configuration it is, which a file does not say."""
     for key in draft.has(*_OTHERS):
         fix = "write the job file's trainer and its section by hand"
-        draft.refuse(key, f"is of `trl {_OTHERS[key]}`, and only `trl sft` is carried over", fix)
+        draft.refuse(key, f"is of another trainer; {', '.join(RATES)} are carried over", fix)
+    _trainer(draft, trainer)
     _method(draft, way)
-    hf.together(draft, batch=8, epochs=3, learning_rate=learning_rate)
+    hf.together(draft, batch=8, epochs=3, learning_rate=RATES[trainer])
     _precision(draft)
     _evaluation(draft)
-    if draft.get("assistant_only_loss", False) is True:
-        draft.map("assistant_only_loss", "data.loss_on", "assistant")
-    else:
-        draft.leave("assistant_only_loss", "asks for nothing")
-        draft.defaults.append("assistant_only_loss false: where rows are messages, set data.loss_on: all")
+    if trainer == "sft":
+        _loss(draft)
     if not draft.has("max_length"):
         if "max_length" in draft.values:
-            draft.refuse(
-                "max_length", "gives no longest row, which a projection takes", "set it, such as 4096"
-            )
+            problem = "gives no longest row, which a projection takes"
+            draft.refuse("max_length", problem, "set it, such as 4096")
         draft.default("training.sequence_length", 1024, "max_length 1024")
     apply(TABLE, draft)
+
+
+def _trainer(draft: Draft, trainer: str) -> None:
+    """The trainer, and its own section: names and defaults there are TRL's."""
+    own = set(_SECTIONS[trainer].model_fields) if trainer in _SECTIONS else set()
+    elsewhere = (
+        {name for section in _SECTIONS.values() for name in section.model_fields} - own - {"loss_type"}
+    )
+    for key in draft.has(*sorted(elsewhere)):
+        whose = " or ".join(name for name, section in _SECTIONS.items() if key in section.model_fields)
+        draft.refuse(
+            key, f"is of `trl {whose}`, and this is read as of `trl {trainer}`", "say --trainer NAME"
+        )
+    if trainer == "sft":
+        return
+    draft.put("trainer", trainer)
+    for key in draft.has(*sorted(own)):
+        draft.map(key, f"{trainer}.{key}", draft.values[key])
+    if trainer == "reward" and draft.get("lora_task_type") == "SEQ_CLS":
+        draft.leave("lora_task_type", "a reward model has a score for its head")
+
+
+def _loss(draft: Draft) -> None:
+    """What is learned from."""
+    if draft.get("assistant_only_loss", False) is True:
+        draft.map("assistant_only_loss", "data.loss_on", "assistant")
+    elif draft.get("completion_only_loss") is False:
+        draft.map("completion_only_loss", "data.loss_on", "all")
+    else:
+        draft.defaults.append("assistant_only_loss false: where rows are messages, set data.loss_on: all")
+    draft.leave("assistant_only_loss", "asks for nothing")
 
 
 def _method(draft: Draft, way: str) -> None:

@@ -89,6 +89,19 @@ def test_what_could_mean_two_things_is_refused(lines: tuple[str, ...], key: str,
     assert words in refusals(with_(LLAMAFACTORY, *lines), dataset_info=INFO)[key]
 
 
+def test_preferences_are_carried_over() -> None:
+    made = convert(
+        with_(LLAMAFACTORY, "stage: dpo", "pref_beta: 0.2", "ref_model: a/b"), "a.yaml", dataset_info=INFO
+    )
+    assert made.job["trainer"] == "dpo" and made.job["dpo"] == {"beta": 0.2, "loss_type": ["sigmoid"]}
+    assert "ref_model" in listed(made) and not made.missing
+    kto = job(with_(LLAMAFACTORY, "stage: kto", "kto_chosen_weight: 0.5"), dataset_info=INFO)
+    assert kto["trainer"] == "kto" and kto["kto"] == {"desirable_weight": 0.5}
+    assert job(with_(LLAMAFACTORY, "stage: rm"), dataset_info=INFO)["trainer"] == "reward"
+    told = refusals(with_(LLAMAFACTORY, "stage: dpo", "pref_loss: simpo"), dataset_info=INFO)
+    assert "is not carried over" in told["pref_loss"]
+
+
 def test_pretraining_packs_unless_it_says_not_to() -> None:
     made = convert(with_(LLAMAFACTORY, "stage: pt", "export_dir: merged"), "a.yaml", dataset_info=INFO)
     assert (

@@ -46,7 +46,31 @@ def test_trls_defaults_are_written_out() -> None:
 
 def test_fields_of_other_trainers_are_refused() -> None:
     told = refusals(with_(TRL, "beta: 0.1", "num_generations: 8"))
-    assert "is of `trl dpo, kto, grpo or rloo`" in told["beta"] and "num_generations" in told
+    assert "is of `trl dpo or kto`, and this is read as of `trl sft`; say --trainer NAME" in told["beta"]
+    assert "is of another trainer" in told["num_generations"]
+
+
+def test_preferences_are_carried_over() -> None:
+    text = with_(TRL, "beta: 0.3", "loss_type: [sigmoid, sft]", without=("packing", "learning_rate"))
+    made = job(text, trainer="dpo")
+    assert made["trainer"] == "dpo" and made["dpo"] == {"beta": 0.3, "loss_type": ["sigmoid", "sft"]}
+    assert made["training"]["learning_rate"] == 1e-6 and "loss" not in made["training"]
+    script = SCRIPT.replace("SFTConfig", "DPOConfig").replace("SFTTrainer", "DPOTrainer")
+    found = job(script.replace('output_dir="out"', 'output_dir="out", beta=0.2'), "train.py")
+    assert found["trainer"] == "dpo" and found["dpo"] == {"beta": 0.2}
+    rewards = with_(TRL, "center_rewards_coefficient: 0.01", "lora_task_type: SEQ_CLS", without=("packing",))
+    assert job(rewards, trainer="reward")["reward"] == {"center_rewards_coefficient": 0.01}
+
+
+def test_templates_and_what_is_learned_from() -> None:
+    made = job(
+        with_(TRL, "chat_template_path: ours.jinja", "eos_token: <|end|>", "completion_only_loss: false")
+    )
+    assert made["model"]["eos_token"] == "<|end|>" and made["data"]["loss_on"] == "all"
+    assert (
+        "is no .jinja file"
+        in listed(convert(with_(TRL, "chat_template_path: a/b"), "a.yaml"))["chat_template_path"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,9 +121,9 @@ def test_a_name_that_is_assigned_twice_is_not_read() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        ("x = 1", "SFTConfig", "is nowhere made"),
+        ("x = 1", "SFTConfig, DPOConfig, KTOConfig, RewardConfig", "are nowhere made"),
         ("a = SFTConfig()\nb = SFTConfig()", "SFTConfig", "is made several times"),
-        ("a = DPOConfig(beta=0.2)", "DPOConfig", "only SFTConfig is"),
+        ("a = GRPOConfig(beta=0.2)", "GRPOConfig", "is not carried over; SFTConfig, DPOConfig"),
         ("def f(:", "line 1", "not readable as Python"),
     ],
 )

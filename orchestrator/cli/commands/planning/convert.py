@@ -31,11 +31,25 @@ INFO = "dataset_info.json"
 @click.option(
     "--gpus", type=click.IntRange(1, 1024), default=1, show_default=True, help="GPUs that it runs on."
 )
+@click.option(
+    "--trainer",
+    type=click.Choice(["sft", "dpo", "kto", "reward"]),
+    default="sft",
+    show_default=True,
+    help="Of a file of TRL: which `trl` command it is for.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 if any key is not honoured.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @json_option
 def convert_verb(
-    source: Path, path: Path, tool: str | None, gpus: int, strict: bool, force: bool, as_json: bool
+    source: Path,
+    path: Path,
+    tool: str | None,
+    gpus: int,
+    trainer: str,
+    strict: bool,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Write a job file from a configuration of axolotl, LLaMA-Factory or TRL.
 
@@ -46,7 +60,7 @@ def convert_verb(
     from jobs.convert.convert import convert  # here: pydantic takes 0.2 s to import
     from jobs.convert.writing import text_of
 
-    made = convert(_read(source), str(source), tool, gpus, _dataset_info(source))
+    made = convert(_read(source), str(source), tool, gpus, _dataset_info(source), trainer)
     text = text_of(made, source.name)
     printed = str(path) == "-"
     if not printed:
