@@ -140,7 +140,10 @@ def convert(draft: Draft, dataset_info: Mapping[str, Any] | None = None) -> None
     _stage(draft)
     _method(draft)
     hf.together(draft, batch=8, epochs=3, learning_rate=5e-5)
-    hf.precision(draft, trained="bfloat16" if draft.get("pure_bf16", False) else "float32")
+    if draft.get("pure_bf16", False) is True:
+        draft.map(["pure_bf16", "bf16"], "model.dtype", "bfloat16")
+    else:
+        hf.precision(draft, trained="float32")
     _data(draft, dataset_info)
     hf.evaluating(draft, draft.get("val_size", 0) not in (0, 0.0))
     if draft.get("use_unsloth", False) is True:

@@ -49,7 +49,9 @@ def test_full_fine_tuning_under_bf16_has_float32_masters() -> None:
     made = job(with_(LLAMAFACTORY, "finetuning_type: full"), dataset_info=INFO)
     assert made["method"] == {"kind": "full"}
     assert made["model"]["dtype"] == "float32" and made["training"]["autocast"] == "bfloat16"
-    pure = job(with_(LLAMAFACTORY, "finetuning_type: full", "pure_bf16: true"), dataset_info=INFO)
+    pure = job(
+        with_(LLAMAFACTORY, "finetuning_type: full", "pure_bf16: true", without=("bf16",)), dataset_info=INFO
+    )
     assert pure["model"]["dtype"] == "bfloat16" and "autocast" not in pure["training"]
 
 

@@ -112,12 +112,14 @@ def test_what_is_not_in_the_projection_is_refused(tmp_path: Path, values: dict[s
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     given = config(tmp_path, max_length=None, torch_compile=True)
-    adapters = LoraConfig(r=4, init_lora_weights="pissa", lora_bias=True, target_modules=".*_proj")
+    adapters = LoraConfig(
+        r=4, init_lora_weights="pissa", trainable_token_indices=[1], target_modules=".*_proj"
+    )
     assert set(faults(given, small(), adapters)) == {
         "SFTConfig.max_length",
         "SFTConfig.torch_compile",
         "peft_config.init_lora_weights",
-        "peft_config.lora_bias",
+        "peft_config.trainable_token_indices",
         "peft_config.target_modules",
     }
 
