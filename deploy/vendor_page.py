@@ -33,7 +33,7 @@ IMPORTS = {
 def main() -> None:
     """Write the folder anew."""
     TARGET.mkdir(exist_ok=True)
-    listed = []
+    listed, terms = [], ""
     with tempfile.TemporaryDirectory() as scratch:
         for name, (version, files) in PACKAGES.items():
             packed = subprocess.run(
@@ -47,13 +47,19 @@ def main() -> None:
                 read = {one.name: archive.extractfile(one) for one in archive.getmembers() if one.isfile()}
                 told = json.loads(_bytes(read["package/package.json"]))
                 licence = next(path for path in read if re.fullmatch(r"package/LICENSE(\.\w+)?", path))
+                whose = ""
+                if told["license"] == "MIT":
+                    whose, text = _parts(_bytes(read[licence]).decode())
+                    if terms not in ("", text):
+                        raise SystemExit(f"{name}: the words of its licence are others")
+                    terms = text
                 listed.append(
                     {
                         "name": name,
                         "version": version,
                         "licence": told["license"],
                         "home": f"https://www.npmjs.com/package/{name}/v/{version}",
-                        "notice": _bytes(read[licence]).decode().strip() if told["license"] == "MIT" else "",
+                        "copyright": whose,
                         "files": [
                             {
                                 "name": here,
@@ -65,7 +71,14 @@ def main() -> None:
                     }
                 )
     lines = ",\n".join(json.dumps(one) for one in listed)
-    (TARGET / "vendor.json").write_text(f"[\n{lines}\n]\n")
+    (TARGET / "vendor.json").write_text(f'{{"packages": [\n{lines}\n],\n"MIT": {json.dumps(terms)}}}\n')
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Of an MIT licence: whose copyright it is, and the terms, which are the same for all."""
+    head, _, rest = text.partition("Permission is hereby granted")
+    (whose,) = re.findall(r"^Copyright .*$", head, re.MULTILINE)
+    return whose, " ".join(f"Permission is hereby granted{rest}".split())
 
 
 def _write(name: str, body: bytes) -> str:

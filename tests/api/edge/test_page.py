@@ -65,14 +65,15 @@ def test_all_files_together_are_small():
 
 
 def test_what_others_wrote_is_listed_with_version_and_licence_and_unchanged():
-    listed = {file["name"]: file["sha256"] for one in VENDORED for file in one["files"]}
+    listed = {file["name"]: file["sha256"] for one in VENDORED["packages"] for file in one["files"]}
     here = {path.name for path in (FOLDER / "vendor").iterdir()} - {"vendor.json"}
     assert here == set(listed)
     for name, digest in listed.items():
         assert hashlib.sha256((FOLDER / "vendor" / name).read_bytes()).hexdigest() == digest, name
-    for one in VENDORED:
+    for one in VENDORED["packages"]:
         assert one["licence"] in ("MIT", "Apache-2.0") and re.fullmatch(r"\d+\.\d+\.\d+", one["version"])
-        assert one["notice"] or one["licence"] == "Apache-2.0"
+        assert one["copyright"].startswith("Copyright (c) ") or one["licence"] == "Apache-2.0"
+    assert VENDORED["MIT"].startswith("Permission is hereby granted") and "WITHOUT WARRANTY" in VENDORED["MIT"]
 
 
 def test_the_page_has_nothing_inline_and_asks_no_other_server():
