@@ -12,14 +12,16 @@ from orchestrator.api.live.window import APART_S, SHARE, Window
 
 class Reader:
     def __init__(self) -> None:
-        self.now, self.reads, self.takes_s, self.away = 0.0, 0, 0.0, False
+        self.now, self.worked_s, self.reads, self.away = 0.0, 0.0, 0, False
+        self.works_s, self.waits_s = 0.0, 0.0  # of each read: for a core, for the database
 
     def clock(self) -> float:
         return self.now
 
     def read(self):
         self.reads += 1
-        self.now += self.takes_s
+        self.worked_s += self.works_s
+        self.now += self.works_s + self.waits_s
         if self.away:
             raise Unavailable("the database is away")
         return {"reads": self.reads}
@@ -32,7 +34,7 @@ def reader():
 
 @pytest.fixture
 def window(reader):
-    made = Window(reader.clock)
+    made = Window(reader.clock, lambda: reader.worked_s)
     made.read = reader.read
     return made
 
@@ -46,11 +48,20 @@ def test_it_is_read_again_once_it_is_a_second_old(reader, window):
 
 
 def test_what_takes_long_is_read_less_often(reader, window):
-    reader.takes_s = 1.0
+    reader.works_s = 1.0
     window.look()
     assert window.wait_s == pytest.approx(1.0 / SHARE)
     reader.now += 1.0 / SHARE - 0.01
     assert window.look()["reads"] == 1
+
+
+def test_what_waits_for_a_core_or_a_database_is_read_half_of_the_time_at_most(reader, window):
+    reader.works_s, reader.waits_s = 0.1, 0.3
+    window.look()
+    assert window.wait_s == pytest.approx(APART_S)
+    reader.now, reader.waits_s = reader.now + APART_S, 4.9
+    window.look()
+    assert window.wait_s == pytest.approx(5.0)
 
 
 def test_a_database_that_is_away_is_not_asked_by_each(reader, window):
