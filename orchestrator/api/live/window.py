@@ -42,10 +42,10 @@ class Window:
                 except TuneyardError as error:
                     self._state = error
                 ended, worked_s = self._clock(), self._worked_s() - worked_s
-                # A database that is slow is asked half of the time at most. With nothing to wait for in tests, each
-                # look reads.
-                waits_s = max(self.apart_s, worked_s / SHARE, ended - began)
-                self._until = ended + (waits_s if self.apart_s else 0.0)
+                good_s = max(self.apart_s, worked_s / SHARE)
+                # Of a database that is slow no more than three quarters of the time is asked. With nothing to wait for
+                # in tests, each look reads.
+                self._until = max(began + good_s, ended + (ended - began) / 3) if self.apart_s else 0.0
             if isinstance(self._state, TuneyardError):
                 raise self._state
             return self._state
