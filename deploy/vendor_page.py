@@ -1,7 +1,8 @@
 """Fetches what other people wrote for the page, from the npm registry: `python -m deploy.vendor_page`.
 
 Each file is taken as it is published, except that bare names in its imports become paths, for a browser without an
-import map knows no others. `vendor.json` lists versions, licences and digests; tests/web compares.
+import map knows no others. `vendor.json` lists versions, licences and digests (SHA-256), which
+tests/api/edge/test_page.py compares.
 """
 
 from __future__ import annotations
@@ -58,16 +59,11 @@ def main() -> None:
                         "name": name,
                         "version": version,
                         "licence": told["license"],
-                        "home": f"https://www.npmjs.com/package/{name}/v/{version}",
                         "copyright": whose,
-                        "files": [
-                            {
-                                "name": here,
-                                "from": there,
-                                "sha256": _write(here, _bytes(read[f"package/{there}"])),
-                            }
+                        "files": {
+                            here: _write(here, _bytes(read[f"package/{there}"]))
                             for there, here in files.items()
-                        ],
+                        },
                     }
                 )
     lines = ",\n".join(json.dumps(one) for one in listed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from jobs.messages.reports import GpuInfo, GpuSample, HostReport
 from jobs.state import Outcome
 from jobs.units import GiB
 from tests.api.scheduling.test_scheduling import FakeHost, end
@@ -42,6 +43,7 @@ class Fleet:
     def build(self) -> None:
         """All of it, from submissions to curves."""
         served = self.served
+        self.sicken()
         training = {"sequence_length": 1024, "steps": 600, "global_batch": 16}
         served.submit(name="glossary", training=training)
         served.submit(name="too-fast", training={**training, "learning_rate": 0.1})
@@ -60,6 +62,17 @@ class Fleet:
         for number, job in enumerate(sorted(self.running)):
             self.train(job, 40 + 97 * (number + 1) % 260, slope=1 + 0.15 * number)
         self.read(0)
+
+    def sicken(self) -> None:
+        """What the first card told before: an error of its driver, memory errors, clocks held down by heat."""
+        now, host = self.served.now, self.hosts[0]
+        cards = [GpuInfo(**one) for one in host.cards]
+        well = {"throttle": 0, "ecc_corrected": 3, "ecc_uncorrected": 0}
+        told = {2600: {"xids": [63], "ecc_corrected": 3}, 1500: {"throttle": 0x40}, 1100: {"throttle": 0x40}}
+        for ago in (2600, 1500, 1100, 1090, 1000):
+            sample = GpuSample(uuid=cards[0].uuid, ts=now - ago, **{**well, **told.get(ago, {})})
+            report = HostReport.model_construct(boot="b", sent=now - ago, gpus=cards, samples=[sample])
+            self.served.services.store.record_reports([(host.id, report)], now - ago)
 
     def start(self) -> None:
         """Traces are answered, and the trainers that were started say that they run."""
@@ -122,7 +135,7 @@ class Fleet:
             rows = [
                 self._sample(one["uuid"], holds[one["uuid"]], number * CARDS + index, now - ago, used)
                 for index, one in enumerate(host.cards)
-                for ago in range(1800 if minute == 0 else 0, -1, -20)
+                for ago in range(1800 if minute == 0 else 0, -1, -10)
             ]
             host.report(samples=rows)
 

@@ -21,16 +21,18 @@ PAGES = {
     "?view=job&job=3&tab=spec": "global_batch",
     "?view=job&job=9": "What would help",
     "?view=card&card=1": "SM clock, MHz",
+    "?view=card&card=1&since=6h": "XID 63",
+    "?view=card&card=11": "takes no work: Xid 79",
     "?view=compare&group=4": "training.learning_rate",
     "?view=plan": "Job file",
     "?view=accuracy": "Worst misses",
     "?view=usage": "GPU-hours",
     "?view=nothing": "There is no such page",
     "?view=job&job=999": "there is no job '999'",
-    "?view=card&card=999": "There is no such card",
+    "?view=card&card=999": "there is no card 999",
 }
 # Those that ask for what is not there: Chromium itself complains of the status 404.
-REFUSED = {"?view=job&job=999"}
+REFUSED = {"?view=job&job=999", "?view=card&card=999"}
 LOOKS = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
@@ -72,7 +74,11 @@ def serious(page, path):
     ]
 
 
-PICTURES = {"page-fleet": ("?view=fleet", "light"), "page-job": ("?view=job&job=3", "light")}
+PICTURES = {
+    "page-fleet": ("?view=fleet", "light"),
+    "page-job": ("?view=job&job=3", "light"),
+    "page-card": ("?view=card&card=1", "dark"),
+}
 MOST_PICTURE_BYTES = 200_000
 
 
@@ -96,12 +102,12 @@ def test_the_theme_is_kept_and_chosen(served, fleet, browsers):
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
     page.get_by_role("button", name="Light").click()
-    page.wait_for_function("document.documentElement.dataset.theme === 'light'")  # set after the next paint
+    page.locator("html[data-theme=light]").wait_for()
     light = page.evaluate(ground)
     assert dark != light
     page.reload()
     page.get_by_role("button", name="Dark").wait_for()
-    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    page.locator("html[data-theme=light]").wait_for()
     assert page.evaluate(ground) == light
 
 

@@ -65,7 +65,7 @@ def test_all_files_together_are_small():
 
 
 def test_what_others_wrote_is_listed_with_version_and_licence_and_unchanged():
-    listed = {file["name"]: file["sha256"] for one in VENDORED["packages"] for file in one["files"]}
+    listed = {name: digest for one in VENDORED["packages"] for name, digest in one["files"].items()}
     here = {path.name for path in (FOLDER / "vendor").iterdir()} - {"vendor.json"}
     assert here == set(listed)
     for name, digest in listed.items():

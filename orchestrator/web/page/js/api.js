@@ -1,11 +1,12 @@
 // Requests to the server: JSON, one shape of error, and who is signed in.
 import { signal, useState, useEffect, useRef } from "./lib.js";
+import { query } from "./route.js";
 
 /** {user, until}; null: nobody is signed in; undefined: not known yet. */
 export const session = signal(undefined);
 
 /** What the server refused, or that it did not answer. kind: as in its JSON, or "away". */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, kind, message, faults = []) {
     super(message);
     Object.assign(this, { status, kind, faults });
@@ -32,12 +33,7 @@ export async function ask(method, path, body) {
   throw new ApiError(answer.status, kind, message, faults);
 }
 
-/** GET with parameters; those that are empty are left out. */
-export function get(path, params = {}) {
-  const kept = Object.entries(params).filter(([, value]) => value !== "" && value != null);
-  return ask("GET", kept.length ? `${path}?${new URLSearchParams(kept)}` : path);
-}
-
+export const get = (path, params = {}) => ask("GET", path + query(params));
 export const post = (path, body = undefined) => ask("POST", path, body);
 
 /** Who is signed in, asked of the server. */

@@ -1,6 +1,7 @@
 // Lines over an axis: uPlot, with our colours, units and the reader's time zone.
 import uPlot from "../vendor/uplot.js";
 import { html, useEffect, useRef } from "./lib.js";
+import { tick, when } from "./format.js";
 import { line, tone } from "./palette.js";
 
 const HEIGHT = 180;
@@ -24,9 +25,9 @@ export function Chart({ label, x, lines, format = String, time = false, xFormat 
         width: offsetWidth,
         height,
         scales: { x: { time }, y: { range: (_, low, high) => bounds(low, high, marks, from, to) } },
-        axes: [{ ...axis, size: 28, ...(time ? {} : { values: plain(xFormat) }) }, { ...axis, size: 64, values: plain(format) }],
+        axes: [{ ...axis, size: 28, values: time ? (_, all) => all.map((one) => tick(one, all[1] - all[0])) : plain(xFormat) }, { ...axis, size: 64, values: plain(format) }],
         series: [
-          { label: time ? "Time" : "Step", ...(time ? {} : { value: (_, one) => (one === null ? "–" : xFormat(one)) }) },
+          { label: time ? "Time" : "Step", value: (_, one) => (one === null ? "–" : (time ? when : xFormat)(one)) },
           ...lines.map((one, index) => ({
             label: one.name,
             stroke: one.color ?? line(index),
@@ -50,8 +51,23 @@ export function Chart({ label, x, lines, format = String, time = false, xFormat 
   return html`<div class="chart" role="img" aria-label=${`${label}: ${summary(lines, format)}`} ref=${box}></div>`;
 }
 
+/** Lines whose steps differ on one axis: [steps of all, the values of each]. lines: [[steps, values]]. */
+export function onOneAxis(lines) {
+  const x = [...new Set(lines.flatMap(([steps]) => steps))].sort((a, b) => a - b);
+  const place = new Map(x.map((step, i) => [step, i]));
+  const spread = ([steps, values]) => {
+    const made = Array(x.length).fill(null);
+    steps.forEach((step, i) => (made[place.get(step)] = values[i] ?? made[place.get(step)]));
+    return made;
+  };
+  return [x, lines.map(spread)];
+}
+
 /** A line of a few values among many steps: without points, one of a single value would not be seen. */
-const sparse = (values) => values.filter((one) => one !== null).length < values.length / 3;
+function sparse(values) {
+  const at = values.flatMap((one, i) => (one === null ? [] : i));
+  return at.length < 2 || at.at(-1) - at[0] > 3 * at.length;
+}
 
 function bounds(low, high, marks, from, to) {
   const all = [low, high, ...marks.map((one) => one.at)].filter((one) => one !== null && Number.isFinite(one));
@@ -71,6 +87,7 @@ function drawMarks(plot, marks, ink) {
   ctx.strokeStyle = ctx.fillStyle = ink;
   ctx.font = `${12 * devicePixelRatio}px system-ui`;
   ctx.textBaseline = "bottom";
+  ctx.textAlign = "left";
   for (const { at, name } of marks) {
     const y = Math.round(plot.valToPos(at, "y", true)) + 0.5;
     ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);

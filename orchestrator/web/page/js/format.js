@@ -1,9 +1,11 @@
 // How numbers and times read: binary units, the reader's time zone, an en dash for what is not known.
 
-export const UNKNOWN = "–";
-const GIB = 2 ** 30;
+const UNKNOWN = "–";
+export const GIB = 2 ** 30;
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 const grouped = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 
@@ -23,6 +25,9 @@ export function bytes(value) {
   return `${Math.round(value / 2 ** 20)} MiB`;
 }
 
+/** Memory of a card that is used, and what was projected. */
+export const memory = (used, of, projected = null) => `${bytes(used)} of ${bytes(of)}${projected ? `, projected ${bytes(projected)}` : ""}`;
+
 /** A loss or another figure: four significant digits. */
 export function figure(value) {
   if (!known(value)) return UNKNOWN;
@@ -30,6 +35,9 @@ export function figure(value) {
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
   return Number(value.toPrecision(4)).toString();
 }
+
+/** The loss of a line of progress or an evaluation: as it was said, where it is no number. */
+export const loss = (of) => (of ? of.loss_text ?? figure(of.loss) : "");
 
 /** Seconds in the two largest units: 3 d 4 h, 12 min, 8 s. */
 export function span(seconds) {
@@ -44,6 +52,8 @@ export function span(seconds) {
 
 export const time = (seconds) => (known(seconds) ? clock.format(seconds * 1000) : UNKNOWN);
 export const when = (seconds) => (known(seconds) ? day.format(seconds * 1000) : UNKNOWN);
+/** On an axis with so many seconds from value to value: the time of day, at midnight the day. */
+export const tick = (seconds, apart) => (apart >= 86400 || new Date(seconds * 1000).getHours() + new Date(seconds * 1000).getMinutes() === 0 ? date : minute).format(seconds * 1000);
 export const exactly = (seconds) => (known(seconds) ? full.format(seconds * 1000) : "");
 /** Before or after now: "5 min ago", "in 2 h". */
 export function since(seconds, now = Date.now() / 1000) {

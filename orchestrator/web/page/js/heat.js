@@ -1,6 +1,6 @@
 // The fleet as a heat map: a block a host, a square a card, on one canvas however many there are.
 import { html, useEffect, useRef, useState } from "./lib.js";
-import { bytes, celsius, percent, span, watts } from "./format.js";
+import { celsius, memory, percent, span, watts } from "./format.js";
 import { STATES, isDark, shade, tone } from "./palette.js";
 
 const ROW = 22;
@@ -111,7 +111,7 @@ export function told(fleet, card) {
     lines: [
       cards.name[card],
       `${STATES[cards.state[card]].word}${idle}${cards.fault[card] ? `: ${cards.fault[card]}` : ""}`,
-      used === null ? "" : `${bytes(used)} of ${bytes(cards.memory_bytes[card])}${cards.projected_bytes[card] ? `, projected ${bytes(cards.projected_bytes[card])}` : ""}`,
+      used === null ? "" : memory(used, cards.memory_bytes[card], cards.projected_bytes[card]),
       cards.utilization[card] === null ? "" : `${percent(cards.utilization[card])}, ${watts(cards.power_w[card])}, ${celsius(cards.temperature_c[card])}`,
       job < 0 ? "" : `job ${running.id[job]} ${running.name[job]}${running.step[job] === null ? "" : `, step ${running.step[job]} of ${running.total_steps[job]}`}`,
     ].filter(Boolean),

@@ -4,6 +4,7 @@ import { session, look, signIn, signOut } from "./api.js";
 import { fleet, follow, link, outdated, trouble, unfollow } from "./live.js";
 import { href, route } from "./route.js";
 import { time } from "./format.js";
+import { isDark } from "./palette.js";
 import { Fault } from "./parts.js";
 import { SignIn } from "./pages/sign-in.js";
 import { Fleet } from "./pages/fleet.js";
@@ -28,17 +29,17 @@ const VIEWS = {
   job: [Job, "", "jobs"],
   compare: [Compare, "", "jobs"],
 };
-const THEME = "tuneyard-theme";
 
+/** Whether it is dark, and what turns it; theme.js has set it at first. */
 function useTheme() {
-  const [theme, setTheme] = useState(localStorage.getItem(THEME) ?? "");
-  useEffect(() => {
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    theme ? localStorage.setItem(THEME, theme) : localStorage.removeItem(THEME);
-  }, [theme]);
-  const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  return [dark, () => setTheme(dark ? "light" : "dark")];
+  const [dark, setDark] = useState(isDark());
+  const turn = () => {
+    const theme = dark ? "light" : "dark";
+    localStorage.setItem("tuneyard-theme", theme);
+    document.documentElement.dataset.theme = theme;
+    setDark(!dark);
+  };
+  return [dark, turn];
 }
 
 function Live() {

@@ -15,10 +15,7 @@ const DARK = [[35, 48, 60], [28, 80, 120], [45, 130, 185], [120, 190, 232], [222
 const HEAT_LIGHT = [[240, 238, 232], [250, 214, 150], [233, 158, 60], [190, 92, 10], [110, 45, 4]];
 const HEAT_DARK = [[44, 46, 50], [105, 68, 26], [176, 108, 28], [236, 166, 70], [255, 228, 178]];
 
-export function isDark() {
-  const asked = document.documentElement.dataset.theme;
-  return asked ? asked === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
+export const isDark = () => document.documentElement.dataset.theme === "dark";
 
 /** A colour for 0 to 1. warm: for what is to be little, as waste is. */
 export function shade(value, warm = false, dark = isDark()) {
@@ -33,6 +30,6 @@ export function shade(value, warm = false, dark = isDark()) {
 export const tone = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Lines and parts, told apart by lightness too: Okabe and Ito's, in an order of contrast. */
-export const LINES_LIGHT = ["#1f6fa8", "#c04a00", "#00795c", "#8a5f7d", "#8a6d00", "#4b5563", "#2aa6c9", "#a13d63"];
-export const LINES_DARK = ["#5cb2ea", "#f0813d", "#3cc39b", "#d7a3c8", "#e6c23c", "#aab6c2", "#8fdcf2", "#f08fb0"];
+const LINES_LIGHT = ["#1f6fa8", "#c04a00", "#00795c", "#8a5f7d", "#8a6d00", "#4b5563", "#2aa6c9", "#a13d63"];
+const LINES_DARK = ["#5cb2ea", "#f0813d", "#3cc39b", "#d7a3c8", "#e6c23c", "#aab6c2", "#8fdcf2", "#f08fb0"];
 export const line = (index) => (isDark() ? LINES_DARK : LINES_LIGHT)[index % LINES_LIGHT.length];

@@ -1,7 +1,9 @@
 // What several pages show: states, errors, empty places, meters, times.
-import { html, useState, useRef, useEffect } from "./lib.js";
-import { bytes, exactly, since, when } from "./format.js";
+import { html, useState } from "./lib.js";
+import { get, useLoad } from "./api.js";
+import { exactly, memory, since, when } from "./format.js";
 import { STATES } from "./palette.js";
+import { href } from "./route.js";
 
 const SIGNS = { queued: "…", running: "▸", succeeded: "✓", failed: "!", cancelled: "×", online: "✓" };
 
@@ -25,13 +27,23 @@ export function Fault({ error, again = null }) {
 /** A place with nothing in it says what would fill it. */
 export const Empty = ({ title, children }) => html`<div class="empty"><b>${title}</b>${children}</div>`;
 
+export const Waiting = () => html`<p class="quiet" role="status">Loading …</p>`;
+
 /** What useLoad() gives: waiting, fault, or the page. */
 export function Loaded({ of, children }) {
-  if (of.data === undefined) return of.error ? html`<${Fault} error=${of.error} again=${of.again} />` : html`<p class="quiet" role="status">Loading …</p>`;
+  if (of.data === undefined) return of.error ? html`<${Fault} error=${of.error} again=${of.again} />` : html`<${Waiting} />`;
   return html`${of.error && html`<${Fault} error=${of.error} />`}${children(of.data)}`;
 }
 
+/** What a path answers, asked again each `every` ms: children(data, again). */
+export function Answer({ path, params, every = 0, children }) {
+  const found = useLoad(() => get(path, params), [path, JSON.stringify(params), every], every);
+  return html`<${Loaded} of=${found}>${(data) => children(data, found.again)}<//>`;
+}
+
 export const Time = ({ at, ago = false }) => html`<time dateTime=${at ? new Date(at * 1000).toISOString() : undefined} title=${exactly(at)}>${ago ? since(at) : when(at)}</time>`;
+
+export const JobLink = ({ id, name }) => html`<a href=${href("job", { job: id })}>${id} ${name}</a>`;
 
 /** Buttons of which one is chosen. options: [[value, word]]. */
 export function Choice({ label, options, value, onChoose }) {
@@ -42,14 +54,9 @@ export function Choice({ label, options, value, onChoose }) {
 
 /** Memory used of a card, with a mark at what was projected. */
 export function Meter({ used, of, projected = null }) {
-  const bar = useRef();
-  useEffect(() => {
-    const [fill, mark] = bar.current.children;
-    fill.style.width = `${Math.min(100, (100 * (used ?? 0)) / of)}%`;
-    if (mark) mark.style.left = `${Math.min(100, (100 * projected) / of)}%`;
-  }, [used, of, projected]);
-  const told = `${bytes(used)} of ${bytes(of)}${projected ? `, projected ${bytes(projected)}` : ""}`;
-  return html`<div class="meter" ref=${bar} role="img" aria-label=${told} title=${told}><span></span>${projected ? html`<u></u>` : null}</div>`;
+  const share = (size) => `${Math.min(100, (100 * (size ?? 0)) / of)}%`;
+  const told = memory(used, of, projected);
+  return html`<div class="meter" role="img" aria-label=${told} title=${told}><span style=${{ width: share(used) }}></span>${projected ? html`<u style=${{ left: share(projected) }}></u>` : null}</div>`;
 }
 
 export const Swatch = ({ color }) => html`<i class="swatch" style=${{ background: color }} aria-hidden="true"></i>`;

@@ -7,11 +7,17 @@ const read = () => Object.fromEntries(new URLSearchParams(location.search));
 export const route = signal(read());
 addEventListener("popstate", () => (route.value = read()));
 
-/** The address of a view. Empty parameters are left out. */
-export function href(view, params = {}) {
-  const kept = Object.entries({ view, ...params }).filter(([, value]) => value !== "" && value != null);
-  return `?${new URLSearchParams(kept)}`;
+/** What the address has for a name, if it is one of these. options: [[value, word]]. */
+export const picked = (name, options, otherwise) => (options.some(([one]) => one === route.value[name]) ? route.value[name] : otherwise);
+
+/** Parameters as they stand in an address, a question mark before them; those that are empty are left out. */
+export function query(params) {
+  const kept = Object.entries(params).filter(([, value]) => value !== "" && value != null);
+  return kept.length ? `?${new URLSearchParams(kept)}` : "";
 }
+
+/** The address of a view. */
+export const href = (view, params = {}) => query({ view, ...params });
 
 /** Go to a view; a page's title and focus follow as for a link. */
 export function go(view, params = {}) {

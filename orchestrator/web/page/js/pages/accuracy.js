@@ -1,14 +1,11 @@
 // Accuracy: projections beside measurements, coverage, and the worst misses.
 import { html, useEffect, useRef } from "../lib.js";
-import { get, useLoad } from "../api.js";
-import { href } from "../route.js";
 import { bytes, count, percent, signed } from "../format.js";
 import { tone } from "../palette.js";
-import { Empty, Loaded, Table } from "../parts.js";
+import { Answer, Empty, JobLink, Table } from "../parts.js";
 
 export function Accuracy() {
-  const found = useLoad(() => get("/accuracy"), [], 60000);
-  return html`<h1>Accuracy of projections</h1><${Loaded} of=${found}>${(told) => html`<${Shown} told=${told} />`}<//>`;
+  return html`<h1>Accuracy of projections</h1><${Answer} path="/accuracy" every=${60000}>${(told) => html`<${Shown} told=${told} />`}<//>`;
 }
 
 function Shown({ told }) {
@@ -25,7 +22,7 @@ function Shown({ told }) {
     <section class="card"><h2>By model family, method and card</h2><${Table} label="Groups" head=${[["Family"], ["Method"], ["Card"], ["Attempts", "num"], ["Covered", "num"], ["Median error", "num"], ["Worst", "num"], ["Next interval", "num"]]}>
       ${told.groups.map((one) => html`<tr><td>${one.family}</td><td>${one.method}${one.quantisation && one.quantisation !== "none" ? `, ${one.quantisation}` : ""}</td><td>${one.card}</td><td class="num">${count(one.count)}</td><td class="num">${one.covered} of ${one.judged}</td><td class="num">${percent(one.median_error, 1)}</td><td class="num">${signed(one.worst)}</td><td class="num">${one.low === null ? "" : `${signed(one.low)} to ${signed(one.high)}`}</td></tr>`)}<//></section>
     <section class="card"><h2>Worst misses</h2><${Table} label="Worst misses" head=${[["Job"], ["Card"], ["Checkpointing"], ["Projected", "num"], ["Measured", "num"], ["Error", "num"], ["Outcome"]]}>
-      ${told.worst.slice(0, 20).map((one) => html`<tr><td><a href=${href("job", { job: one.job })}>${one.job} ${one.name}</a></td><td>${one.card}</td><td>${one.rung}</td><td class="num">${bytes(one.projected.device_bytes)}</td><td class="num">${bytes(one.measured.device_bytes)}</td><td class="num">${signed(one.error)}</td><td>${one.outcome}</td></tr>`)}<//></section>`;
+      ${told.worst.slice(0, 20).map((one) => html`<tr><td><${JobLink} id=${one.job} name=${one.name} /></td><td>${one.card}</td><td>${one.rung}</td><td class="num">${bytes(one.projected.device_bytes)}</td><td class="num">${bytes(one.measured.device_bytes)}</td><td class="num">${signed(one.error)}</td><td>${one.outcome}</td></tr>`)}<//></section>`;
 }
 
 /** Dots on log axes, with the diagonal; covered ones round, others as crosses. */
@@ -41,12 +38,13 @@ function Scatter({ rows }) {
     const all = known.flatMap((one) => [one.projected.device_bytes, one.measured.device_bytes]).map(Math.log2);
     const [low, high] = [Math.floor(Math.min(...all)), Math.ceil(Math.max(...all) + 0.01)];
     const [left, bottom] = [72, 28];
-    const x = (value) => left + ((Math.log2(value) - low) / (high - low)) * (width - left - 12);
-    const y = (value) => height - bottom - ((Math.log2(value) - low) / (high - low)) * (height - bottom - 12);
+    const share = (value) => (Math.log2(value) - low) / (high - low);
+    const x = (value) => left + share(value) * (width - left - 12);
+    const y = (value) => height - bottom - share(value) * (height - bottom - 12);
     const [ink, quiet, grid, good, bad] = ["--ink", "--quiet", "--line", "--busy", "--faulty"].map(tone);
     pen.font = "12px system-ui";
     pen.strokeStyle = grid;
-    for (let at = low; at <= high; at += Math.max(1, Math.round((high - low) / 6))) {
+    for (let at = low; at <= high; at += high - low < 3 ? 0.5 : Math.max(1, Math.round((high - low) / 6))) {
       const value = 2 ** at;
       pen.fillStyle = quiet;
       pen.textAlign = "right";
@@ -55,6 +53,9 @@ function Scatter({ rows }) {
       pen.fillText(bytes(value), Math.min(x(value), width - 30), height - 8);
       pen.strokeRect(left, y(value), width - left - 12, 0);
     }
+    pen.fillText("projected", width / 2, height - 34);
+    pen.textAlign = "left";
+    pen.fillText("measured", left + 6, 28);
     pen.strokeStyle = ink;
     pen.beginPath();
     pen.moveTo(x(2 ** low), y(2 ** low));

@@ -1,17 +1,16 @@
 // Compare: the runs of a sweep, their losses together and what differs between them.
 import { html, useMemo } from "../lib.js";
 import { get, useLoad } from "../api.js";
-import { href, route, set } from "../route.js";
-import { bytes, count, figure } from "../format.js";
-import { Chart } from "../chart.js";
+import { route, set } from "../route.js";
+import { bytes, count, figure, loss } from "../format.js";
+import { Chart, onOneAxis } from "../chart.js";
 import { line } from "../palette.js";
-import { Choice, Empty, Loaded, State, Swatch, Table } from "../parts.js";
+import { Answer, Choice, Empty, JobLink, Loaded, State, Swatch, Table } from "../parts.js";
 
 const MOST_LINES = 8;
 
 export function Compare({ group }) {
-  const found = useLoad(() => get(`/groups/${encodeURIComponent(group)}`), [group], 10000);
-  return html`<${Loaded} of=${found}>${(table) => html`<${Shown} table=${table} />`}<//>`;
+  return html`<${Answer} path=${`/groups/${encodeURIComponent(group)}`} every=${10000}>${(table) => html`<${Shown} table=${table} />`}<//>`;
 }
 
 function Shown({ table: { id, name, keys, members } }) {
@@ -28,9 +27,9 @@ function Shown({ table: { id, name, keys, members } }) {
       <${Table} label="Jobs of the sweep" head=${[["Drawn"], ["Job"], ["State"], ...keys.map((key) => [key]), ["Loss", "num"], ["Evaluation", "num"], ["Step", "num"], ["Memory", "num wide"]]}>
         ${members.map(({ job, values }) => html`<tr key=${job.id}>
           <td class="tight"><label class="sign"><input type="checkbox" checked=${picked.includes(job.id)} onChange=${() => toggle(job.id)} aria-label=${`Draw job ${job.id}`} /> ${chosen.some((one) => one.job.id === job.id) && html`<${Swatch} color=${line(chosen.findIndex((one) => one.job.id === job.id))} />`}</label></td>
-          <td><a href=${href("job", { job: job.id })}>${job.id} ${job.name}</a>${best?.job.id === job.id && html` <b class="small">best</b>`}</td><td><${State} of=${job.state} /></td>
+          <td><${JobLink} id=${job.id} name=${job.name} />${best?.job.id === job.id && html` <b class="small">best</b>`}</td><td><${State} of=${job.state} /></td>
           ${keys.map((key) => html`<td>${written(values[key])}</td>`)}
-          <td class="num">${job.progress ? job.progress.loss_text ?? figure(job.progress.loss) : ""}</td><td class="num">${job.evaluation ? job.evaluation.loss_text ?? figure(job.evaluation.loss) : ""}</td>
+          <td class="num">${loss(job.progress)}</td><td class="num">${loss(job.evaluation)}</td>
           <td class="num">${job.progress ? count(job.progress.step) : ""}</td><td class="num wide">${job.measured_bytes ? bytes(job.measured_bytes) : ""}</td></tr>`)}
       <//></section>`;
 }
@@ -46,14 +45,11 @@ function Lines({ chosen, keys, curve }) {
 /** Their steps differ: one axis of all steps, with gaps bridged. */
 function Together({ all, chosen, keys, curve }) {
   const made = useMemo(() => {
-    const steps = [...new Set(all.flatMap(({ points }) => points.map((one) => one.step)))].sort((a, b) => a - b);
-    const place = new Map(steps.map((step, i) => [step, i]));
-    const lines = all.map(({ job, points }, i) => {
-      const values = Array(steps.length).fill(null);
-      for (const one of points) if (one[curve] !== null) values[place.get(one.step)] = one[curve];
+    const [steps, spread] = onOneAxis(all.map(({ points }) => [points.map((one) => one.step), points.map((one) => one[curve])]));
+    const lines = all.map(({ job }, i) => {
       const { values: own = {} } = chosen.find((member) => member.job.id === job) ?? {};
       const name = keys.map((key) => `${key.split(".").at(-1)} ${written(own[key])}`).join(", ");
-      return { name: `${job}${name ? `: ${name}` : ""}`, values, color: line(i), points: true };
+      return { name: `${job}${name ? `: ${name}` : ""}`, values: spread[i], color: line(i), points: true };
     });
     return { steps, lines: lines.filter(({ values }) => values.some((one) => one !== null)) };
   }, [all, curve]);

@@ -5,7 +5,7 @@ import { go, href, route, set } from "../route.js";
 import { bytes, count, percent, span, watts } from "../format.js";
 import { Heat, MEASURES } from "../heat.js";
 import { STATES, shade } from "../palette.js";
-import { Choice, Empty, State, Swatch, Table } from "../parts.js";
+import { Choice, Empty, JobLink, State, Swatch, Table, Waiting } from "../parts.js";
 
 const SORTS = [["name", "Name"], ["used", "Memory"], ["idle", "Trouble first"]];
 const MOST_TROUBLES = 50;
@@ -15,7 +15,7 @@ export function Fleet() {
   const { color = "utilization", find = "", sort = "name" } = route.value;
   const measure = MEASURES[color] ? color : "utilization";
   const order = useMemo(() => (state ? ordered(state, find, sort) : []), [state, find, sort]);
-  if (!state) return html`<h1>Fleet</h1><p class="quiet" role="status">Loading …</p>`;
+  if (!state) return html`<h1>Fleet</h1><${Waiting} />`;
   if (!state.hosts.id.length) {
     return html`<h1>Fleet</h1><div class="card"><${Empty} title="No host has joined yet">
       <p>On a GPU machine, run <code>tuneyard host run --server ${location.origin} --token TOKEN</code>.</p>
@@ -82,7 +82,7 @@ function Troubles({ of: { cards, hosts, running, at } }) {
       ${rows.slice(0, MOST_TROUBLES).map((row) => html`<tr key=${cards.id[row.i]}>
         <td><a href=${href("card", { card: cards.id[row.i] })}>${names.get(cards.host[row.i])}, ${cards.index[row.i]}</a></td>
         <td><${State} of=${row.state} /></td><td>${why(row)}</td>
-        <td>${cards.job[row.i] === null ? "" : html`<a href=${href("job", { job: cards.job[row.i] })}>${cards.job[row.i]} ${jobs.get(cards.job[row.i]) ?? ""}</a>`}</td>
+        <td>${cards.job[row.i] === null ? "" : html`<${JobLink} id=${cards.job[row.i]} name=${jobs.get(cards.job[row.i]) ?? ""} />`}</td>
       </tr>`)}
     <//>`}
     ${rows.length > MOST_TROUBLES && html`<p class="quiet small">and ${count(rows.length - MOST_TROUBLES)} more: sort the map by trouble.</p>`}

@@ -1,36 +1,27 @@
 // A job's curves by step: loss, learning rate, gradient norm, speed; and its memory over time.
 import { html, useMemo } from "../lib.js";
-import { get, useLoad } from "../api.js";
-import { count, figure } from "../format.js";
-import { Chart } from "../chart.js";
-import { Empty, Loaded } from "../parts.js";
-
-const GIB = 2 ** 30;
+import { GIB, count, figure } from "../format.js";
+import { Chart, onOneAxis } from "../chart.js";
+import { Answer, Empty } from "../parts.js";
 
 export function Curves({ job }) {
-  const running = job.state === "running";
-  const found = useLoad(() => get(`/jobs/${job.id}/curves`), [job.id, job.state], running ? 5000 : 0);
-  return html`<section class="card"><h2>Training</h2><${Loaded} of=${found}>${(told) => html`<${Lines} told=${told} job=${job} />`}<//></section>`;
+  return html`<section class="card"><h2>Training</h2><${Answer} path=${`/jobs/${job.id}/curves`} every=${job.state === "running" ? 5000 : 0}>${(told) => html`<${Lines} told=${told} job=${job} />`}<//></section>`;
 }
 
 function Lines({ told: { training, evaluation }, job }) {
   const made = useMemo(() => {
-    // Evaluations have steps of their own: one axis of both.
-    const step = [...new Set([...training.step, ...evaluation.step])].sort((a, b) => a - b);
-    const place = new Map(step.map((one, i) => [one, i]));
-    const spread = (table, name, by) => {
-      const values = Array(step.length).fill(null);
-      table.step.forEach((one, i) => (values[place.get(one)] = table[name][i] === null ? null : table[name][i] / by));
-      return values;
-    };
-    const of = (name, by = 1) => spread(training, name, by);
+    // Evaluations have steps of their own.
+    const of = (table, name, by = 1) => [table.step, table[name].map((one) => (one === null ? null : one / by))];
+    const names = ["learning_rate", "grad_norm", "tokens_per_s"].map((name) => of(training, name));
+    const [step, [loss, evaluated, rate, norm, speed, memory]] = onOneAxis([of(training, "loss"), of(evaluation, "loss"), ...names, of(training, "device_bytes", GIB)]);
+    const one = (name, values) => [{ name, values }].filter(known);
     return {
       step,
-      loss: [{ name: "loss", values: of("loss") }, { name: "evaluation", values: spread(evaluation, "loss", 1), points: true }].filter(known),
-      rate: [{ name: "learning rate", values: of("learning_rate") }].filter(known),
-      norm: [{ name: "gradient norm", values: of("grad_norm") }].filter(known),
-      speed: [{ name: "tokens/s", values: of("tokens_per_s") }].filter(known),
-      memory: [{ name: "peak so far", values: of("device_bytes", GIB) }].filter(known),
+      loss: [{ name: "loss", values: loss }, { name: "evaluation", values: evaluated, points: true }].filter(known),
+      rate: one("learning rate", rate),
+      norm: one("gradient norm", norm),
+      speed: one("tokens/s", speed),
+      memory: one("peak so far", memory),
     };
   }, [training, evaluation]);
   const spoilt = training.step.filter((_, i) => training.loss[i] === null);

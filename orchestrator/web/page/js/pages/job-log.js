@@ -11,7 +11,7 @@ const MOST_HITS = 5000;
 const EACH_MS = 2000;
 
 /** Escape sequences, control characters and what turns the reading direction; a progress bar as it stood last. */
-export function clean(text) {
+function clean(text) {
   return text
     .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g, "")
     .replace(/[^\n]*\r(?!\n|$)/g, "")

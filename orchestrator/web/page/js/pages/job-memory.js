@@ -1,5 +1,5 @@
 // A job's memory: the parts of its projection, and what was measured beside them.
-import { html, useEffect, useRef } from "../lib.js";
+import { html } from "../lib.js";
 import { bytes, signed, span } from "../format.js";
 import { line } from "../palette.js";
 import { Facts, Swatch } from "../parts.js";
@@ -31,21 +31,15 @@ const shown = (parts) => Object.entries(parts).filter(([, size]) => size > 0);
 
 /** A bar of the card's memory: parts, the measured peak as a line, the upper bound as another. */
 export function Stack({ parts, whole, measured = null, upper = null }) {
-  const bar = useRef();
   const known = shown(parts);
-  useEffect(() => {
-    [...bar.current.querySelectorAll("span")].forEach((one, i) => (one.style.width = `${(100 * known[i][1]) / whole}%`));
-    [...bar.current.querySelectorAll("u")].forEach((one) => {
-      const at = Math.min(100, (100 * one.dataset.bytes) / whole);
-      one.style.left = `${at}%`;
-      one.firstChild.className = at < 40 ? "after" : "";
-    });
-  });
+  const mark = (size, kind, word) => {
+    const at = Math.min(100, (100 * size) / whole);
+    return size && html`<u class=${kind} style=${{ left: `${at}%` }}><small class=${at < 40 ? "after" : ""}>${word} ${bytes(size)}</small></u>`;
+  };
   const label = `Of ${bytes(whole)}: ${known.map(([name, size]) => `${words(name)} ${bytes(size)}`).join(", ")}${measured ? `; measured ${bytes(measured)}` : ""}`;
-  return html`<div class="stack-box" ref=${bar}>
-    <div class="stack" role="img" aria-label=${label}>${known.map(([name], i) => html`<span style=${{ background: line(i) }} title=${words(name)}></span>`)}</div>
-    ${upper && html`<u data-bytes=${upper}><small>surely under ${bytes(upper)}</small></u>`}
-    ${measured && html`<u class="measured" data-bytes=${measured}><small>measured ${bytes(measured)}</small></u>`}
+  return html`<div class="stack-box">
+    <div class="stack" role="img" aria-label=${label}>${known.map(([name, size], i) => html`<span style=${{ background: line(i), width: `${(100 * size) / whole}%` }} title=${words(name)}></span>`)}</div>
+    ${mark(upper, "", "surely under")}${mark(measured, "measured", "measured")}
   </div>`;
 }
 

@@ -1,9 +1,9 @@
 // Job: what it is, where it stands, its plan against what was measured, its curves, attempts, events and log.
 import { html } from "../lib.js";
-import { get, post, useLoad } from "../api.js";
+import { post } from "../api.js";
 import { href, route, set } from "../route.js";
-import { bytes, count, figure, likely, percent, prose, span } from "../format.js";
-import { Act, Choice, Facts, Loaded, State, Time } from "../parts.js";
+import { count, likely, loss, percent, prose, span } from "../format.js";
+import { Act, Answer, Choice, Facts, State, Time } from "../parts.js";
 import { Help } from "./queue.js";
 import { Memory } from "./job-memory.js";
 import { Curves } from "./job-curves.js";
@@ -14,8 +14,7 @@ const TABS = [["", "Overview"], ["log", "Log"], ["attempts", "Attempts"], ["even
 const ENDED = ["succeeded", "failed", "cancelled"];
 
 export function Job({ job }) {
-  const found = useLoad(() => get(`/jobs/${encodeURIComponent(job)}`), [job], 3000);
-  return html`<${Loaded} of=${found}>${(one) => html`<${Shown} job=${one} again=${found.again} />`}<//>`;
+  return html`<${Answer} path=${`/jobs/${encodeURIComponent(job)}`} every=${3000}>${(one, again) => html`<${Shown} job=${one} again=${again} />`}<//>`;
 }
 
 function Shown({ job, again }) {
@@ -55,8 +54,8 @@ function Standing({ job, ended }) {
       ["Method", `${job.method}, ${job.trainer}, ${job.gpus} GPU${job.gpus > 1 ? "s" : ""}`],
       ["Who", `${job.user || "nobody said"}, project ${job.project}, priority ${job.priority}`],
       ["Step", progress && `${count(progress.step)} of ${count(progress.total_steps)}${share === null ? "" : `, ${percent(share)}`}`],
-      ["Loss", progress && (progress.loss_text ?? figure(progress.loss))],
-      ["Evaluation loss", job.evaluation && (job.evaluation.loss_text ?? figure(job.evaluation.loss))],
+      ["Loss", loss(progress)],
+      ["Evaluation loss", loss(job.evaluation)],
       ["Speed", progress?.tokens_per_s ? `${count(progress.tokens_per_s)} tokens/s` : null],
       ["Time to go", !ended && progress?.eta_s ? span(progress.eta_s) : null],
       ["Likely start", job.state === "queued" ? likely(start?.earliest, start?.latest) : null],

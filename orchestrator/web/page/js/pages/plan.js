@@ -1,14 +1,16 @@
 // Plan: a job file, what it would take on each card, and its way into the queue.
 import { html, useEffect, useRef, useState } from "../lib.js";
-import { ask, get, post, useLoad } from "../api.js";
+import { ask, get, post } from "../api.js";
 import { go } from "../route.js";
 import { bytes, count, percent, prose, span } from "../format.js";
 import { complete } from "../complete.js";
-import { Act, Empty, Fault, Loaded, Table } from "../parts.js";
+import { Act, Answer, Empty, Fault, Table } from "../parts.js";
 import { Parts, Stack } from "./job-memory.js";
 
 const KEPT = "tuneyard-plan";
 const AGAIN_MS = 1500;
+const NOTHING = { plan: null, error: null, busy: "" };
+const NO_HINTS = { from: 0, options: [] };
 const EXAMPLE = `# What to train. The keys of each section are offered as you write.
 name: first-try
 model: Qwen/Qwen2.5-0.5B-Instruct
@@ -21,12 +23,12 @@ training:
 `;
 
 export function Plan({ from = "" }) {
-  const schema = useLoad(() => get("/schema"), []);
   const [text, setText] = useState(from ? "" : localStorage.getItem(KEPT) ?? EXAMPLE);
-  const [state, setState] = useState({ plan: null, error: null, busy: "" });
+  const [state, setState] = useState(NOTHING);
+  const tell = (now) => setState({ ...NOTHING, ...now });
   const asked = useRef(0);
   useEffect(() => {
-    if (from) get(`/jobs/${from}`).then((job) => setText(JSON.stringify(job.spec, null, 2)), (error) => setState({ plan: null, error, busy: "" }));
+    if (from) get(`/jobs/${from}`).then((job) => setText(JSON.stringify(job.spec, null, 2)), (error) => tell({ error }));
     return () => void asked.current++;
   }, [from]);
   const write = (value) => (setText(value), localStorage.setItem(KEPT, value));
@@ -34,17 +36,17 @@ export function Plan({ from = "" }) {
   /** Asks until the model is traced, which takes a host some seconds the first time. */
   const plan = async () => {
     const mine = ++asked.current;
-    setState({ plan: null, error: null, busy: "Planning …" });
+    tell({ busy: "Planning …" });
     try {
       for (;;) {
         const found = await ask("POST", "/plan", { job: body });
         if (mine !== asked.current) return;
-        if (!found.pending) return setState({ plan: found, error: null, busy: "" });
-        setState({ plan: null, error: null, busy: `${found.text} …` });
+        if (!found.pending) return tell({ plan: found });
+        tell({ busy: `${found.text} …` });
         await new Promise((done) => setTimeout(done, AGAIN_MS));
       }
     } catch (error) {
-      if (mine === asked.current) setState({ plan: null, error, busy: "" });
+      if (mine === asked.current) tell({ error });
     }
   };
   const submit = async () => {
@@ -59,7 +61,7 @@ export function Plan({ from = "" }) {
   };
   return html`<h1>Plan</h1>
     <section class="card"><h2 id="file">Job file</h2>
-      <${Loaded} of=${schema}>${(root) => html`<${Editor} text=${text} write=${write} schema=${root} />`}<//>
+      <${Answer} path="/schema">${(root) => html`<${Editor} text=${text} write=${write} schema=${root} />`}<//>
       <div class="bar"><button class="main" onClick=${plan} disabled=${Boolean(state.busy)}>Plan</button><${Act} word="Submit" act=${submit} /><span class="quiet small" role="status">${state.busy}</span></div>
     </section>
     <${Fault} error=${state.error} />
@@ -68,11 +70,11 @@ export function Plan({ from = "" }) {
 
 function Editor({ text, write, schema }) {
   const area = useRef();
-  const [hints, setHints] = useState({ from: 0, options: [] });
+  const [hints, setHints] = useState(NO_HINTS);
   const [at, setAt] = useState(0);
   const look = () => {
     const box = area.current;
-    setHints(box.selectionStart === box.selectionEnd ? complete(box.value, box.selectionStart, schema) : { from: 0, options: [] });
+    setHints(box.selectionStart === box.selectionEnd ? complete(box.value, box.selectionStart, schema) : NO_HINTS);
     setAt(0);
   };
   const take = (option) => {
@@ -89,7 +91,7 @@ function Editor({ text, write, schema }) {
     const { options } = hints;
     if (event.key === " " && event.ctrlKey) return event.preventDefault(), look();
     if (!options.length) return;
-    if (event.key === "Escape") return setHints({ from: 0, options: [] });
+    if (event.key === "Escape") return setHints(NO_HINTS);
     if (event.altKey && event.key === "ArrowDown") event.preventDefault(), setAt((at + 1) % options.length);
     if (event.altKey && event.key === "ArrowUp") event.preventDefault(), setAt((at - 1 + options.length) % options.length);
     if (event.altKey && event.key === "Enter") event.preventDefault(), take(options[at]);
