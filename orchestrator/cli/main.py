@@ -66,7 +66,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "usage": ("watching.usage", "Show where GPU-hours and energy went."),
         "project": ("fleet.project", "Set what projects may count on of the fleet."),
-        "notify": ("fleet.notify", "Tell a web server when jobs end or a host is at fault."),
+        "notify": (
+            "fleet.notify",
+            "Tell a web server, or somebody by e-mail, what happens to jobs, hosts and cards.",
+        ),
         "secret": ("fleet.secret", "Set what trainers may use and nobody may read."),
         "accuracy": (
             "planning.accuracy",

@@ -1,6 +1,7 @@
 """Verbs of who operates the fleet: hosts, cards, projects, services, the database.
 
 audit.py     tuneyard audit: who asked for what, and from where
+card.py      tuneyard gpus CARD: one card, what happened to it and which jobs it ran
 database.py  tuneyard db: the job database
 doctor.py    tuneyard doctor: each thing that must be right, and what to do when it is not
 events.py    tuneyard events: what happened across jobs and hosts

@@ -29,9 +29,10 @@ COLUMNS = (
 
 @click.group("notify", cls=Verbs)
 def notify_verb() -> None:
-    """Tell a web server, or somebody by e-mail, when jobs end, wait for long, or a host or card is at fault.
+    """Tell a web server, or somebody by e-mail, what happens to jobs, hosts and cards.
 
-    Also when one runs out of memory and goes on with another plan.
+    When a job ends, waits for long, or runs out of memory and goes on with another plan; when a host or card is at
+    fault.
     """
 
 
