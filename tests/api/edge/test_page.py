@@ -73,7 +73,9 @@ def test_what_others_wrote_is_listed_with_version_and_licence_and_unchanged():
     for one in VENDORED["packages"]:
         assert one["licence"] in ("MIT", "Apache-2.0") and re.fullmatch(r"\d+\.\d+\.\d+", one["version"])
         assert one["copyright"].startswith("Copyright (c) ") or one["licence"] == "Apache-2.0"
-    assert VENDORED["MIT"].startswith("Permission is hereby granted") and "WITHOUT WARRANTY" in VENDORED["MIT"]
+    assert (
+        VENDORED["MIT"].startswith("Permission is hereby granted") and "WITHOUT WARRANTY" in VENDORED["MIT"]
+    )
 
 
 def test_the_page_has_nothing_inline_and_asks_no_other_server():
