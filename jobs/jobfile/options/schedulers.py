@@ -135,7 +135,7 @@ def _rate_faults(training: Given, options: Given) -> list[Fault]:
 def _step_faults(training: Given, options: Given) -> list[Fault]:
     """Warm-up, stable and decay that take more steps than there are."""
     steps, warmup = training.get("steps"), training.get("warmup_steps") or 0
-    if type(steps) is not int or type(warmup) is not int:
+    if type(steps) is not int or steps < 1 or type(warmup) is not int:  # a fault of its own
         return []
     if warmup > steps:
         fix = f"use {steps} at most"
