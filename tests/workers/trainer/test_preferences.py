@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import DPOConfig, KTOConfig, RewardConfig
 
 from jobs.jobfile.sections.base import Section
@@ -24,7 +25,7 @@ from tests.workers.trainer.test_stops import StopsAfter, losses, run
 from workers.attempt_folder import AttemptFolder
 from workers.checkpoints.manifest import verify
 from workers.trainer.config import trl_config
-from workers.trainer.train import run_attempt
+from workers.trainer.train import build_trainer, run_attempt
 
 GOOD, BAD = " yes, that is right", " no"
 LORA = {"kind": "lora", "rank": 4}
@@ -145,3 +146,34 @@ def test_rows_held_out_are_evaluated(tmp_path: Path, tokenizer: Path, trainer: s
     ended = trained(tmp_path, tokenizer, trainer, rung, method="full", training=training, holdout=0.25)
     assert ended.outcome is Outcome.SUCCEEDED, ended.message
     assert ended.eval_loss is not None and ended.eval_loss > 0
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "kto"])
+@pytest.mark.parametrize("method", ["full", LORA], ids=["full", "lora"])
+def test_the_reference_leaves_checkpointing_as_the_rung_has_it(
+    tmp_path: Path, tokenizer: Path, trainer: str, method: Any
+) -> None:
+    """TRL would checkpoint every layer from the second micro-batch on, without offload."""
+    data = write_rows(tmp_path / "rows.jsonl", ROWS[trainer])
+    assignment = make_assignment(
+        data,
+        tokenizer,
+        rung=Rung(2, 2, 2),
+        trainer=trainer,
+        method=method,
+        training={"steps": 3, "sequence_length": 64},
+    )
+    made = build_trainer(assignment, tmp_path / "out")
+    seen: list[tuple[list[bool], list[set[str]], int]] = []
+
+    class Looks(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            layers = [one for one in made.model.modules() if isinstance(one, GradientCheckpointingLayer)]
+            given = [set(one._gradient_checkpointing_func.keywords) for one in layers]
+            (base,) = {made.accelerator.unwrap_model(made.model).get_input_embeddings()}
+            seen.append(([one.gradient_checkpointing for one in layers], given, len(base._forward_hooks)))
+
+    made.add_callback(Looks())
+    made.train()
+    assert seen[0][0][:2] == [True, False] and seen[0][1][0] == {"use_reentrant"}
+    assert seen == [seen[0]] * 3

@@ -8,11 +8,11 @@ from trl import DPOConfig, DPOTrainer
 
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.rung import Rung
-from workers.trainer.guarded import Guarded
 from workers.trainer.trainers.kind import Kind, whole_reference
+from workers.trainer.trainers.referring import Referring
 
 
-class GuardedDPO(Guarded, DPOTrainer):
+class GuardedDPO(Referring, DPOTrainer):
     """Direct preference optimization."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:

@@ -8,11 +8,11 @@ from trl import KTOConfig, KTOTrainer
 
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.rung import Rung
-from workers.trainer.guarded import Guarded
 from workers.trainer.trainers.kind import Kind, whole_reference
+from workers.trainer.trainers.referring import Referring
 
 
-class GuardedKTO(Guarded, KTOTrainer):
+class GuardedKTO(Referring, KTOTrainer):
     """Kahneman-Tversky optimization."""
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
