@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.errors import Fault
-from jobs.jobfile.options import adapters, extra, schedulers
+from jobs.jobfile.options import adapters, columns, extra, schedulers
 from jobs.jobfile.overrides import SHORTHAND
 
 Given = Mapping[str, Any]
@@ -279,6 +279,7 @@ def batch_faults(training: Given, memory: Given, resources: Given) -> list[Fault
 
 SECTION_RULES: dict[str, Callable[[Given], list[Fault]]] = {
     "model": model_faults,
+    "data": columns.faults,
     "method": method_faults,
     "training": training_faults,
     "memory": memory_faults,

@@ -41,6 +41,8 @@ EFFECTS: Mapping[str, Effect] = {
     "model.engine": _W,
     "model.trust_remote_code": _N,
     "data.path": _W,
+    "data.format": _W,
+    "data.columns": _W,
     "data.split": _W,
     "data.holdout": _W,
     "data.loss_on": _W,

@@ -16,6 +16,7 @@ from jobs.jobfile.spec import JobSpec
 from workers.checks.libraries import quantised_faults
 from workers.checks.weights import weight_faults
 from workers.data.checks import OR_HUB_ID, check_data, is_hub_id
+from workers.data.layout import Layout
 from workers.input_errors import type_of
 from workers.lfs_pointers import is_pointer, pointer_fault
 
@@ -41,7 +42,9 @@ def check_inputs(
     known_model_types: what the hosts' transformers knows; empty: nobody has said yet, so it is not checked.
     limit: data rows to read at most; None reads all.
     """
-    faults = check_data(spec.data.path, spec.data.split, limit, spec.data.loss_on, spec.trainer)
+    faults = check_data(
+        spec.data.path, spec.data.split, limit, spec.data.loss_on, Layout.of(spec.data, spec.trainer)
+    )
     if spec.model.path is not None:
         found = check_model(spec.model.path, () if spec.model.trust_remote_code else known_model_types)
         faults += found or quantised_faults(spec)

@@ -10,6 +10,7 @@ datasets.py       rows as the data set that is trained on, and the part kept out
 fingerprint.py    the identity of the rows, kept with each checkpoint
 json_rows.py      rows of JSON: one a line, or one list
 rendering.py      conversations as the chat template writes them, the assistant's turns marked
+layout.py         which columns of a file are read, and what they are to us
 rows.py           open_rows(): the one reader
 shape.py          what the rows hold, decided by the first
 tokens.py         rows as tokens and labels

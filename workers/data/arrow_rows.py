@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workers.data.columns import EXTRAS, LABEL, kind_of, no_kind
+from workers.data.columns import LABEL
+from workers.data.layout import PLAIN, Layout
 from workers.input_errors import Bad
 
 Convert = Callable[[Any], Any]
@@ -35,19 +36,19 @@ def parquet_columns(path: Path) -> tuple[list[str], int]:
         raise Bad(f"can't be read as Parquet: {_first_line(error)}", _WRITE_AGAIN) from None
 
 
-def parquet_rows(path: Path, trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(path: Path, layout: Layout = PLAIN) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and row, counted from 1; of the columns, those that are trained on."""
     from pyarrow import parquet
 
-    used = _used(parquet_columns(path)[0], trainer)
+    used = _used(parquet_columns(path)[0], layout)
     try:
         with parquet.ParquetFile(path) as opened:
-            yield from _rows(opened.iter_batches(BATCH_ROWS, columns=used), used)
+            yield from _rows(opened.iter_batches(BATCH_ROWS, columns=used), layout, used)
     except (OSError, ValueError) as error:
         raise Bad(f"can't be read as Parquet: {_first_line(error)}", _WRITE_AGAIN) from None
 
 
-def saved_rows(files: Iterable[Path], trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
+def saved_rows(files: Iterable[Path], layout: Layout = PLAIN) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of the .arrow files of a saved data set, in their order."""
     import pyarrow
 
@@ -55,38 +56,40 @@ def saved_rows(files: Iterable[Path], trainer: str = "sft") -> Iterator[tuple[in
         for path in files:
             try:
                 with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
-                    used = _used(stream.schema.names, trainer)
+                    used = _used(stream.schema.names, layout)
                     for batch in stream:
                         for start in range(0, batch.num_rows, BATCH_ROWS):
                             yield batch.select(used).slice(start, BATCH_ROWS)
             except (OSError, ValueError) as error:
                 raise Bad(f"is damaged: {path.name}: {_first_line(error)}", "save it again") from None
 
-    yield from _rows(batches())
+    yield from _rows(batches(), layout)
 
 
-def table_rows(tables: Iterable[Any], trainer: str = "sft") -> Iterator[tuple[int, dict[str, Any]]]:
+def table_rows(tables: Iterable[Any], layout: Layout = PLAIN) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of Arrow tables, as datasets hands them out."""
-    yield from _rows(batch.select(_used(batch.schema.names, trainer)) for batch in tables)
+    yield from _rows((batch.select(_used(batch.schema.names, layout)) for batch in tables), layout)
 
 
-def _used(columns: list[str], trainer: str) -> list[str]:
-    kind = kind_of(columns, trainer)
+def _used(columns: list[str], layout: Layout) -> list[str]:
+    kind = layout.kind(columns)
     if kind is None:
-        raise no_kind(columns, trainer)
+        raise layout.no_kind(columns)
     for column in kind:
         if columns.count(column) > 1:
             raise Bad(f"has two columns {column}", "rename one of them")
-    return [column for column in (*kind, *EXTRAS) if columns.count(column) == 1]
+    return [column for column in (*kind, *layout.extras) if columns.count(column) == 1]
 
 
-def _rows(batches: Iterable[Any], used: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(
+    batches: Iterable[Any], layout: Layout, used: list[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     converts: dict[str, Convert | None] | None = None
     for batch in batches:
         names = used or batch.schema.names
         if converts is None:
-            converts = {name: _column(name, batch.schema.field(name).type) for name in names}
+            converts = {name: _column(name, batch.schema.field(name).type, layout) for name in names}
         columns = [_values(name, batch.column(name), converts[name], number) for name in names]
         for values in zip(*columns, strict=True):
             number += 1
@@ -106,27 +109,28 @@ def _values(name: str, column: Any, convert: Convert | None, before: int) -> lis
         raise Bad(f"{name} holds what is no JSON near row {before + 1}: {error}", _WRITE_AGAIN) from None
 
 
-def _column(name: str, kind: Any) -> Convert | None:
+def _column(name: str, kind: Any, layout: Layout) -> Convert | None:
     """What makes plain values of a column of this type; None where they are so. Raises Bad for a type that won't do."""
     from pyarrow import types
 
     if types.is_null(kind):
-        if name in EXTRAS:
+        if name in layout.extras:
             return None
         raise Bad(f"row 1: {name} is null", "give it text, or remove the rows")
-    if name in EXTRAS:
+    ours = layout.ours(name)
+    if name in layout.extras:
         return _converter(kind)
-    if name == LABEL:
+    if ours == LABEL:
         if types.is_boolean(kind):
             return None
         raise Bad(f"{name} is a column of type {kind}, not true or false", "save it as bool")
     if _is_text(kind):
         return None
     if _is_list(kind) or _is_json(kind):
-        if name == "text":
-            raise Bad("text is a column of lists", "save it as text")
+        if ours == "text":
+            raise Bad(f"{name} is a column of lists", "save it as text")
         return _converter(kind)
-    wanted = "a list of messages" if name == "messages" else "text"
+    wanted = "a list of messages" if ours in ("messages", "conversations") else "text"
     raise Bad(f"{name} is a column of type {kind}, not {wanted}", f"save it as {wanted}")
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.errors import MISSING, UNREADABLE, Fault, SpecError
+from workers.data.layout import PLAIN, Layout
 from workers.data.rows import SUFFIXES, open_rows
 
 PAIR = ("prompt", "completion")
@@ -29,12 +30,12 @@ def check_data(
     split: str = "train",
     limit: int | None = None,
     loss_on: str | None = None,
-    trainer: str = "sft",
+    layout: Layout = PLAIN,
 ) -> list[Fault]:
     """The first thing wrong with the training data. A file that has not changed since it was read costs one stat.
 
     limit: rows to read at most; None reads all of them. loss_on: what the job file says, if anything.
-    trainer: that the rows are for.
+    layout: of the rows.
     """
     try:
         stat = os.stat(path)
@@ -43,11 +44,11 @@ def check_data(
             return []
         problem = MISSING if isinstance(error, FileNotFoundError) else f"{UNREADABLE}{error.strerror}"
         return [Fault("data.path", path, problem, f"give a file, a folder saved by datasets, {OR_HUB_ID}")]
-    key = (os.path.realpath(path), split, stat.st_mtime_ns, stat.st_size, stat.st_ino, limit, trainer)
+    key = (os.path.realpath(path), split, stat.st_mtime_ns, stat.st_size, stat.st_ino, limit, layout)
     # What changes within a folder does not show on it.
     found = None if os.path.isdir(path) else _seen.pop(key, None)
     if found is None:
-        found = _looked_at(path, split, limit, trainer)
+        found = _looked_at(path, split, limit, layout)
         while len(_seen) >= _REMEMBERED:
             _seen.pop(next(iter(_seen)))
     _seen[key] = found  # the last in the dict is the last used
@@ -66,11 +67,11 @@ def loss_faults(loss_on: str | None, kind: tuple[str, ...]) -> list[Fault]:
 
 
 def _looked_at(
-    path: str, split: str, limit: int | None, trainer: str
+    path: str, split: str, limit: int | None, layout: Layout
 ) -> tuple[tuple[str, ...], tuple[Fault, ...]]:
     rows = None
     try:
-        rows = open_rows(path, split, trainer)
+        rows = open_rows(path, split, layout)
         for _ in islice(rows, limit):
             pass
     except SpecError as error:

@@ -21,6 +21,7 @@ from workers.data.arrow_rows import BATCH_ROWS, table_rows
 from workers.data.checks import check_data, is_hub_id
 from workers.data.compared import ComparedTokens
 from workers.data.fingerprint import Printer
+from workers.data.layout import Layout
 from workers.data.rows import Rows, open_rows
 from workers.data.tokens import Tokens, batches, every_turn_if_need_be
 from workers.input_errors import Refused
@@ -43,15 +44,16 @@ def open_data(data: DataSpec, trainer: str = "sft") -> Rows:
 
     Raises SpecError, and for a hub id whatever datasets raises.
     """
+    layout = Layout.of(data, trainer)
     if not os.path.exists(data.path) and is_hub_id(data.path):
         made = load_dataset(data.path, split=data.split)
         tables = made.with_format("arrow")
         return Rows(
-            data.path, "row", lambda: table_rows(tables.iter(BATCH_ROWS), trainer), len(made), trainer=trainer
+            data.path, "row", lambda: table_rows(tables.iter(BATCH_ROWS), layout), len(made), layout=layout
         )
     if not os.path.exists(data.path):
         raise SpecError(check_data(data.path, data.split), "data")
-    return open_rows(data.path, data.split, trainer)
+    return open_rows(data.path, data.split, layout)
 
 
 def tokens_of(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from workers.data.columns import EXTRAS, kind_of
+from workers.data.layout import PLAIN, Layout
 from workers.input_errors import Bad, type_of
 
 Row = dict[str, Any]
@@ -43,8 +44,8 @@ _scan_exact = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_Number, pars
 class _Parser:
     """Objects -> rows. The columns that count are those of the first."""
 
-    def __init__(self, trainer: str) -> None:
-        self._trainer = trainer
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self._kind: tuple[str, ...] = ()
         self._used: frozenset[str] = frozenset()
         self._once: tuple[str, ...] = ()
@@ -54,9 +55,10 @@ class _Parser:
         if not isinstance(value, dict):
             raise Bad(f"is not a JSON object but {type_of(value)}", "write one object a row")
         if not self._kind:
-            self._kind = kind_of(value, self._trainer) or ()
-            self._used = frozenset((*self._kind, *EXTRAS)) if self._kind else frozenset()
-            self._once = tuple(f'"{column}"' for column in (*self._kind, *EXTRAS))
+            self._kind = self._layout.kind(value) or ()
+            extras = self._layout.extras
+            self._used = frozenset((*self._kind, *extras)) if self._kind else frozenset()
+            self._once = tuple(f'"{column}"' for column in (*self._kind, *extras))
         return value
 
     def checked(self, value: Any, text: str) -> Row:
@@ -108,9 +110,9 @@ class _Parser:
                 raise Bad(problem, "write the whole pair, or leave it out") from None
 
 
-def json_lines(file: IO[bytes], trainer: str = "sft") -> Iterator[tuple[int, Row]]:
+def json_lines(file: IO[bytes], layout: Layout = PLAIN) -> Iterator[tuple[int, Row]]:
     """Line number and row of each line that is not blank."""
-    parser = _Parser(trainer)
+    parser = _Parser(layout)
     number = 0
     for number, line in enumerate(file, 1):
         if number == 1 and line.startswith(b"\xef\xbb\xbf"):
@@ -162,10 +164,10 @@ def is_list(file: IO[bytes]) -> bool:
     return head[:1] == b"["
 
 
-def json_list(file: IO[bytes], trainer: str = "sft") -> Iterator[tuple[int, Row]]:
+def json_list(file: IO[bytes], layout: Layout = PLAIN) -> Iterator[tuple[int, Row]]:
     """Row number and row of each object of one list; never more than a few of them in memory."""
     text = _Text(file)
-    parser = _Parser(trainer)
+    parser = _Parser(layout)
     text.skip("[")
     if text.peek() == "]":
         return

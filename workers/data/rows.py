@@ -9,9 +9,10 @@ from typing import IO, Any
 
 from jobs.errors import UNREADABLE, Fault, SpecError
 from workers.data import arrow_rows
-from workers.data.columns import kind_of, no_kind, wanted
+from workers.data.columns import wanted
 from workers.data.csv_rows import csv_rows
 from workers.data.json_rows import is_list, json_lines, json_list
+from workers.data.layout import PLAIN, Layout
 from workers.data.shape import Shape
 from workers.input_errors import Bad
 from workers.lfs_pointers import is_pointer, pointer_fault
@@ -47,9 +48,9 @@ class Rows:
         read: Callable[[], Iterator[tuple[int, Row]]],
         total: int | None = None,
         share: Callable[[], float] = lambda: 1.0,
-        trainer: str = "sft",
+        layout: Layout = PLAIN,
     ) -> None:
-        self._trainer = trainer
+        self._layout = layout
         self.path, self.total, self.share = path, total, share
         self._unit, self._read = unit, read
         self.shape: Shape | None = None
@@ -61,44 +62,53 @@ class Rows:
         shape = None
         try:
             for number, row in self._read():
-                if shape is None:
-                    shape = self.shape = Shape(row, self._trainer)
                 try:
-                    yield number, shape.take(row)
+                    if not self._layout.plain:
+                        row = self._converted(row, shape is None)
+                    if shape is None:
+                        shape = self.shape = Shape(row, self._layout.trainer)
+                    taken = shape.take(row)
                 except Bad as bad:
-                    raise bad.at(self.where(number)) from None
+                    raise (bad if shape is None else bad.at(self.where(number))) from None
+                yield number, taken
         except Bad as bad:
             raise bad.error(self.path) from None
         except OSError as error:
             raise Bad(f"{UNREADABLE}{error.strerror or error}").error(self.path) from None
         if shape is None:
-            raise Bad("has no rows", wanted(self._trainer)).error(self.path)
+            raise Bad("has no rows", wanted(self._layout.trainer)).error(self.path)
+
+    def _converted(self, row: Row, first: bool) -> Row:
+        """A row of the file as one of ours. Raises Bad; of the first one for columns that it lacks, too."""
+        if first and self._layout.kind(row) is None:
+            raise self._layout.no_kind(row)
+        return self._layout.convert(row)
 
 
-def open_rows(path: str, split: str = "train", trainer: str = "sft") -> Rows:
+def open_rows(path: str, split: str = "train", layout: Layout = PLAIN) -> Rows:
     """The rows of a local file or saved folder, as a trainer takes them. Raises SpecError for what is none."""
     local = Path(path)
     try:
-        return _saved(local, split, trainer) if local.is_dir() else _file(local, trainer)
+        return _saved(local, split, layout) if local.is_dir() else _file(local, layout)
     except Bad as bad:
         raise bad.error(path) from None
     except OSError as error:
         raise Bad(f"{UNREADABLE}{error.strerror or error}").error(path) from None
 
 
-def _file(path: Path, trainer: str) -> Rows:
+def _file(path: Path, layout: Layout) -> Rows:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         problem = f"has a name that ends in {suffix or 'nothing'}"
         raise Bad(problem, f"use one of {', '.join(SUFFIXES)}")
     size = path.stat().st_size
     if size == 0:
-        raise Bad("is empty", wanted(trainer))
+        raise Bad("is empty", wanted(layout.trainer))
     if is_pointer(path):
         raise SpecError([pointer_fault("data.path", path)], "data")
     if suffix == ".parquet":
         total = arrow_rows.parquet_columns(path)[1]
-        return Rows(str(path), "row", lambda: arrow_rows.parquet_rows(path, trainer), total, trainer=trainer)
+        return Rows(str(path), "row", lambda: arrow_rows.parquet_rows(path, layout), total, layout=layout)
     with path.open("rb") as file:
         head = file.read(32)
         for beginning, problem, fix in _BEGINNINGS:
@@ -112,15 +122,15 @@ def _file(path: Path, trainer: str) -> Rows:
     def rows() -> Iterator[tuple[int, Row]]:
         with path.open("rb") as file:
             opened[:] = [file]
-            yield from read(file, trainer)
+            yield from read(file, layout)
 
     def share() -> float:
         return opened[0].tell() / size if opened and not opened[0].closed else 1.0
 
-    return Rows(str(path), "row" if listed else "line", rows, share=share, trainer=trainer)
+    return Rows(str(path), "row" if listed else "line", rows, share=share, layout=layout)
 
 
-def _saved(folder: Path, split: str, trainer: str) -> Rows:
+def _saved(folder: Path, split: str, layout: Layout) -> Rows:
     """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -128,7 +138,7 @@ def _saved(folder: Path, split: str, trainer: str) -> Rows:
             if split not in splits:
                 there = f"it has {', '.join(splits)}"
                 raise SpecError([Fault("data.split", split, f"is no split of {folder}", there)], "data")
-            return _saved(folder / split, split, trainer)
+            return _saved(folder / split, split, layout)
         if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
             problem = "is a folder that datasets did not save (no state.json and dataset_info.json)"
             raise Bad(problem, "give a file in it, or a folder that save_to_disk wrote")
@@ -141,6 +151,6 @@ def _saved(folder: Path, split: str, trainer: str) -> Rows:
         raise Bad(f"lacks {missing.name}: it is missing", "save the data set again")
     if pointer := next((file for file in files if is_pointer(file)), None):
         raise SpecError([pointer_fault("data.path", pointer)], "data")
-    if not kind_of(features, trainer):
-        raise no_kind(features, trainer)
-    return Rows(str(folder), "row", lambda: arrow_rows.saved_rows(files, trainer), trainer=trainer)
+    if not layout.kind(features):
+        raise layout.no_kind(features)
+    return Rows(str(folder), "row", lambda: arrow_rows.saved_rows(files, layout), layout=layout)

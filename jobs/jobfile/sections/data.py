@@ -19,6 +19,14 @@ class DataSpec(Section):
     path: Text = Field(
         min_length=1, description="File (.jsonl .json .parquet .csv), folder saved by datasets, or hub id."
     )
+    format: Literal["alpaca", "sharegpt"] | None = Field(
+        None,
+        description="alpaca: rows with instruction, input and output; sharegpt: with conversations of from and value.",
+    )
+    columns: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="What the file calls a column that is named otherwise, such as {prompt: question}.",
+    )
     split: Text = Field(
         "train", min_length=1, description="Split of a hub data set or of a saved folder with splits."
     )

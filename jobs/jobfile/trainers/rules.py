@@ -41,6 +41,9 @@ def trainer_faults(trainer: Any, sections: Mapping[str, Given]) -> list[Fault]:
     ]
     if trainer == "sft":
         return found
+    if (given := sections.get("data", {}).get("format")) is not None:
+        problem = f"only applies to trainer: sft; {trainer} has columns of its own"
+        found.append(Fault("data.format", str(given), problem, "leave it out, and name them in data.columns"))
     if sections.get("training", {}).get("packing") is True:
         problem = f"only applies to trainer: sft; {trainer} compares whole rows"
         found.append(Fault("training.packing", "true", problem, "leave it out"))

@@ -230,7 +230,7 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
     if settings.sees_files:
         model = spec.model
         kind = model.config["model_type"] if model.config else None
-        data = (spec.data.path, spec.data.split, spec.data.loss_on)
+        data = (spec.data.model_dump_json(), spec.trainer)
         named = (*data, model.path, model.tokenizer, kind, model.trust_remote_code, spec.method.kind)
         if named not in checked:
             checked[named] = check_inputs(spec, facts.model_types, limit=ROWS_AT_SUBMIT)

@@ -33,6 +33,8 @@ OTHERS: dict[str, Any] = {
     "model.engine": "unsloth",
     "model.trust_remote_code": True,
     "data.path": "others.jsonl",
+    "data.format": "alpaca",
+    "data.columns": {"text": "body"},
     "data.split": "test",
     "data.holdout": 0.1,
     "data.loss_on": "all",

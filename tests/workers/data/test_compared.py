@@ -16,6 +16,7 @@ from jobs.errors import SpecError
 from tests.workers.builders import TINY, answer, make_assignment, question, write_rows
 from workers.data.checks import check_data
 from workers.data.datasets import SCHEMAS, build_dataset
+from workers.data.layout import Layout
 from workers.model.build import build_tokenizer
 from workers.profiler.length_scan import scan
 from workers.trainer.trainers.kto import _mismatched
@@ -126,7 +127,7 @@ def test_what_is_wrong_is_told_with_its_place(
     fine = {"dpo": PAIRS, "kto": LABELLED, "reward": PAIRS}.get(trainer, [{"text": "a"}])[0]
     beside = [row] if set(row) != set(fine) else [fine, row]
     data = write_rows(tmp_path / "rows.jsonl", beside)
-    (fault,) = check_data(str(data), trainer=trainer)
+    (fault,) = check_data(str(data), layout=Layout(trainer))
     assert told in f"{fault.problem}; {fault.fix}", fault
 
 
@@ -139,7 +140,7 @@ def test_labels_of_other_files(kind: str, tokenizer: Path, tmp_path: Path) -> No
         parquet.write_table(
             pyarrow.table({"prompt": ["a", "a"], "completion": ["b", "c"], "label": [True, False]}), path
         )
-    assert check_data(str(path), trainer="kto") == []
+    assert check_data(str(path), layout=Layout("kto")) == []
     spec = a_spec(path, tokenizer, "kto")
     assert list(build_dataset(spec, build_tokenizer(spec.model, []), tmp_path / "data")["label"]) == [
         True,
