@@ -60,9 +60,8 @@ class GpuSample(Message):
     throttle: int | None = None  # NVML's bit mask of reasons
     ecc_corrected: int | None = None
     ecc_uncorrected: int | None = None
-    xids: list[int] | None = (
-        None  # errors of the driver since the reading before (NVML's critical XID events)
-    )
+    # Errors of the driver since the reading before (NVML's critical XID events). None: not read, as by today's agent.
+    xids: list[int] | None = None
     process_memory: dict[int, int] | None = None  # pid -> bytes
     fault: str | None = None
 

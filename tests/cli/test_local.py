@@ -57,7 +57,7 @@ def test_init_elsewhere(bare: Tuneyard, tmp_path: Path) -> None:
     ran = bare("init", "--example", "zzz")
     assert (ran.code, ran.err) == (
         2,
-        "error: there is no example 'zzz'; there are from-config, full, lora, qlora, sweep, tiny\n",
+        "error: there is no example 'zzz'; there are dpo, from-config, full, kto, lora, qlora, reward, sweep, tiny\n",
     )
 
 
@@ -90,9 +90,9 @@ def test_init_tiny_never_writes_over_a_file_and_then_writes_none(bare: Tuneyard,
 
 def test_init_lists_its_examples(bare: Tuneyard) -> None:
     about = bare("init", "--list", "--json").json["examples"]
-    assert list(about) == ["from-config", "full", "lora", "qlora", "sweep", "tiny"]
+    assert list(about) == ["dpo", "from-config", "full", "kto", "lora", "qlora", "reward", "sweep", "tiny"]
     assert all(len(text) > 20 for text in about.values())
-    assert bare("init", "--list").out.startswith("EXAMPLE      WHAT\nfrom-config  A model that starts")
+    assert bare("init", "--list").out.startswith("EXAMPLE      WHAT\ndpo          Preferences")
 
 
 def test_schema(bare: Tuneyard) -> None:
