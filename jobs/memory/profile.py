@@ -21,7 +21,7 @@ from jobs.cards import Traced
 from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec
 
-FORMAT = 8  # raise when a profile's meaning changes: older cached ones are then traced again
+FORMAT = 9  # raise when a profile's meaning changes: older cached ones are then traced again
 
 Event = tuple[float, ...]  # jobs/memory/allocator/events.py
 

@@ -38,7 +38,7 @@ from workers import machine
 from workers.checks.libraries import quantised_needs
 from workers.model.expert_count import with_expert_count
 from workers.profiler import cross_layer_tensors
-from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, notes_of, packing_of
+from workers.profiler.emulation.fake_four_bit import elements, load_transient_bytes, packed_note, packing_of
 from workers.profiler.fake_model import (
     FakeModel,
     PlainFakeTensorMode,
@@ -128,7 +128,7 @@ def _profile(
         reference_passes=while_held,
         beginning_passes=beginning,
         tensors=resting_tensors(spec, fake),
-        notes=notes_of(packing, sizes.whole("packed"), sizes.unpacked),
+        notes=packed_note(sizes.whole("packed"), sizes.unpacked) if packing else (),
     )
 
 

@@ -4,7 +4,8 @@ A stand-in, because a trace runs where bitsandbytes may not be installed, and be
 they allocate from a dispatch mode. Followed here, bitsandbytes 0.50: `nn.Linear4bit.forward`, `MatMul4Bit`
 (autograd/_functions.py), `_dequant_linear_fallback` (backends/cuda/ops.py, what runs from 1537 tokens on; for fewer
 a fused kernel may save the dequantised weight) and `dequantize_4bit` (functional.py), with NF4, blocks of 64
-weights, and double quantisation in blocks of 256. tests/workers/profiler/test_qlora.py holds it against the real one.
+weights, and double quantisation in blocks of 256. tests/workers/profiler/test_qlora.py holds it against the real one
+on a CPU, tests/cuda_double/test_four_bit.py against its CUDA paths, with products in every type.
 """
 
 from __future__ import annotations
@@ -100,13 +101,26 @@ class FourBitLinear(nn.Linear):
         """Dequantised, as DoRA asks for it (peft 0.21, utils/integrations.py, dequantize_bnb_weight)."""
         return self.dequantised(self.dtype)
 
+    def statistics(self) -> list[torch.Tensor]:
+        """New tensors in float32 on the way to the statistics, which come last; none where they lie so."""
+        if not self.nested_statistics:
+            return []
+        made = torch.empty(self.absmax.shape, dtype=torch.float32, device=self.absmax.device)
+        return [made, made + self.offset]
+
+    def unpacked(self, dtype: torch.dtype) -> torch.Tensor:
+        """A new tensor of the whole weight."""
+        return torch.empty((self.out_features, self.in_features), dtype=dtype, device=self.absmax.device)
+
     def dequantised(self, dtype: torch.dtype) -> torch.Tensor:
-        """A new tensor of the whole weight, by way of the statistics in float32."""
-        statistics = self.absmax
-        if self.nested_statistics:
-            statistics = torch.empty(self.absmax.shape, dtype=torch.float32, device=self.absmax.device)
-            statistics = statistics + self.offset
-        return torch.empty((self.out_features, self.in_features), dtype=dtype, device=statistics.device)
+        """The same, by way of the statistics (functional.py, dequantize_4bit, which adds the offset in place)."""
+        _ = self.statistics()[:1]
+        return self.unpacked(dtype)
+
+    def product(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """As _dequant_linear_fallback makes it, with all that it keeps to its end."""
+        _ = self.statistics()
+        return nn.functional.linear(x, self.unpacked(x.dtype), bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         given = x.dtype
@@ -114,7 +128,7 @@ class FourBitLinear(nn.Linear):
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
         if torch.is_grad_enabled() and x.requires_grad:
             return _Product.apply(x, self, bias).to(given)
-        return nn.functional.linear(x, self.dequantised(x.dtype), bias).to(given)
+        return self.product(x, bias).to(given)
 
 
 class _Product(torch.autograd.Function):
@@ -123,7 +137,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: FourBitLinear, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.layer = layer
-        return nn.functional.linear(x, layer.dequantised(x.dtype), bias)
+        return layer.product(x, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
@@ -170,22 +184,6 @@ def packed_note(packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
     why = "" if name in ("Embedding", "Linear") else ", no plain linear layer,"
     share = f"{packed / whole:.0%}" if packed else "none"
     return (f"4 bits hold {share} of the weights: bitsandbytes leaves {what}{why} as they are",)
-
-
-def compute_note(packing: Packing) -> tuple[str, ...]:
-    """That a base was packed for products in a type that was never held against bitsandbytes."""
-    if packing.compute is torch.bfloat16:
-        return ()
-    name = str(packing.compute).removeprefix("torch.")
-    return (
-        f"config.json of the base has 4-bit products made in {name} (bnb_4bit_compute_dtype; float32 where it says "
-        "nothing): only bfloat16 was measured, others may take about one unpacked weight more than is projected",
-    )
-
-
-def notes_of(packing: Packing | None, packed: int, others: Mapping[str, int]) -> tuple[str, ...]:
-    """What a plan says of a base in 4 bits; nothing of any other."""
-    return () if packing is None else (*packed_note(packed, others), *compute_note(packing))
 
 
 def elements(parameter: nn.Parameter) -> int:
