@@ -114,7 +114,10 @@ not on others), the job does not wait for it: it is planned for the whole
 - Quantised models (`quantization_config` in config.json): `method: full` is refused, and `qlora`
   for all but 4 bits of bitsandbytes; `lora` trains adapters beside the weights as they are. Weights
   in 4 bits of bitsandbytes are projected as they lie; others as if they were not quantised, which
-  `plan` says.
+  `plan` says. Refused at submission, because no host can train them: kinds that transformers can
+  only run (AutoRound, GGUF, NVFP4, Quark and others) or does not know (EXL2), BitNet unless it was
+  saved to be trained (`quantization_mode: online`), FP-Quant and Four Over Six without their master
+  weights.
 - Tokenizers: a folder without a vocabulary, or whose tokenizer can't be built, is refused.
 - Libraries: a model or tokenizer that needs a library (optimum and gptqmodel for GPTQ,
   sentencepiece for a tokenizer without tokenizer.json) goes only to hosts that have it. If no host

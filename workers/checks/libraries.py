@@ -37,9 +37,19 @@ PACKAGES = tuple(
 _NOT_TRAINED = frozenset(
     {"auto-round", "fbgemm_fp8", "gemma", "gguf", "higgs", "metal", "nvfp4", "quark", "spqr", "vptq"}
 )
-# Those of which adapters alone are trained. The others may be unpacked while they are loaded, or have a training of
-# their own: who trains them will say.
-_ADAPTERS_ONLY = frozenset({"aqlm", "awq", "bitsandbytes", "eetq", "gptq", "hqq", "quanto", "sinq"})
+# Those that are trained only where their config says so, by its own default not.
+_TRAINED_WHERE: dict[str, dict[str, Any]] = {
+    "bitnet": {"linear_class": "autobitlinear", "quantization_mode": "online"},
+    "fouroversix": {"keep_master_weights": True},
+    "fp_quant": {"store_master_weights": True},
+}
+# Those of which adapters alone are trained: of fp8's layers the weights are given no gradient, and no library says so.
+_ADAPTERS_ONLY = frozenset(
+    {"aqlm", "awq", "bitsandbytes", "eetq", "fp8", "gptq", "hqq", "mxfp8", "quanto", "sinq"}
+)
+# Those that are unpacked while they are loaded, or have a training of their own: who trains them will say.
+_OTHERS = frozenset({"compressed-tensors", "mxfp4", "torchao"})
+_KNOWN = _NOT_TRAINED | _ADAPTERS_ONLY | _OTHERS | _TRAINED_WHERE.keys()
 _SENTENCEPIECE_ENDS = (".model", ".spm")
 _INSTEAD = "give the folder of the model before it was quantised"
 
@@ -83,15 +93,8 @@ def quantised_faults(spec: JobSpec, config: Mapping[str, Any] | None = None) -> 
         problem = "has a quantization_config without a quant_method"
         return [Fault("model.path", here, problem, "restore the model's config.json")]
     kind = spec.method.kind
-    if method in _NOT_TRAINED:
-        return [
-            Fault(
-                "model.path",
-                here,
-                f"says that the weights are quantised ({method}), which can't be trained",
-                _INSTEAD,
-            )
-        ]
+    if why := _never_trained(method, found):
+        return [Fault("model.path", here, f"says that the weights are quantised ({method}), {why}", _INSTEAD)]
     if kind == "full" and method in _ADAPTERS_ONLY:
         problem = f"trains all weights, and those of {spec.model.path} are quantised ({method})"
         return [Fault("method.kind", kind, problem, f"use lora, or {_INSTEAD}")]
@@ -103,6 +106,19 @@ def quantised_faults(spec: JobSpec, config: Mapping[str, Any] | None = None) -> 
         )
         return [Fault("method.kind", kind, problem, f"use lora, or {_INSTEAD}")]
     return []
+
+
+def _never_trained(method: str, found: Mapping[str, Any]) -> str:
+    """Why no host can train such weights, whatever it has installed; "" where one may."""
+    if method in _NOT_TRAINED:
+        return "which can't be trained"
+    if method not in _KNOWN:
+        return "which transformers can't read"
+    wanted = _TRAINED_WHERE.get(method, {})
+    if all(found.get(key) == value for key, value in wanted.items()):
+        return ""
+    asked = " and ".join(f"{key}: {str(value).lower()}" for key, value in wanted.items())
+    return f"which can be trained only with {asked}"
 
 
 def counted_whole(spec: JobSpec, config: Mapping[str, Any] | None = None) -> list[str]:

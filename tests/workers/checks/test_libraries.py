@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from jobs.errors import Unavailable
 from jobs.jobfile.spec import JobSpec
 from jobs.messages.reports import TraceRequest, TraceResult
 from jobs.state import Outcome
 from tests.workers.builders import TINY, claimed, make_assignment
+from workers.checks import libraries
 from workers.checks.inputs import check_inputs
 from workers.checks.libraries import needs_of, quantised_faults, tokenizer_needs
 from workers.model.build import build_config, build_model
@@ -56,6 +58,16 @@ def found(spec: JobSpec) -> TraceResult:
         ({"load_in_8bit": True, "quant_method": "bitsandbytes"}, "qlora", "already (in 8 bits)"),
         ({"load_in_4bit": True}, "full", "are quantised (bitsandbytes)"),
         ({"quant_method": "quark"}, "lora", "quantised (quark), which can't be trained"),
+        ({"quant_method": "exl2"}, "lora", "quantised (exl2), which transformers can't read"),
+        (
+            {"quant_method": "bitnet"},
+            "lora",
+            "with linear_class: autobitlinear and quantization_mode: online",
+        ),
+        ({"quant_method": "fp_quant", "store_master_weights": False}, "lora", "store_master_weights: true"),
+        ({"quant_method": "fp8"}, "full", "are quantised (fp8)"),
+        ({"quant_method": "fp8"}, "lora", ""),
+        ({"quant_method": "fouroversix", "keep_master_weights": True}, "lora", ""),
         (3, "lora", "a quantization_config that is a number"),
         ({}, "lora", "without a quant_method"),
         (GPTQ, "lora", ""),
@@ -164,3 +176,9 @@ def test_a_tokenizer_that_can_not_be_built_is_the_folders(
     assert told.data_bad_input and not told.data_missing, said
     assert str(folder) in said and ("model.path" if own else "model.tokenizer") in said
     assert "Error" not in said and "; " in said
+
+
+def test_every_quantiser_of_transformers_is_known_and_those_that_never_train_say_so() -> None:
+    """A new one must not wait for a library that no host can have."""
+    theirs = {name.removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING}
+    assert theirs == libraries._KNOWN
