@@ -129,4 +129,4 @@ class Snapshots:
 
 def _with(job: PendingJob, figures: Mapping[str, Any], fleet: Fleet) -> PendingJob:
     """A running job as it would wait, with what is known of it."""
-    return dataclasses.replace(job, **figures, family=family_told(job, fleet.profiles))
+    return dataclasses.replace(job, **figures, **family_told(job, fleet.profiles))

@@ -101,21 +101,21 @@ class PendingJob:
     """A queued job.
 
     keys: the key of its memory profile for each stack in the fleet (by stack_id); shaky: hosts on which an attempt of
-    it was lost or never started: taken only when no other will do; family: of its model, for calibration; ran_out: the
-    rungs on which it ran out of memory, oldest first; length: the longest sequence of its data in tokens, None where
-    nobody counted; means: pairs of a micro-batch and the mean length that its rows are padded to; fullest: of one
-    and the most tokens in it that are no padding; equal_rows: all sequences are known to be of one length;
-    data_key, counted: of its data's lengths, and whether they are known ("yes", also where nobody could count them),
-    being counted ("under way"), or were never asked for ("no"). project, user: who it is charged to;
-    waiting_since: when it was queued last, None: at submission; attained_gpu_s: what it held in earlier attempts;
-    steps_done, steps_left: optimizer steps up to its last checkpoint, and from there to its end, None where nobody
-    knows; blocked: why it may not start whatever is free (a job that it comes after), None where nothing keeps it;
-    apart: jobs beside which it was too slow on a shared card, or they beside it;
-    across: whether a gang larger than any host may span several; home: the host where its checkpoint is, None: it has
-    none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of one shape fit the same cards on the
-    same rungs, None: like no other; revision: of its job file; needs: packages that the files of its model ask for,
-    each with what needs it; generation: a number that another has as soon as anything of the job is another, 0: nobody
-    counts.
+    it was lost or never started: taken only when no other will do; family, quantisation: of its model, for
+    calibration; ran_out: the rungs on which it ran out of memory, oldest first; length: the longest sequence of its
+    data in tokens, None where nobody counted; means: pairs of a micro-batch and the mean length that its rows are
+    padded to; fullest: of one and the most tokens in it that are no padding; sample: lengths of some rows of its
+    data; equal_rows: all sequences are known to be of one length; data_key, counted: of its data's lengths, and
+    whether they are known ("yes", also where nobody could count them), being counted ("under way"), or were never
+    asked for ("no"). project, user: who it is charged to; waiting_since: when it was queued last, None: at
+    submission; attained_gpu_s: what it held in earlier attempts; steps_done, steps_left: optimizer steps up to its
+    last checkpoint, and from there to its end, None where nobody knows; blocked: why it may not start whatever is
+    free (a job that it comes after), None where nothing keeps it; apart: jobs beside which it was too slow on a
+    shared card, or they beside it; across: whether a gang larger than any host may span several; home: the host where
+    its checkpoint is, None: it has none, or anywhere will do; checkpoint_bytes: of it, 0: not known; shape: jobs of
+    one shape fit the same cards on the same rungs, None: like no other; revision: of its job file; needs: packages
+    that the files of its model ask for, each with what needs it; generation: a number that another has as soon as
+    anything of the job is another, 0: nobody counts.
     """
 
     job_id: int
@@ -129,6 +129,7 @@ class PendingJob:
     )
     shaky: frozenset[int] = frozenset()
     family: str = ""
+    quantisation: str = ""
     ran_out: tuple[RanOut, ...] = ()
     length: int | None = None
     means: tuple[tuple[int, int], ...] = ()

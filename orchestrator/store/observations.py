@@ -141,7 +141,7 @@ def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: f
             architecture=model,
             family=basis.get("family", model),
             method=method,
-            quantisation=quantisation_of(method),
+            quantisation=basis.get("quantisation") or quantisation_of(method),
             card=attempt.gpus[0].name,
             # Of a card that it shared it had what it was promised, and beside others its pace says nothing.
             card_bytes=projected.get("upper_bytes") if attempt.shared else attempt.gpus[0].memory_bytes,

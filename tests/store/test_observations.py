@@ -34,6 +34,7 @@ SPEC = {
 }
 BASIS = {
     "family": "llama",
+    "quantisation": "fp4",
     "trace_key": "key of the host",
     "sequence_length": 900,
     "confidence": 0.9,
@@ -70,6 +71,7 @@ def test_what_the_projection_stood_on_is_kept_with_it(store: Store) -> None:
     (seen,) = store.observations()
     assert (seen.trace_key, seen.sequence_length, seen.confidence) == ("key of the host", 900, 0.9)
     assert (seen.margin_group, seen.phase) == ("prior", "backward")
+    assert seen.quantisation == "fp4", "as the base lay, not as its method would pack it"
 
 
 def test_the_bound_of_live_bytes_is_kept_where_they_had_one_of_their_own(store: Store) -> None:

@@ -203,8 +203,15 @@ def family_of(spec: JobSpec, config: Mapping[str, Any] | None = None) -> str:
     return str(known.get("model_type") or spec.model.path)
 
 
-def quantisation_of(method: str) -> str:
-    """How a method packs the base weights."""
+def quantisation_of(method: str, config: Mapping[str, Any] | None = None) -> str:
+    """How the base weights are packed: by the method, or before, as the config of its folder says; else "none"."""
+    said = (config or {}).get("quantization_config")
+    if isinstance(said, Mapping):
+        if said.get("load_in_4bit"):
+            return str(said.get("bnb_4bit_quant_type") or "fp4")
+        kind = "int8" if said.get("load_in_8bit") else said.get("quant_method")
+        if isinstance(kind, str) and kind:
+            return kind
     return "nf4" if method == "qlora" else "none"
 
 

@@ -186,7 +186,7 @@ def _question(
         keys = {host.stack_id: snapshot_cache.key(0, spec, host) for host in hosts}
         job = PendingJob(
             *(0, spec, spec.priority, now, keys),
-            family=snapshot_cache.family(0, spec),
+            **snapshot_cache.family(0, spec),
             across=spec.resources.across_hosts,
             needs=needs_of(spec),
         )

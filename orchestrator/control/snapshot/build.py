@@ -141,7 +141,7 @@ def _pending_job_of(
             for host_id in blamed(past)
         ),
         rests=_no_storage(history),
-        family=snapshot_cache.family(job.id, spec),
+        **snapshot_cache.family(job.id, spec),
         ran_out=tuple(ran_out_of(past) for past in history if past.outcome is Outcome.OOM),
         project=job.project,
         user=job.user,
@@ -201,13 +201,13 @@ def _stale(row: ProfileRow, now: float) -> bool:
     return now - (row.ended_at or now) >= RETRY_TRACE_S
 
 
-def family_told(job: PendingJob, profiles: Mapping[str, MemoryProfile | NoProfile]) -> str:
-    """The family that a job's trace tells, where it has one: a hub id alone does not say the model_type."""
+def family_told(job: PendingJob, profiles: Mapping[str, MemoryProfile | NoProfile]) -> dict[str, Any]:
+    """Family and quantisation as a job's trace tells them, where it has one: a hub id alone says neither."""
     for key in job.keys.values():
         found = profiles.get(key)
         if isinstance(found, MemoryProfile) and found.model_type:
-            return found.model_type
-    return job.family
+            return {"family": found.model_type, "quantisation": found.quantised or job.quantisation}
+    return {"family": job.family, "quantisation": job.quantisation}
 
 
 def fault_of(
@@ -261,7 +261,7 @@ def fleet_of(
     known = profiles_of(profiles, snapshot_cache, now)
     told = figures or [{}] * len(queue)
     shaped = tuple(
-        snapshot_cache.pending.whole(job, {**more, "family": family_told(job, known)}, snapshot_cache.shape)
+        snapshot_cache.pending.whole(job, {**more, **family_told(job, known)}, snapshot_cache.shape)
         for job, more in zip(queue, told, strict=True)
     )
     if rows is None or settings is None:

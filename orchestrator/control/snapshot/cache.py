@@ -44,7 +44,8 @@ class LadderTerms:
 def terms_of(job: PendingJob, card: Card, stack: str, calibration: Calibration) -> LadderTerms:
     """The terms for one job on one card of a host with this stack (Host.stack_id; empty: any)."""
     method, confidence = job.spec.method.kind, job.spec.memory.confidence
-    group = Group(job.family, method, quantisation_of(method), card.name, stack)
+    packing = job.quantisation or quantisation_of(method)
+    group = Group(job.family, method, packing, card.name, stack)
     margin = calibration.margin(group, confidence, card.allocator)
     alike = job.equal_rows or job.spec.training.packing
     here = margin or prior(card.kind, confidence, card.allocator, alike)
@@ -76,6 +77,7 @@ def basis_of(job: PendingJob, placement: Placement, calibration: Calibration) ->
     terms = terms_of(job, placement.gpus[0].card, stack, calibration)
     return {
         "family": job.family,
+        "quantisation": job.quantisation or quantisation_of(job.spec.method.kind),
         "trace_key": job.keys[stack],
         "sequence_length": job.length or job.spec.training.sequence_length,
         "data_key": job.data_key,
@@ -98,7 +100,7 @@ class SnapshotCache:
         self._observed: tuple[Observation, ...] = ()
         self._revisions: dict[int, int] = {}
         self._specs: dict[int, JobSpec] = {}
-        self._families: dict[int, str] = {}
+        self._families: dict[int, tuple[str, str]] = {}
         self._shapes: dict[int, str] = {}
         self._keys: dict[tuple[int, str], str] = {}
         self._profiles: dict[str, MemoryProfile] = {}
@@ -125,10 +127,13 @@ class SnapshotCache:
             self._specs[job.id] = JobSpec.model_validate(job.spec)
         return self._specs[job.id]
 
-    def family(self, job_id: int, spec: JobSpec) -> str:
+    def family(self, job_id: int, spec: JobSpec) -> dict[str, Any]:
+        """PendingJob's family and quantisation."""
         if job_id not in self._families:
-            self._families[job_id] = family_of(spec, model_config(spec))
-        return self._families[job_id]
+            config = model_config(spec)
+            self._families[job_id] = family_of(spec, config), quantisation_of(spec.method.kind, config)
+        family, quantisation = self._families[job_id]
+        return {"family": family, "quantisation": quantisation}
 
     def key(self, job_id: int, spec: JobSpec, host: Host) -> str:
         known = (job_id, host.stack_id)
@@ -173,6 +178,7 @@ class SnapshotCache:
             self._shape(job),
             keys,
             job.family,
+            job.quantisation,
             job.ran_out,
             job.shaky,
             job.length,

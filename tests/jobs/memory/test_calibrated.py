@@ -73,12 +73,15 @@ def test_a_hub_id_counts_with_its_architecture_once_it_is_traced():
     cache.calibrate([seen(0.2)])
     hub = replace(waiting(1, training={"sequence_length": 1024, "global_batch": 8}), family="org/my-llama")
     for unknown in ({}, {KEY: NoProfile()}, {KEY: PROFILE}):
-        assert family_told(hub, unknown) == "org/my-llama"
+        assert family_told(hub, unknown)["family"] == "org/my-llama"
     row = ProfileRow(KEY, {}, traced.as_dict(), None, False, 1, 0.0, 0.0, 0.0)
     (job,) = fleet_of((host(1),), [hub], {KEY: row}, cache, 0.0).queue
     assert job.family == "llama"
     assert chosen(cache, job) == chosen(cache, a_job())
     assert chosen(cache, job).projection.upper_bytes > chosen(cache, hub).projection.upper_bytes
+    packed = ProfileRow(KEY, {}, replace(traced, quantised="fp4").as_dict(), None, False, 1, 0.0, 0.0, 0.0)
+    (job,) = fleet_of((host(1),), [hub], {KEY: packed}, SnapshotCache(), 0.0).queue
+    assert (job.family, job.quantisation) == ("llama", "fp4")
 
 
 def test_a_rung_that_ran_out_is_passed_over_with_all_that_need_as_much():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.memory.calibration.interval import Calibration, conformal
-from jobs.memory.calibration.observations import Group, Observation, family_of
+from jobs.memory.calibration.observations import Group, Observation, family_of, quantisation_of
 from jobs.memory.calibration.residuals import OUTLIER
 from jobs.memory.projection import prior
 from jobs.units import GiB, MiB
@@ -190,6 +190,22 @@ def test_the_family_is_the_model_type_where_anybody_can_tell():
     assert family_of(random_weights) == "qwen3"
     assert family_of(spec(), {"model_type": "llama"}) == "llama"
     assert family_of(spec()) == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "packing"),
+    [
+        ("lora", None, "none"),
+        ("qlora", None, "nf4"),
+        ("lora", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        ("qlora", {"load_in_4bit": True}, "fp4"),  # what the folder says goes first
+        ("lora", {"load_in_8bit": True, "quant_method": "bitsandbytes"}, "int8"),
+        ("lora", {"quant_method": "gptq", "bits": 4}, "gptq"),
+        ("lora", 3, "none"),
+    ],
+)
+def test_a_base_that_was_packed_before_is_no_unpacked_one(method, said, packing):
+    assert quantisation_of(method, {"quantization_config": said}) == packing
 
 
 @pytest.mark.parametrize(
