@@ -170,6 +170,7 @@ def choose(
     length: int | None = None,
     means: Sequence[tuple[int, int]] = (),
     fullest: Sequence[tuple[int, int]] = (),
+    sample: tuple[int, ...] = (),
     margin: Margin | None = None,
     speed: float = 1.0,
     exclude: Collection[Rung] = (),
@@ -182,9 +183,10 @@ def choose(
     length: longest sequence that can occur, None: spec.training.sequence_length. means: pairs of a micro-batch and the
     mean length that its rows are padded to (Lengths.batch_lengths): memory goes by the longest batch, time by those; of
     micro-batches that are not among them, by the longest. fullest: pairs of a micro-batch and the most tokens that are
-    no padding in one (Lengths.fullest_batches); of others all may be. margin: how far off projections of this group
-    were, None: the prior. speed: measured over projected step time of this group. exclude: rungs that ran
-    out of memory already. ceiling_bytes: what a card like it was seen to run out at; upper bounds must be below.
+    no padding in one (Lengths.fullest_batches); of others all may be. sample: lengths of some rows (Lengths.sample).
+    margin: how far off projections of this group were, None: the prior. speed: measured over projected step time of
+    this group. exclude: rungs that ran out of memory already. ceiling_bytes: what a card like it was seen to run out
+    at; upper bounds must be below.
     equal_rows: all sequences of the data are of one length. Where the allocator can be simulated, that is done for the
     rungs that may fit, fastest first, until one does; the others have the wider margin of what is not.
     """
@@ -222,7 +224,7 @@ def choose(
         ]
         for index in may_fit:
             exact = _projected(
-                profile, spec, card, [asked[index]], [longest], margin, equal_rows, dict(fullest), True
+                profile, spec, card, [asked[index]], [longest], margin, equal_rows, dict(fullest), sample
             )[0]
             projections[index] = replace(exact, step_s=projections[index].step_s)
             if exact.upper_bytes <= limit:
@@ -260,8 +262,9 @@ def _projected(
     margin: Margin | None,
     equal_rows: bool,
     fullest: Mapping[int, int] = NOTHING_KNOWN,
-    simulate: bool = False,
+    sample: tuple[int, ...] | None = None,
 ) -> list[Projection]:
+    """sample: of rows to simulate the allocator on; None: it is not simulated."""
     whole = [rung.micro_batch * length for rung, length in zip(ladder, lengths, strict=True)]
     return project_many(
         profile,
@@ -273,7 +276,8 @@ def _projected(
         margin=margin,
         equal_rows=equal_rows,
         valid=[fullest.get(rung.micro_batch, most) for rung, most in zip(ladder, whole, strict=True)],
-        simulate=simulate,
+        simulate=sample is not None,
+        sample=sample or (),
     )
 
 

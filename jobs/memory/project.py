@@ -33,13 +33,15 @@ def project(
     margin: Margin | None = None,
     equal_rows: bool = False,
     valid: int | None = None,
+    sample: tuple[int, ...] = (),
 ) -> Projection:
     """The peak and the time of one optimizer step at this rung on this card. Raises ProfileError.
 
     sequence_length: tokens per sequence, all of it used (the worst batch); world_size: ranks of data parallelism;
     margin: how far off such projections were, at this confidence; None: the prior. equal_rows: all rows are of one
     length, so that none is padded, and the allocator holds less. valid: most tokens of a micro-batch that are no
-    padding (Lengths.fullest_batches), None: all of them may be.
+    padding (Lengths.fullest_batches), None: all of them may be. sample: lengths of some rows (Lengths.sample), for an
+    allocator that is simulated; (): any are as likely.
     """
     (found,) = project_many(
         profile,
@@ -51,6 +53,7 @@ def project(
         margin=margin,
         equal_rows=equal_rows,
         valid=None if valid is None else [valid],
+        sample=sample,
     )
     return found
 
@@ -67,6 +70,7 @@ def project_many(
     equal_rows: bool = False,
     valid: Sequence[int] | None = None,
     simulate: bool = True,
+    sample: tuple[int, ...] = (),
 ) -> list[Projection]:
     """project() of every rung, in their order and at a fraction of the time: the more at once, the less for each.
 
@@ -103,6 +107,7 @@ def project_many(
         equal_rows=equal_rows,
         valid=valid,
         simulate=simulate,
+        sample=sample,
     )
 
 

@@ -38,13 +38,14 @@ def projections(
     equal_rows: bool = False,
     valid: Sequence[int] | None = None,
     simulate: bool = False,
+    sample: tuple[int, ...] = (),
 ) -> list[Projection]:
     """The projection of each rung, one at least, each at its sequence length. Raises ProfileError.
 
-    simulate: what the allocator holds, rung by rung.
+    simulate: what the allocator holds, rung by rung, on rows like those of the sample.
     """
     found = highest_moments(profile, rungs, lengths, card.traced, equal_rows, valid)
-    held = _held(profile, rungs, found, lengths, world_size, card, equal_rows, simulate)
+    held = _held(profile, rungs, found, lengths, world_size, card, equal_rows, simulate, sample)
     here = _projections(profile, rungs, found, world_size, card, margin, held, paged_out=False)
     if not _pages(profile, card):
         return here
@@ -73,10 +74,11 @@ def _held(
     card: Card,
     equal_rows: bool,
     simulate: bool,
+    sample: tuple[int, ...],
 ) -> tuple[Bytes, Bytes]:
     """Bytes that no tensor has, of each rung: counted as allocated all the same, and reserved beyond that."""
     if simulate:
-        return simulated(profile, rungs, lengths, card, equal_rows, world_size)
+        return simulated(profile, rungs, lengths, card, equal_rows, world_size, sample)
     if card.allocator:
         return terms.held(card, found, profile.packed or equal_rows)
     beyond = np.array([card.reserve(moving, profile.adapter_bytes > 0) for moving in found.moving.tolist()])

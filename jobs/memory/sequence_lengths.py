@@ -21,6 +21,7 @@ from jobs.jobfile.spec import JobSpec
 FORMAT = 2
 PER_OCTAVE = 32  # bins in each doubling of the length: a bin is at most 1/32 of its lengths wide
 WASTE_WORTH_PACKING = 0.3
+SAMPLE = 64  # rows that stand for all of a data set
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,22 @@ class Lengths:
             wanted -= one.count
             found += one.tokens
         return found
+
+    def sample(self) -> tuple[int, ...]:
+        """How long rows are, in so many of them that stand for all: the middles of SAMPLE equal parts, shortest first.
+
+        Of fewer sequences each stands for itself. None where all are of one length, or nobody counted.
+        """
+        if not self.count or self.equal_rows:
+            return ()
+        parts = min(self.count, SAMPLE)
+        made: list[int] = []
+        upto = 0
+        for one in self.bins:
+            upto += one.count
+            while len(made) < parts and (len(made) + 0.5) * self.count / parts < upto:
+                made.append(round(one.tokens / one.count))
+        return tuple(made)
 
     def padding_waste(self, micro_batch: int) -> float:
         """Share of what is computed that is padding, 0 to 1, in random batches of that many sequences.

@@ -78,10 +78,11 @@ def checkpointing_saves(
     world_size: int = 1,
     equal_rows: bool = False,
     fullest: Sequence[tuple[int, int]] = (),
+    sample: tuple[int, ...] = (),
 ) -> int:
     """Device bytes that checkpointing every layer takes off the peak without any, at the projection's micro-batch.
 
-    fullest: as choose() has it.
+    fullest, sample: as choose() has them.
     """
     rung = projection.rung
     valid = dict(fullest).get(rung.micro_batch)
@@ -93,6 +94,7 @@ def checkpointing_saves(
         card=card,
         equal_rows=equal_rows,
         valid=None if valid is None else [valid, valid],
+        sample=sample,
     )
     return off.device_bytes - every.device_bytes
 

@@ -134,6 +134,7 @@ class PendingJob:
     length: int | None = None
     means: tuple[tuple[int, int], ...] = ()
     fullest: tuple[tuple[int, int], ...] = ()
+    sample: tuple[int, ...] = ()
     equal_rows: bool = False
     data_key: str = ""
     counted: Counted = "yes"

@@ -56,8 +56,16 @@ class Asked:
         """choose() for this data, with nothing measured in it. spec, length: the job's own, or changed a little."""
         means = self.lengths.batch_lengths(spec) if self.lengths else ()
         fullest = self.lengths.fullest_batches(spec) if self.lengths else ()
-        equal = self.equal_rows
-        return choose(profile, spec, card, length=length, means=means, fullest=fullest, equal_rows=equal)
+        return choose(
+            profile,
+            spec,
+            card,
+            length=length,
+            means=means,
+            fullest=fullest,
+            sample=self.lengths.sample() if self.lengths else (),
+            equal_rows=self.equal_rows,
+        )
 
     def priced(self, card: Card) -> Card:
         """The card with its price, if it has one."""
@@ -236,6 +244,7 @@ def _saves(asked: Asked, profile: MemoryProfile, projection: Projection, card: C
         world_size=asked.spec.resources.gpus,
         equal_rows=asked.equal_rows,
         fullest=asked.lengths.fullest_batches(asked.spec) if asked.lengths else (),
+        sample=asked.lengths.sample() if asked.lengths else (),
     )
 
 

@@ -82,6 +82,7 @@ def _chosen(profile: MemoryProfile, spec: JobSpec, here: Here, lengths: Lengths 
         length=_longest(spec, lengths),
         means=lengths.batch_lengths(spec) if lengths else (),
         fullest=lengths.fullest_batches(spec) if lengths else (),
+        sample=lengths.sample() if lengths else (),
         equal_rows=lengths is not None and lengths.equal_rows,
     )
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from jobs.memory.allocator.terms import transient
 from jobs.memory.peaks import highest_moments
 from jobs.memory.profile import MemoryProfile, trace_key
 from jobs.memory.project import Projection, project
+from jobs.memory.sequence_lengths import Lengths
 from jobs.units import GiB
 from workers import machine
 from workers.profiler.trace import trace
@@ -64,14 +66,26 @@ def card_of(case: Case) -> Card:
     return replace(card, memory_bytes=case.limit_gib * GiB) if case.limit_gib else card
 
 
+def lengths_of(case: Case) -> Lengths:
+    """Its rows, counted as a host counts those of a job."""
+    return Lengths.counted(Counter(case.rows), rows=len(case.rows))
+
+
+def valid_of(case: Case) -> int:
+    """Most tokens of a micro-batch that are no padding."""
+    return lengths_of(case).most_valid(case.micro_batch)
+
+
 def projection_of(case: Case) -> Projection:
-    """What the product says of it."""
+    """What the product says of it, its data counted."""
     return project(
         profile_of(case),
         case.place,
         sequence_length=case.length,
         card=card_of(case),
         equal_rows=not case.varied,
+        valid=valid_of(case),
+        sample=lengths_of(case).sample(),
     )
 
 
@@ -113,7 +127,9 @@ def runs_of(path: Path) -> list[Run]:
 
 def _run(case: Case, row: Mapping[str, str]) -> Run:
     said = projection_of(case)
-    found = highest_moments(profile_of(case), [case.place], [case.length], "cuda")
+    found = highest_moments(
+        profile_of(case), [case.place], [case.length], "cuda", not case.varied, [valid_of(case)]
+    )
     allocated, requested, reserved = (
         int(row[f"{name}_bytes"]) for name in ("allocated", "requested", "reserved")
     )

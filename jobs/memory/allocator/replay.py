@@ -2,13 +2,14 @@
 
 Loading, then steps with their micro-batches, layer by layer as the rung has them, the optimizer's state after the
 first, in a pool of its own (workers/trainer/state_apart.py). Where rows have all lengths, the longest comes first
-(workers/trainer/longest_first.py), and those of the others are drawn.
+(workers/trainer/longest_first.py), and those of the others are drawn from the data's own.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,16 +48,24 @@ class Replayed(NamedTuple):
 
 
 def replayed(
-    profile: MemoryProfile, rung: Rung, length: int, *, equal_rows: bool, workspace_bytes: int, ranks: int = 1
+    profile: MemoryProfile,
+    rung: Rung,
+    length: int,
+    *,
+    equal_rows: bool,
+    workspace_bytes: int,
+    ranks: int = 1,
+    sample: tuple[int, ...] = (),
 ) -> Replayed:
     """What the default allocator comes to at this rung, on rows of this length or of lengths up to it.
 
-    workspace_bytes: of cuBLAS, which two threads take before all else. Raises ProfileError.
+    workspace_bytes: of cuBLAS, which two threads take before all else; sample: lengths of some rows of the data
+    (Lengths.sample). Raises ProfileError.
     """
     known: dict[Any, Replayed] = profile.derived.setdefault("replayed", {})
-    key = rung, length, equal_rows, workspace_bytes, ranks
+    key = rung, length, equal_rows, workspace_bytes, ranks, sample
     if key not in known:
-        batches = drawn(rung, length, equal_rows, profile.packed)
+        batches = drawn(rung, length, equal_rows, profile.packed, sample)
         known[key] = of_batches(profile, rung, batches, workspace_bytes, ranks)
     return known[key]
 
@@ -68,11 +77,20 @@ def simulated(
     card: Card,
     equal_rows: bool,
     ranks: int = 1,
+    sample: tuple[int, ...] = (),
 ) -> tuple[Bytes, Bytes]:
     """Bytes beside live ones at each rung, as terms.held() has them: within what counts as allocated, and beyond."""
     workspace = card.workspace_bytes
     found = [
-        replayed(profile, rung, length, equal_rows=equal_rows, workspace_bytes=workspace, ranks=ranks)
+        replayed(
+            profile,
+            rung,
+            length,
+            equal_rows=equal_rows,
+            workspace_bytes=workspace,
+            ranks=ranks,
+            sample=sample,
+        )
         for rung, length in zip(rungs, lengths, strict=True)
     ]
     within = [THREADS * workspace + one.allocated - one.asked for one in found]
@@ -94,22 +112,35 @@ def of_batches(
     return Replayed(made.most_reserved, made.most_allocated, made.most_asked)
 
 
-def drawn(rung: Rung, length: int, alike: bool, packed: bool = False) -> Steps:
-    """Lengths of rows as they may come."""
+def drawn(rung: Rung, length: int, alike: bool, packed: bool = False, sample: Sequence[int] = ()) -> Steps:
+    """Lengths of rows as they may come. sample: of some rows, each to come once before one comes again; without it all
+    lengths are as likely.
+    """
     each = min(rung.accumulation, MOST_ACCUMULATED)
     size = rung.micro_batch
     if packed:
         return [[[length * size]] * each] * ALIKE_STEPS  # end to end, as one row
     if alike:
         return [[[length] * size] * each] * ALIKE_STEPS
-    chance = random.Random(SEED)
-    shortest = max(1, round(length * SHORTEST_SHARE))
-    made = [
-        [[chance.randint(shortest, length) for _ in range(size)] for _ in range(each)]
-        for _ in range(VARIED_STEPS)
-    ]
+    rows = _shuffled(length, sample) if sample else _likely(length)
+    made = [[list(islice(rows, size)) for _ in range(each)] for _ in range(VARIED_STEPS)]
     made[0][0][0] = made[AGAIN][-1][0] = length
     return made
+
+
+def _shuffled(length: int, sample: Sequence[int]) -> Iterator[int]:
+    """Rows of a sample, none longer than this, in one random order after another."""
+    chance, order = random.Random(SEED), [min(length, one) for one in sample]
+    while True:
+        chance.shuffle(order)
+        yield from order
+
+
+def _likely(length: int) -> Iterator[int]:
+    """Rows of lengths from SHORTEST_SHARE of the longest up to it."""
+    chance, shortest = random.Random(SEED), max(1, round(length * SHORTEST_SHARE))
+    while True:
+        yield chance.randint(shortest, length)
 
 
 class _Held:

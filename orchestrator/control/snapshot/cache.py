@@ -38,6 +38,7 @@ class LadderTerms:
     length: int | None
     means: tuple[tuple[int, int], ...]
     fullest: tuple[tuple[int, int], ...]
+    sample: tuple[int, ...]
     equal_rows: bool
 
 
@@ -58,6 +59,7 @@ def terms_of(job: PendingJob, card: Card, stack: str, calibration: Calibration) 
         length=job.length,
         means=job.means,
         fullest=job.fullest,
+        sample=job.sample,
         equal_rows=job.equal_rows,
     )
 
@@ -184,6 +186,7 @@ class SnapshotCache:
             job.length,
             job.means,
             job.fullest,
+            job.sample,
             job.equal_rows,
             job.counted,
             job.apart,

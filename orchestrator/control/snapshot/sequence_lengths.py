@@ -115,7 +115,11 @@ class DataLengths:
         shape = (key, spec.batch_per_gpu, spec.memory.micro_batch, spec.training.packing)
         found = self._batches.get(shape)
         if found is None:
-            found = {"means": known.batch_lengths(spec), "fullest": known.fullest_batches(spec)}
+            found = {
+                "means": known.batch_lengths(spec),
+                "fullest": known.fullest_batches(spec),
+                "sample": known.sample(),
+            }
             self._batches[shape] = found
         return found
 

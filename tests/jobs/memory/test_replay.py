@@ -91,6 +91,34 @@ def test_the_longest_row_comes_first_and_once_more() -> None:
     assert drawn(rung, 1000, alike=True, packed=True)[0][0] == [4000]
 
 
+def test_rows_are_as_long_as_those_of_the_data_where_they_were_counted() -> None:
+    rung, sample = Rung(0, 4, 2), (10, 20, 30, 40, 50, 60, 70, 2000)
+    steps = drawn(rung, 1000, False, sample=sample)
+    rows = [row for step in steps for batch in step for row in batch]
+    assert len(rows) == 40 and set(rows) <= {*sample[:-1], 1000}, "none is longer than what is trained"
+    assert rows[0] == 1000
+    for start in (8, 16, 32):  # each comes once before one comes again; the longest is put in twice
+        assert sorted(rows[start : start + 8]) == [*sample[:-1], 1000]
+
+
+def test_the_reserve_of_a_default_allocator_goes_by_the_lengths_of_the_data() -> None:
+    """Three rows stand beside the longest in the first batch, and what goes by tokens to learn from goes by theirs."""
+    token = (OWN, 0, 0, 0, 0, 0, 0, SIZE / 64)
+    keeps = made(layer=(token,), layer_backward=(freed(OWN),))
+    job = spec(training={"sequence_length": 512, "global_batch": 4}, memory={"micro_batch": 4})
+    reserved = []
+    for sample in ((16,) * 8, (500, 505, 508, 510)):
+        rung = Rung(0, 4)
+        found = of_batches(keeps, rung, drawn(rung, 512, False, sample=sample), FIXED.workspace_bytes)
+        said = project(keeps, rung, sequence_length=512, card=FIXED, sample=sample)
+        assert said.reserved_bytes - said.allocated_bytes == found.reserved - found.allocated
+        chosen = choose(keeps, job, FIXED, length=512, sample=sample)
+        (tried,) = [one for one in chosen.tried if one.rung == rung and one.projection.margin == said.margin]
+        assert tried.projection.reserved_bytes == said.reserved_bytes
+        reserved.append(found.reserved)
+    assert reserved[1] > 3 * reserved[0]
+
+
 def test_the_reserve_of_a_default_allocator_is_simulated_where_tensors_are_known() -> None:
     known, unknown = made(), replace(made(), tensors={})
     rung = Rung(0, 4)

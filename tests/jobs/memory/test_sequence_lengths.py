@@ -17,7 +17,7 @@ from jobs.errors import ProfileError
 from jobs.jobfile.spec import JobSpec, parse_spec
 from jobs.memory import sequence_lengths
 from jobs.memory.ladder import Choice, NoFit, choose
-from jobs.memory.sequence_lengths import PER_OCTAVE, Lengths, data_key
+from jobs.memory.sequence_lengths import PER_OCTAVE, SAMPLE, Lengths, data_key
 from tests.step_profiles import card, profile
 
 some_lengths = st.lists(st.integers(1, 100_000), min_size=1, max_size=300)
@@ -239,6 +239,22 @@ def test_the_fullest_batch_has_the_longest_rows_and_is_never_taken_for_less(
     else:
         assert sum(rows[:micro_batch]) <= most <= sum(rows[:micro_batch]) * (1 + 1 / PER_OCTAVE)
         assert most <= micro_batch * rows[0]
+
+
+def test_a_sample_of_rows_has_the_middles_of_equal_parts():
+    assert Lengths.counted({10: 2, 30: 1}, rows=3).sample() == (10, 10, 30), "few rows stand for themselves"
+    many = Lengths.counted({100: 9000, 1000: 900, 4000: 100}, rows=10000).sample()
+    assert len(many) == SAMPLE and list(many) == sorted(many)
+    assert [many.count(length) for length in (100, 1000, 4000)] == [58, 5, 1]
+    assert Lengths.counted({512: 8}, rows=8).sample() == () == Lengths.counted({}, rows=0).sample()
+
+
+@given(st.dictionaries(st.integers(1, 3000), st.integers(1, 500), min_size=2, max_size=40))
+def test_a_sample_is_as_long_in_the_mean_as_all_rows(counts: dict[int, int]) -> None:
+    found = Lengths.counted(counts, rows=sum(counts.values()))
+    sample = found.sample()
+    assert len(sample) == min(found.count, SAMPLE)
+    assert abs(sum(sample) / len(sample) - found.mean_tokens) <= found.longest / len(sample) * 2 + 1
 
 
 def test_padding_is_known_only_where_every_row_was_counted_and_none_are_packed():
