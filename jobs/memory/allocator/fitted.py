@@ -25,8 +25,8 @@ class Terms:
 
 
 FITTED = {
-    ("expandable", "alike"): Terms(0.0, 30 * MiB, 0.0122, 0.0008, 0.1566),  # 81 runs
-    ("expandable", "varied"): Terms(0.0, 93 * MiB, 0.0094, 0.0425, 0.0866),  # 83 runs
-    ("default", "alike"): Terms(0.0022, 27 * MiB, 0.0153, 0.0384, 0.3184),  # 76 runs
-    ("default", "varied"): Terms(0.0025, 139 * MiB, 0.0289, 0.0447, 0.1887),  # 60 runs
+    ("expandable", "alike"): Terms(0.0, 23 * MiB, 0.0149, 0.0033, 0.1462),  # 81 runs
+    ("expandable", "varied"): Terms(0.0, 93 * MiB, 0.0094, 0.042, 0.0889),  # 83 runs
+    ("default", "alike"): Terms(0.0024, 25 * MiB, 0.0161, 0.0449, 0.3101),  # 76 runs
+    ("default", "varied"): Terms(0.0025, 139 * MiB, 0.0289, 0.0446, 0.1892),  # 60 runs
 }
