@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from jobs.state import JobState, Outcome
+from orchestrator.api.prometheus.columns import counter_text, gauge_text, labels_of
 from orchestrator.store.hosts.exported import Exported
 
 State = Mapping[str, Any]
 _MHZ = 1e6
 
 
-def fleet(state: State, more: Exported, now: float) -> Iterator[Metric]:
-    """Everything of the fleet. state: schemas.FleetState."""
+def fleet(state: State, more: Exported, now: float) -> Iterator[Metric | str]:
+    """Everything of the fleet; what there are thousands of as text already. state: schemas.FleetState."""
     yield from _cards(state, more)
     yield from _hosts(state, more)
     yield from _jobs(state, more, now)
@@ -53,58 +55,52 @@ def counter(
     return made
 
 
-def _cards(state: State, more: Exported) -> Iterator[Metric]:
+def _cards(state: State, more: Exported) -> Iterator[str]:
     cards = state["cards"]
-    labels = [(uuid,) for uuid in cards["uuid"]]
+    labels = labels_of(cards["uuid"], names=("uuid",))
     readings = [more.readings.get(id_) for id_ in cards["id"]]
+    there = [
+        None if card == "away" else row for row, card in zip(readings, cards["state"], strict=True)
+    ]  # of cards whose hosts are there
 
-    def told(name: str, scale: float = 1.0) -> list[tuple[Sequence[str], float | None]]:
-        """A column of the newest readings, of cards whose hosts are there."""
-        found: list[tuple[Sequence[str], float | None]] = []
-        for label, row, card in zip(labels, readings, cards["state"], strict=True):
-            value = None if row is None or card == "away" else getattr(row, name)
-            found.append((label, value * scale if isinstance(value, int | float) else None))
-        return found
-
-    def column(name: str) -> Iterable[tuple[Sequence[str], float | None]]:
-        return zip(labels, cards[name], strict=True)
+    def told(name: str, scale: float = 1.0) -> list[float | None]:
+        """A column of the newest readings."""
+        get = attrgetter(name)
+        values = [None if row is None else get(row) for row in there]
+        if scale == 1.0:
+            return values
+        return [value * scale if isinstance(value, int | float) else None for value in values]
 
     yield _card_info(state)
-    yield gauge("gpu_memory_bytes", "Memory of the card.", column("memory_bytes"), "uuid")
-    yield gauge("gpu_memory_used_bytes", "Of that in use, by anybody.", column("used_bytes"), "uuid")
-    yield gauge(
-        "gpu_memory_projected_bytes",
-        "What its jobs were projected to use.",
-        column("projected_bytes"),
-        "uuid",
-    )
-    yield gauge("gpu_memory_projected_upper_bytes", "The upper bound of that.", column("upper_bytes"), "uuid")
-    yield gauge(
-        "gpu_utilization_ratio", "Share of time with a kernel running.", column("utilization"), "uuid"
-    )
-    yield gauge("gpu_power_watts", "Power draw.", column("power_w"), "uuid")
-    yield gauge("gpu_power_limit_watts", "Power limit.", told("power_limit_w"), "uuid")
-    yield gauge("gpu_temperature_celsius", "Temperature.", column("temperature_c"), "uuid")
-    yield gauge("gpu_sm_clock_hertz", "Clock of the multiprocessors.", told("sm_clock_mhz", _MHZ), "uuid")
-    yield gauge("gpu_memory_clock_hertz", "Clock of the memory.", told("memory_clock_mhz", _MHZ), "uuid")
-    energy = "Energy since the driver was loaded; begins anew with it."
-    yield counter("gpu_energy_joules", energy, told("energy_j"), "uuid")
-    yield counter("gpu_ecc_corrected_errors", "Corrected ECC errors.", told("ecc_corrected"), "uuid")
-    yield counter("gpu_ecc_uncorrected_errors", "Uncorrected ECC errors.", told("ecc_uncorrected"), "uuid")
-    yield gauge("gpu_last_sample_timestamp_seconds", "When it was read last.", told("ts"), "uuid")
+    for name, text, values in (
+        ("memory_bytes", "Memory of the card.", cards["memory_bytes"]),
+        ("memory_used_bytes", "Of that in use, by anybody.", cards["used_bytes"]),
+        ("memory_projected_bytes", "What its jobs were projected to use.", cards["projected_bytes"]),
+        ("memory_projected_upper_bytes", "The upper bound of that.", cards["upper_bytes"]),
+        ("utilization_ratio", "Share of time with a kernel running.", cards["utilization"]),
+        ("power_watts", "Power draw.", cards["power_w"]),
+        ("power_limit_watts", "Power limit.", told("power_limit_w")),
+        ("temperature_celsius", "Temperature.", cards["temperature_c"]),
+        ("sm_clock_hertz", "Clock of the multiprocessors.", told("sm_clock_mhz", _MHZ)),
+        ("memory_clock_hertz", "Clock of the memory.", told("memory_clock_mhz", _MHZ)),
+        ("last_sample_timestamp_seconds", "When it was read last.", told("ts")),
+    ):
+        yield gauge_text(f"gpu_{name}", text, labels, values)
+    for name, text, column in (
+        ("energy_joules", "Energy since the driver was loaded; begins anew with it.", "energy_j"),
+        ("ecc_corrected_errors", "Corrected ECC errors.", "ecc_corrected"),
+        ("ecc_uncorrected_errors", "Uncorrected ECC errors.", "ecc_uncorrected"),
+    ):
+        yield counter_text(f"gpu_{name}", text, labels, told(column))
     # Of the states only the one that holds: 4,000 cards would have 20,000 series that say no.
-    states = ((pair, 1.0) for pair in zip(cards["uuid"], cards["state"], strict=True))
-    yield gauge(
-        "gpu_state", "1 for the state that the card is in; the others are not there.", states, "uuid", "state"
-    )
-    idle = (
-        (label, None if since is None else max(0.0, state["at"] - since))
-        for label, since in zip(labels, cards["idle_since"], strict=True)
-    )
-    yield gauge("gpu_held_idle_seconds", "For how long a held card has done nothing.", idle, "uuid")
+    states = labels_of(cards["uuid"], cards["state"], names=("uuid", "state"))
+    text = "1 for the state that the card is in; the others are not there."
+    yield gauge_text("gpu_state", text, states, [1.0] * len(states))
+    idle = [None if since is None else max(0.0, state["at"] - since) for since in cards["idle_since"]]
+    yield gauge_text("gpu_held_idle_seconds", "For how long a held card has done nothing.", labels, idle)
 
 
-def _card_info(state: State) -> GaugeMetricFamily:
+def _card_info(state: State) -> str:
     cards, running = state["cards"], state["running"]
     hosts = dict(zip(state["hosts"]["id"], state["hosts"]["name"], strict=True))
     jobs = {
@@ -113,14 +109,18 @@ def _card_info(state: State) -> GaugeMetricFamily:
             *(running[name] for name in ("id", "name", "user", "project")), strict=True
         )
     }
-    labels = ("uuid", "host", "gpu", "name", "job", "job_name", "user", "project")
-    columns = zip(*(cards[name] for name in ("uuid", "host", "index", "name", "job")), strict=True)
-    values = (
-        ((uuid, hosts.get(host, ""), str(index), name, *jobs.get(job, ("", "", "", ""))), 1.0)
-        for uuid, host, index, name, job in columns
+    names = ("uuid", "host", "gpu", "name", "job", "job_name", "user", "project")
+    nobody = ("", "", "", "")
+    labels = labels_of(
+        cards["uuid"],
+        [hosts.get(host, "") for host in cards["host"]],
+        [str(index) for index in cards["index"]],
+        cards["name"],
+        *zip(*(jobs.get(job, nobody) for job in cards["job"]), strict=True),
+        names=names,
     )
     text = "A card, where it is, and the job that holds it (of several, the first); 1."
-    return gauge("gpu_info", text, values, *labels)
+    return gauge_text("gpu_info", text, labels, [1.0] * len(labels))
 
 
 def _hosts(state: State, more: Exported) -> Iterator[Metric]:

@@ -30,7 +30,7 @@ class Scrape:
         self._good_at: float | None = None
 
     def text(
-        self, of_server: Iterable[Metric], fleet: Callable[[], Iterable[Metric]] | None, now: float
+        self, of_server: Iterable[Metric], fleet: Callable[[], Iterable[Metric | str]] | None, now: float
     ) -> bytes:
         """The exposition. fleet: None on a server that stands by, which exports itself alone."""
         with self._lock:
@@ -40,11 +40,11 @@ class Scrape:
             return self._text
 
     def _made(
-        self, of_server: Iterable[Metric], fleet: Callable[[], Iterable[Metric]] | None, now: float
+        self, of_server: Iterable[Metric], fleet: Callable[[], Iterable[Metric | str]] | None, now: float
     ) -> bytes:
-        found = list(of_server)
+        found: list[Metric | str] = list(of_server)
         if fleet is None:
-            return bytes(generate_latest(_Given(found)))
+            return _bytes(found)
         began, good = self._clock(), True
         try:
             found += fleet()
@@ -58,7 +58,12 @@ class Scrape:
             gauge("collect_duration_seconds", "How long reading it took.", [((), self._clock() - began)]),
             counter("collect_failures", "How often it could not be read.", [((), self._failures)]),
         ]
-        return bytes(generate_latest(_Given(found)))
+        return _bytes(found)
+
+
+def _bytes(found: list[Metric | str]) -> bytes:
+    made: bytes = generate_latest(_Given([one for one in found if isinstance(one, Metric)]))
+    return made + "".join(one for one in found if isinstance(one, str)).encode()
 
 
 class _Given(Collector):

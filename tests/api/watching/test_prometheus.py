@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.errors import Unavailable
 from orchestrator.api.app import create_app
+from orchestrator.api.prometheus.columns import counter_text, gauge_text, labels_of
 from tests.api.watching.test_series import lived_in
 
 PER_CARD = "tuneyard_gpu_"
@@ -111,3 +112,17 @@ def test_the_scrape_token_opens_metrics_alone(yard, path, status):
     assert run(ask, "for-prometheus-alone") == status
     assert run(ask, "the-servers-own") == 200
     assert run(ask, "neither-of-them") == 401
+
+
+def test_columns_are_text_that_a_scraper_reads():
+    odd = ['a"b\\c\nd', "plain"]
+    labels = labels_of(odd, ["x", "y"], names=("uuid", "state"))
+    text = gauge_text("one", "What it is.", labels, [1.5, 2**53])
+    text += counter_text("two", "What it counts.", labels, [None, float("inf")])
+    one, two = text_string_to_metric_families(text)
+    assert [(s.labels["uuid"], s.labels["state"], s.value) for s in one.samples] == [
+        (odd[0], "x", 1.5),
+        (odd[1], "y", 2.0**53),
+    ]
+    assert (one.type, two.type, two.name) == ("gauge", "counter", "tuneyard_two")
+    assert [(s.labels["uuid"], s.value) for s in two.samples] == [("plain", float("inf"))]

@@ -22,7 +22,7 @@ def scrape(request: Request) -> Response:
     now = known.controller.clock()
     leads = known.leadership is None or known.leadership.leads
 
-    def read() -> Iterable[Metric]:
+    def read() -> Iterable[Metric | str]:
         return [*fleet(known.window.look(), known.store.exported(), now)]
 
     text = known.scrape.text(_server(known, request.app.version, leads), read if leads else None, now)
