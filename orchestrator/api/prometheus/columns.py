@@ -5,7 +5,7 @@ The text format is https://prometheus.io/docs/instrumenting/exposition_formats/,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 

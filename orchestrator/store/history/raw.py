@@ -1,4 +1,4 @@
-"""Samples in steps of any width: one statement that both databases run.
+"""Samples in steps of any width: one statement that both databases run, or SQLite's rows, summed up here.
 
 Energy is the sum of what a card's counter grew by from sample to sample. One that is lower than the one before is a
 counter that began anew: it counts from nothing. What a counter grew by while no samples came is of the step in which
@@ -8,18 +8,45 @@ they came again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
+from itertools import chain, groupby
 from typing import Any
 
 import sqlalchemy as sa
 
 import orchestrator.store.reads as reads
 from orchestrator.store.history.fields import FIELDS, SCALES, Bucket
-from orchestrator.store.schema.tables import samples
+from orchestrator.store.schema.tables import gpus, samples
 
 # So far back the last sample before a step is looked for with the rest; one further back costs a look-up.
-LOOK_BACK_S = 120
+LOOK_BACK_S = 20
+
+_COLUMNS = [
+    samples.c.gpu_id,
+    samples.c.ts,
+    samples.c.fault,
+    samples.c.energy_j,
+    *(samples.c[n] for n in FIELDS),
+]
+_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True, type_=sa.BigInteger)
+_SINCE, _UNTIL = sa.bindparam("since", type_=sa.Double), sa.bindparam("until", type_=sa.Double)
+_ROWS = (
+    sa.select(*_COLUMNS)
+    .where(samples.c.gpu_id.in_(_IDS), samples.c.ts >= _SINCE, samples.c.ts < _UNTIL)
+    .order_by(samples.c.gpu_id, samples.c.ts)
+)
+# The counter of each card before: of what SQLite keeps, only numbers.
+_BEFORE = sa.select(
+    gpus.c.id,
+    sa.select(samples.c.energy_j)
+    .where(samples.c.gpu_id == gpus.c.id, samples.c.ts < _SINCE)
+    .where(sa.func.typeof(samples.c.energy_j).in_(("integer", "real")))
+    .order_by(samples.c.ts.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("before"),
+).where(gpus.c.id.in_(_IDS))
 
 
 def buckets(
@@ -33,12 +60,59 @@ def buckets(
     """Samples with since <= ts < until, by card and step. together: of all these cards as one, of id 0."""
     found: list[Bucket] = []
     for ids in reads.chunks(gpu_ids):
+        if connection.dialect.name == "sqlite" and not together:
+            found += _from_rows(connection, ids, since, until, step_s)
+            continue
         rows = connection.execute(
             _query(connection, step_s, together), {"ids": ids, "since": since, "until": until}
         )
         for row in rows.all():
             found.append(_bucket(connection, row, step_s, together))
     return found
+
+
+def _from_rows(
+    connection: sa.Connection, ids: Collection[int], since: float, until: float, step_s: int
+) -> Iterator[Bucket]:
+    """buckets() of one card each, from the rows: SQLite takes five times as long to do the same."""
+    given = {"ids": ids, "since": since, "until": until}
+    energy_j = {row.id: row.before for row in connection.execute(_BEFORE, given)}
+    rows = connection.execute(_ROWS, given).all()
+    for (gpu_id, step), some in groupby(rows, lambda row: (row[0], int(row[1] // step_s) * step_s)):
+        _, times, faults, counts, *columns = zip(*some, strict=True)
+        drawn, energy_j[gpu_id] = _drawn(energy_j.get(gpu_id), counts)
+        yield Bucket(
+            gpu_id,
+            step,
+            len(times),
+            math.ceil((times[-1] - step) * 1000),
+            1,
+            len(faults) - faults.count(None),
+            drawn,
+            tuple(chain.from_iterable(map(_stats, FIELDS, columns))),
+        )
+
+
+def _drawn(before: float | None, counts: Sequence[Any]) -> tuple[float | None, float | None]:
+    """What a counter grew by, None where it is not known; and where it stands at the end."""
+    drawn: float | None = None
+    for count in counts:
+        if isinstance(count, int | float):
+            if before is not None:
+                drawn = (drawn or 0.0) + (count - before if count >= before else count)
+            before = count
+    return drawn, before
+
+
+def _stats(name: str, column: Sequence[Any]) -> tuple[int | None, int | None, int | None]:
+    """Mean, least and most of a field, in the units of history. SQLite may keep text there: then nothing is known."""
+    told = [one for one in column if one is not None] if None in column else column
+    try:
+        figures = (math.fsum(told) / len(told), min(told), max(told))
+    except (TypeError, ZeroDivisionError):
+        return None, None, None
+    scale = SCALES[name]
+    return round(figures[0] * scale), round(figures[1] * scale), round(figures[2] * scale)
 
 
 def step_of(connection: sa.Connection, column: sa.ColumnElement[Any], step_s: int) -> sa.ColumnElement[Any]:

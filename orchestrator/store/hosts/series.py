@@ -17,7 +17,7 @@ from orchestrator.store.schema.tables import attempts, evaluations, jobs, progre
 
 # Of an attempt's lines, by step: more than MOST, and they are thinned until their steps lie in at most KEEP stretches.
 MOST = 1200
-KEEP = 500
+KEEP = 240  # of each up to four lines
 LOOK_EVERY = 100  # lines that come before they are counted again
 _MOST_COUNTED = 10_000  # attempts
 
@@ -114,19 +114,37 @@ def _long(connection: sa.Connection, table: sa.Table, ids: Collection[int]) -> l
 
 
 def _thin(connection: sa.Connection, table: sa.Table, attempt_id: int, first: int, last: int) -> None:
-    """Keeps the first line of each stretch of steps and the first whose loss is no number, the last, and the one by
-    which a sweep stops its worst. Stretches are of a power of two, so that thinning again keeps what was even so.
+    """Keeps of each stretch of steps the first line, those of the least and the greatest loss, and the first whose loss
+    is no number; the last line of all, and the one by which a sweep stops its worst. A spike of one step stays:
+    stretches are of a power of two, so that thinning again keeps what stood out.
     """
     mine, step = table.c.attempt_id == attempt_id, table.c.step
     width = 1
     while last // width - first // width >= KEEP:
         width *= 2
     stretches = sa.select(sa.func.min(step)).where(mine).group_by(step // width)
-    keep = sa.union(stretches, stretches.where(table.c.loss.is_(None)), sa.select(sa.literal(last)))
+    keep = sa.union(
+        stretches,
+        stretches.where(table.c.loss.is_(None)),
+        *(_extreme(table, mine, width, order) for order in (table.c.loss.asc(), table.c.loss.desc())),
+        sa.select(sa.literal(last)),
+    )
     if (compared := _compared(connection, attempt_id)) is not None:
         at = sa.select(sa.func.min(step)).where(mine, step >= compared, table.c.loss.is_not(None))
         keep = sa.union(*keep.selects, at.having(sa.func.min(step).is_not(None)))
     connection.execute(table.delete().where(mine, step.not_in(keep)))
+
+
+def _extreme(
+    table: sa.Table, mine: sa.ColumnElement[bool], width: int, order: sa.ColumnElement[Any]
+) -> sa.Select[Any]:
+    """The step of each stretch whose loss comes first in an order."""
+    step = table.c.step
+    place = sa.func.row_number().over(partition_by=step // width, order_by=[order, step])
+    ranked = (
+        sa.select(step.label("step"), place.label("place")).where(mine, table.c.loss.is_not(None)).subquery()
+    )
+    return sa.select(ranked.c.step).where(ranked.c.place == 1)
 
 
 def _compared(connection: sa.Connection, attempt_id: int) -> int | None:

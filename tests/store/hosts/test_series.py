@@ -121,3 +121,18 @@ def test_lines_of_many_attempts_are_counted_together(store: Store) -> None:
     with store.write() as connection:
         store.thin_lines(connection, dict.fromkeys(range(1, 401), 1))
     assert len([one for one in asked if "count(*)" in one]) == 2, "one of progress, one of evaluations"
+
+
+def test_a_spike_of_one_step_stays_however_often_lines_are_thinned(store: Store) -> None:
+    attempt = training(store)
+    up, down = 20_001, 30_003
+    batch = 500
+    for begin in range(1, 60_001, batch):
+        lines = [
+            a_line(step, loss=9.0 if step == up else 0.1 if step == down else 2.0, total_steps=60_000)
+            for step in range(begin, begin + batch)
+        ]
+        store.record_report(attempt.host_id, a_report(news(attempt, progress=lines)), NOW)
+    (series,) = store.series(attempt.job_id)
+    told = {line.step: line.loss for line in series.progress}
+    assert (told[up], told[down]) == (9.0, 0.1) and len(told) <= MOST + batch
