@@ -141,19 +141,19 @@ def test_cancel_stops_a_running_job_at_a_checkpoint_and_frees_its_card(fleet: Fl
 
 
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(fleet: Fleet):
-    job = fleet.submit("killed", training={"steps": 60, "checkpoint_steps": 5})
-    fleet.wait(job, lambda shown: bool(shown["progress"]) and shown["progress"]["step"] >= 15)
+    job = fleet.submit("killed", training={"steps": 200, "checkpoint_steps": 10})
+    fleet.wait(job, lambda shown: bool(shown["progress"]) and shown["progress"]["step"] >= 25)
     fleet.trainer(job).kill()
     shown = fleet.end(job)
     assert shown["state"] == "succeeded", fleet.logs(job)
     first, second = shown["attempts_detail"]
     assert first["outcome"] == "lost"
-    assert second["outcome"] == "succeeded" and second["steps"] == 60
+    assert second["outcome"] == "succeeded" and second["steps"] == 200
     with sqlite3.connect(fleet.home / "tuneyard.db") as database:
         (begun,) = database.execute(
             "SELECT min(step) FROM progress WHERE attempt_id = ?", [second["id"]]
         ).fetchone()
-    assert begun > 5, "the second attempt began again"
+    assert begun > 10, "the second attempt began again"
 
 
 def test_a_job_that_runs_out_of_memory_goes_on_a_rung_down_from_its_checkpoint(fleet: Fleet):
