@@ -91,6 +91,11 @@ def decide(
     where it ran out of memory; oom_requeues: how often a job may do so and still go on.
     """
     outcome = ended.outcome
+    if outcome is Outcome.SUCCEEDED and spec.step is not None:
+        return Finish(
+            Event.SUCCEEDED,
+            Reason(Code.SUCCEEDED, ended.message or f"{spec.step.kind} done", ended.made or {}),
+        )
     if outcome is Outcome.SUCCEEDED:
         return Finish(
             Event.SUCCEEDED,

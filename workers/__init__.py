@@ -29,5 +29,6 @@ model/                  a job's model, tokenizer and adapters, as the libraries 
 profiler/               the real training step on fake tensors -> MemoryProfile
 rehearsal/              a job's first steps in front of the CUDA double: the trainer that would run it, torch's
                         real allocator, no GPU
+steps/                  what follows a training: merge, on the CPU of the host that has the result
 trainer/                what runs in the process of one rank: TRL, its callbacks, its memory meter
 """

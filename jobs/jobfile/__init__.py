@@ -12,6 +12,7 @@ requirements.py          libraries that a job needs on a host
 resume_compatibility.py  which keys decide a job's weights: whether it may resume from a checkpoint
 secret_names.py          names of secrets, and what they may not be
 spec.py                  JobSpec: what to train, on what, how, on which cards
+steps.py                 `then` of a job -> the job files of its steps
 sweep.py                 a job file with a matrix -> the jobs of a group
 trackers.py              trackers that a run can report to
 validation_errors.py     pydantic's errors -> faults in our words

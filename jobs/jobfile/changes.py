@@ -12,8 +12,8 @@ from jobs.errors import Fault
 WHILE_RUNNING = frozenset({"priority", "retries"})
 # Of a job that goes on from a checkpoint, what changes nothing about what it trains.
 ONCE_TRAINED = WHILE_RUNNING | {"name", "project", "time_limit", "resources", "report_to", "secrets"}
-# Links are made, and members of a sweep named, when jobs are submitted.
-NEVER = frozenset({"after", "matrix", "sweep"})
+# Links and steps are made, and members of a sweep named, when jobs are submitted.
+NEVER = frozenset({"after", "matrix", "sweep", "then", "step"})
 
 
 def fixed(paths: Iterable[str]) -> list[Fault]:

@@ -116,6 +116,8 @@ EFFECTS: Mapping[str, Effect] = {
     "project": _N,
     "priority": _N,
     "after": _N,
+    "then": _N,
+    "step": _N,  # whose result that is says its own digest
     "matrix": _N,
     "sweep.early_stop": _N,
     "retries": _N,

@@ -34,6 +34,7 @@ from jobs.jobfile.sections.model import ModelSpec
 from jobs.jobfile.sections.resources import ResourceSpec
 from jobs.jobfile.sections.reward import RewardSpec
 from jobs.jobfile.sections.sweep import AfterSpec, SweepSpec
+from jobs.jobfile.sections.then import KINDS, StepOf, Steps, StepSpec, rule_faults
 from jobs.jobfile.sections.training import TrainingSpec
 from jobs.jobfile.trainers.facts import TRAINERS, Facts, Trainer
 from jobs.jobfile.trainers.rules import trainer_faults, with_rate
@@ -85,6 +86,12 @@ class JobSpec(Section):
         description="Jobs that must end first: an id, the name of a job submitted together, or a list of these and of "
         "{job: ID, on: success}; on is success, failure (or cancelled) or any.",
     )
+    then: Steps = Field(
+        default_factory=list,
+        description="What follows the training, in this order: merge; a name, or {name: {option: value}}, or a "
+        "list of these.",
+    )
+    step: StepOf | None = Field(None, description="What a job that the server made of `then` does.")
     matrix: dict[Text, Any] | None = Field(
         None,
         description="Lists of values by dotted key, such as {training.learning_rate: [1.0e-4, 2.0e-4]}: makes a group "
@@ -122,7 +129,12 @@ class JobSpec(Section):
         # For all sections at once, from here: a validator of each section's own would double the cost of a job.
         known = vars(self)
         sections = {name: vars(known[name]) for name in cross_field_rules.SECTIONS}
-        cross_field_rules.hold([*cross_field_rules.faults(sections), *trainer_faults(self.trainer, sections)])
+        faults = [*cross_field_rules.faults(sections), *trainer_faults(self.trainer, sections)]
+        if self.then:
+            written: list[dict[str, Any]] = [{step.kind: {}} for step in self.then]
+            method = {"kind": self.method.kind}
+            faults += rule_faults({"then": written, "method": method, "trainer": self.trainer})
+        cross_field_rules.hold(faults)
         return self
 
     @property
@@ -176,7 +188,8 @@ def parse_spec(value: Any, source: str = "job") -> JobSpec:
         faults = faults_of(error, JobSpec)
         known = {fault.path for fault in faults}
         # pydantic looks at rules between values only once all of those stand; tell of them in the same go.
-        faults += [fault for fault in _broken(value) if fault.path not in known]
+        broken = [*_broken(value), *rule_faults(value)]
+        faults += [fault for fault in broken if fault.path not in known]
         raise SpecError(faults, source) from None
 
 
@@ -193,6 +206,12 @@ def _broken(value: Any) -> list[Fault]:
 def schema() -> dict[str, Any]:
     """JSON schema of the job file, for editors. Allows a plain string for a section where the parser does."""
     made = JobSpec.model_json_schema()
+    # Of the server's own making, and never in a job file.
+    del made["properties"]["step"], made["$defs"]["StepOf"]
+    names = {"enum": list(KINDS)}
+    steps = {"type": "array", "items": {"anyOf": [names, {"$ref": f"#/$defs/{StepSpec.__name__}"}]}}
+    described = made["properties"]["then"]["description"]
+    made["properties"]["then"] = {"description": described, "anyOf": [names, steps]}
     made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     made["title"] = "tuneyard job"
     for section in (ModelSpec, DataSpec, MethodSpec):

@@ -101,6 +101,9 @@ def _walk(loc: list[str], root: type[BaseModel]) -> tuple[type[BaseModel] | None
     section: type[BaseModel] | None = root
     known: FieldInfo | None = None
     for part in loc:
+        if part.isdigit() and known is not None and typing.get_origin(known.annotation) is list:
+            section = _section(typing.get_args(known.annotation)[0])
+            continue
         field = section.model_fields.get(part) if section else None
         if field is None:
             return None, known

@@ -13,6 +13,7 @@ from jobs.jobfile.spec import JobSpec
 from jobs.memory.project import Rung
 from jobs.message_base import Message
 from jobs.messages.send_result import SendOrder
+from jobs.messages.taken_result import TakenResult
 from jobs.state import Outcome
 
 
@@ -40,6 +41,7 @@ class HostInfo(Message):
     home: str = ""  # where the agent keeps its files; attempts' folders are under it
     output_root: str
     version: str
+    steps: bool = False  # it runs what follows a training (`then`); False: of an older version
     warm: int = Field(ge=0)  # rank actors to keep with their imports done
     named: bool = False  # its files bear uuids, and are compared by them; False: of an older version
 
@@ -152,6 +154,7 @@ class Ended(Message):
     host: str | None = None  # of a fault of a host: which, where that is not plain from who reports it
     echo: bool = False  # not the cause: a rank on another host is gone, or the server ended this one
     host_memory: bool = False  # of one that ran out: it was no tensor's memory, but that of Python's objects
+    made: dict[str, Any] | None = None  # what a step found, by name; None: it trained
     bad_input: bool = (
         False  # the job file, data, tokenizer or model are at fault: another try would end the same
     )
@@ -185,7 +188,8 @@ class Assignment(Message):
     rung: Rung
     upper_bytes: int = 0  # what the projection stays under on the card; 0: not known
     shared: bool = False  # others may be on its cards: it is held to upper_bytes
-    gpus: list[GpuInfo]  # one a rank, in rank order
+    gpus: list[GpuInfo]  # one a rank, in rank order; none of a step
+    taken: TakenResult | None = None  # what a step works on; None: the attempt trains
     host: str  # of this rank
     hosts: list[str] = Field(default_factory=list)  # one a rank, together where equal; empty: all on `host`
     rank: int = 0
@@ -232,7 +236,7 @@ class Assignment(Message):
     @property
     def cards_here(self) -> list[GpuInfo]:
         """Those of the ranks on this host, in their order."""
-        return [self.gpus[rank] for rank in self.ranks_here]
+        return [self.gpus[rank] for rank in self.ranks_here if rank < len(self.gpus)]
 
     @property
     def spans(self) -> bool:

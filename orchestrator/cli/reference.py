@@ -161,7 +161,9 @@ def reference() -> str:
 
 def _section(name: str, value: dict[str, Any], sections: dict[str, Any]) -> list[str]:
     """The chapter of a key that has keys of its own, and those of its keys that have; nothing for any other."""
-    target = next((option["$ref"] for option in (value, *value.get("anyOf", ())) if "$ref" in option), None)
+    options = [value, *value.get("anyOf", ())]
+    options += [inner for option in options for inner in option.get("items", {}).get("anyOf", ())]
+    target = next((option["$ref"] for option in options if "$ref" in option), None)
     if target is None:
         return []
     section = sections[target.rpartition("/")[2]]

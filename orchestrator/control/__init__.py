@@ -17,5 +17,6 @@ start_time_refresh.py  when likely starts are worked out again
 starts.py              the order of ranks, jobs for which no start is left, hosts where none comes up
 leader/                which server of a database decides, and its dispatcher
 sharing/               jobs that share a card: how much they slow each other down, and when they are kept apart
+steps/                 what follows a training: jobs that take no card
 snapshot/              rows of the store -> the fleet snapshot that a plan is made from
 """

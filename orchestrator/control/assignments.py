@@ -17,6 +17,7 @@ from orchestrator.config import Settings
 from orchestrator.control.host_silence import Hearing
 from orchestrator.control.quarantine import Quarantine
 from orchestrator.control.snapshot.progress import checkpoint_bytes, checkpoint_step, result_bytes
+from orchestrator.control.steps.work import Sources
 from orchestrator.dispatch.dispatcher import Dispatch, Part
 from orchestrator.store import Store
 from orchestrator.store.rows import AttemptRow, HostRow, JobRow
@@ -78,7 +79,8 @@ class Handover:
         jobs, yard = self._store.jobs_by_id({attempt.job_id for attempt in waiting}), self._store.yard()
         before = {job.continues for job in jobs.values() if job.continues is not None}
         histories = self._store.histories({one.job_id for one in waiting if one.number > 1} | before)
-        owners, epoch = Owners(self._store, jobs), self._store.epoch()
+        sources = Sources(self._store, [job for job in jobs.values() if job.step_of is not None])
+        owners, epoch = Owners(self._store, {**sources.jobs, **jobs}), self._store.epoch()
         handed = set()
         for attempt in self._quarantine.each("attempt", waiting, lambda one: one.id, _HANDING, now):
             with self._quarantine.part("attempt", attempt.id, _HANDING, now, attempt.job_id):
@@ -90,6 +92,8 @@ class Handover:
                     kept += [place.model_copy(update={"job_id": other}) for place in theirs]
                 job = jobs[attempt.job_id]
                 named = {"uuid": attempt.uuid, "epoch": epoch, **owners.of(job)}
+                if job.step_of is not None:
+                    named["taken"] = sources.taken(job, lambda made: owners.of(made)["owner"])
                 parts = self._parts(attempt, job, kept, hosts, yard, named)
                 if env := secrets_of(self._store, self._settings, job):
                     parts = [{**part, "env": env} for part in parts]
@@ -130,7 +134,7 @@ class Handover:
             GpuInfo(uuid=g.uuid, index=g.index, kind=g.kind, name=g.name, memory_bytes=g.memory_bytes)
             for g in attempt.gpus
         ]
-        names = [attempt.hosts[_place(attempt, rank)] for rank in range(len(gpus))]
+        names = [attempt.hosts[_place(attempt, rank)] for rank in range(len(gpus))] or [attempt.host]
         spec = JobSpec.model_validate(job.spec)
         whole = Assignment(
             attempt_id=attempt.id,
@@ -146,7 +150,7 @@ class Handover:
             gpus=gpus,
             host=attempt.host,
             hosts=names if len(set(names)) > 1 else [],
-            world_size=len(gpus),
+            world_size=len(names),
             master_port=port,
             trusted_models=list(self._settings.trusted_models),
             kept=list(kept),

@@ -33,6 +33,8 @@ from orchestrator.control.snapshot.readable import readable
 from orchestrator.control.snapshot_reader import Snapshots
 from orchestrator.control.start_time_refresh import Likely
 from orchestrator.control.starts import fail_what_can_not_shrink, in_rank_order, suspected
+from orchestrator.control.steps.pending import parted
+from orchestrator.control.steps.start import Steps
 from orchestrator.dispatch.dispatcher import Dispatch
 from orchestrator.scheduler.cache.scheduler_cache import SchedulerCache
 from orchestrator.scheduler.fleet import Fleet
@@ -90,6 +92,7 @@ class Controller:
         self.silent = Silent(store, settings, self.hearing, self.quarantine, waited_s)
         self.rounds, self.due = Rounds(REPLAN_S), PlanDue(store, REPLAN_S)
         self.likely = Likely()
+        self.steps = Steps(store, settings, self.quarantine, self.online)
         self.idle = IdleAttempts(store, settings.idle_after_s)
         self.waits = LongWaits(store, settings.waiting_after_s)
         self.seen: tuple[Fleet, Plan, float] | None = None  # for those who ask what another plan would be
@@ -167,7 +170,8 @@ class Controller:
         rows = self.store.fleet_rows(now=now)  # 3: the rows of one instant
         self.give_way()
         self._end(self.silent.given_up(rows, now), now)  # 4: attempts of hosts that stay silent end
-        rows = readable(rows, self.quarantine, self.settings, now)  # 5: without what can't be read
+        # 5: without what can't be read, and without steps, which take no card
+        rows, steps = parted(readable(rows, self.quarantine, self.settings, now))
         self.give_way()
         with self._step("early stops", now):  # 6
             stop_the_worst(self.store, rows, self.snapshot_cache.readable_specs(rows.running), now)
@@ -183,6 +187,8 @@ class Controller:
         with self._step("planning", now):  # 9 to 14
             self._plan(rows, now)
             good = True
+        with self._step("steps", now):  # 14 too: what follows a training
+            self.steps.start(steps, rows, now)
         with self._step("handing over", now):  # 15: what was committed
             self.handover.hand(now)
         self.give_way()

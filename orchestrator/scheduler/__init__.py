@@ -9,6 +9,7 @@ plan.py          plan(given) -> Plan: the scheduling cycle
 policy.py        the rules of a policy, and what a job is ranked by under them
 reasons.py       why a job waits that some card would take
 reservations.py  starts to come, and what may run before them
+steps.py         what follows a training: jobs that take no card
 usage.py         how what was used fades
 cache/           what the scheduler keeps between plans, behind one door. Dropping it changes no plan
 placement/       which cards a job gets: the free capacity of the fleet, and the cheapest card and rung that fit

@@ -77,6 +77,7 @@ from orchestrator.schemas.jobs import (
     Requeued,
     SilenceShape,
     StartShape,
+    StepShape,
 )
 from orchestrator.schemas.live import (
     CardColumns,
@@ -88,7 +89,7 @@ from orchestrator.schemas.live import (
 )
 from orchestrator.schemas.plans import HostVerdict, PlanCard, PlanShape, Tried, Why
 from orchestrator.schemas.results import MetricPoint, Metrics, Result, ResultFile
-from orchestrator.schemas.submissions import Checked, Pending, Submitted
+from orchestrator.schemas.submissions import Checked, Pending, StepQueued, Submitted
 from orchestrator.schemas.telemetry import (
     AttemptTelemetry,
     CurveColumns,
@@ -177,6 +178,8 @@ __all__ = [
     "SeriesLine",
     "SilenceShape",
     "StartShape",
+    "StepQueued",
+    "StepShape",
     "Submitted",
     "TargetAdded",
     "TargetPage",

@@ -87,6 +87,8 @@ class Job(TypedDict):
     start: StartShape | None
     project: str
     group: int | None  # the first job of the sweep that it is of
+    step: str | None  # what it does to another's result, such as merge; null where it trains
+    step_of: int | None  # that other job
     after: list[AfterShape]
 
 
@@ -152,6 +154,19 @@ class Attempt(TypedDict):
         str | None
     )  # why none of those it made is there: unneeded (its job ended), replaced (by later)
     result: str | None
+    made: dict[str, Any] | None  # what a step found, by name
+
+
+class StepShape(TypedDict):
+    """A step that follows a job's training. made: what it found, by name, once it has succeeded."""
+
+    job: int
+    kind: str
+    state: str
+    reason: ReasonShape
+    made: dict[str, Any] | None
+    result: str | None
+    host: str | None
 
 
 class EventShape(TypedDict):
@@ -207,6 +222,7 @@ class JobFull(Job):
 
     spec: dict[str, Any]
     warnings: list[str]  # what the job file says that trains, and hardly does what its writer wants
+    steps: list[StepShape]  # what follows its training
     data: PlanData | None  # None where nobody counted
     attempts_detail: list[Attempt]
     events: list[EventShape]

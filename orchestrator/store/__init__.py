@@ -50,6 +50,7 @@ from orchestrator.store.jobs.history import HistoryStore
 from orchestrator.store.jobs.holds import HoldStore
 from orchestrator.store.jobs.jobs import JobStore
 from orchestrator.store.jobs.listing import ListingStore
+from orchestrator.store.jobs.steps import StepStore
 from orchestrator.store.jobs.submissions import SubmissionStore
 from orchestrator.store.leader_lease import LeadStore
 from orchestrator.store.maintenance.epoch import EpochStore
@@ -70,6 +71,7 @@ __all__ = ["SchemaReport", "Store", "backup", "check", "look_after_unclean_end",
 class Store(
     JobStore,
     SubmissionStore,
+    StepStore,
     ListingStore,
     AttemptStore,
     OpenPartStore,

@@ -120,6 +120,8 @@ def _live_upper(projected: Mapping[str, Any]) -> int | None:
 
 def observe(connection: sa.Connection, attempt: AttemptRow, ended: Ended, now: float) -> None:
     """Writes the observation of an attempt that ends, where it got far enough to measure memory or ran out of it."""
+    if not attempt.gpus:  # a step
+        return
     ran_out = ended.outcome is Outcome.OOM
     if ran_out and ended.host_memory:  # what no projection is of: an endless template, rows that are too many
         return

@@ -89,7 +89,7 @@ class NewJob:
 
     group: those of one submission that have the same number here make one group; address: where it comes from;
     held_by: who wants it held, None: nobody; continues: the job whose checkpoints it goes on from; values: what a
-    matrix gave it; uuid: its own.
+    matrix gave it; step_of: the job whose training it follows, None: it trains itself; uuid: its own.
     """
 
     name: str
@@ -103,6 +103,7 @@ class NewJob:
     held_by: str | None = None
     continues: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    step_of: NewLink | None = None
     uuid: str = field(default_factory=new_uuid)
 
 
@@ -124,10 +125,10 @@ class NewSubmission:
 
 @dataclass(frozen=True)
 class Start:
-    """An attempt to open. host_id: of rank 0; gpu_ids: in rank order; basis: what the projection stood on
-    (orchestrator.control.snapshot.cache.basis_of), for its observation; shared: others may share the cards, as long as
-    the projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts; revision: of the
-    job that was planned; uuid: the attempt's.
+    """An attempt to open. host_id: of rank 0; gpu_ids: in rank order, none of a step; basis: what the projection
+    stood on (orchestrator.control.snapshot.cache.basis_of), for its observation; shared: others may share the cards,
+    as long as the projections' upper_bytes fit together; host_ids: of each card, where they are on several hosts;
+    revision: of the job that was planned; uuid: the attempt's.
     """
 
     job_id: int

@@ -38,6 +38,7 @@ class JobRow:
     revision: int = 0  # how often its spec was changed
     continues: int | None = None  # the job whose checkpoints it goes on from
     uuid: str = ""
+    step_of: int | None = None  # the job whose training it follows; None: it trains itself
 
     @cached_property
     def spec(self) -> dict[str, Any]:

@@ -374,6 +374,7 @@ def run_host(
         version=machine.own_version(),
         warm=machine.warm_default() if warm is None else warm,
         named=True,
+        steps=True,
     )
     agent = Agent(
         Link(server_url, token), info, home, cards, Raylet(home, name), _trace, dcgm=DcgmMapping(dcgm_folder)

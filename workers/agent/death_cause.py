@@ -29,7 +29,7 @@ def ran_out(folder: AttemptFolder, assignment: Assignment | None, last: Progress
 
     assignment: of that rank; last: line of progress.
     """
-    if assignment is None:
+    if assignment is None or not assignment.gpus:  # a step has no card
         return None
     has = assignment.card.memory_bytes
     if assignment.shared and assignment.upper_bytes:

@@ -27,12 +27,17 @@ class SavesGeneration(TrainerCallback):
         model: Any = None,
         **kwargs: Any,
     ) -> None:
-        settings = getattr(model, "generation_config", None)
-        if not isinstance(settings, GenerationConfig):
-            return
-        try:
-            settings.validate(strict=True)
-        except ValueError as error:
-            log.warning("the model's generation settings are saved as they are: %s", words_of(error))
-            # As from_pretrained does: what is saved is held against this to see whether it was changed.
-            settings._original_object_hash = hash(settings)
+        keep_generation(model)
+
+
+def keep_generation(model: Any) -> None:
+    """Has a model's generation settings saved as they are."""
+    settings = getattr(model, "generation_config", None)
+    if not isinstance(settings, GenerationConfig):
+        return
+    try:
+        settings.validate(strict=True)
+    except ValueError as error:
+        log.warning("the model's generation settings are saved as they are: %s", words_of(error))
+        # As from_pretrained does: what is saved is held against this to see whether it was changed.
+        settings._original_object_hash = hash(settings)

@@ -22,6 +22,25 @@ def four_bit() -> BitsAndBytesConfig:
     )
 
 
+def unpack(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Puts the numbers that 4-bit weights stand for in their place, layer by layer: the same model as plain layers.
+
+    bitsandbytes has kernels of its own for a CPU, which take not every shape.
+    """
+    import bitsandbytes  # here: only hosts that train with it have it, and it takes seconds
+
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, bitsandbytes.nn.Linear4bit):
+            continue
+        weight = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+        with torch.device("meta"):
+            plain = nn.Linear(module.in_features, module.out_features, module.bias is not None)
+        plain.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+        plain.bias = module.bias
+        model.set_submodule(name, plain)
+    model.is_loaded_in_4bit = False
+
+
 def quantise(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
     """Packs a model's weights in place and puts all of it on device, as from_pretrained does while it loads.
 

@@ -26,6 +26,7 @@ from workers.trainer.ranks import rank_watch
 # Nothing heavy is imported above: a process must set its environment before torch comes in, and the
 # dispatcher reads the module of the Ray actor without needing torch.
 TRAINING = "workers.trainer.train"
+STEPS = "workers.steps.run"  # in its place where the attempt is a step that follows a training
 # What workers.trainer.train brings in, in parts of a second or two, so that somebody who waits can have a word
 # between them.
 PARTS = ("torch", "transformers", "datasets", "peft", "trl")
@@ -93,7 +94,7 @@ def run_rank(
     os.environ.update({**(env or {}), **rank_watch.environment(assignment)})
     try:
         warm()
-        training = importlib.import_module(TRAINING)
+        training = importlib.import_module(TRAINING if assignment.taken is None else STEPS)
     except Exception as error:  # the edge of the process: what an import may raise, nobody knows
         traceback.print_exception(error)
         message = f"the trainer's libraries can't be loaded: {type(error).__name__}: {error}"

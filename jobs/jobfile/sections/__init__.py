@@ -10,5 +10,6 @@ model.py      what is trained
 resources.py  what a job needs of the fleet
 reward.py     options of trainer: reward
 sweep.py      what jobs of one submission have to do with each other
+then.py       what follows training
 training.py   learning rate, length and batch
 """

@@ -12,7 +12,7 @@ from jobs.jobfile.resume_compatibility import Effect, changes
 from jobs.jobfile.spec import JobSpec
 from jobs.memory.remedies import Change, against_divergence, against_memory, changed
 from jobs.recovery import SPOILT_FROM_THE_START
-from jobs.state import Code
+from jobs.state import Code, JobState
 from jobs.units import span
 from orchestrator import schemas
 from orchestrator.store.rows import AttemptRow, JobRow
@@ -55,6 +55,18 @@ def after_end(row: JobRow, source: Source | str) -> list[str]:
     if row.reason.code is Code.OOM:
         return _after_no_memory(row, spec, source)
     return [text for code, text in texts.items() if code == row.reason.code]
+
+
+def after_step(row: JobRow, steps: Sequence[JobRow]) -> list[str]:
+    """What to do about a step that has ended. steps: all that follow the same training."""
+    if row.reason.code is Code.SUCCEEDED:
+        return [f"`tuneyard pull {row.id}` copies its result here"] if row.reason.figures else []
+    later = [other.id for other in steps if other.id > row.id and other.state is not JobState.SUCCEEDED]
+    then = (
+        f"; then those behind it: {', '.join(f'`tuneyard requeue {job}`' for job in later)}" if later else ""
+    )
+    logs = f"`tuneyard logs {row.id}` has its log"
+    return [logs, f"`tuneyard requeue {row.id}` runs it again{then}"]
 
 
 def _after_divergence(row: JobRow, spec: JobSpec, source: Source | str) -> list[str]:

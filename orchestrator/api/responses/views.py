@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.cards import CardKind
+from jobs.jobfile.steps import step_kind
 from jobs.memory.calibration.observations import incomparable, wanted
 from jobs.memory.project import Rung
 from jobs.memory.projection import error
@@ -71,7 +72,7 @@ def job(
         "reason": row.reason.as_dict(),  # type: ignore[typeddict-item]
         "user": row.user,
         "priority": row.priority,
-        "gpus": resources.get("gpus", 1),
+        "gpus": 0 if row.step_of is not None else resources.get("gpus", 1),
         "method": method.get("kind", "lora"),
         "model": model.get("path") or f"{config.get('model_type')} (random weights)",
         "trainer": spec.get("trainer", "sft"),
@@ -87,16 +88,32 @@ def job(
         "hosts": [*attempt.hosts.values()] if attempt else [],
         "silent": silent,
         "cards": [gpu.name for gpu in attempt.gpus] if attempt else [],
-        "rung": rung(attempt.rung)["label"] if attempt else None,
+        "rung": rung(attempt.rung)["label"] if attempt and attempt.gpus else None,
         "projected_bytes": projection.get("device_bytes"),
         "measured_bytes": device,
         "cancel_requested": row.cancel_requested_at is not None,
         "start": _start((starts or {}).get(row.id)) if row.state is JobState.QUEUED else None,
         "project": row.project,
         "group": row.group_id,
+        "step": step_kind(spec),
+        "step_of": row.step_of,
         "after": [
             {"job": link.after_id, "on": str(link.on), "state": str(link.state)} for link in view.links
         ],
+    }
+
+
+def step(row: JobRow, attempts: Sequence[AttemptRow]) -> schemas.StepShape:
+    """A step as the job shows it whose training it follows. attempts: its own."""
+    last = attempts[-1] if attempts else None
+    return {
+        "job": row.id,
+        "kind": step_kind(row.spec) or "",
+        "state": str(row.state),
+        "reason": row.reason.as_dict(),  # type: ignore[typeddict-item]
+        "made": (last.measured or {}).get("made") if last else None,
+        "result": last.result if last else None,
+        "host": last.host if last else None,
     }
 
 
@@ -137,12 +154,14 @@ def job_full(
     events: list[EventRow],
     data: schemas.PlanData | None,
     warnings: list[str],
+    steps: list[schemas.StepShape],
 ) -> schemas.JobFull:
     """One job with its history."""
     return {
         **shown,  # type: ignore[typeddict-item] # a Job has no `unreadable`
         "spec": spec,
         "warnings": warnings,
+        "steps": steps,
         "data": data,
         "attempts_detail": attempts,
         "events": [event(one) for one in events],
@@ -250,7 +269,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
     steps = row.steps if row.steps is not None else (latest.step if latest else None)
     known = any(measured.get(name) is not None for name in _MEMORY)
     why_not = _incomparable(row, measured, steps) if known else None
-    errors = _errors(row, measured, why_not) if measured else None
+    errors = _errors(row, measured, why_not) if measured and row.gpus else None
     return {
         "id": row.id,
         "number": row.number,
@@ -258,9 +277,9 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
         "hosts": [*row.hosts.values()],
         "gpus": [{"id": gpu.id, "uuid": gpu.uuid, "name": gpu.name, "host": gpu.host} for gpu in row.gpus],
         "card_bytes": _card_bytes(row) or None,
-        "rung": rung(row.rung),
-        "projection": projection(row.projection, projected_step_s(row)),
-        "measured": {name: measured.get(name) for name in names} if measured else None,  # type: ignore[typeddict-item]
+        "rung": rung(row.rung) if row.gpus else None,
+        "projection": projection(row.projection, projected_step_s(row)) if row.gpus else None,
+        "measured": {name: measured.get(name) for name in names} if measured and row.gpus else None,  # type: ignore[typeddict-item]
         "errors": errors,
         "not_comparable": why_not,
         "outcome": str(row.outcome) if row.outcome else None,
@@ -280,6 +299,7 @@ def attempt(row: AttemptRow, latest: ProgressRow | None, left: Standing) -> sche
         "checkpoints": [*left.listed],
         "checkpoints_gone": left.gone,
         "result": row.result,
+        "made": measured.get("made"),
     }
 
 
@@ -307,6 +327,8 @@ def _errors(row: AttemptRow, measured: Mapping[str, Any], why_not: str | None) -
 
 def _card_bytes(row: AttemptRow) -> int:
     """What an attempt had of its card."""
+    if not row.gpus:  # a step
+        return 0
     return int(row.projection.get("upper_bytes") or 0) if row.shared else row.gpus[0].memory_bytes
 
 

@@ -28,6 +28,7 @@ from orchestrator.api.edge.surviving import Surviving
 from orchestrator.api.responses import views
 from orchestrator.api.responses.presence import shower
 from orchestrator.api.submission.idempotency import key_of
+from orchestrator.api.submission.steps import queued, with_steps
 from orchestrator.api.submission.validation import Submission, check_secrets, read_jobs, replaced
 from orchestrator.control.snapshot.sequence_lengths import data_of, warnings_of
 from orchestrator.store import unreadable
@@ -91,10 +92,11 @@ def _submitted(
         known.controller.wake()
         if made.again:  # another thread was quicker
             return _told(known, wanted, made)
-        linked = [row.id for row, (_, job) in zip(made.rows, read, strict=True) if job.links]
+        linked = [row.id for row, job in zip(made.rows, jobs, strict=True) if job.links and not job.step_of]
         return _told(known, wanted, made, linked, [spec for spec, _ in read])
 
-    return ToStore(NewSubmission([job for _, job in read], key), stored)
+    jobs = with_steps(read)
+    return ToStore(NewSubmission(jobs, key), stored)
 
 
 def _told(
@@ -107,12 +109,14 @@ def _told(
     """The answer to a submission. linked: ids of jobs that wait for others, None: any may; specs: of the jobs, None: as
     they are stored.
     """
-    rows = taken.rows
+    trains = [at for at, row in enumerate(taken.rows) if row.step_of is None]
+    rows, values = [taken.rows[at] for at in trains], [taken.values[at] for at in trains]
     waits = known.store.links([row.id for row in rows] if linked is None else linked)
     found = [JobSpec.model_validate(row.spec) for row in rows] if specs is None else specs
     answer: schemas.Submitted = {
         "jobs": [views.submitted(row, waits.get(row.id, ())) for row in rows],
-        "groups": views.groups(rows, taken.values),
+        "steps": queued(taken.rows),
+        "groups": views.groups(rows, values),
         "replaced": replaced(wanted.jobs),
         "warnings": [
             *remedies.warnings_of(found),
@@ -208,7 +212,12 @@ def show(request: Request, job: str) -> schemas.JobFull:
             attrgetter("id"),
             lambda one: views.attempt(one, latest.get(one.id), left[one.id]),
         )
-        return views.job_full(shown, spec, tried, store.events(row.id), data, warned)
+        following = store.steps_of([row.id]).get(row.id, [])
+        tries = store.histories([one.id for one in following])
+        steps = unreadable.each(
+            "job", following, attrgetter("id"), lambda one: views.step(one, tries[one.id])
+        )
+        return views.job_full(shown, spec, tried, store.events(row.id), data, warned, steps)
 
 
 @router.post("/jobs/{job}/cancel", responses=raises(NotFound, Conflict))

@@ -25,6 +25,7 @@ from orchestrator.api.responses.next_steps import Source
 from orchestrator.api.routes.changes import resolved
 from orchestrator.api.routes.jobs import services
 from orchestrator.api.submission.idempotency import key_of
+from orchestrator.api.submission.steps import with_steps
 from orchestrator.api.submission.validation import JobInput, check_secrets, read_job
 from orchestrator.control.snapshot.progress import checkpoint_step, newest
 from orchestrator.store.requests import NewJob
@@ -77,7 +78,8 @@ def requeue(request: Request, job: str, wanted: Wanted | None = None) -> schemas
         spec.project,
         continues=source.job_id if source else None,
     )
-    made = known.store.requeue(row.id, known.controller.clock(), actor(request), again, key)
+    steps = with_steps([(spec, again)])[1:]
+    made = known.store.requeue(row.id, known.controller.clock(), actor(request), again, key, steps)
     known.controller.wake()
     shown = views.job(known.store.job_view(made.id))
     told: schemas.GoesOn = {

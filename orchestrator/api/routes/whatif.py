@@ -274,7 +274,14 @@ def _why(known: Services, row: JobRow) -> schemas.Why:
         told = next_steps.while_running(view, row, found_view.attempt, known.controller.clock())
         return {"job": view, "hosts": [], "advice": told}
     if row.state is not JobState.QUEUED:
-        return {"job": view, "hosts": [], "advice": next_steps.after_end(row, source_of(known, row))}
+        advised = (
+            next_steps.after_end(row, source_of(known, row))
+            if row.step_of is None
+            else next_steps.after_step(row, known.store.steps_of([row.step_of])[row.step_of])
+        )
+        return {"job": view, "hosts": [], "advice": advised}
+    if row.step_of is not None:  # it takes no card: what it waits for is one thing, and its reason names it
+        return {"job": view, "hosts": [], "advice": []}
     question = _question(known, JobSpec.model_validate(row.spec), {}, row)
     found = explain(question.job, question.fleet, question.pick)
     if isinstance(found, Placement):

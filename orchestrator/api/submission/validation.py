@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,9 @@ def read_jobs(
         try:
             spend()
             value = value_of(item)
+            if "step" in value:
+                fix = "write what is to follow the training: then: [merge]"
+                raise SpecError([Fault("step", "", "is made by the server, of `then`", fix)], item.source)
             members = _members(value, item, settings, facts, checked, spend)
         except SpecError as error:
             faults += [(item.source, fault) for fault in error.faults]
@@ -197,6 +200,8 @@ def members_of(
 def absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
     """Relative paths are meant from the job file's folder; a name that is no file there may be a hub id."""
     made = dict(value)
+    if isinstance(then := made.get("then"), (list, dict)):
+        made["then"] = _absolute_steps(then, base)
     for section, keys in (("model", ("path", "tokenizer")), ("data", ("path",))):
         inner = made.get(section)
         if isinstance(inner, str):
@@ -207,6 +212,29 @@ def absolute(value: dict[str, Any], base: Path) -> dict[str, Any]:
                 for key, given in inner.items()
             }
     return made
+
+
+# What steps name that may be a path.
+_STEP_PATHS = {"merge": ("base",)}
+
+
+def _absolute_steps(given: Any, base: Path) -> Any:
+    """The same of `then`."""
+    if isinstance(given, list):
+        return [_absolute_steps(one, base) for one in given]
+    if not isinstance(given, dict):
+        return given
+    return {
+        kind: {
+            key: _resolved(value, base)
+            if key in _STEP_PATHS.get(kind, ()) and isinstance(value, str)
+            else value
+            for key, value in options.items()
+        }
+        if isinstance(options, dict)
+        else options
+        for kind, options in given.items()
+    }
 
 
 def _resolved(given: str, base: Path) -> str:
@@ -227,6 +255,7 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and spec.training.sequence_length > positions:
         faults.append(length_fault(spec.training.sequence_length, positions))
+    faults += _merged_base(spec, config)
     if settings.sees_files:
         model = spec.model
         kind = model.config["model_type"] if model.config else None
@@ -239,6 +268,18 @@ def faults_of(spec: JobSpec, settings: Settings, facts: FleetFacts, checked: Che
         given = spec.model.config["model_type"]
         faults += check_model_type(given, facts.model_types, "model.config.model_type")
     return faults
+
+
+def _merged_base(spec: JobSpec, config: Mapping[str, Any]) -> list[Fault]:
+    """An adapter is merged into a base that is not quantised. config: of the job's model, as far as it is known."""
+    if not config.get("quantization_config"):
+        return []
+    fix = "name the model that it was made from: {merge: {base: HUB_ID_OR_FOLDER}}"
+    return [
+        Fault(f"then.{at}.merge.base", "", f"is required: {spec.model.path} is quantised", fix)
+        for at, step in enumerate(spec.then)
+        if step.merge is not None and step.merge.base is None
+    ]
 
 
 def check_secrets(specs: Iterable[JobSpec], known: Callable[[set[str]], set[tuple[str, str]]]) -> None:

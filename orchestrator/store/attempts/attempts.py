@@ -199,6 +199,8 @@ def _closing(ended: Ended, now: float) -> dict[str, Any]:
     }
     if not ended.skipped:
         del figures["skipped"]
+    if ended.made is not None:
+        figures["made"] = ended.made
     return {
         "outcome": ended.outcome,
         "message": ended.message,

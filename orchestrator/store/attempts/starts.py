@@ -35,6 +35,12 @@ _READY = (
     .order_by(jobs.c.id)
     .with_for_update(key_share=True)
 )
+_UNDRAINED = sa.select(hosts.c.id, hosts.c.name).where(sa.not_(hosts.c.drained))
+_STEP_HOSTS = (
+    sa.select(attempts.c.host_id)
+    .select_from(attempts.join(jobs))
+    .where(attempts.c.outcome.is_(None), jobs.c.step_of.is_not(None))
+)
 _LAST = (
     sa.select(attempts.c.job_id, sa.func.max(attempts.c.number))
     .where(attempts.c.job_id.in_(_IDS))
@@ -102,7 +108,29 @@ class StartStore(Database):
                 if ready.get(start.job_id) == start.revision and _fits(start, cards):
                     del ready[start.job_id]
                     good.append(start)
-            return _open(connection, good, cards, now)
+            names = {
+                start.job_id: ", ".join(dict.fromkeys(cards[gpu_id].host for gpu_id in start.gpu_ids))
+                for start in good
+            }
+            return _open(connection, good, names, now)
+
+    def start_steps(self, starts: Sequence[Start], now: float) -> dict[int, int]:
+        """The same of steps, which take no card: one at a time on a host that is not drained."""
+        if not starts:
+            return {}
+        with self.write() as connection:
+            ready: dict[int, int] = {}
+            for ids in reads.chunks({start.job_id for start in starts}):
+                ready |= dict(connection.execute(_READY, {"ids": ids}).all())
+            names = dict(connection.execute(_UNDRAINED).all())
+            busy = set(connection.execute(_STEP_HOSTS).scalars())
+            good = []
+            for start in sorted(starts, key=lambda start: start.job_id):
+                free = start.host_id in names and start.host_id not in busy
+                if free and ready.get(start.job_id) == start.revision:
+                    busy.add(start.host_id)
+                    good.append(start)
+            return _open(connection, good, {start.job_id: names[start.host_id] for start in good}, now)
 
     def mark_dispatched(self, attempt_ids: Collection[int], now: float) -> set[int]:
         """These attempts were handed to Ray. The ids of those that are open and were not handed over before."""
@@ -168,8 +196,8 @@ def _fits(start: Start, cards: Mapping[int, _Card]) -> bool:
 
 
 def _places(start: Start) -> tuple[int, ...]:
-    """The host of each card."""
-    return start.host_ids or (start.host_id,) * len(start.gpu_ids)
+    """The host of each card; of a step, which takes none, its host."""
+    return start.host_ids or (start.host_id,) * max(1, len(start.gpu_ids))
 
 
 def _promised(start: Start) -> int:
@@ -192,15 +220,11 @@ def _uuids(connection: sa.Connection, starts: Sequence[Start]) -> dict[int, str]
 
 
 def _open(
-    connection: sa.Connection, starts: Sequence[Start], cards: Mapping[int, _Card], now: float
+    connection: sa.Connection, starts: Sequence[Start], names: Mapping[int, str], now: float
 ) -> dict[int, int]:
-    """Writes what starts: the ids of the attempts by job id."""
+    """Writes what starts: the ids of the attempts by job id. names: of the hosts, by job id."""
     if not starts:
         return {}
-    names = {
-        start.job_id: ", ".join(dict.fromkeys(cards[gpu_id].host for gpu_id in start.gpu_ids))
-        for start in starts
-    }
     moved = [{"job": job_id, "text": f"starting on {name}", "now": now} for job_id, name in names.items()]
     connection.execute(_MOVE, moved)
     last = {

@@ -7,6 +7,7 @@ history.py       ended jobs as a simulation wants them
 holds.py         jobs held and released
 jobs.py          jobs
 listing.py       lists of jobs: filtered, sorted, cut
+steps.py         what follows another job's training
 submissions.py   submissions made once under a key; requeue
 transitions.py   the one statement that changes a job's state
 views.py         jobs with the latest of their attempts

@@ -17,6 +17,7 @@ from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.dependencies import insert_links
 from orchestrator.store.jobs.groups import groups_named
 from orchestrator.store.jobs.holds import hold_jobs
+from orchestrator.store.jobs.steps import steps_of
 from orchestrator.store.jobs.transitions import move
 from orchestrator.store.jobs.views import views_of
 from orchestrator.store.requests import ASKED, Actor, NewJob, Note
@@ -45,7 +46,7 @@ _insert_jobs = BulkInsert(
     [
         *("id", "name", "user", "state", "reason_code", "reason_text", "reason_figures"),
         *("spec", "priority", "submitted_at", "project", "group_id", "queued_at"),
-        *("continues", "uuid"),
+        *("continues", "uuid", "step_of"),
     ],
 )
 _insert_events = BulkInsert(events, ["ts", "job_id", "kind", "text", "data", "address"])
@@ -278,8 +279,9 @@ def insert_jobs(
             queued_at=now,
             continues=job.continues,
             uuid=job.uuid,
+            step_of=step_of,
         )
-        for job_id, job, group_id in zip(ids, new, groups, strict=True)
+        for job_id, job, group_id, step_of in zip(ids, new, groups, steps_of(submissions, ids), strict=True)
     ]
     for row, job in zip(made, new, strict=True):
         row.__dict__["spec"] = job.spec  # known: it need not be read back from the text
@@ -298,7 +300,7 @@ def insert_jobs(
                 row.spec_json,
                 row.priority,
                 now,
-                *(row.project, row.group_id, now, row.continues, row.uuid),
+                *(row.project, row.group_id, now, row.continues, row.uuid, row.step_of),
             )
             for row in made
         ],

@@ -14,7 +14,7 @@ from jobs.errors import Conflict, UsageError
 from orchestrator.store.engine.database import Database
 from orchestrator.store.jobs.dependencies import repeat_links
 from orchestrator.store.jobs.jobs import insert_jobs
-from orchestrator.store.requests import Actor, NewJob, NewSubmission, Note, SubmitKey
+from orchestrator.store.requests import Actor, NewJob, NewLink, NewSubmission, Note, SubmitKey
 from orchestrator.store.rows import JobRow
 from orchestrator.store.schema.tables import jobs, submissions
 
@@ -67,12 +67,13 @@ class SubmissionStore(Database):
         actor: Actor | None = None,
         again: NewJob | None = None,
         key: SubmitKey | None = None,
+        steps: Sequence[NewJob] = (),
     ) -> JobRow:
         """Submits an ended job again, as a new job in no group. Raises Conflict while it is queued or running.
 
         It waits for what the old one waits for still; what can't come to pass any more is not waited for. again: what
         is submitted, None: the very same, which begins at step 0. key: of the request; what it has made is not made
-        again. Raises UsageError where it was another's.
+        again. Raises UsageError where it was another's. steps: that follow it, which is the first of this submission.
         """
         with self.write() as connection:
             if key is not None and not _claim(connection, key, now):
@@ -82,8 +83,10 @@ class SubmissionStore(Database):
                 raise Conflict(f"job {job_id} is {row.state}; only an ended job can be requeued")
             if again is None:
                 again = NewJob(row.name, row.user, row.spec, row.priority, row.project)
+            if row.step_of is not None:
+                again = replace(again, step_of=NewLink(row.step_of))
             again = replace(again, address=actor.address if actor else None)
-            copy = insert_jobs(connection, [[again]], now, {"copy_of": job_id})[0]
+            copy = insert_jobs(connection, [[again, *steps]], now, {"copy_of": job_id})[0]
             repeat_links(connection, job_id, copy.id)
             text = f"submitted again as job {copy.id}"
             reads.note(

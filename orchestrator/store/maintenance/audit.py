@@ -14,7 +14,7 @@ from jobs.state import TERMINAL, Event, JobState, after
 from jobs.units import counted
 from orchestrator.store.jobs.dependencies import STARTED_EARLY
 from orchestrator.store.requests import Note
-from orchestrator.store.schema.tables import attempts, events, gpus, jobs, leases, log_chunks
+from orchestrator.store.schema.tables import attempts, events, gpus, hosts, jobs, leases, log_chunks
 
 _OPEN = attempts.c.outcome.is_(None)
 _HELD = leases.c.released_at.is_(None)
@@ -39,11 +39,22 @@ _NOT_ONE_OPEN = (
     .group_by(jobs.c.id, jobs.c.state)
     .having(sa.case((jobs.c.state == JobState.RUNNING, 1), else_=0) != _OPEN_COUNT)
 )
+_STEP = jobs.c.step_of.is_not(None)
+_TRAINS = sa.and_(_OPEN, sa.not_(_STEP))
 _WRONGLY_HELD = (
     sa.select(attempts.c.id, attempts.c.outcome, _HELD_COUNT.label("held"))
-    .outerjoin(leases, sa.and_(leases.c.attempt_id == attempts.c.id, _HELD))
-    .group_by(attempts.c.id, attempts.c.outcome)
-    .having(sa.or_(sa.and_(_OPEN, _HELD_COUNT == 0), sa.and_(sa.not_(_OPEN), _HELD_COUNT > 0)))
+    .select_from(attempts.join(jobs).outerjoin(leases, sa.and_(leases.c.attempt_id == attempts.c.id, _HELD)))
+    .group_by(attempts.c.id, attempts.c.outcome, jobs.c.step_of)
+    .having(sa.or_(sa.and_(_TRAINS, _HELD_COUNT == 0), sa.and_(sa.not_(_TRAINS), _HELD_COUNT > 0)))
+)
+_TWO_STEPS = (
+    sa.select(hosts.c.name, sa.func.count().label("open"))
+    .select_from(
+        attempts.join(jobs, jobs.c.id == attempts.c.job_id).join(hosts, hosts.c.id == attempts.c.host_id)
+    )
+    .where(_OPEN, _STEP)
+    .group_by(hosts.c.name)
+    .having(sa.func.count() > 1)
 )
 _MOVED = (
     sa.select(events.c.id, events.c.job_id, events.c.kind)
@@ -98,11 +109,15 @@ def _leases(connection: sa.Connection) -> Iterator[str]:
 
 
 def _running(connection: sa.Connection) -> Iterator[str]:
-    """2: running if and only if there is one open attempt; an ended one holds nothing, an open one a card."""
+    """2: running if and only if there is one open attempt; an ended one holds nothing, an open one a card, or as a
+    step none, and has its host's only place for steps.
+    """
     for row in connection.execute(_NOT_ONE_OPEN):
         yield f"job {row.id} is {row.state} with {row.open} open attempts"
     for row in connection.execute(_WRONGLY_HELD):
         yield f"attempt {row.id} ({row.outcome or 'open'}) holds {counted(row.held, 'card')}"
+    for row in connection.execute(_TWO_STEPS):
+        yield f"host {row.name} runs {row.open} steps at once"
 
 
 def _history(connection: sa.Connection) -> Iterator[str]:

@@ -93,6 +93,7 @@ jobs = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),  # how often its spec was changed
     sa.Column("continues", Key),  # the job whose checkpoints it goes on from
     sa.Column("uuid", sa.Text, nullable=False, server_default="", default=new_uuid),
+    sa.Column("step_of", Key),  # the job whose training it follows
     _one_of("state", JobState),
     sa.Index("ix_jobs_state_id", "state", "id"),
     sa.Index("ix_jobs_name_id", "name", "id"),
@@ -101,6 +102,8 @@ sa.Index("ix_jobs_queue", jobs.c.state, jobs.c.priority.desc(), jobs.c.id)
 sa.Index("ix_jobs_project_state_id", jobs.c.project, jobs.c.state, jobs.c.id)
 _IN_A_GROUP = sa.text("group_id IS NOT NULL")
 sa.Index("ix_jobs_group_id", jobs.c.group_id, sqlite_where=_IN_A_GROUP, postgresql_where=_IN_A_GROUP)
+_A_STEP = sa.text("step_of IS NOT NULL")
+sa.Index("ix_jobs_step_of", jobs.c.step_of, sqlite_where=_A_STEP, postgresql_where=_A_STEP)
 _CONTINUES = sa.text("continues IS NOT NULL")
 sa.Index("ix_jobs_continues", jobs.c.continues, sqlite_where=_CONTINUES, postgresql_where=_CONTINUES)
 

@@ -126,7 +126,8 @@ WITH: dict[str, dict[str, Any]] = {
 WITH |= {
     key: {"trainer": key.partition(".")[0]} for key in OTHERS if key.startswith(("dpo.", "kto.", "reward."))
 }
-ONE_VALUE = {"trainer", "matrix", "sweep.early_stop"}  # other sections go with it, or only for several jobs
+# Other sections go with it, or only for several jobs, or it says nothing of what is trained.
+ONE_VALUE = {"trainer", "matrix", "sweep.early_stop", "then", "step"}
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -17,7 +17,7 @@ from orchestrator.cli.render.table import Cell, Column, Row, show, show_fields, 
 from orchestrator.client.http import Api, job_path
 
 if TYPE_CHECKING:
-    from orchestrator.schemas import AfterShape, Attempt, GroupTable, Job, JobFull, Why
+    from orchestrator.schemas import AfterShape, Attempt, GroupTable, Job, JobFull, StepShape, Why
 
 EVENTS_SHOWN = 30
 
@@ -31,6 +31,12 @@ EVENT_COLUMNS = (
     Column("  WHEN"),
     Column("ATTEMPT", right=True, keep=3),
     Column("EVENT", keep=4),
+    Column("WHAT", wrap=True),
+)
+STEP_COLUMNS = (
+    Column("  STEP"),
+    Column("JOB", right=True),
+    Column("STATE"),
     Column("WHAT", wrap=True),
 )
 WHY_COLUMNS = (
@@ -63,6 +69,9 @@ def show_verb(api: Api, as_json: bool, job: str, all_events: bool) -> None:
         return
     show_line(words.label(found))
     show_fields([*_summary(found, now), *_data(found)])
+    if steps := found.get("steps"):  # an older server leaves it out
+        show_heading("then")
+        show(STEP_COLUMNS, [_step_row(step) for step in steps])
     for attempt in found["attempts_detail"]:
         _show_attempt(attempt, now)
     events = found["events"] if all_events else found["events"][-EVENTS_SHOWN:]
@@ -112,10 +121,10 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         ("reason", words.silence(job, now) or words.why(job["reason"], now)),
         ("would help", _would_help(job)),
         ("starts", left if job["state"] == "queued" else ""),
-        ("what", f"{job['trainer']}, {job['method']} of {job['model']}"),
+        ("what", _what(job)),
         ("progress", steps),
-        ("where", f"{', '.join(job['hosts'])}: {words.cards(job['cards'])}" if job["hosts"] else ""),
-        ("wants", f"{job['gpus']} {'GPU' if job['gpus'] == 1 else 'GPUs'}, priority {job['priority']}"),
+        ("where", _where(job["hosts"], job["cards"])),
+        ("wants", f"{_gpus(job['gpus'])}, priority {job['priority']}"),
         ("project", job["project"] if job["project"] != "default" else ""),
         ("group", "" if job["group"] is None else str(job["group"])),
         ("after", ", ".join(_link(link) for link in job["after"])),
@@ -124,6 +133,27 @@ def _summary(job: Job, now: float) -> list[tuple[str, Cell | str]]:
         ("ended", words.ago(job["ended_at"], now)),
         ("took", span(took) if took is not None and job["ended_at"] else ""),
     ]
+
+
+def _what(job: Job) -> str:
+    if job.get("step"):
+        return f"{job['step']} of what job {job['step_of']} trained: {job['model']}"
+    return f"{job['trainer']}, {job['method']} of {job['model']}"
+
+
+def _where(hosts: list[str], cards: list[str]) -> str:
+    """A step has no cards."""
+    return ", ".join(hosts) + (f": {words.cards(cards)}" if cards else "")
+
+
+def _gpus(count: int) -> str:
+    return counted(count, "GPU") if count else "no GPU"
+
+
+def _step_row(step: StepShape) -> Row:
+    told = step["result"] if step["state"] == "succeeded" and step["result"] else ""
+    what = f"{step['reason']['text']}{f'; {told}' if told else ''}"
+    return [f"  {step['kind']}", str(step["job"]), words.state(step["state"]), what]
 
 
 def _would_help(job: Job) -> str:
@@ -151,8 +181,8 @@ def _link(link: AfterShape) -> str:
 
 
 def _show_attempt(attempt: Attempt, now: float) -> None:
-    names = words.cards([gpu["name"] for gpu in attempt["gpus"]])
-    show_heading(f"attempt {attempt['number']} on {', '.join(attempt['hosts'])}: {names}")
+    where = _where(attempt["hosts"], [gpu["name"] for gpu in attempt["gpus"]])
+    show_heading(f"attempt {attempt['number']} on {where}")
     ended = words.ago(attempt["ended_at"], now)
     outcome = f"{attempt['outcome']} {ended}" if attempt["outcome"] else "open"
     style = {None: "", "succeeded": "green", "preempted": "yellow", "host_stopped": "yellow"}.get(
@@ -181,7 +211,7 @@ def _show_attempt(attempt: Attempt, now: float) -> None:
         show(COMPARED_COLUMNS, rows)
     if why_not := attempt["not_comparable"]:
         show_line(f"  not comparable: it {words.INCOMPARABLE.get(why_not, why_not)}")
-    if attempt["outcome"] and not any((attempt["measured"] or {}).values()):
+    if attempt["gpus"] and attempt["outcome"] and not any((attempt["measured"] or {}).values()):
         show_line(f"  nothing was measured: {_unmeasured(attempt)}")
 
 

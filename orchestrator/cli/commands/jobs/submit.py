@@ -121,17 +121,27 @@ def _tell(answer: Any, dry_run: bool, watched: bool) -> None:
         group = None if job["group"] is None else groups[job["group"]]
         if group is None:
             click.echo(f"submitted {words.label(job)}: {job['method']} of {job['model']}{_waits(job)}")
+            _tell_steps(answer, job)
             continue
         at = group["jobs"].index(job["id"])
         if at == 0:
             _tell_group(group, job)
         values = ", ".join(f"{path}={_plain(value)}" for path, value in group["values"][at].items())
         click.echo(f"  {words.label(job)}: {values}")
+        _tell_steps(answer, job)
     _warn(answer)
     if len(jobs) == 1 and not watched:
         note("")
         number = jobs[0]["id"]
         show_fields([("follow it", f"tuneyard logs -f {number}"), ("why it waits", f"tuneyard why {number}")])
+
+
+def _tell_steps(answer: Any, job: Job) -> None:
+    """What follows its training; an older server leaves it out."""
+    steps = [step for step in answer.get("steps", ()) if step["of"] == job["id"]]
+    if steps:
+        named = ", ".join(f"{step['kind']} (job {step['job']})" for step in steps)
+        click.echo(f"  then {named}")
 
 
 def _warn(answer: Any) -> None:
